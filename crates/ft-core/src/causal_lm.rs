@@ -1,0 +1,62 @@
+//! What every decoder model offers: hidden states and head, separately.
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+
+use crate::{KvCache, Linear, ModelConfig, TokenBatch};
+
+/// A causal language model.
+///
+/// Hidden states and head are separate so that losses can go through the vocabulary in chunks:
+/// see [`causal_lm_loss`](crate::causal_lm_loss). [`logits`](Self::logits) exists for callers who
+/// do want the whole `[batch, seq, vocab]`.
+pub trait CausalLm: Module {
+    /// The model's configuration.
+    fn config(&self) -> &ModelConfig;
+
+    /// The last hidden states, after the final norm: `[batch, seq, hidden]`.
+    ///
+    /// With a cache, `tokens` continue what the cache already holds.
+    fn hidden_states(&self, tokens: &TokenBatch, cache: Option<&mut KvCache>) -> Tensor<3>;
+
+    /// The output projection, which may be the tied embedding.
+    fn head(&self) -> Head<'_>;
+
+    /// Logits of the whole batch: `[batch, seq, vocab]`.
+    fn logits(&self, tokens: &TokenBatch, cache: Option<&mut KvCache>) -> Tensor<3> {
+        let hidden = self.hidden_states(tokens, cache);
+        self.head().forward(hidden)
+    }
+
+    /// An empty cache that fits this model.
+    fn new_cache(&self) -> KvCache {
+        KvCache::new(self.config().num_layers())
+    }
+}
+
+/// The output projection of a model.
+#[derive(Clone, Copy, Debug)]
+pub enum Head<'a> {
+    /// The embedding matrix `[vocab, hidden]` serves as head.
+    Tied(&'a Param<Tensor<2>>),
+    /// A projection of its own.
+    Linear(&'a Linear),
+}
+
+impl Head<'_> {
+    /// `[batch, seq, hidden]` to logits `[batch, seq, vocab]`.
+    pub fn forward(&self, hidden: Tensor<3>) -> Tensor<3> {
+        match self {
+            Head::Tied(embedding) => {
+                let [batch, seq, width] = hidden.dims();
+                let weight = embedding.val();
+                let vocab = weight.dims()[0];
+                hidden
+                    .reshape([batch * seq, width])
+                    .matmul(weight.transpose())
+                    .reshape([batch, seq, vocab])
+            }
+            Head::Linear(linear) => linear.forward(hidden),
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Language models for `ft`: Hugging Face files in and out, tokenizer, chat template, generation.
+//!
+//! The pieces, each in the file of its name:
+//!
+//! - [`AutoCausalLm`]: one loader by `model_type` over the [`CausalLm`] trait, which gives hidden
+//!   states and head separately, so that training never holds the logits;
+//! - [`Linear`]: the one projection of every model, with low-rank adapters applied to activations;
+//! - [`ops`]: the operations that models share, as plain functions of tensors;
+//! - [`linear_cross_entropy`]: head and loss in one, chunk by chunk;
+//! - [`Tokenizer`] and [`ChatTemplate`]: text to ids, rendered as transformers does;
+//! - [`generate()`]: decoding with a key-value cache;
+//! - [`safetensors_folder`]: checkpoints, one file or sharded, memory-mapped.
+
+mod auto;
+mod causal_lm;
+mod chat_template;
+mod config;
+mod error;
+mod generate;
+mod generation_config;
+mod gpt2;
+mod hub;
+mod kv_cache;
+mod linear;
+mod linear_cross_entropy;
+mod llama;
+mod lora;
+pub mod module_path;
+pub mod ops;
+mod rope;
+pub mod safetensors_folder;
+mod sampling;
+mod token_batch;
+mod tokenizer;
+
+pub use auto::{AutoCausalLm, SaveOptions};
+pub use causal_lm::{CausalLm, Head};
+pub use chat_template::{ChatTemplate, Message};
+pub use config::{Gpt2Config, LlamaConfig, ModelConfig, RopeScaling};
+pub use error::{Error, Result};
+pub use generate::{Generated, generate};
+pub use generation_config::GenerationConfig;
+pub use gpt2::Gpt2;
+pub use hub::{HubOptions, resolve};
+pub use kv_cache::KvCache;
+pub use linear::{Layout, Linear};
+pub use linear_cross_entropy::{IGNORE_INDEX, LossSum, causal_lm_loss, linear_cross_entropy};
+pub use llama::Llama;
+pub use lora::Lora;
+pub use token_batch::TokenBatch;
+pub use tokenizer::Tokenizer;
