@@ -1,0 +1,283 @@
+//! Text to token ids and back, from a Hugging Face folder.
+//!
+//! The tokenizer itself is the `tokenizers` crate, which transformers uses too. What is added here is
+//! what transformers adds: the named special tokens and the chat template of `tokenizer_config.json`
+//! (or `chat_template.jinja`), tokens that the configuration has beyond `tokenizer.json`, and the
+//! same files written back. Truncation and padding that `tokenizer.json` asks for are not applied,
+//! only kept for saving: who encodes decides about both.
+
+mod files;
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use tokenizers::{PaddingParams, TruncationParams};
+
+use crate::{ChatTemplate, Error, Message, Result};
+
+/// The special tokens that have names, in the order in which transformers adds missing ones.
+const NAMED: [&str; 7] = [
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "sep_token",
+    "pad_token",
+    "cls_token",
+    "mask_token",
+];
+
+/// Token ids and, for each, the bytes of the text that it covers.
+pub type IdsWithOffsets = (Vec<u32>, Vec<(usize, usize)>);
+
+/// A tokenizer with its special tokens and its chat template. Cloning it is cheap.
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    inner: Arc<tokenizers::Tokenizer>,
+    truncation: Option<TruncationParams>,
+    padding: Option<PaddingParams>,
+    /// `tokenizer_config.json` as it was read, without the chat template.
+    config: Map<String, Value>,
+    named: BTreeMap<&'static str, String>,
+    special_ids: HashSet<u32>,
+    templates: Vec<NamedTemplate>,
+}
+
+/// A chat template of the folder. One that does not parse is an error only to who uses it.
+#[derive(Clone, Debug)]
+struct NamedTemplate {
+    name: String,
+    source: String,
+    parsed: std::result::Result<ChatTemplate, String>,
+}
+
+impl NamedTemplate {
+    fn new(name: &str, source: &str) -> Self {
+        Self {
+            name: name.to_string(),
+            source: source.to_string(),
+            parsed: ChatTemplate::new(source).map_err(|error| match error {
+                Error::ChatTemplate(reason) => reason,
+                other => other.to_string(),
+            }),
+        }
+    }
+}
+
+impl Tokenizer {
+    /// Reads the tokenizer of a folder.
+    ///
+    /// `tokenizer.json` is needed. `tokenizer_config.json`, `special_tokens_map.json`,
+    /// `chat_template.jinja` and `additional_chat_templates/` are read where they exist.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read or does not parse, or if the files contradict each other about the
+    /// id of a token.
+    pub fn from_pretrained(folder: &Path) -> Result<Self> {
+        files::load(folder)
+    }
+
+    /// Writes `tokenizer.json`, `tokenizer_config.json` and the chat template, each file whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be written.
+    pub fn save_pretrained(&self, folder: &Path) -> Result<()> {
+        files::save(self, folder)
+    }
+
+    /// The ids of `text`, with the tokens that the model expects around it (such as `<s>`) if asked for.
+    ///
+    /// # Errors
+    ///
+    /// If the tokenizer refuses the text, which happens with vocabularies that lack an unknown token.
+    pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>> {
+        let encoding = self
+            .inner
+            .encode_fast(text, add_special_tokens)
+            .map_err(|error| Error::Tokenizer(error.to_string()))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The ids of `text`, and for each the range of bytes of `text` that it comes from.
+    ///
+    /// A token that was added around the text has an empty range. Byte-level tokenizers may leave a
+    /// token's leading space out of its range.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Self::encode).
+    pub fn encode_with_offsets(
+        &self,
+        text: &str,
+        add_special_tokens: bool,
+    ) -> Result<IdsWithOffsets> {
+        let encoding = self
+            .inner
+            .encode(text, add_special_tokens)
+            .map_err(|error| Error::Tokenizer(error.to_string()))?;
+        Ok((encoding.get_ids().to_vec(), encoding.get_offsets().to_vec()))
+    }
+
+    /// The text of `ids`; ids that the vocabulary lacks are passed over.
+    ///
+    /// # Errors
+    ///
+    /// If the tokenizer's decoder refuses them.
+    pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String> {
+        self.inner
+            .decode(ids, skip_special_tokens)
+            .map_err(|error| Error::Tokenizer(error.to_string()))
+    }
+
+    /// How many tokens there are, added ones included.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// Checks that every token has a row in the embedding of a model with `model_vocab` rows.
+    ///
+    /// A model may have more rows than the tokenizer has tokens; many are padded so.
+    ///
+    /// # Errors
+    ///
+    /// If a token's id is `model_vocab` or more, with both sizes.
+    pub fn check_vocab(&self, model_vocab: usize) -> Result<()> {
+        let vocab = self.inner.get_vocab(true);
+        let unfit = vocab.values().filter(|&&id| id as usize >= model_vocab);
+        let unfit = unfit.count();
+        match vocab.iter().max_by_key(|&(_, &id)| id) {
+            Some((token, id)) if *id as usize >= model_vocab => Err(Error::Tokenizer(format!(
+                "it does not belong to this model: of its {} tokens {unfit} have ids beyond the model's \
+                 vocabulary of {model_vocab} (the highest is {id}, `{token}`); use the tokenizer that came \
+                 with the model, or resize the model's embedding",
+                self.vocab_size(),
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// The id of a token.
+    pub fn token_to_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The token of an id, as it stands in the vocabulary.
+    pub fn id_to_token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// Whether a token is special: it stands for structure, not for text.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.special_ids.contains(&id)
+    }
+
+    /// The token that begins a text.
+    pub fn bos_token(&self) -> Option<&str> {
+        self.named("bos_token")
+    }
+
+    /// The token that ends a text.
+    pub fn eos_token(&self) -> Option<&str> {
+        self.named("eos_token")
+    }
+
+    /// The token that fills up short rows.
+    pub fn pad_token(&self) -> Option<&str> {
+        self.named("pad_token")
+    }
+
+    /// The token that stands for what the vocabulary lacks.
+    pub fn unk_token(&self) -> Option<&str> {
+        self.named("unk_token")
+    }
+
+    /// The id of [`bos_token`](Self::bos_token).
+    pub fn bos_token_id(&self) -> Option<u32> {
+        self.bos_token().and_then(|token| self.token_to_id(token))
+    }
+
+    /// The id of [`eos_token`](Self::eos_token).
+    pub fn eos_token_id(&self) -> Option<u32> {
+        self.eos_token().and_then(|token| self.token_to_id(token))
+    }
+
+    /// The id of [`pad_token`](Self::pad_token).
+    pub fn pad_token_id(&self) -> Option<u32> {
+        self.pad_token().and_then(|token| self.token_to_id(token))
+    }
+
+    /// The id of [`unk_token`](Self::unk_token).
+    pub fn unk_token_id(&self) -> Option<u32> {
+        self.unk_token().and_then(|token| self.token_to_id(token))
+    }
+
+    /// The special tokens that have names, as pairs like `("bos_token", "<s>")`.
+    pub fn special_tokens(&self) -> Vec<(&str, &str)> {
+        self.named
+            .iter()
+            .map(|(&name, token)| (name, token.as_str()))
+            .collect()
+    }
+
+    /// The chat template, if there is one and it parses.
+    pub fn chat_template(&self) -> Option<&ChatTemplate> {
+        let template = self.template("default")?;
+        template.parsed.as_ref().ok()
+    }
+
+    /// Replaces the chat template.
+    #[must_use]
+    pub fn with_chat_template(mut self, template: ChatTemplate) -> Self {
+        self.templates = vec![NamedTemplate {
+            name: "default".to_string(),
+            source: template.source().to_string(),
+            parsed: Ok(template),
+        }];
+        self
+    }
+
+    /// Renders a conversation with the chat template and the special tokens of this tokenizer.
+    ///
+    /// The text holds its special tokens already: encode it with `add_special_tokens` off.
+    ///
+    /// # Errors
+    ///
+    /// If there is no template, if it does not parse, or as [`ChatTemplate::render`].
+    pub fn apply_chat_template(
+        &self,
+        messages: &[Message],
+        tools: Option<&[Value]>,
+        add_generation_prompt: bool,
+    ) -> Result<String> {
+        let for_tools = tools.and_then(|_| self.template("tool_use"));
+        let template = match for_tools.or_else(|| self.template("default")) {
+            Some(template) => template.parsed.as_ref(),
+            None => {
+                return Err(Error::ChatTemplate(
+                    "the tokenizer has none; use an instruction-tuned model, put a chat_template.jinja \
+                     beside tokenizer.json, set one with Tokenizer::with_chat_template, or work on plain text"
+                        .to_string(),
+                ));
+            }
+        };
+        template
+            .map_err(|reason| Error::ChatTemplate(reason.clone()))?
+            .render(
+                messages,
+                &self.special_tokens(),
+                tools,
+                add_generation_prompt,
+            )
+    }
+
+    fn named(&self, name: &str) -> Option<&str> {
+        self.named.get(name).map(String::as_str)
+    }
+
+    fn template(&self, name: &str) -> Option<&NamedTemplate> {
+        self.templates.iter().find(|template| template.name == name)
+    }
+}
