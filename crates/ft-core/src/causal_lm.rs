@@ -3,14 +3,14 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
-use crate::{KvCache, Linear, ModelConfig, TokenBatch};
+use crate::{KvCache, Linear, Linears, ModelConfig, TokenBatch};
 
 /// A causal language model.
 ///
 /// Hidden states and head are separate so that losses can go through the vocabulary in chunks:
 /// see [`causal_lm_loss`](crate::causal_lm_loss). [`logits`](Self::logits) exists for callers who
 /// do want the whole `[batch, seq, vocab]`.
-pub trait CausalLm: Module {
+pub trait CausalLm: Module + Linears {
     /// The model's configuration.
     fn config(&self) -> &ModelConfig;
 
@@ -44,6 +44,14 @@ pub enum Head<'a> {
 }
 
 impl Head<'_> {
+    /// The number of logits a token gets, without reading the weight.
+    pub fn vocab_size(&self) -> usize {
+        match self {
+            Head::Tied(embedding) => embedding.lazy_shape()[0],
+            Head::Linear(linear) => linear.out_features(),
+        }
+    }
+
     /// `[batch, seq, hidden]` to logits `[batch, seq, vocab]`.
     pub fn forward(&self, hidden: Tensor<3>) -> Tensor<3> {
         match self {

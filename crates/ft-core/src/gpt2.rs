@@ -1,0 +1,253 @@
+//! GPT-2 (Radford et al., 2019): learned positions, layer norms, fused query-key-value projection.
+//!
+//! Its projections are transformers' `Conv1D`, whose weights are `[in, out]`
+//! ([`Layout::InOut`]).
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Int, Tensor, module};
+
+use crate::causal_lm::{CausalLm, Head};
+use crate::config::{Gpt2Config, ModelConfig};
+use crate::linear::{Layout, Linear, normal, ones, zeros};
+use crate::linears::Linears;
+use crate::ops::{self, Activation, AttentionMask};
+use crate::{KvCache, TokenBatch};
+
+/// A GPT-2 language model.
+#[derive(Module, Debug)]
+pub struct Gpt2 {
+    transformer: Transformer,
+    /// Absent when the embedding serves as head.
+    lm_head: Option<Linear>,
+    #[module(skip)]
+    config: ModelConfig,
+}
+
+#[derive(Module, Debug)]
+struct Transformer {
+    wte: Embedding,
+    wpe: Embedding,
+    h: Vec<Block>,
+    ln_f: LayerNorm,
+}
+
+#[derive(Module, Debug)]
+struct Embedding {
+    weight: Param<Tensor<2>>,
+}
+
+#[derive(Module, Debug)]
+struct LayerNorm {
+    weight: Param<Tensor<1>>,
+    bias: Param<Tensor<1>>,
+    epsilon: f64,
+}
+
+#[derive(Module, Debug)]
+struct Block {
+    ln_1: LayerNorm,
+    attn: Attention,
+    ln_2: LayerNorm,
+    mlp: Mlp,
+}
+
+#[derive(Module, Debug)]
+struct Attention {
+    c_attn: Linear,
+    c_proj: Linear,
+    heads: usize,
+    scale: f64,
+}
+
+#[derive(Module, Debug)]
+struct Mlp {
+    c_fc: Linear,
+    c_proj: Linear,
+    #[module(skip)]
+    act: Activation,
+}
+
+impl Gpt2 {
+    /// A model with random weights, drawn when first read.
+    pub fn from_config(config: &Gpt2Config, device: &Device) -> Self {
+        let width = config.n_embd;
+        let std = config.initializer_range;
+        let embedding = |rows| Embedding {
+            weight: normal([rows, width], std, device),
+        };
+        Self {
+            transformer: Transformer {
+                wte: embedding(config.vocab_size),
+                wpe: embedding(config.n_positions),
+                h: (0..config.n_layer)
+                    .map(|layer| Block::new(layer, config, device))
+                    .collect(),
+                ln_f: LayerNorm::new(config, device),
+            },
+            lm_head: (!config.tie_word_embeddings)
+                .then(|| Linear::new(width, config.vocab_size, false, Layout::OutIn, std, device)),
+            config: ModelConfig::Gpt2(config.clone()),
+        }
+    }
+}
+
+impl CausalLm for Gpt2 {
+    fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    fn hidden_states(&self, tokens: &TokenBatch, cache: Option<&mut KvCache>) -> Tensor<3> {
+        self.transformer.forward(tokens, cache)
+    }
+
+    fn head(&self) -> Head<'_> {
+        match &self.lm_head {
+            Some(linear) => Head::Linear(linear),
+            None => Head::Tied(&self.transformer.wte.weight),
+        }
+    }
+}
+
+impl Linears for Gpt2 {
+    fn for_each_linear(&self, f: &mut dyn FnMut(&str, &Linear)) {
+        for (i, block) in self.transformer.h.iter().enumerate() {
+            f(&format!("transformer.h.{i}.attn.c_attn"), &block.attn.c_attn);
+            f(&format!("transformer.h.{i}.attn.c_proj"), &block.attn.c_proj);
+            f(&format!("transformer.h.{i}.mlp.c_fc"), &block.mlp.c_fc);
+            f(&format!("transformer.h.{i}.mlp.c_proj"), &block.mlp.c_proj);
+        }
+        if let Some(head) = &self.lm_head {
+            f("lm_head", head);
+        }
+    }
+
+    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut Linear)) {
+        for (i, block) in self.transformer.h.iter_mut().enumerate() {
+            let (attn, mlp) = (&mut block.attn, &mut block.mlp);
+            f(&format!("transformer.h.{i}.attn.c_attn"), &mut attn.c_attn);
+            f(&format!("transformer.h.{i}.attn.c_proj"), &mut attn.c_proj);
+            f(&format!("transformer.h.{i}.mlp.c_fc"), &mut mlp.c_fc);
+            f(&format!("transformer.h.{i}.mlp.c_proj"), &mut mlp.c_proj);
+        }
+        if let Some(head) = &mut self.lm_head {
+            f("lm_head", head);
+        }
+    }
+}
+
+impl Transformer {
+    fn forward(&self, tokens: &TokenBatch, mut cache: Option<&mut KvCache>) -> Tensor<3> {
+        let [batch, seq] = tokens.input_ids.dims();
+        let device = tokens.input_ids.device();
+        let past = cache.as_ref().map_or(0, |cache| cache.len());
+        let segments = match cache.as_deref_mut() {
+            Some(cache) => {
+                cache.append_segments(tokens.segment_ids.as_ref(), batch, seq, &device)
+            }
+            None => tokens.segment_ids.clone(),
+        };
+        let positions = tokens.position_ids.clone().unwrap_or_else(|| {
+            Tensor::<1, Int>::arange(past as i64..(past + seq) as i64, &device)
+                .unsqueeze::<2>()
+                .expand([batch, seq])
+        });
+        let mask = AttentionMask::new(seq, past, None, segments.as_ref(), &device);
+        let mut x =
+            self.wte.forward(tokens.input_ids.clone()) + self.wpe.forward(positions);
+        for (i, block) in self.h.iter().enumerate() {
+            let normed = block.ln_1.forward(x.clone());
+            x = x + block.attn.forward(i, normed, &mask, cache.as_deref_mut());
+            let normed = block.ln_2.forward(x.clone());
+            x = x + block.mlp.forward(normed);
+        }
+        if let Some(cache) = cache {
+            cache.advance(seq);
+        }
+        self.ln_f.forward(x)
+    }
+}
+
+impl Embedding {
+    fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
+        module::embedding(self.weight.val(), ids)
+    }
+}
+
+impl LayerNorm {
+    fn new(config: &Gpt2Config, device: &Device) -> Self {
+        Self {
+            weight: ones([config.n_embd], device),
+            bias: zeros([config.n_embd], device),
+            epsilon: config.layer_norm_epsilon,
+        }
+    }
+
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        ops::layer_norm(x, self.weight.val(), self.bias.val(), self.epsilon)
+    }
+}
+
+impl Block {
+    fn new(layer: usize, config: &Gpt2Config, device: &Device) -> Self {
+        let width = config.n_embd;
+        let conv1d = |from, to| {
+            Linear::new(from, to, true, Layout::InOut, config.initializer_range, device)
+        };
+        let mut scale = 1.0;
+        if config.scale_attn_weights {
+            scale /= ((width / config.n_head) as f64).sqrt();
+        }
+        if config.scale_attn_by_inverse_layer_idx {
+            scale /= (layer + 1) as f64;
+        }
+        Self {
+            ln_1: LayerNorm::new(config, device),
+            attn: Attention {
+                c_attn: conv1d(width, 3 * width),
+                c_proj: conv1d(width, width),
+                heads: config.n_head,
+                scale,
+            },
+            ln_2: LayerNorm::new(config, device),
+            mlp: Mlp {
+                c_fc: conv1d(width, config.inner()),
+                c_proj: conv1d(config.inner(), width),
+                act: config.activation_function,
+            },
+        }
+    }
+}
+
+impl Attention {
+    fn forward(
+        &self,
+        layer: usize,
+        x: Tensor<3>,
+        mask: &AttentionMask,
+        cache: Option<&mut KvCache>,
+    ) -> Tensor<3> {
+        let [batch, seq, width] = x.dims();
+        let qkv = self.c_attn.forward(x);
+        let part = |i: usize| {
+            qkv.clone()
+                .narrow(2, i * width, width)
+                .reshape([batch, seq, self.heads, width / self.heads])
+                .swap_dims(1, 2)
+        };
+        let (q, k, v) = (part(0), part(1), part(2));
+        let (k, v) = match cache {
+            Some(cache) => cache.append(layer, k, v),
+            None => (k, v),
+        };
+        let out = ops::attention(q, k, v, self.scale, mask)
+            .swap_dims(1, 2)
+            .reshape([batch, seq, width]);
+        self.c_proj.forward(out)
+    }
+}
+
+impl Mlp {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        self.c_proj.forward(self.act.forward(self.c_fc.forward(x)))
+    }
+}

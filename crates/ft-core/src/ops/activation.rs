@@ -1,0 +1,39 @@
+//! Activations by Hugging Face's names, and the gated feed-forward product.
+
+use burn::tensor::{Tensor, activation};
+use serde::{Deserialize, Serialize};
+
+/// An activation function, named as in `config.json`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Activation {
+    /// `x·σ(x)`, also called swish.
+    #[default]
+    #[serde(rename = "silu", alias = "swish")]
+    Silu,
+    /// `x·Φ(x)` with the error function.
+    #[serde(rename = "gelu")]
+    Gelu,
+    /// GELU's approximation by tanh.
+    #[serde(rename = "gelu_new", alias = "gelu_pytorch_tanh")]
+    GeluTanh,
+    /// `max(x, 0)`.
+    #[serde(rename = "relu")]
+    Relu,
+}
+
+impl Activation {
+    /// Applies the function to every element.
+    pub fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        match self {
+            Activation::Silu => activation::silu(x),
+            Activation::Gelu => activation::gelu(x),
+            Activation::GeluTanh => activation::gelu_approximate(x),
+            Activation::Relu => activation::relu(x),
+        }
+    }
+}
+
+/// `act(gate) ⊙ up`, SwiGLU with [`Activation::Silu`] (Shazeer, 2020, arXiv:2002.05202, equation 6).
+pub fn gated_mlp<const D: usize>(gate: Tensor<D>, up: Tensor<D>, act: Activation) -> Tensor<D> {
+    act.forward(gate) * up
+}

@@ -1,0 +1,45 @@
+//! Normalisation over the last dimension.
+
+use burn::tensor::{Tensor, module};
+
+/// Root mean square norm: `x / √(mean(x²) + ε) · w` (Zhang and Sennrich, 2019, arXiv:1910.07467,
+/// equation 4).
+///
+/// # Shapes
+///
+/// - `x`: `[..., features]`, `weight`: `[features]`
+pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64) -> Tensor<D> {
+    let scale = (x.clone().square().mean_dim(D - 1) + epsilon).sqrt().recip();
+    x * scale * weight.unsqueeze()
+}
+
+/// Layer norm: `(x − mean) / √(var + ε) · w + b` (Ba et al., 2016, arXiv:1607.06450).
+///
+/// # Shapes
+///
+/// - `x`: `[..., features]`, `weight` and `bias`: `[features]`
+pub fn layer_norm<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<1>,
+    bias: Tensor<1>,
+    epsilon: f64,
+) -> Tensor<D> {
+    module::layer_norm(x, weight, Some(bias), epsilon)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, Tolerance};
+
+    #[test]
+    fn rms_norm_of_three_and_four() {
+        // mean of squares (9 + 16) / 2 = 12.5, √12.5 = 3.5355339
+        let x = Tensor::<1>::from_data([3.0, 4.0], &Device::default());
+        let weight = Tensor::<1>::from_data([1.0, 2.0], &Device::default());
+        let expected = Tensor::<1>::from_data([0.848_528_1, 2.262_741_7], &Device::default());
+        rms_norm(x, weight, 0.0)
+            .into_data()
+            .assert_approx_eq::<f32>(&expected.into_data(), Tolerance::absolute(1e-6));
+    }
+}

@@ -1,0 +1,21 @@
+//! Rotary position embedding (Su et al., 2021, arXiv:2104.09864, equation 34).
+
+use burn::tensor::Tensor;
+
+/// Rotates each head by its position.
+///
+/// The two halves of a head are the real and imaginary parts, as Hugging Face stores them:
+/// `out = (a·cos − b·sin, b·cos + a·sin)` for `x = (a, b)`.
+///
+/// # Shapes
+///
+/// - `x`: `[batch, heads, seq, head_dim]`
+/// - `cos`, `sin`: `[batch or 1, 1, seq, head_dim / 2]`
+pub fn apply_rotary(x: Tensor<4>, cos: &Tensor<4>, sin: &Tensor<4>) -> Tensor<4> {
+    let half = x.dims()[3] / 2;
+    let a = x.clone().narrow(3, 0, half);
+    let b = x.narrow(3, half, half);
+    let real = a.clone() * cos.clone() - b.clone() * sin.clone();
+    let imaginary = b * cos.clone() + a * sin.clone();
+    Tensor::cat(vec![real, imaginary], 3)
+}

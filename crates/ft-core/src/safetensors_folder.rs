@@ -1,0 +1,515 @@
+//! Checkpoints in safetensors files: one file, or shards with an index.
+//!
+//! Reading maps the files into memory and checks names and shapes before any number is read, so a
+//! checkpoint that does not fit costs nothing and is described whole. Writing goes to a temporary
+//! file in the same folder, is synced, then renamed: a kill at any moment leaves either the old file
+//! or the new one.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use burn::module::{Module, Param};
+use burn::tensor::{DType, FloatDType, Tensor, TensorData};
+use half::{bf16, f16};
+use memmap2::Mmap;
+use safetensors::tensor::{Dtype, SafeTensors, View};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::module_path::{self, PathMapper, PathVisitor};
+use crate::{Error, Result};
+
+/// The name of an unsharded checkpoint.
+pub const WEIGHTS: &str = "model.safetensors";
+/// The name of the index of a sharded checkpoint.
+pub const INDEX: &str = "model.safetensors.index.json";
+
+/// The weights of a model folder, mapped into memory.
+#[derive(Debug)]
+pub struct WeightFiles {
+    /// What was opened, for messages: the file, or the index.
+    path: PathBuf,
+    maps: Vec<(PathBuf, Mmap)>,
+    /// Which map holds a tensor.
+    places: BTreeMap<String, usize>,
+}
+
+impl WeightFiles {
+    /// Opens `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
+    ///
+    /// # Errors
+    ///
+    /// If there is neither, a shard is missing, a file is truncated or is not safetensors, or the
+    /// index names tensors that its shards do not hold.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let single = folder.join(WEIGHTS);
+        if single.is_file() {
+            return Self::from_files(single.clone(), vec![single]);
+        }
+        let index = folder.join(INDEX);
+        if !index.is_file() {
+            let reason = if folder.is_dir() {
+                "holds neither model.safetensors nor model.safetensors.index.json (pickled \
+                 pytorch_model.bin files are not read: convert them with transformers)"
+            } else {
+                "is not a folder"
+            };
+            return Err(Error::invalid(folder, reason));
+        }
+        let text = std::fs::read_to_string(&index).map_err(Error::read(&index))?;
+        let parsed: Value = serde_json::from_str(&text)
+            .map_err(|e| Error::invalid(&index, format!("not valid JSON: {e}")))?;
+        let Some(weight_map) = parsed["weight_map"].as_object() else {
+            return Err(Error::invalid(&index, "has no weight_map"));
+        };
+        let mut shards = BTreeSet::new();
+        for (name, file) in weight_map {
+            let plain = file
+                .as_str()
+                .filter(|file| Path::new(file).file_name() == Some(file.as_ref()));
+            let Some(file) = plain else {
+                return Err(Error::invalid(
+                    &index,
+                    format!("{name} is said to be in {file}, which is not a file name"),
+                ));
+            };
+            shards.insert(file.to_string());
+        }
+        let missing: Vec<_> = shards
+            .iter()
+            .filter(|shard| !folder.join(shard).is_file())
+            .cloned()
+            .collect();
+        if !missing.is_empty() {
+            return Err(Error::invalid(
+                &index,
+                format!(
+                    "{} of {} shards are missing: {}; download the folder again",
+                    missing.len(),
+                    shards.len(),
+                    missing.join(", ")
+                ),
+            ));
+        }
+        let files = shards.iter().map(|shard| folder.join(shard)).collect();
+        let opened = Self::from_files(index.clone(), files)?;
+        let absent: Vec<_> = weight_map
+            .keys()
+            .filter(|name| !opened.places.contains_key(*name))
+            .cloned()
+            .collect();
+        if !absent.is_empty() {
+            return Err(Error::invalid(
+                &index,
+                format!("lists tensors that no shard holds: {}", absent.join(", ")),
+            ));
+        }
+        Ok(opened)
+    }
+
+    /// Opens one safetensors file of any name.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_file(path: &Path) -> Result<Self> {
+        Self::from_files(path.to_path_buf(), vec![path.to_path_buf()])
+    }
+
+    fn from_files(path: PathBuf, files: Vec<PathBuf>) -> Result<Self> {
+        let mut maps = Vec::new();
+        let mut places = BTreeMap::new();
+        for file in files {
+            let map = map_file(&file)?;
+            for name in parse(&file, &map)?.names() {
+                if places.insert(name.to_string(), maps.len()).is_some() {
+                    return Err(Error::invalid(
+                        &file,
+                        format!("{name} is in another shard as well"),
+                    ));
+                }
+            }
+            maps.push((file, map));
+        }
+        Ok(Self { path, maps, places })
+    }
+
+    /// The file or index that was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Names of all tensors.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.places.keys().map(String::as_str)
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.places.contains_key(name)
+    }
+
+    /// Shape and raw bytes of a tensor, as they lie in the file.
+    ///
+    /// # Errors
+    ///
+    /// If there is no tensor of this name.
+    pub fn raw(&self, name: &str) -> Result<(Dtype, Vec<usize>, &[u8])> {
+        let Some(&place) = self.places.get(name) else {
+            return Err(Error::invalid(&self.path, format!("holds no tensor {name}")));
+        };
+        let (file, map) = &self.maps[place];
+        // The header was parsed once when the file was opened; parsing it again is cheap beside
+        // reading the tensor, and spares a structure that borrows from itself.
+        let parsed = parse(file, map)?;
+        let view = parsed
+            .tensor(name)
+            .map_err(|e| Error::invalid(file, e.to_string()))?;
+        Ok((view.dtype(), view.shape().to_vec(), view.data()))
+    }
+
+    /// A tensor with floats widened to `f32`.
+    ///
+    /// # Errors
+    ///
+    /// If there is no tensor of this name, or its type is not a float of 16, 32 or 64 bits or an
+    /// integer of 32 or 64.
+    pub fn tensor(&self, name: &str) -> Result<TensorData> {
+        let (dtype, shape, bytes) = self.raw(name)?;
+        widen(dtype, shape, bytes)
+            .ok_or_else(|| Error::invalid(&self.path, format!("{name} has type {dtype:?}, which cannot be read here; dequantize the checkpoint first")))
+    }
+}
+
+fn map_file(path: &Path) -> Result<Mmap> {
+    let file = File::open(path).map_err(Error::read(path))?;
+    // SAFETY: the map is read-only and checkpoints are replaced by renaming, never written in
+    // place, so the bytes do not change while they are mapped. Another program that truncates the
+    // file under us would be an error that no mapping reader is safe from.
+    #[allow(unsafe_code)]
+    unsafe { Mmap::map(&file) }.map_err(Error::read(path))
+}
+
+fn parse<'a>(path: &Path, map: &'a Mmap) -> Result<SafeTensors<'a>> {
+    SafeTensors::deserialize(map).map_err(|e| {
+        Error::invalid(
+            path,
+            format!("not a whole safetensors file ({e}); it may be truncated: download it again"),
+        )
+    })
+}
+
+/// Little-endian bytes as numbers, floats as `f32`, integers as `i64`.
+fn widen(dtype: Dtype, shape: Vec<usize>, bytes: &[u8]) -> Option<TensorData> {
+    fn numbers<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
+        bytes
+            .as_chunks::<N>()
+            .0
+            .iter()
+            .map(|chunk| read(*chunk))
+            .collect()
+    }
+    Some(match dtype {
+        Dtype::F32 => TensorData::new(numbers(bytes, f32::from_le_bytes), shape),
+        Dtype::F16 => TensorData::new(
+            numbers(bytes, |b| f16::from_le_bytes(b).to_f32()),
+            shape,
+        ),
+        Dtype::BF16 => TensorData::new(
+            numbers(bytes, |b| bf16::from_le_bytes(b).to_f32()),
+            shape,
+        ),
+        Dtype::F64 => TensorData::new(numbers(bytes, |b| f64::from_le_bytes(b) as f32), shape),
+        Dtype::I64 => TensorData::new(numbers(bytes, i64::from_le_bytes), shape),
+        Dtype::I32 => TensorData::new(
+            numbers(bytes, |b| i64::from(i32::from_le_bytes(b))),
+            shape,
+        ),
+        _ => return None,
+    })
+}
+
+/// Fills every float parameter of `module` from `files`.
+///
+/// `key_of` turns a parameter's path into its key, and `ignored` tells which left-over keys may be
+/// passed over.
+///
+/// # Errors
+///
+/// [`Error::Keys`] with all that is missing, left over or of another shape; nothing is read then.
+pub fn load_module<M: Module>(
+    module: M,
+    files: &WeightFiles,
+    key_of: impl Fn(&str) -> String,
+    ignored: impl Fn(&str) -> bool,
+) -> Result<M> {
+    let (mut missing, mut misshapen) = (Vec::new(), Vec::new());
+    let mut wanted = BTreeSet::new();
+    for (path, shape) in module_path::shapes(&module) {
+        let key = key_of(&path);
+        if !files.contains(&key) {
+            missing.push(key);
+            continue;
+        }
+        let (_, found, _) = files.raw(&key)?;
+        if found[..] != shape[..] {
+            misshapen.push(format!("{key} (model {:?}, file {found:?})", &shape[..]));
+        }
+        wanted.insert(key);
+    }
+    let unexpected: Vec<String> = files
+        .names()
+        .filter(|name| !wanted.contains(*name) && !ignored(name))
+        .map(str::to_string)
+        .collect();
+    if !(missing.is_empty() && unexpected.is_empty() && misshapen.is_empty()) {
+        return Err(Error::Keys {
+            path: files.path.clone(),
+            missing,
+            unexpected,
+            misshapen,
+        });
+    }
+    struct Fill<'a, F> {
+        files: &'a WeightFiles,
+        key_of: F,
+        failure: Option<Error>,
+    }
+    impl<F: Fn(&str) -> String> PathMapper for Fill<'_, F> {
+        fn map<const D: usize>(&mut self, path: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            if self.failure.is_some() {
+                return param;
+            }
+            match self.files.tensor(&(self.key_of)(path)) {
+                Ok(data) => {
+                    let id = param.id;
+                    let tensor = Tensor::from_data(data, &param.lazy_device());
+                    param.transform_for_load(tensor, id)
+                }
+                Err(error) => {
+                    self.failure = Some(error);
+                    param
+                }
+            }
+        }
+    }
+    let mut fill = Fill {
+        files,
+        key_of,
+        failure: None,
+    };
+    let module = module_path::map_params(module, &mut fill);
+    match fill.failure {
+        Some(error) => Err(error),
+        None => Ok(module),
+    }
+}
+
+/// Every float parameter of `module` by path.
+pub fn module_tensors(module: &impl Module) -> Vec<(String, TensorData)> {
+    struct Collect(Vec<(String, TensorData)>);
+    impl PathVisitor for Collect {
+        fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
+            self.0.push((path.to_string(), param.val().into_data()));
+        }
+    }
+    let mut collect = Collect(Vec::new());
+    module_path::visit_params(module, &mut collect);
+    collect.0
+}
+
+/// Writes tensors as `model.safetensors`, or in shards of at most `max_shard_size` bytes with an
+/// index; weights that an earlier save left in the folder are removed once the new ones are whole.
+///
+/// # Errors
+///
+/// If a file cannot be written.
+pub fn write_weights(
+    folder: &Path,
+    tensors: &[(String, TensorData)],
+    dtype: FloatDType,
+    max_shard_size: usize,
+) -> Result<()> {
+    let width = match dtype {
+        FloatDType::F16 | FloatDType::BF16 => 2,
+        FloatDType::F64 => 8,
+        _ => 4,
+    };
+    let mut shards: Vec<(Vec<(String, TensorData)>, usize)> = vec![(Vec::new(), 0)];
+    for (name, data) in tensors {
+        let size = data.num_elements() * width;
+        let shard = match shards.last_mut() {
+            Some(last) if last.0.is_empty() || last.1 + size <= max_shard_size => last,
+            _ => {
+                shards.push((Vec::new(), 0));
+                shards.last_mut().expect("just pushed")
+            }
+        };
+        shard.0.push((name.clone(), data.clone().convert_dtype(dtype.into())));
+        shard.1 += size;
+    }
+    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    let mut written = BTreeSet::new();
+    if let [(only, _)] = shards.as_slice() {
+        write_tensors(&folder.join(WEIGHTS), only, &metadata)?;
+        written.insert(WEIGHTS.to_string());
+    } else {
+        let mut weight_map = serde_json::Map::new();
+        let total: usize = shards.iter().map(|(_, size)| size).sum();
+        let count = shards.len();
+        for (i, (shard, _)) in shards.iter().enumerate() {
+            let file = format!("model-{:05}-of-{count:05}.safetensors", i + 1);
+            write_tensors(&folder.join(&file), shard, &metadata)?;
+            for (name, _) in shard {
+                weight_map.insert(name.clone(), Value::from(file.clone()));
+            }
+            written.insert(file);
+        }
+        let index = json!({"metadata": {"total_size": total}, "weight_map": weight_map});
+        write_json(&folder.join(INDEX), &index)?;
+        written.insert(INDEX.to_string());
+    }
+    remove_stale_weights(folder, &written)
+}
+
+/// A sharded model saved over an unsharded one, or the other way round, must not leave files that
+/// a reader would take for the weights.
+fn remove_stale_weights(folder: &Path, written: &BTreeSet<String>) -> Result<()> {
+    for entry in std::fs::read_dir(folder).map_err(Error::read(folder))? {
+        let entry = entry.map_err(Error::read(folder))?;
+        let name = entry.file_name().to_string_lossy().to_string();
+        let weights = name == WEIGHTS
+            || name == INDEX
+            || (name.starts_with("model-") && name.ends_with(".safetensors"));
+        if weights && !written.contains(&name) {
+            std::fs::remove_file(entry.path()).map_err(Error::write(&entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
+struct Bytes<'a>(&'a TensorData, Dtype);
+
+impl View for Bytes<'_> {
+    fn dtype(&self) -> Dtype {
+        self.1
+    }
+    fn shape(&self) -> &[usize] {
+        self.0.shape()
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(self.0.as_bytes())
+    }
+    fn data_len(&self) -> usize {
+        self.0.as_bytes().len()
+    }
+}
+
+/// Writes one safetensors file, atomically.
+///
+/// # Errors
+///
+/// If the file cannot be written, or a tensor has a type that safetensors lacks.
+pub fn write_tensors(
+    path: &Path,
+    tensors: &[(String, TensorData)],
+    metadata: &HashMap<String, String>,
+) -> Result<()> {
+    let mut views = Vec::with_capacity(tensors.len());
+    for (name, data) in tensors {
+        let dtype = match data.dtype() {
+            DType::F64 => Dtype::F64,
+            DType::F32 | DType::Flex32 => Dtype::F32,
+            DType::F16 => Dtype::F16,
+            DType::BF16 => Dtype::BF16,
+            DType::I64 => Dtype::I64,
+            DType::I32 => Dtype::I32,
+            DType::U8 => Dtype::U8,
+            other => {
+                return Err(Error::invalid(
+                    path,
+                    format!("{name} has type {other:?}, which is not saved"),
+                ));
+            }
+        };
+        views.push((name.as_str(), Bytes(data, dtype)));
+    }
+    let bytes = safetensors::serialize(views, Some(metadata.clone()))
+        .map_err(|e| Error::invalid(path, e.to_string()))?;
+    write_file(path, &bytes)
+}
+
+/// Reads one safetensors file whole, floats widened to `f32`, integers to `i64`.
+///
+/// # Errors
+///
+/// If the file cannot be read or is not whole.
+pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, TensorData>> {
+    let files = WeightFiles::open_file(path)?;
+    let names: Vec<String> = files.names().map(str::to_string).collect();
+    names
+        .into_iter()
+        .map(|name| Ok((name.clone(), files.tensor(&name)?)))
+        .collect()
+}
+
+/// The metadata of a safetensors file; empty if it has none.
+///
+/// # Errors
+///
+/// If the file cannot be read or is not whole.
+pub fn read_metadata(path: &Path) -> Result<HashMap<String, String>> {
+    let map = map_file(path)?;
+    let (_, header) = SafeTensors::read_metadata(&map)
+        .map_err(|e| Error::invalid(path, format!("not a whole safetensors file ({e})")))?;
+    Ok(header.metadata().clone().unwrap_or_default())
+}
+
+/// Writes a value as indented JSON, atomically.
+///
+/// # Errors
+///
+/// If the file cannot be written.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let mut bytes =
+        serde_json::to_vec_pretty(value).map_err(|e| Error::invalid(path, e.to_string()))?;
+    bytes.push(b'\n');
+    write_file(path, &bytes)
+}
+
+/// Writes a file so that a reader sees either the old bytes or all of the new ones; makes the
+/// folder if it is not there.
+///
+/// # Errors
+///
+/// If the folder or file cannot be written.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    std::fs::create_dir_all(folder).map_err(Error::write(folder))?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".ft-")
+        .suffix(".part")
+        .tempfile_in(folder)
+        .map_err(Error::write(path))?;
+    file.write_all(bytes).map_err(Error::write(path))?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // A temporary file is private; a checkpoint is for whoever may read the folder.
+        let readable = std::fs::Permissions::from_mode(0o644);
+        file.as_file()
+            .set_permissions(readable)
+            .map_err(Error::write(path))?;
+    }
+    file.as_file().sync_all().map_err(Error::write(path))?;
+    file.persist(path)
+        .map_err(|e| Error::write(path)(e.error))?;
+    Ok(())
+}
+
