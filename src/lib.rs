@@ -1,1 +1,22 @@
-//! ft
+//! Fine-tune language models in Rust: from base weights to a measured, shippable model.
+//!
+//! This crate is the front of a workspace and re-exports its parts:
+//!
+//! - [`core`]: models, weights in and out, tokenizer and chat template, generation;
+//! - [`data`]: datasets, masks, packing;
+//! - [`peft`]: adapters;
+//! - [`train`]: the loop.
+//!
+//! Where a model computes is chosen when the program runs: see [`device()`].
+
+pub use burn;
+pub use ft_core as core;
+pub use ft_data as data;
+pub use ft_peft as peft;
+pub use ft_train as train;
+
+mod device;
+mod memory;
+
+pub use device::{DeviceError, device};
+pub use memory::peak_rss_mb;

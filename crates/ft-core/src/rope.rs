@@ -156,8 +156,8 @@ mod tests {
         let device = Device::default();
         let rope = Rope::new(2, 10.0, &RopeScaling::Default);
         let (cos, sin) = rope.cos_sin(Tensor::from_data([[0, 2]], &device));
-        let cos = cos.into_data().to_vec::<f32>().expect("f32");
-        let sin = sin.into_data().to_vec::<f32>().expect("f32");
+        let cos = cos.into_data().try_to_vec::<f32>().expect("f32");
+        let sin = sin.into_data().try_to_vec::<f32>().expect("f32");
         assert!((cos[0] - 1.0).abs() < 1e-6 && (cos[1] - 2f32.cos()).abs() < 1e-6);
         assert!(sin[0].abs() < 1e-6 && (sin[1] - 2f32.sin()).abs() < 1e-6);
     }

@@ -29,7 +29,7 @@ const NAMED: [&str; 7] = [
 ];
 
 /// Token ids and, for each, the bytes of the text that it covers.
-pub type IdsWithOffsets = (Vec<u32>, Vec<(usize, usize)>);
+pub(crate) type IdsWithOffsets = (Vec<u32>, Vec<(usize, usize)>);
 
 /// A tokenizer with its special tokens and its chat template. Cloning it is cheap.
 #[derive(Clone, Debug)]

@@ -1,0 +1,166 @@
+//! Time, memory and losses of fine-tuning steps on fixed batches; prints one JSON line.
+//!
+//! The batches are the same for every program that takes part in the comparison: the rows of an
+//! Alpaca file as `instruction\ninput\noutput`, tokenized, an end-of-text token after each row,
+//! joined, cut into batch × seq blocks; labels = inputs. `tokens_per_s` is the median of the steps
+//! after the first two.
+//!
+//! ```sh
+//! cargo bench --bench sft_step -- --model DIR --data alpaca.json --mode lora
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, ValueEnum};
+use ft::burn::module::Module;
+use ft::burn::optim::{AdamWConfig, GradientsParams};
+use ft::burn::tensor::{Int, Tensor, TensorData};
+use ft::core::{AutoCausalLm, CausalLm, TokenBatch, Tokenizer, causal_lm_loss};
+use ft::peft::LoraConfig;
+use serde::Deserialize;
+use serde_json::json;
+
+#[derive(Parser)]
+struct Args {
+    #[arg(long)]
+    model: PathBuf,
+    #[arg(long)]
+    data: PathBuf,
+    #[arg(long, default_value_t = 4)]
+    batch: usize,
+    #[arg(long, default_value_t = 256)]
+    seq: usize,
+    #[arg(long, default_value_t = 8)]
+    steps: usize,
+    #[arg(long, value_enum, default_value_t = Mode::Lora)]
+    mode: Mode,
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    #[arg(long, default_value_t = 2e-4)]
+    lr: f64,
+    /// Recompute element-wise operations in the backward pass instead of keeping their results.
+    #[arg(long)]
+    recompute: bool,
+    /// cpu, cuda, wgpu, vulkan or metal.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// `cargo bench` passes this to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Mode {
+    Lora,
+    Full,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    instruction: String,
+    #[serde(default)]
+    input: String,
+    output: String,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    ensure!(args.steps > 2, "--steps must be at least 3: the first two are not timed");
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(args.threads)
+        .build_global()?;
+    let mut device = ft::device(&args.device)?.autodiff();
+    if args.recompute {
+        device = device.gradient_checkpointing();
+    }
+    device.seed(0);
+
+    let tokenizer = Tokenizer::from_pretrained(&args.model)?;
+    let batches = batches(&args, &tokenizer)?;
+    let mut model = AutoCausalLm::from_pretrained(&args.model, &device)?;
+    if args.mode == Mode::Lora {
+        let config = LoraConfig {
+            r: 16,
+            lora_alpha: 32.0,
+            ..LoraConfig::default()
+        };
+        model = ft::peft::attach(model, &config, "default", 0)?;
+    }
+    let (trainable, _) = ft::peft::trainable_parameters(&model);
+    let mut optimizer = AdamWConfig::new()
+        .with_epsilon(1e-8)
+        .with_weight_decay(0.0)
+        .init();
+
+    let (mut times, mut losses) = (Vec::new(), Vec::new());
+    for ids in &batches {
+        let start = Instant::now();
+        let data = TensorData::new(ids.clone(), [args.batch, args.seq]);
+        let input_ids = Tensor::<2, Int>::from_data(data, &device);
+        let hidden = model.hidden_states(&TokenBatch::new(input_ids.clone()), None);
+        let loss = causal_lm_loss(hidden, model.head(), input_ids);
+        let mean = loss.sum / loss.count as f64;
+        let grads = GradientsParams::from_grads(mean.backward(), &model);
+        model = optimizer.step(args.lr, model, grads);
+        device.sync()?;
+        times.push(start.elapsed().as_secs_f64());
+        losses.push(mean.into_scalar::<f64>());
+    }
+    let timed = &mut times[2..];
+    timed.sort_by(f64::total_cmp);
+    let median = (timed[timed.len() / 2] + timed[(timed.len() - 1) / 2]) / 2.0;
+    let round = |x: f64, digits: i32| (x * 10f64.powi(digits)).round() / 10f64.powi(digits);
+    let line = json!({
+        "peer": concat!("ft ", env!("CARGO_PKG_VERSION")),
+        "mode": if args.mode == Mode::Lora { "lora" } else { "full" },
+        "dtype": "float32",
+        "batch": args.batch,
+        "seq": args.seq,
+        "recompute": args.recompute,
+        "trainable": trainable,
+        "tokens_per_s": round((args.batch * args.seq) as f64 / median, 1),
+        "peak_rss_mb": ft::peak_rss_mb(),
+        "losses": losses.iter().map(|loss| round(*loss, 5)).collect::<Vec<_>>(),
+    });
+    println!("{line}");
+    Ok(())
+}
+
+/// `steps` blocks of batch × seq token ids.
+fn batches(args: &Args, tokenizer: &Tokenizer) -> Result<Vec<Vec<i64>>> {
+    let rows: Vec<Row> = read_json(&args.data)?;
+    let eos = tokenizer
+        .eos_token_id()
+        .context("the tokenizer names no end-of-text token")?;
+    let block = args.batch * args.seq;
+    let mut ids = Vec::new();
+    for row in rows {
+        let parts = [row.instruction, row.input, row.output];
+        let parts: Vec<String> = parts.into_iter().filter(|p| !p.is_empty()).collect();
+        ids.extend(tokenizer.encode(&parts.join("\n"), false)?);
+        ids.push(eos);
+        if ids.len() >= args.steps * block {
+            break;
+        }
+    }
+    ensure!(
+        ids.len() >= args.steps * block,
+        "{} has {} tokens, too few for {} steps of {block}",
+        args.data.display(),
+        ids.len(),
+        args.steps
+    );
+    Ok(ids
+        .chunks_exact(block)
+        .take(args.steps)
+        .map(|block| block.iter().map(|&id| i64::from(id)).collect())
+        .collect())
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is not as expected", path.display()))
+}

@@ -1,0 +1,254 @@
+"""Tiny random models of every architecture, as transformers saves them, and what it computes with them.
+
+torch 2.15.0, transformers 5.23.0, safetensors 0.8.0. Run from anywhere: python models.py [NAME ...]
+Deterministic: the same versions write the same bytes.
+
+Each folder NAME/ holds config.json, the weights, and golden.safetensors:
+- input_ids [2, 12], hidden (after the final norm), logits;
+- loss [1], the mean over the shifted labels = input_ids, and grad.<parameter> of it for every parameter;
+- input_ids_padded [3, 12] (rows with 5, 0 and 1 tokens of padding on the left), attention_mask,
+  logits_padded, zero where there is padding; positions count from the first token that is no padding;
+- greedy [16]: the tokens that greedy decoding appends to input_ids[0, :6], no token ending it.
+
+Norms and biases, which start as ones and zeros, are random too: a bug in them would hide otherwise.
+"""
+
+import importlib.metadata
+import itertools
+import json
+import shutil
+import sys
+import tempfile
+import zlib
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+for package, pinned in {"torch": "2.15.0", "transformers": "5.23.0", "safetensors": "0.8.0"}.items():
+    found = importlib.metadata.version(package).split("+")[0]
+    assert found == pinned, f"{package} {found} is installed, the golden files need {pinned}"
+
+HERE = Path(__file__).parent
+VOCAB = 97
+PADDING = [5, 0, 1]
+
+SMALL = dict(
+    vocab_size=VOCAB,
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=64,
+    tie_word_embeddings=True,
+)
+# One layer with two wide heads: eight rotary frequencies, some of which the scaling touches.
+ONE_LAYER = SMALL | dict(num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1)
+
+
+def rope(theta=10_000.0, kind="default", **rest):
+    return {"rope_type": kind, "rope_theta": theta, **rest}
+
+
+MODELS = {
+    "llama": LlamaConfig(**SMALL),
+    "llama_untied_bias": LlamaConfig(
+        **SMALL | dict(tie_word_embeddings=False, attention_bias=True, mlp_bias=True, head_dim=12, rms_norm_eps=1e-5)
+    ),
+    # Wavelengths over 64 are divided by 8, under 16 kept, one lies between: 6.28, 14.9, 35.3, 83.8, ...
+    "llama3_rope": LlamaConfig(
+        **ONE_LAYER | dict(max_position_embeddings=512),
+        rope_parameters=rope(
+            1000.0,
+            "llama3",
+            factor=8.0,
+            low_freq_factor=1.0,
+            high_freq_factor=4.0,
+            original_max_position_embeddings=64,
+        ),
+    ),
+    "llama_linear_rope": LlamaConfig(**ONE_LAYER, rope_parameters=rope(1000.0, "linear", factor=4.0)),
+    "llama_yarn": LlamaConfig(
+        **ONE_LAYER | dict(max_position_embeddings=128),
+        rope_parameters=rope(
+            1000.0, "yarn", factor=4.0, original_max_position_embeddings=32, beta_fast=4.0, beta_slow=0.5
+        ),
+    ),
+    "mistral": MistralConfig(
+        **SMALL | dict(tie_word_embeddings=False, intermediate_size=24), sliding_window=4, rope_parameters=rope(5000.0)
+    ),
+    "qwen2": Qwen2Config(**SMALL | dict(intermediate_size=24), rope_parameters=rope(100_000.0)),
+    # The first layer sees everything, the second a window.
+    "qwen2_window": Qwen2Config(
+        **SMALL | dict(intermediate_size=16), use_sliding_window=True, sliding_window=4, max_window_layers=1
+    ),
+    "qwen3": Qwen3Config(
+        **SMALL | dict(tie_word_embeddings=False, intermediate_size=24), head_dim=12, rope_parameters=rope(100_000.0)
+    ),
+    "gpt2": GPT2Config(
+        vocab_size=VOCAB,
+        n_positions=32,
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        n_inner=48,
+        bos_token_id=96,
+        eos_token_id=96,
+    ),
+    "llama_sharded": LlamaConfig(**ONE_LAYER),
+    "llama_bf16": LlamaConfig(**ONE_LAYER),
+    "llama_f16": LlamaConfig(**ONE_LAYER),
+}
+DTYPES = {"llama_bf16": torch.bfloat16, "llama_f16": torch.float16}
+
+
+def randomise(model, generator):
+    """Weights and biases of deviation 0.2, norms around one."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            norm = ("norm" in name or ".ln_" in name) and name.endswith("weight")
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(1 + 0.3 * noise if norm else 0.2 * noise)
+
+
+def left_padded(generator):
+    ids = torch.randint(1, VOCAB, (len(PADDING), 12), generator=generator)
+    mask = torch.ones_like(ids)
+    for row, count in enumerate(PADDING):
+        ids[row, :count] = 0
+        mask[row, :count] = 0
+    return ids, mask
+
+
+def greedy(model, prompt, count):
+    """Greedy tokens, the whole sequence read for every one of them; none if they would prove little."""
+    ids = prompt.clone()
+    for _ in range(count):
+        best = model(input_ids=ids[None], use_cache=False).logits[0, -1].topk(2)
+        if best.values[0] - best.values[1] < 0.01:
+            return None
+        ids = torch.cat([ids, best.indices[:1]])
+    chosen = ids[len(prompt) :]
+    if len(chosen.unique()) < 8:
+        return None
+    from_cache = model.generate(
+        prompt[None], attention_mask=torch.ones_like(prompt)[None], max_new_tokens=count, do_sample=False,
+        eos_token_id=None, pad_token_id=0,
+    )  # fmt: skip
+    assert torch.equal(from_cache[0], ids)
+    return chosen
+
+
+def random_ids(generator):
+    return torch.randint(0, VOCAB, (2, 12), generator=generator)
+
+
+def golden(model, input_ids, greedy_ids, generator):
+    out = model(input_ids=input_ids, labels=input_ids, use_cache=False)
+    out.loss.backward()
+    tensors = {f"grad.{name}": parameter.grad for name, parameter in model.named_parameters()}
+    assert all(grad is not None and grad.abs().max() > 1e-6 for grad in tensors.values())
+    with torch.no_grad():
+        hidden = model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
+        torch.testing.assert_close(model.lm_head(hidden), out.logits)
+        ids, mask = left_padded(generator)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        padded = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
+        padded = padded.masked_fill(mask[:, :, None] == 0, 0.0)
+        for row, count in enumerate(PADDING):
+            alone = model(input_ids=ids[row : row + 1, count:], use_cache=False).logits[0]
+            torch.testing.assert_close(padded[row, count:], alone, rtol=1e-4, atol=1e-4)
+    return tensors | {
+        "input_ids": input_ids,
+        "hidden": hidden,
+        "logits": out.logits.detach(),
+        "loss": out.loss.detach().reshape(1),
+        "input_ids_padded": ids,
+        "attention_mask": mask,
+        "logits_padded": padded,
+        "greedy": greedy_ids,
+    }
+
+
+def load(folder):
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    return model.eval()
+
+
+def write_v4_config(folder, model, input_ids):
+    """The same configuration as transformers 4 writes it, and a check that it means the same."""
+    config = json.loads((folder / "config.json").read_text())
+    scaling = config.pop("rope_parameters")
+    config["rope_theta"] = scaling.pop("rope_theta")
+    config["rope_scaling"] = scaling
+    config["torch_dtype"] = config.pop("dtype")
+    config["transformers_version"] = "4.46.0"
+    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+    (folder / "config_v4.json").write_text(text)
+    with tempfile.TemporaryDirectory() as temporary, torch.no_grad():
+        shutil.copy(folder / "config_v4.json", Path(temporary) / "config.json")
+        shutil.copy(folder / "model.safetensors", temporary)
+        again = load(temporary)
+        assert torch.equal(again(input_ids).logits, model(input_ids).logits)
+
+
+def scaling_acts(model, input_ids):
+    """Fails if the rotary scaling were too weak for the golden logits to show it."""
+    config = type(model.config)(**model.config.to_dict() | {"rope_parameters": rope(1000.0)})
+    plain = type(model)._from_config(config, attn_implementation="eager").eval()
+    plain.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        difference = (plain(input_ids).logits - model(input_ids).logits).abs().max().item()
+    assert difference > 0.05, f"without scaling the logits differ by {difference} only"
+
+
+def random_model(name, config):
+    """A random model, ids for it, what greedy decoding makes of them, and the generator of what follows.
+
+    The first seed is taken whose greedy tokens are neither monotonous nor close calls.
+    """
+    for seed in itertools.count():
+        generator = torch.Generator().manual_seed(1000 * zlib.crc32(name.encode()) + seed)
+        model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+        randomise(model, generator)
+        dtype = DTYPES.get(name, torch.float32)
+        model.to(dtype).float()
+        input_ids = random_ids(generator)
+        with torch.no_grad():
+            greedy_ids = greedy(model, input_ids[0, :6], 16)
+        if greedy_ids is not None:
+            return model.to(dtype), input_ids, greedy_ids, generator
+
+
+def write(name, config):
+    folder = HERE / name
+    shutil.rmtree(folder, ignore_errors=True)
+    model, input_ids, greedy_ids, generator = random_model(name, config)
+    shards = {"max_shard_size": "12KB"} if name == "llama_sharded" else {}
+    model.save_pretrained(folder, **shards)
+    (folder / "generation_config.json").unlink()
+
+    model = load(folder)
+    tensors = golden(model, input_ids, greedy_ids, generator)
+    save_file({key: value.contiguous() for key, value in tensors.items()}, folder / "golden.safetensors")
+    if config.model_type != "gpt2" and config.rope_parameters["rope_type"] != "default":
+        scaling_acts(model, input_ids)
+    if name == "llama3_rope":
+        write_v4_config(folder, model, input_ids)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    print(f"{name}: loss {tensors['loss'].item():.4f}, {size / 1024:.0f} KiB, greedy {greedy_ids.tolist()}")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for chosen in sys.argv[1:] or MODELS:
+        write(chosen, MODELS[chosen])

@@ -1,0 +1,207 @@
+//! Model folders: what is saved loads again, and what is broken explains itself.
+
+use std::path::Path;
+
+use burn::tensor::{Device, FloatDType};
+use ft_core::safetensors_folder::{INDEX, WEIGHTS, module_tensors};
+use ft_core::{AutoCausalLm, SaveOptions};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::models::golden;
+
+fn load(folder: &Path) -> Result<AutoCausalLm, String> {
+    AutoCausalLm::from_pretrained(folder, &Device::default()).map_err(|e| e.to_string())
+}
+
+/// A copy of a golden model to break.
+fn copy(name: &str) -> TempDir {
+    let folder = TempDir::new().expect("temporary folder");
+    for entry in std::fs::read_dir(golden(name)).expect("golden") {
+        let path = entry.expect("entry").path();
+        if path.file_name().is_some_and(|name| name != "golden.safetensors") {
+            std::fs::copy(&path, folder.path().join(path.file_name().expect("name")))
+                .expect("copies");
+        }
+    }
+    folder
+}
+
+fn change_config(folder: &TempDir, change: impl FnOnce(&mut Value)) {
+    let path = folder.path().join("config.json");
+    let mut json = serde_json::from_slice(&std::fs::read(&path).expect("reads")).expect("json");
+    change(&mut json);
+    std::fs::write(&path, json.to_string()).expect("writes");
+}
+
+#[track_caller]
+fn explains(folder: &TempDir, expected: &[&str]) {
+    let message = load(folder.path()).expect_err("must not load");
+    for part in expected {
+        assert!(message.contains(part), "{part:?} is not in: {message}");
+    }
+}
+
+#[test]
+fn a_saved_model_loads_with_the_same_numbers_whole_and_sharded() {
+    for name in ["llama", "llama_untied_bias", "qwen3", "gpt2", "mistral"] {
+        let model = load(&golden(name)).expect("loads");
+        for max_shard_size in [usize::MAX, 10_000] {
+            let folder = TempDir::new().expect("temporary folder");
+            let options = SaveOptions {
+                max_shard_size,
+                ..SaveOptions::default()
+            };
+            model.save_pretrained(folder.path(), &options).expect("saves");
+            assert_eq!(folder.path().join(INDEX).exists(), max_shard_size == 10_000);
+            let again = load(folder.path()).expect("loads again");
+            assert_eq!(module_tensors(&again), module_tensors(&model), "{name}");
+        }
+    }
+}
+
+#[test]
+fn saving_whole_over_shards_leaves_no_stale_shard() {
+    let model = load(&golden("llama")).expect("loads");
+    let folder = TempDir::new().expect("temporary folder");
+    let sharded = SaveOptions {
+        max_shard_size: 10_000,
+        ..SaveOptions::default()
+    };
+    model.save_pretrained(folder.path(), &sharded).expect("saves");
+    model
+        .save_pretrained(folder.path(), &SaveOptions::default())
+        .expect("saves");
+    let mut names: Vec<String> = std::fs::read_dir(folder.path())
+        .expect("reads")
+        .map(|entry| entry.expect("entry").file_name().to_string_lossy().into())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["config.json", WEIGHTS]);
+}
+
+#[test]
+fn sixteen_bit_saves_are_rounded_once() {
+    let model = load(&golden("llama")).expect("loads");
+    let folder = TempDir::new().expect("temporary folder");
+    for dtype in [FloatDType::F16, FloatDType::BF16] {
+        let options = SaveOptions {
+            dtype,
+            ..SaveOptions::default()
+        };
+        model.save_pretrained(folder.path(), &options).expect("saves");
+        let first = load(folder.path()).expect("loads");
+        first.save_pretrained(folder.path(), &options).expect("saves");
+        let second = load(folder.path()).expect("loads");
+        assert_eq!(module_tensors(&first), module_tensors(&second));
+        // 8 bits of mantissa: relative error of at most 2⁻⁹
+        for ((name, a), (_, b)) in module_tensors(&first).iter().zip(module_tensors(&model)) {
+            for (a, b) in a.iter::<f32>().zip(b.iter::<f32>()) {
+                assert!((a - b).abs() <= b.abs() / 256.0 + 1e-7, "{name}: {a} {b}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_missing_folder_file_or_shard_is_named() {
+    assert!(load(Path::new("no/such/folder")).expect_err("fails").contains("config.json"));
+    let folder = copy("llama");
+    std::fs::remove_file(folder.path().join(WEIGHTS)).expect("removes");
+    explains(&folder, &["model.safetensors", "neither"]);
+    let folder = copy("llama_sharded");
+    let shard = std::fs::read_dir(folder.path())
+        .expect("reads")
+        .map(|entry| entry.expect("entry").path())
+        .find(|path| path.to_string_lossy().contains("00002-of"))
+        .expect("a second shard");
+    std::fs::remove_file(&shard).expect("removes");
+    explains(&folder, &["shards are missing", "00002-of"]);
+}
+
+#[test]
+fn a_truncated_file_is_told_from_a_whole_one() {
+    let folder = copy("llama");
+    let path = folder.path().join(WEIGHTS);
+    let bytes = std::fs::read(&path).expect("reads");
+    for len in [0, 7, 100, bytes.len() / 2, bytes.len() - 1] {
+        std::fs::write(&path, &bytes[..len]).expect("writes");
+        explains(&folder, &["model.safetensors", "truncated"]);
+    }
+    // A header that claims to be larger than any file.
+    let mut hostile = bytes.clone();
+    hostile[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+    std::fs::write(&path, hostile).expect("writes");
+    explains(&folder, &["model.safetensors"]);
+}
+
+#[test]
+fn an_index_cannot_point_outside_its_folder() {
+    let folder = copy("llama_sharded");
+    let path = folder.path().join(INDEX);
+    let text = std::fs::read_to_string(&path).expect("reads");
+    let text = text.replace("model-00001", "../model-00001");
+    std::fs::write(&path, text).expect("writes");
+    explains(&folder, &["not a file name"]);
+}
+
+#[test]
+fn keys_that_do_not_fit_are_all_listed() {
+    let folder = copy("llama");
+    change_config(&folder, |json| {
+        json["intermediate_size"] = 52.into();
+        json["attention_bias"] = true.into();
+    });
+    explains(
+        &folder,
+        &[
+            "missing (8)",
+            "model.layers.0.self_attn.q_proj.bias",
+            "of another shape (6)",
+            "model.layers.1.mlp.down_proj.weight (model [32, 52], file [32, 48])",
+        ],
+    );
+    let folder = copy("llama_untied_bias");
+    change_config(&folder, |json| json["mlp_bias"] = false.into());
+    explains(&folder, &["left over (6)", "model.layers.0.mlp.gate_proj.bias"]);
+}
+
+#[test]
+fn wrong_settings_are_all_listed() {
+    let folder = copy("llama");
+    change_config(&folder, |json| json["model_type"] = "bloom".into());
+    explains(&folder, &["bloom", "llama, mistral, qwen2, qwen3, gpt2"]);
+    change_config(&folder, |json| {
+        json["model_type"] = "llama".into();
+        json["num_attention_heads"] = 5.into();
+    });
+    explains(&folder, &["num_attention_heads 5", "num_key_value_heads 2"]);
+    change_config(&folder, |json| json["num_attention_heads"] = "four".into());
+    explains(&folder, &["config.json", "four"]);
+    change_config(&folder, |json| {
+        json.as_object_mut().expect("object").remove("vocab_size");
+        json["num_attention_heads"] = 4.into();
+    });
+    explains(&folder, &["vocab_size"]);
+    std::fs::write(folder.path().join("config.json"), "{").expect("writes");
+    explains(&folder, &["config.json", "JSON"]);
+}
+
+#[test]
+fn a_head_that_the_configuration_would_drop_is_an_error() {
+    let folder = copy("llama_untied_bias");
+    change_config(&folder, |json| json["tie_word_embeddings"] = true.into());
+    explains(&folder, &["lm_head.weight differs", "tie_word_embeddings"]);
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    let model = load(&golden("llama")).expect("loads");
+    let folder = TempDir::new().expect("temporary folder");
+    let file = folder.path().join("occupied");
+    std::fs::write(&file, "").expect("writes");
+    let error = model
+        .save_pretrained(&file, &SaveOptions::default())
+        .expect_err("fails");
+    assert!(error.to_string().contains("occupied"), "{error}");
+}

@@ -1,0 +1,237 @@
+//! Every architecture against transformers: hidden states, logits, loss and all gradients.
+//!
+//! The golden folders are made by `golden/models.py`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use ft_core::module_path::{PathVisitor, visit_params};
+use ft_core::safetensors_folder::read_tensors;
+use ft_core::{AutoCausalLm, CausalLm, ModelConfig, TokenBatch, causal_lm_loss};
+
+/// Largest allowed difference, relative to the largest number of the expected tensor.
+const TOLERANCE: f32 = 2e-5;
+
+pub fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name)
+}
+
+pub fn ints(data: &TensorData, device: &Device) -> Tensor<2, Int> {
+    Tensor::from_data(data.clone(), device)
+}
+
+/// Compares whole tensors, relative to the largest expected number.
+pub fn assert_close(what: &str, found: TensorData, expected: &TensorData, tolerance: f32) {
+    assert_eq!(found.shape(), expected.shape(), "{what}");
+    let found = found.convert::<f32>();
+    let found = found.as_slice::<f32>().expect("f32");
+    let expected = expected.as_slice::<f32>().expect("f32");
+    let scale = expected.iter().fold(1e-3f32, |m, x| m.max(x.abs()));
+    let worst = found
+        .iter()
+        .zip(expected)
+        .map(|(a, b)| if a.is_nan() { f32::INFINITY } else { (a - b).abs() })
+        .fold(0.0, f32::max);
+    assert!(
+        worst <= tolerance * scale,
+        "{what}: differs by {worst}, largest number {scale}"
+    );
+}
+
+fn agrees_with_transformers(name: &str) {
+    let device = Device::default();
+    let expected = read_tensors(&golden(name).join("golden.safetensors")).expect("golden");
+    let model = AutoCausalLm::from_pretrained(&golden(name), &device).expect("loads");
+    let ids = ints(&expected["input_ids"], &device);
+    let tokens = TokenBatch::new(ids.clone());
+
+    let hidden = model.hidden_states(&tokens, None);
+    assert_close("hidden", hidden.clone().into_data(), &expected["hidden"], TOLERANCE);
+    let logits = model.head().forward(hidden);
+    assert_close("logits", logits.into_data(), &expected["logits"], TOLERANCE);
+
+    gradients_agree(model, &expected);
+}
+
+/// The mean loss over `labels = input_ids`, and its gradient for every parameter.
+fn gradients_agree(model: AutoCausalLm, expected: &BTreeMap<String, TensorData>) {
+    let device = Device::default().autodiff();
+    let model = model.train();
+    let ids = ints(&expected["input_ids"], &device);
+    let hidden = model.hidden_states(&TokenBatch::new(ids.clone()), None);
+    let loss = causal_lm_loss(hidden, model.head(), ids);
+    let mean = loss.sum / loss.count as f64;
+    let golden = expected["loss"].as_slice::<f32>().expect("f32")[0];
+    let found = mean.clone().into_scalar::<f32>();
+    assert!((found - golden).abs() < 1e-5 * golden, "loss {found}, expected {golden}");
+
+    struct Check<'a> {
+        grads: burn::tensor::Gradients,
+        expected: &'a BTreeMap<String, TensorData>,
+        seen: usize,
+    }
+    impl PathVisitor for Check<'_> {
+        fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
+            let grad = param.val().grad(&self.grads);
+            let grad = grad.unwrap_or_else(|| panic!("{path} has no gradient"));
+            let expected = &self.expected[&format!("grad.{path}")];
+            assert_close(path, grad.into_data(), expected, 1e-4);
+            self.seen += 1;
+        }
+    }
+    let mut check = Check {
+        grads: mean.backward(),
+        expected,
+        seen: 0,
+    };
+    visit_params(&model, &mut check);
+    let known = expected.keys().filter(|key| key.starts_with("grad.")).count();
+    assert_eq!(check.seen, known, "parameters with golden gradients");
+}
+
+#[test]
+fn tied_llama_agrees() {
+    agrees_with_transformers("llama");
+}
+
+#[test]
+fn untied_llama_with_biases_and_wide_heads_agrees() {
+    agrees_with_transformers("llama_untied_bias");
+}
+
+#[test]
+fn llama3_rope_scaling_agrees() {
+    agrees_with_transformers("llama3_rope");
+}
+
+#[test]
+fn linear_rope_scaling_agrees() {
+    agrees_with_transformers("llama_linear_rope");
+}
+
+#[test]
+fn yarn_rope_scaling_agrees() {
+    agrees_with_transformers("llama_yarn");
+}
+
+#[test]
+fn mistral_with_a_window_shorter_than_the_text_agrees() {
+    agrees_with_transformers("mistral");
+}
+
+#[test]
+fn qwen2_agrees() {
+    agrees_with_transformers("qwen2");
+}
+
+#[test]
+fn qwen3_agrees() {
+    agrees_with_transformers("qwen3");
+}
+
+#[test]
+fn gpt2_agrees() {
+    agrees_with_transformers("gpt2");
+}
+
+#[test]
+fn sharded_checkpoints_agree() {
+    agrees_with_transformers("llama_sharded");
+}
+
+#[test]
+fn bf16_checkpoints_agree() {
+    agrees_with_transformers("llama_bf16");
+}
+
+#[test]
+fn f16_checkpoints_agree() {
+    agrees_with_transformers("llama_f16");
+}
+
+#[test]
+fn configurations_of_transformers_4_and_5_say_the_same() {
+    let folder = golden("llama3_rope");
+    let read = |file: &str| {
+        let text = std::fs::read_to_string(folder.join(file)).expect("file");
+        let json = serde_json::from_str(&text).expect("json");
+        match ModelConfig::from_json(json).expect("valid") {
+            ModelConfig::Llama(config) => (config.rope_theta, config.rope_scaling),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(read("config.json"), read("config_v4.json"));
+}
+
+/// Padding on the left changes nothing for the tokens that are not padding.
+#[test]
+fn left_padded_rows_agree() {
+    for name in ["llama", "mistral", "qwen3", "gpt2"] {
+        let device = Device::default();
+        let expected = read_tensors(&golden(name).join("golden.safetensors")).expect("golden");
+        let model = AutoCausalLm::from_pretrained(&golden(name), &device).expect("loads");
+        let mask = &expected["attention_mask"];
+        let [rows, seq] = mask.shape().dims();
+        let mask_values = mask.as_slice::<i64>().expect("i64").to_vec();
+        let positions: Vec<i64> = mask_values
+            .chunks(seq)
+            .flat_map(|row| {
+                row.iter().scan(-1, |position, real| {
+                    *position += real;
+                    Some((*position).max(0))
+                })
+            })
+            .collect();
+        let tokens = TokenBatch {
+            input_ids: ints(&expected["input_ids_padded"], &device),
+            position_ids: Some(ints(&TensorData::new(positions, [rows, seq]), &device)),
+            segment_ids: Some(ints(mask, &device)),
+        };
+        let real = |data: TensorData| {
+            let vocab = data.shape()[2];
+            let mut values = data.convert::<f32>().try_into_vec::<f32>().expect("f32");
+            for (logits, real) in values.chunks_mut(vocab).zip(&mask_values) {
+                logits.iter_mut().for_each(|logit| *logit *= *real as f32);
+            }
+            TensorData::new(values, [rows, seq, vocab])
+        };
+        let found = real(model.logits(&tokens, None).into_data());
+        assert_close(name, found, &real(expected["logits_padded"].clone()), TOLERANCE);
+    }
+}
+
+/// Documents packed into one row, told apart by segments, give what they give alone.
+#[test]
+fn packed_equals_separate() {
+    for name in ["llama", "mistral", "qwen2", "gpt2"] {
+        let device = Device::default();
+        let model = AutoCausalLm::from_pretrained(&golden(name), &device).expect("loads");
+        let documents: [Vec<u32>; 3] = [vec![5, 9, 2, 44], vec![7], vec![61, 3, 3, 8, 90, 12]];
+        let alone: Vec<_> = documents
+            .iter()
+            .map(|ids| model.logits(&TokenBatch::from_ids(ids, &device), None))
+            .collect();
+        let row = |values: Vec<i64>| {
+            let len = values.len();
+            Tensor::<2, Int>::from_data(TensorData::new(values, [1, len]), &device)
+        };
+        let all = |f: &dyn Fn(usize, usize) -> i64| {
+            let places = documents
+                .iter()
+                .enumerate()
+                .flat_map(|(d, ids)| (0..ids.len()).map(move |i| (d, i)));
+            row(places.map(|(d, i)| f(d, i)).collect())
+        };
+        let packed = TokenBatch {
+            input_ids: all(&|d, i| i64::from(documents[d][i])),
+            position_ids: Some(all(&|_, i| i as i64)),
+            segment_ids: Some(all(&|d, _| d as i64 + 1)),
+        };
+        let found = model.logits(&packed, None).into_data();
+        assert_close(name, found, &Tensor::cat(alone, 1).into_data(), TOLERANCE);
+    }
+}

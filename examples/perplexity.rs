@@ -1,0 +1,108 @@
+//! Perplexity of a model on a text file.
+//!
+//! The whole file is tokenized without special tokens and cut into disjoint windows of `--context`
+//! tokens (the last, partial one is dropped); every token of a window but its first is scored.
+//!
+//! ```sh
+//! cargo run --release --example perplexity -- --model DIR_OR_ID --text FILE
+//! ```
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use ft::burn::tensor::{Int, Tensor, TensorData};
+use ft::core::{AutoCausalLm, CausalLm, HubOptions, TokenBatch, Tokenizer, causal_lm_loss, resolve};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+/// Perplexity of a model on a text file.
+#[derive(Parser)]
+struct Args {
+    /// Model folder, or hub id (needs --features hub).
+    #[arg(long)]
+    model: String,
+    /// Adapter folder in PEFT's format, or hub id.
+    #[arg(long)]
+    adapter: Option<String>,
+    /// UTF-8 text file.
+    #[arg(long)]
+    text: PathBuf,
+    /// Tokens a window.
+    #[arg(long, default_value_t = 512)]
+    context: usize,
+    /// Windows computed at once.
+    #[arg(long, default_value_t = 4)]
+    batch_size: usize,
+    /// cpu, cuda, wgpu, vulkan or metal.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Print one JSON object as the last line of stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    ensure!(args.context >= 2, "--context must be at least 2");
+    ensure!(args.batch_size >= 1, "--batch-size must be at least 1");
+    let device = ft::device(&args.device)?;
+
+    // The model, with the adapter if there is one.
+    let hub = HubOptions::from_env();
+    let folder = resolve(&args.model, &hub)?;
+    let tokenizer = Tokenizer::from_pretrained(&folder)?;
+    let mut model = AutoCausalLm::from_pretrained(&folder, &device)?;
+    tokenizer.check_vocab(model.config().vocab_size())?;
+    model.config().check_length(args.context)?;
+    if let Some(adapter) = &args.adapter {
+        model = ft::peft::load_adapter(model, &resolve(adapter, &hub)?, "default", false)?;
+    }
+
+    // The windows.
+    let text = std::fs::read_to_string(&args.text)
+        .with_context(|| format!("cannot read {}", args.text.display()))?;
+    let ids = tokenizer.encode(&text, false)?;
+    let windows: Vec<&[u32]> = ids.chunks_exact(args.context).collect();
+    ensure!(
+        !windows.is_empty(),
+        "{} has {} tokens, fewer than one window of {}: choose a smaller --context",
+        args.text.display(),
+        ids.len(),
+        args.context
+    );
+
+    // Their negative log-likelihood.
+    let start = Instant::now();
+    let bar = ProgressBar::new(windows.len() as u64);
+    bar.set_style(ProgressStyle::with_template(
+        "{bar:30} {pos}/{len} windows  {msg}  {eta} left",
+    )?);
+    let (mut nll, mut tokens) = (0.0, 0);
+    for batch in windows.chunks(args.batch_size) {
+        let values: Vec<i64> = batch.iter().copied().flatten().map(|&id| id.into()).collect();
+        let input_ids = Tensor::<2, Int>::from_data(
+            TensorData::new(values, [batch.len(), args.context]),
+            &device,
+        );
+        let hidden = model.hidden_states(&TokenBatch::new(input_ids.clone()), None);
+        let loss = causal_lm_loss(hidden, model.head(), input_ids);
+        nll += loss.sum.into_scalar::<f64>();
+        tokens += loss.count;
+        bar.inc(batch.len() as u64);
+        bar.set_message(format!("perplexity {:.3}", (nll / tokens as f64).exp()));
+    }
+    bar.finish();
+
+    let mean = nll / tokens as f64;
+    eprintln!(
+        "perplexity {:.4} (nll {mean:.5} a token) over {tokens} tokens, {:.0} tokens/s",
+        mean.exp(),
+        ids.len() as f64 / start.elapsed().as_secs_f64()
+    );
+    if args.json {
+        println!("{}", json!({"perplexity": mean.exp(), "nll": mean, "tokens": tokens}));
+    }
+    Ok(())
+}
