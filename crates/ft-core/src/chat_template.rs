@@ -8,7 +8,8 @@
 //!
 //! Two habits of transformers 5 are kept: keys of a message whose value is null are dropped before
 //! rendering, and a message's reasoning is given under `reasoning_content` and `thinking`, whichever
-//! of its names (`reasoning_content`, `thinking`, `reasoning`) the message uses.
+//! of its names (`reasoning_content`, `thinking`, `reasoning`) the message uses. One thing of Python
+//! is missing: `%` does not format strings; a template that uses it so is an error, not another text.
 
 mod generation_tag;
 mod to_json;

@@ -228,6 +228,14 @@ impl Tokenizer {
         template.parsed.as_ref().ok()
     }
 
+    /// The template for conversations with tools: one of that name (`tool_use`), else the chat template.
+    pub fn tool_template(&self) -> Option<&ChatTemplate> {
+        let template = self
+            .template("tool_use")
+            .or_else(|| self.template("default"))?;
+        template.parsed.as_ref().ok()
+    }
+
     /// Replaces the chat template.
     #[must_use]
     pub fn with_chat_template(mut self, template: ChatTemplate) -> Self {

@@ -298,7 +298,7 @@ PYTHON = """\
 {{ {'b': 1, 'a': [1, 2.0, none, true, "é<>&'\\"\\n"]} | tojson }} {{ {'b': 1, 'a': {}} | tojson(indent=2, sort_keys=true) }}
 {{ [1, {'a': 'é'}] | tojson(separators=(',', ':'), ensure_ascii=true) }} {{ [] | tojson(indent=2) }} {{ 'it"s' | tojson }}
 {{ missing | default('d') }} {{ missing is defined }} [{{ missing }}] {{ text.startswith(('a', 'H')) }} {{ ' x '.strip() }}|
-{{ range(3) | list }} {{ messages | map(attribute='role') | list }} {{ "%s is %d" | format('a', 3) }} {{ "%s" % text }}
+{{ range(3) | list }} {{ messages | map(attribute='role') | list }} {{ "%s is %d" | format('a', 3) }}
 {{ messages | selectattr('role', 'in', ['user', 'tool']) | list | length }} {{ (messages | first).role }} {{ (messages | last)['role'] }}
 {{ namespace(a=1).a }} {{ dict(a=1)['a'] }} {{ [1, 2] + [3] }} {{ 'a' * 3 }} {{ 10 / 4 }} {{ 1 if false }} {{ 'a' if missing else 'b' }}
 {{ messages[0] is mapping }} {{ messages is sequence }} {{ messages is iterable }} {{ 3 is number }} {{ 3 is odd }} {{ none is none }} {{ true is boolean }}

@@ -1,0 +1,84 @@
+//! A batch on the host, ready to become tensors, and where batches come from.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use ft_core::{IGNORE_INDEX, TokenBatch};
+
+/// Token ids with labels, `[batch, seq]` in row-major order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Token ids.
+    pub input_ids: Vec<i64>,
+    /// The id where it is to be learnt, else [`IGNORE_INDEX`]; not shifted.
+    pub labels: Vec<i64>,
+    /// Positions within each document; absent if they count from 0 in every row.
+    pub position_ids: Option<Vec<i64>>,
+    /// The document that a token belongs to, from 1, and 0 for padding; absent if a row is one document.
+    pub segment_ids: Option<Vec<i64>>,
+    /// How many rows.
+    pub batch: usize,
+    /// How many positions a row.
+    pub seq: usize,
+    /// How many tokens are not padding.
+    pub tokens: usize,
+}
+
+impl Batch {
+    /// What the model reads.
+    pub fn tokens(&self, device: &Device) -> TokenBatch {
+        TokenBatch {
+            input_ids: self.tensor(&self.input_ids, device),
+            position_ids: self
+                .position_ids
+                .as_ref()
+                .map(|ids| self.tensor(ids, device)),
+            segment_ids: self
+                .segment_ids
+                .as_ref()
+                .map(|ids| self.tensor(ids, device)),
+        }
+    }
+
+    /// The labels, `[batch, seq]`.
+    pub fn labels(&self, device: &Device) -> Tensor<2, Int> {
+        self.tensor(&self.labels, device)
+    }
+
+    /// How many positions receive loss, once labels are shifted by one.
+    pub fn label_count(&self) -> usize {
+        let rows = self.labels.chunks(self.seq.max(1));
+        rows.flat_map(|row| row.iter().skip(1))
+            .filter(|&&label| label != IGNORE_INDEX)
+            .count()
+    }
+
+    /// How many tokens are not padding.
+    pub fn token_count(&self) -> usize {
+        self.tokens
+    }
+
+    fn tensor(&self, values: &[i64], device: &Device) -> Tensor<2, Int> {
+        let data = TensorData::new(values.to_vec(), [self.batch, self.seq]);
+        Tensor::from_data(data, device)
+    }
+}
+
+/// Batches by number: any batch of any epoch can be asked for at any time, which makes resuming exact.
+pub trait Batches {
+    /// What a batch is.
+    type Batch;
+
+    /// How many batches an epoch has.
+    fn len(&self, epoch: usize) -> usize;
+
+    /// Whether an epoch has no batches.
+    fn is_empty(&self, epoch: usize) -> bool {
+        self.len(epoch) == 0
+    }
+
+    /// One batch.
+    ///
+    /// # Panics
+    ///
+    /// If `index` is not below [`len`](Self::len).
+    fn batch(&self, epoch: usize, index: usize) -> Self::Batch;
+}

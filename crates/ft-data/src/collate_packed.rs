@@ -1,0 +1,88 @@
+//! Several documents a row, without any of them knowing of the others.
+//!
+//! Every document has a segment of its own, which attention does not cross, and positions that begin
+//! at 0. Its first label is masked: the position before it belongs to another document, which must
+//! not learn to predict it. So a packed row gives the same losses as its documents alone.
+
+use ft_core::IGNORE_INDEX;
+
+use crate::{Batch, Tokenized};
+
+/// Lays out one row of `seq_len` positions per list of documents; the rest of a row is padding.
+///
+/// # Panics
+///
+/// If the documents of a row are longer than `seq_len` together.
+pub fn collate_packed(rows: &[Vec<&Tokenized>], seq_len: usize, pad_id: u32) -> Batch {
+    let capacity = rows.len() * seq_len;
+    let mut input_ids = Vec::with_capacity(capacity);
+    let mut labels = Vec::with_capacity(capacity);
+    let mut position_ids = Vec::with_capacity(capacity);
+    let mut segment_ids = Vec::with_capacity(capacity);
+    let mut tokens = 0;
+    for (row, documents) in rows.iter().enumerate() {
+        for (document, segment) in documents.iter().zip(1..) {
+            input_ids.extend(document.input_ids.iter().map(|&id| i64::from(id)));
+            labels.extend(
+                document.labels.iter().enumerate().map(
+                    |(at, &label)| {
+                        if at == 0 { IGNORE_INDEX } else { label }
+                    },
+                ),
+            );
+            position_ids.extend((0..).take(document.len()));
+            segment_ids.resize(input_ids.len(), segment);
+            tokens += document.len();
+        }
+        let end = (row + 1) * seq_len;
+        assert!(
+            input_ids.len() <= end,
+            "the documents of a packed row are longer than its {seq_len} positions"
+        );
+        input_ids.resize(end, i64::from(pad_id));
+        labels.resize(end, IGNORE_INDEX);
+        position_ids.resize(end, 0);
+        segment_ids.resize(end, 0);
+    }
+    Batch {
+        input_ids,
+        labels,
+        position_ids: Some(position_ids),
+        segment_ids: Some(segment_ids),
+        batch: rows.len(),
+        seq: seq_len,
+        tokens,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_have_segments_positions_and_no_label_across_a_boundary() {
+        let a = Tokenized {
+            input_ids: vec![1, 2, 3],
+            labels: vec![1, 2, 3],
+        };
+        let b = Tokenized {
+            input_ids: vec![4, 5],
+            labels: vec![4, 5],
+        };
+        let batch = collate_packed(&[vec![&a, &b], vec![&b]], 6, 9);
+        assert_eq!(batch.input_ids, [1, 2, 3, 4, 5, 9, 4, 5, 9, 9, 9, 9]);
+        assert_eq!(
+            batch.labels,
+            [-100, 2, 3, -100, 5, -100, -100, 5, -100, -100, -100, -100]
+        );
+        assert_eq!(
+            batch.position_ids.as_deref(),
+            Some(&[0, 1, 2, 0, 1, 0, 0, 1, 0, 0, 0, 0][..])
+        );
+        assert_eq!(
+            batch.segment_ids.as_deref(),
+            Some(&[1, 1, 1, 2, 2, 0, 1, 1, 0, 0, 0, 0][..])
+        );
+        assert_eq!((batch.token_count(), batch.label_count()), (7, 4));
+    }
+}

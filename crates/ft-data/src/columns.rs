@@ -1,0 +1,190 @@
+//! A row's columns, with errors that say what is missing, what is there and what to do.
+
+use serde_json::{Map, Value};
+
+use crate::{Error, Format, Result};
+
+/// A row of a file, or one message of a row.
+pub(crate) struct Row<'a> {
+    fields: &'a Map<String, Value>,
+    number: usize,
+    format: Format,
+    /// Which message of which column, if it is one.
+    message: Option<(&'static str, usize)>,
+}
+
+impl<'a> Row<'a> {
+    pub(crate) fn new(row: &'a Value, number: usize, format: Format) -> Result<Self> {
+        match row {
+            Value::Object(fields) => Ok(Self {
+                fields,
+                number,
+                format,
+                message: None,
+            }),
+            other => Err(Error::Row {
+                row: number,
+                reason: format!(
+                    "it is {}, but a row must be an object with columns",
+                    kind(other)
+                ),
+            }),
+        }
+    }
+
+    /// An error in this row.
+    pub(crate) fn error(&self, reason: String) -> Error {
+        Error::Row {
+            row: self.number,
+            reason: match self.message {
+                None => reason,
+                Some((column, index)) => format!("message {index} of `{column}`: {reason}"),
+            },
+        }
+    }
+
+    /// The error of a column that is not there.
+    pub(crate) fn missing(&self, name: &str) -> Error {
+        let names: Vec<&str> = self.fields.keys().map(String::as_str).collect();
+        let what = match self.message {
+            None => "column",
+            Some(_) => "field",
+        };
+        let there = if names.is_empty() {
+            "none".to_string()
+        } else {
+            names.join(", ")
+        };
+        let mend = match Format::guess(self.fields).filter(|&guess| guess != self.format) {
+            Some(guess) => format!("this looks like --format {guess}"),
+            None if self.message.is_some() => self.message_mend(),
+            None => format!(
+                "rename the column, or choose another --format than {}",
+                self.format
+            ),
+        };
+        self.error(format!(
+            "there is no {what} `{name}`; the {what}s are: {there}; {mend}"
+        ))
+    }
+
+    fn message_mend(&self) -> String {
+        let other = match self.format {
+            Format::ShareGpt if self.has("role") => Some(Format::Messages),
+            Format::Messages | Format::PromptCompletion if self.has("from") => {
+                Some(Format::ShareGpt)
+            }
+            _ => None,
+        };
+        match other {
+            Some(format) => format!("this looks like --format {format}"),
+            None => "add it, or remove the message".to_string(),
+        }
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.fields.contains_key(name)
+    }
+
+    pub(crate) fn to_value(&self) -> Value {
+        Value::Object(self.fields.clone())
+    }
+
+    pub(crate) fn value(&self, name: &str) -> Result<&'a Value> {
+        self.fields.get(name).ok_or_else(|| self.missing(name))
+    }
+
+    pub(crate) fn text(&self, name: &str) -> Result<&'a str> {
+        let value = self.value(name)?;
+        value
+            .as_str()
+            .ok_or_else(|| self.of_wrong_kind(name, value, "text"))
+    }
+
+    pub(crate) fn optional_text(&self, name: &str) -> Result<Option<&'a str>> {
+        match self.fields.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(_) => self.text(name).map(Some),
+        }
+    }
+
+    pub(crate) fn optional_list(&self, name: &str) -> Result<&'a [Value]> {
+        match self.fields.get(name) {
+            None | Some(Value::Null) => Ok(&[]),
+            Some(Value::Array(values)) => Ok(values),
+            Some(other) => Err(self.of_wrong_kind(name, other, "a list")),
+        }
+    }
+
+    /// The messages under the first of `names` that is there; `fields` are those a message must have.
+    pub(crate) fn turns(
+        &self,
+        names: [&'static str; 2],
+        fields: [&str; 2],
+    ) -> Result<Vec<Row<'a>>> {
+        let name = names
+            .into_iter()
+            .find(|name| self.has(name))
+            .ok_or_else(|| self.missing(names[0]))?;
+        let Value::Array(turns) = self.value(name)? else {
+            return Err(self.of_wrong_kind(name, self.value(name)?, "a list of messages"));
+        };
+        if turns.is_empty() {
+            return Err(self.error(format!("`{name}` is empty: remove the row")));
+        }
+        turns
+            .iter()
+            .enumerate()
+            .map(|(index, turn)| match turn {
+                Value::Object(fields) => Ok(Row {
+                    fields,
+                    number: self.number,
+                    format: self.format,
+                    message: Some((name, index + 1)),
+                }),
+                other => Err(self.error(format!(
+                    "message {} of `{name}` is {}, but must be an object with `{}` and `{}`",
+                    index + 1,
+                    kind(other),
+                    fields[0],
+                    fields[1],
+                ))),
+            })
+            .collect()
+    }
+
+    /// The `tools` column: a list, or a list written as JSON text.
+    pub(crate) fn tools(&self) -> Result<Option<Vec<Value>>> {
+        let tools = match self.fields.get("tools") {
+            None | Some(Value::Null) => return Ok(None),
+            Some(Value::String(text)) if text.trim().is_empty() => return Ok(None),
+            Some(Value::String(text)) => serde_json::from_str(text).map_err(|error| {
+                self.error(format!(
+                    "`tools` is text, but not a JSON list of functions: {error}"
+                ))
+            })?,
+            Some(value) => value.clone(),
+        };
+        match tools {
+            Value::Array(tools) if tools.is_empty() => Ok(None),
+            Value::Array(tools) => Ok(Some(tools)),
+            other => Err(self.of_wrong_kind("tools", &other, "a list of functions")),
+        }
+    }
+
+    fn of_wrong_kind(&self, name: &str, value: &Value, wanted: &str) -> Error {
+        self.error(format!("`{name}` is {}, but must be {wanted}", kind(value)))
+    }
+}
+
+/// What a JSON value is, in words.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}

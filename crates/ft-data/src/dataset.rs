@@ -1,0 +1,254 @@
+//! A file of samples as training examples.
+
+use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::path::Path;
+use std::thread;
+
+use ft_core::Tokenizer;
+
+use crate::shuffle::shuffled;
+use crate::tokenize::{Whole, tokenize_whole};
+use crate::{DatasetReport, Error, Format, Result, Sample, Tokenized, read_rows};
+
+/// Examples for supervised fine-tuning.
+#[derive(Clone, Debug, Default)]
+pub struct SftDataset {
+    /// The examples, in the order of the file.
+    pub examples: Vec<Tokenized>,
+    /// What became of the rows.
+    pub report: DatasetReport,
+}
+
+impl SftDataset {
+    /// Reads a JSON or JSONL file, tokenizes it and labels its responses.
+    ///
+    /// Rows of more than `max_len` tokens lose their end; rows with nothing left to learn are dropped.
+    /// Both are counted in the [report](DatasetReport).
+    ///
+    /// # Errors
+    ///
+    /// If the file, a line, a row or a column is not as the format says; if the file has no rows; if
+    /// in no row anything is left to learn; or if no row's stop token is left.
+    pub fn load(
+        path: impl AsRef<Path>,
+        format: Format,
+        tokenizer: &Tokenizer,
+        max_len: usize,
+    ) -> Result<Self> {
+        let path = path.as_ref();
+        let rows = read_rows(path)?;
+        let samples = rows
+            .iter()
+            .enumerate()
+            .map(|(index, row)| format.parse(row, index + 1))
+            .collect::<Result<Vec<_>>>();
+        samples
+            .and_then(|samples| Self::from_samples(&samples, tokenizer, max_len))
+            .map_err(|error| error.in_file(path))
+    }
+
+    /// Tokenizes samples and labels their responses, as [`load`](Self::load) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load), without a file's name.
+    pub fn from_samples(samples: &[Sample], tokenizer: &Tokenizer, max_len: usize) -> Result<Self> {
+        if max_len < 2 {
+            return Err(Error::Settings(format!(
+                "a maximum length of {max_len} leaves nothing to predict: make it 2 or more"
+            )));
+        }
+        if samples.is_empty() {
+            return Err(Error::Dataset("the dataset is empty".to_string()));
+        }
+        let mut report = DatasetReport {
+            rows: samples.len(),
+            ..DatasetReport::default()
+        };
+        let mut examples = Vec::with_capacity(samples.len());
+        let mut stops: BTreeMap<u32, usize> = BTreeMap::new();
+        let mut responses = 0;
+        for whole in tokenize_all(samples, tokenizer)? {
+            let Whole {
+                mut example,
+                stops: at,
+            } = whole;
+            responses += usize::from(example.label_count() > 0);
+            for &position in &at {
+                let left = usize::from(position < max_len);
+                *stops.entry(example.input_ids[position]).or_default() += left;
+            }
+            report.truncated += usize::from(example.truncate(max_len));
+            if example.label_count() == 0 {
+                report.dropped_all_masked += 1;
+            } else {
+                examples.push(example);
+            }
+        }
+        let dataset = Self::counted(examples, report);
+        dataset.check_labels(responses, max_len)?;
+        dataset.check_stops(&stops, tokenizer, max_len)
+    }
+
+    /// A dataset of examples that were made elsewhere; nothing is checked.
+    pub fn from_examples(examples: Vec<Tokenized>) -> Self {
+        let report = DatasetReport {
+            rows: examples.len(),
+            ..DatasetReport::default()
+        };
+        Self::counted(examples, report)
+    }
+
+    /// How many examples there are.
+    pub fn len(&self) -> usize {
+        self.examples.len()
+    }
+
+    /// Whether there are no examples.
+    pub fn is_empty(&self) -> bool {
+        self.examples.is_empty()
+    }
+
+    /// Splits off a part for evaluation: `(train, eval)`, the same for the same seed.
+    ///
+    /// The evaluation part has `eval_fraction` of the examples, rounded, and at least one unless the
+    /// fraction is zero. Both parts keep the order of the file.
+    ///
+    /// # Errors
+    ///
+    /// If the fraction is not in `[0, 1)`, or nothing would be left to train on.
+    pub fn split(self, eval_fraction: f64, seed: u64) -> Result<(Self, Self)> {
+        if !(0.0..1.0).contains(&eval_fraction) {
+            return Err(Error::Settings(format!(
+                "an evaluation fraction of {eval_fraction} is not in [0, 1): 0.1 holds out a tenth"
+            )));
+        }
+        let eval_len = match eval_fraction {
+            0.0 => 0,
+            fraction => ((self.len() as f64 * fraction).round() as usize).max(1),
+        };
+        if eval_len > 0 && eval_len >= self.len() {
+            return Err(Error::Settings(format!(
+                "holding out {eval_len} of {} examples leaves none to train on: use a smaller evaluation \
+                 fraction or more data",
+                self.len()
+            )));
+        }
+        let mut held_out = vec![false; self.len()];
+        for &index in &shuffled(self.len(), seed, 0)[..eval_len] {
+            held_out[index] = true;
+        }
+        let (mut train, mut eval) = (Vec::new(), Vec::new());
+        for (example, held_out) in self.examples.into_iter().zip(held_out) {
+            if held_out { &mut eval } else { &mut train }.push(example);
+        }
+        Ok((Self::from_examples(train), Self::from_examples(eval)))
+    }
+
+    fn counted(examples: Vec<Tokenized>, report: DatasetReport) -> Self {
+        Self {
+            report: DatasetReport {
+                kept: examples.len(),
+                tokens: examples.iter().map(Tokenized::len).sum(),
+                label_tokens: examples.iter().map(Tokenized::label_count).sum(),
+                ..report
+            },
+            examples,
+        }
+    }
+
+    /// `responses` is the number of rows that had something to learn before they were cut.
+    fn check_labels(&self, responses: usize, max_len: usize) -> Result<()> {
+        if !self.is_empty() {
+            return Ok(());
+        }
+        let rows = self.report.rows;
+        Err(Error::Dataset(if responses == 0 {
+            format!(
+                "all labels are masked: none of the {rows} rows has anything to learn; responses are \
+                 messages of the role `assistant` (ShareGPT: gpt)"
+            )
+        } else {
+            format!(
+                "all labels are masked: with at most {max_len} tokens a row, the responses of all {rows} rows \
+                 are cut off ({} rows were truncated); raise the maximum length",
+                self.report.truncated
+            )
+        }))
+    }
+
+    /// Checks that some stop token receives loss, and notes which do.
+    fn check_stops(
+        mut self,
+        stops: &BTreeMap<u32, usize>,
+        tokenizer: &Tokenizer,
+        max_len: usize,
+    ) -> Result<Self> {
+        let name = |id: &u32| tokenizer.id_to_token(*id).unwrap_or_else(|| id.to_string());
+        if stops.is_empty() {
+            let eos = tokenizer.eos_token().unwrap_or("none");
+            return Err(Error::Dataset(format!(
+                "no stop token ever receives loss, so the model would not learn to end its answers: the chat \
+                 template closes the assistant's turns with no special token (the tokenizer's eos token: \
+                 {eos}); let the template end them with eos_token"
+            )));
+        }
+        if stops.values().all(|&count| count == 0) {
+            let names: Vec<String> = stops.keys().map(name).collect();
+            return Err(Error::Dataset(format!(
+                "the stop token {} never receives loss, so the model would not learn to end its answers: with \
+                 at most {max_len} tokens a row it is cut off everywhere ({} of {} rows were truncated); raise \
+                 the maximum length",
+                names.join(", "),
+                self.report.truncated,
+                self.report.rows
+            )));
+        }
+        self.report.stop_tokens = stops.iter().map(|(id, &count)| (name(id), count)).collect();
+        self.report.unlearnt_eos = tokenizer
+            .eos_token()
+            .filter(|&eos| {
+                self.report
+                    .stop_tokens
+                    .get(eos)
+                    .is_none_or(|&count| count == 0)
+            })
+            .map(str::to_string);
+        Ok(self)
+    }
+}
+
+/// Tokenizes samples on all cores; the error is that of the first row that has one.
+fn tokenize_all(samples: &[Sample], tokenizer: &Tokenizer) -> Result<Vec<Whole>> {
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let size = samples.len().div_ceil(threads).max(1);
+    let parts: Vec<Result<Vec<Whole>>> = thread::scope(|scope| {
+        let workers: Vec<_> = samples
+            .chunks(size)
+            .enumerate()
+            .map(|(part, chunk)| {
+                scope.spawn(move || {
+                    let rows = chunk.iter().enumerate();
+                    rows.map(|(index, sample)| {
+                        tokenize_whole(sample, tokenizer)
+                            .map_err(|error| error.in_row(part * size + index + 1))
+                    })
+                    .collect()
+                })
+            })
+            .collect();
+        workers
+            .into_iter()
+            .map(|worker| match worker.join() {
+                Ok(part) => part,
+                Err(panic) => std::panic::resume_unwind(panic),
+            })
+            .collect()
+    });
+    let mut all = Vec::with_capacity(samples.len());
+    for part in parts {
+        all.extend(part?);
+    }
+    Ok(all)
+}

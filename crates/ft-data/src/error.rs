@@ -1,0 +1,82 @@
+//! What can go wrong with data: files, rows, columns, and what a tokenizer makes of them.
+
+use std::path::PathBuf;
+
+/// A `Result` of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Errors of this crate. Each message names the file, line, row or column, and the mend.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file is not the JSON or JSONL that it should be.
+    #[error("{}: line {line}: {reason}", path.display())]
+    Json {
+        /// Which file.
+        path: PathBuf,
+        /// Where, counted from 1.
+        line: usize,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
+    /// A row does not have the columns of its format, or cannot be tokenized.
+    #[error("row {row}: {reason}")]
+    Row {
+        /// Which row, counted from 1.
+        row: usize,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
+    /// A sample cannot become training data.
+    #[error("{0}")]
+    Sample(String),
+    /// A dataset as a whole cannot be trained on.
+    #[error("{0}")]
+    Dataset(String),
+    /// An error in a file.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<Error>,
+    },
+    /// Settings that do not make sense.
+    #[error("{0}")]
+    Settings(String),
+    /// The tokenizer or the chat template refused its input.
+    #[error(transparent)]
+    Core(#[from] ft_core::Error),
+}
+
+impl Error {
+    /// The same error, saying in which row it is.
+    pub(crate) fn in_row(self, row: usize) -> Self {
+        match self {
+            Self::Row { .. } => self,
+            other => Self::Row {
+                row,
+                reason: other.to_string(),
+            },
+        }
+    }
+
+    /// The same error, saying in which file it is.
+    pub(crate) fn in_file(self, path: &std::path::Path) -> Self {
+        match self {
+            Self::Read { .. } | Self::Json { .. } | Self::File { .. } => self,
+            other => Self::File {
+                path: path.to_path_buf(),
+                source: Box::new(other),
+            },
+        }
+    }
+}

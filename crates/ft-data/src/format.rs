@@ -1,0 +1,396 @@
+//! The forms in which instruction data comes, and how each becomes a [`Sample`].
+//!
+//! - Alpaca: `instruction`, `input`, `output`, and `system` and `history` as LLaMA-Factory has them;
+//! - ShareGPT: `conversations` of `from` and `value`;
+//! - messages: OpenAI's `role` and `content`;
+//! - prompt and completion: two strings, or two lists of messages.
+
+use std::fmt;
+use std::str::FromStr;
+
+use ft_core::Message;
+use serde_json::{Map, Value, json};
+
+use crate::columns::Row;
+use crate::{Conversation, Error, Result, Sample};
+
+/// The form of a dataset's rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `instruction`, `output`, optionally `input`, `system` and `history` (pairs of earlier turns).
+    Alpaca,
+    /// `conversations` (or `messages`) of `from` and `value`, optionally `system` and `tools`.
+    ShareGpt,
+    /// `messages` (or `conversations`) of `role` and `content`, optionally `tools`.
+    Messages,
+    /// `prompt` and `completion`: both strings, or both lists of messages.
+    PromptCompletion,
+}
+
+impl Format {
+    /// All formats.
+    pub const ALL: [Format; 4] = [
+        Format::Alpaca,
+        Format::ShareGpt,
+        Format::Messages,
+        Format::PromptCompletion,
+    ];
+
+    /// The name that settings and command lines use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Alpaca => "alpaca",
+            Format::ShareGpt => "sharegpt",
+            Format::Messages => "messages",
+            Format::PromptCompletion => "prompt_completion",
+        }
+    }
+
+    /// Reads one row; `row_number` counts from 1 and is for messages.
+    ///
+    /// # Errors
+    ///
+    /// If a column is missing or is not what it should be; the message lists the columns that are there.
+    pub fn parse(self, row: &Value, row_number: usize) -> Result<Sample> {
+        let row = Row::new(row, row_number, self)?;
+        match self {
+            Format::Alpaca => alpaca(&row),
+            Format::ShareGpt => sharegpt(&row),
+            Format::Messages => messages(&row),
+            Format::PromptCompletion => prompt_completion(&row),
+        }
+    }
+
+    /// The format that a row looks like.
+    pub(crate) fn guess(row: &Map<String, Value>) -> Option<Self> {
+        let turns = row.get("messages").or_else(|| row.get("conversations"));
+        if let Some(turn) = turns.and_then(|turns| turns.get(0)) {
+            if turn.get("role").is_some() {
+                return Some(Format::Messages);
+            }
+            if turn.get("from").is_some() {
+                return Some(Format::ShareGpt);
+            }
+        }
+        if row.contains_key("instruction") && row.contains_key("output") {
+            return Some(Format::Alpaca);
+        }
+        (row.contains_key("prompt") && row.contains_key("completion"))
+            .then_some(Format::PromptCompletion)
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Format {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|format| format.name() == name)
+            .ok_or_else(|| {
+                Error::Settings(format!(
+                    "there is no format `{name}`: choose one of {}",
+                    Self::ALL.map(Format::name).join(", ")
+                ))
+            })
+    }
+}
+
+fn alpaca(row: &Row<'_>) -> Result<Sample> {
+    let mut messages = Vec::new();
+    if let Some(system) = row.optional_text("system")?.filter(|text| !text.is_empty()) {
+        messages.push(Message::new("system", system));
+    }
+    for (index, turn) in row.optional_list("history")?.iter().enumerate() {
+        match turn.as_array().map(Vec::as_slice) {
+            Some([Value::String(question), Value::String(answer)]) => {
+                messages.push(Message::new("user", question));
+                messages.push(Message::new("assistant", answer));
+            }
+            _ => {
+                return Err(row.error(format!(
+                    "turn {} of `history` is not a pair of strings [instruction, output]",
+                    index + 1
+                )));
+            }
+        }
+    }
+    let instruction = row.text("instruction")?;
+    let input = row.optional_text("input")?.unwrap_or_default();
+    let parts: Vec<&str> = [instruction, input]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect();
+    messages.push(Message::new("user", parts.join("\n")));
+    messages.push(Message::new("assistant", row.text("output")?));
+    Ok(messages.into())
+}
+
+fn sharegpt(row: &Row<'_>) -> Result<Sample> {
+    let mut messages = Vec::new();
+    if let Some(system) = row.optional_text("system")?.filter(|text| !text.is_empty()) {
+        messages.push(Message::new("system", system));
+    }
+    for turn in row.turns(["conversations", "messages"], ["from", "value"])? {
+        let value = turn.text("value")?;
+        messages.push(match turn.text("from")? {
+            "human" | "user" => Message::new("user", value),
+            "gpt" | "assistant" => Message::new("assistant", value),
+            "system" => Message::new("system", value),
+            "observation" | "tool" => Message::new("tool", value),
+            "function_call" => function_call(value),
+            other => {
+                return Err(turn.error(format!(
+                    "`from` is `{other}`, but must be one of human, gpt, system, observation, function_call"
+                )));
+            }
+        });
+    }
+    conversation(row, messages)
+}
+
+/// What the assistant calls: `{"name", "arguments"}`, or a list of these; anything else stays text.
+fn function_call(value: &str) -> Message {
+    let calls = match serde_json::from_str::<Value>(value) {
+        Ok(Value::Array(calls)) => calls,
+        Ok(call @ Value::Object(_)) => vec![call],
+        _ => Vec::new(),
+    };
+    if calls.is_empty() || calls.iter().any(|call| !call["name"].is_string()) {
+        return Message::new("assistant", value);
+    }
+    let calls = calls
+        .into_iter()
+        .map(|call| json!({"type": "function", "function": call}))
+        .collect();
+    let mut message = Message::new("assistant", "");
+    message.content = Value::Null;
+    message
+        .extra
+        .insert("tool_calls".to_string(), Value::Array(calls));
+    message
+}
+
+fn messages(row: &Row<'_>) -> Result<Sample> {
+    let messages = message_list(row, ["messages", "conversations"])?;
+    conversation(row, messages)
+}
+
+fn conversation(row: &Row<'_>, messages: Vec<Message>) -> Result<Sample> {
+    Ok(Sample::Conversation(Conversation {
+        tools: row.tools()?,
+        messages,
+        context: 0,
+    }))
+}
+
+fn prompt_completion(row: &Row<'_>) -> Result<Sample> {
+    let both_are = |test: fn(&Value) -> bool| -> Result<bool> {
+        Ok(test(row.value("prompt")?) && test(row.value("completion")?))
+    };
+    if both_are(Value::is_string)? {
+        return Ok(Sample::PromptCompletion {
+            prompt: row.text("prompt")?.to_string(),
+            completion: row.text("completion")?.to_string(),
+        });
+    }
+    if !both_are(Value::is_array)? {
+        return Err(row.error(
+            "`prompt` and `completion` must both be strings, or both be lists of messages with `role` \
+             and `content`"
+                .to_string(),
+        ));
+    }
+    let mut messages = message_list(row, ["prompt"; 2])?;
+    let context = messages.len();
+    messages.extend(message_list(row, ["completion"; 2])?);
+    Ok(Sample::Conversation(Conversation {
+        tools: row.tools()?,
+        messages,
+        context,
+    }))
+}
+
+fn message_list(row: &Row<'_>, names: [&'static str; 2]) -> Result<Vec<Message>> {
+    row.turns(names, ["role", "content"])?
+        .iter()
+        .map(|turn| {
+            turn.text("role")?;
+            if !turn.has("content") && !turn.has("tool_calls") {
+                return Err(turn.missing("content"));
+            }
+            serde_json::from_value(turn.to_value()).map_err(|error| turn.error(error.to_string()))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(format: Format, row: Value) -> Result<Sample> {
+        format.parse(&row, 3)
+    }
+
+    fn conversation_of(format: Format, row: Value) -> Conversation {
+        match parse(format, row).unwrap() {
+            Sample::Conversation(conversation) => conversation,
+            other => panic!("{other:?} is no conversation"),
+        }
+    }
+
+    fn turns(conversation: &Conversation) -> Vec<(&str, &str)> {
+        let messages = conversation.messages.iter();
+        messages
+            .map(|m| (m.role.as_str(), m.text().unwrap_or("-")))
+            .collect()
+    }
+
+    #[test]
+    fn alpaca_joins_instruction_and_input_after_system_and_history() {
+        let row = json!({
+            "instruction": "Add", "input": "1 2", "output": "3", "system": "Be brief",
+            "history": [["Hi", "Hello"]],
+        });
+        assert_eq!(
+            turns(&conversation_of(Format::Alpaca, row)),
+            [
+                ("system", "Be brief"),
+                ("user", "Hi"),
+                ("assistant", "Hello"),
+                ("user", "Add\n1 2"),
+                ("assistant", "3"),
+            ]
+        );
+        let row = json!({"instruction": "Add", "input": "", "output": "3", "history": null});
+        assert_eq!(
+            turns(&conversation_of(Format::Alpaca, row)),
+            [("user", "Add"), ("assistant", "3")]
+        );
+    }
+
+    #[test]
+    fn sharegpt_roles_become_those_of_templates() {
+        let row = json!({
+            "conversations": [
+                {"from": "human", "value": "Weather?"},
+                {"from": "function_call", "value": "{\"name\": \"get\", \"arguments\": {\"city\": \"Rome\"}}"},
+                {"from": "observation", "value": "sunny"},
+                {"from": "gpt", "value": "Sunny."},
+            ],
+            "tools": "[{\"name\": \"get\"}]",
+        });
+        let conversation = conversation_of(Format::ShareGpt, row);
+        assert_eq!(
+            turns(&conversation),
+            [
+                ("user", "Weather?"),
+                ("assistant", "-"),
+                ("tool", "sunny"),
+                ("assistant", "Sunny."),
+            ]
+        );
+        let call = &conversation.messages[1].extra["tool_calls"][0];
+        assert_eq!(call["function"]["arguments"]["city"], "Rome");
+        assert_eq!(conversation.tools, Some(vec![json!({"name": "get"})]));
+    }
+
+    #[test]
+    fn messages_keep_their_other_fields() {
+        let row = json!({"messages": [
+            {"role": "user", "content": "Hi", "name": "Ada"},
+            {"role": "assistant", "tool_calls": []},
+        ]});
+        let conversation = conversation_of(Format::Messages, row);
+        assert_eq!(conversation.messages[0].extra["name"], "Ada");
+        assert_eq!(conversation.messages[1].content, Value::Null);
+    }
+
+    #[test]
+    fn prompt_and_completion_are_strings_or_messages() {
+        let row = json!({"prompt": "1+1=", "completion": "2"});
+        assert_eq!(
+            parse(Format::PromptCompletion, row).unwrap(),
+            Sample::PromptCompletion {
+                prompt: "1+1=".to_string(),
+                completion: "2".to_string()
+            }
+        );
+        let row = json!({
+            "prompt": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"},
+                       {"role": "user", "content": "c"}],
+            "completion": [{"role": "assistant", "content": "d"}],
+        });
+        let conversation = conversation_of(Format::PromptCompletion, row);
+        assert_eq!(conversation.context, 3);
+        assert_eq!(conversation.messages.len(), 4);
+        assert!(
+            parse(
+                Format::PromptCompletion,
+                json!({"prompt": "a", "completion": []})
+            )
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn a_missing_column_is_named_with_what_is_there_and_what_it_looks_like() {
+        let row = json!({"conversations": [{"from": "human", "value": "x"}], "id": 7});
+        let message = parse(Format::Alpaca, row).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "row 3: there is no column `instruction`; the columns are: conversations, id; \
+             this looks like --format sharegpt"
+        );
+        let row = json!({"instruction": "x", "response": "y"});
+        let message = parse(Format::Alpaca, row).unwrap_err().to_string();
+        assert!(message.contains("no column `output`"), "{message}");
+        assert!(message.contains("instruction, response"), "{message}");
+    }
+
+    #[test]
+    fn no_shape_of_a_row_panics() {
+        let odd = [
+            json!(null),
+            json!(1),
+            json!("x"),
+            json!([]),
+            json!({}),
+            json!({"instruction": 1, "output": {}}),
+            json!({"messages": "x", "conversations": 3}),
+            json!({"messages": [1, null]}),
+            json!({"messages": [{"role": 1, "content": "x"}]}),
+            json!({"messages": [{"role": "user"}]}),
+            json!({"conversations": [{"from": "alien", "value": "x"}]}),
+            json!({"instruction": "a", "output": "b", "history": [["x"]]}),
+            json!({"messages": [{"role": "user", "content": "x"}], "tools": "{"}),
+            json!({"prompt": null, "completion": null}),
+        ];
+        for row in odd {
+            for format in Format::ALL {
+                let error = parse(format, row.clone()).unwrap_err().to_string();
+                assert!(error.starts_with("row 3: "), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        for format in Format::ALL {
+            assert_eq!(format.name().parse::<Format>().unwrap(), format);
+        }
+        assert!(
+            "csv"
+                .parse::<Format>()
+                .unwrap_err()
+                .to_string()
+                .contains("alpaca, sharegpt")
+        );
+    }
+}

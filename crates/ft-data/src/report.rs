@@ -1,0 +1,59 @@
+//! What became of a dataset's rows.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Counts from loading a dataset, to be shown before training.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DatasetReport {
+    /// Rows that were read.
+    pub rows: usize,
+    /// Rows that became examples.
+    pub kept: usize,
+    /// Rows that were longer than the maximum and lost their end.
+    pub truncated: usize,
+    /// Rows that were dropped because nothing in them was left to learn.
+    pub dropped_all_masked: usize,
+    /// Tokens of the examples.
+    pub tokens: usize,
+    /// Tokens that receive loss.
+    pub label_tokens: usize,
+    /// The tokens that end responses, and how often each receives loss.
+    pub stop_tokens: BTreeMap<String, usize>,
+    /// The tokenizer's eos token, if responses are ended by others only.
+    pub unlearnt_eos: Option<String>,
+}
+
+impl fmt::Display for DatasetReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} of {} rows, {} tokens, {} of them learnt ({:.1}%)",
+            self.kept,
+            self.rows,
+            self.tokens,
+            self.label_tokens,
+            100.0 * self.label_tokens as f64 / self.tokens.max(1) as f64,
+        )?;
+        if self.truncated > 0 {
+            write!(f, "; {} truncated", self.truncated)?;
+        }
+        if self.dropped_all_masked > 0 {
+            write!(
+                f,
+                "; {} dropped with nothing left to learn",
+                self.dropped_all_masked
+            )?;
+        }
+        for (token, count) in &self.stop_tokens {
+            write!(f, "; stop token {token} learnt {count} times")?;
+        }
+        if let Some(eos) = &self.unlearnt_eos {
+            write!(
+                f,
+                "; the tokenizer's eos token {eos} ends no response: stop generation at the token above"
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,149 @@
+//! Where in a rendered conversation the assistant's responses are.
+//!
+//! The response of message `i` begins where the rendering of the messages before it ends, with the
+//! template's generation prompt: exactly the text that the model is given at inference. It ends where
+//! the rendering of the messages up to and with it ends. Templates that render a turn otherwise once
+//! another follows (Qwen3 takes the reasoning out of earlier turns) only allow the beginning to be
+//! found so; the end is then the first token of the kind that closes the turn.
+
+use ft_core::{Message, Tokenizer};
+use serde_json::Value;
+
+use crate::tokenize::{byte_ranges, closing_token};
+use crate::{Conversation, Error, Result};
+
+/// A response within the rendered text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// Its first byte.
+    pub(crate) start: usize,
+    /// Where to look for its last token.
+    pub(crate) end: End,
+}
+
+/// How the end of a response is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The turn ends at this byte, closed by its last special token.
+    At(usize),
+    /// The turn ends with the first of these tokens.
+    AtFirst(u32),
+}
+
+/// The rendered conversation and its responses, in order.
+pub(crate) fn response_spans(
+    conversation: &Conversation,
+    tokenizer: &Tokenizer,
+) -> Result<(String, Vec<Span>)> {
+    let Conversation {
+        messages,
+        tools,
+        context,
+    } = conversation;
+    check_tools(conversation, tokenizer)?;
+    let render = |messages: &[Message], prompt: bool| {
+        tokenizer
+            .apply_chat_template(messages, tools.as_deref(), prompt)
+            .map_err(|error| with_mend(error, tokenizer))
+    };
+    let text = render(messages, false)?;
+    let mut spans = Vec::new();
+    for (index, message) in messages.iter().enumerate() {
+        if index < *context || message.role != "assistant" {
+            continue;
+        }
+        if index == 0 {
+            return Err(Error::Sample(
+                "the conversation begins with the assistant, so nothing prompts its first message: \
+                 remove that message or put a user's message before it"
+                    .to_string(),
+            ));
+        }
+        let prefix = render(&messages[..index], true)?;
+        if !text.starts_with(&prefix) {
+            return Err(no_prefix(&text, &prefix, index));
+        }
+        let start = prefix.len();
+        let end = if index + 1 == messages.len() {
+            End::At(text.len())
+        } else {
+            let turn = render(&messages[..=index], false)?;
+            if turn.len() >= start && text.starts_with(&turn) {
+                End::At(turn.len())
+            } else {
+                End::AtFirst(
+                    closing_id(&turn, tokenizer)?
+                        .ok_or_else(|| no_prefix(&text, &turn, index + 1))?,
+                )
+            }
+        };
+        spans.push(Span { start, end });
+    }
+    Ok((text, spans))
+}
+
+/// The special token that closes a rendered conversation.
+fn closing_id(text: &str, tokenizer: &Tokenizer) -> Result<Option<u32>> {
+    let (ids, offsets) = tokenizer.encode_with_offsets(text, false)?;
+    let ranges = byte_ranges(&offsets);
+    let last = closing_token(text, &ids, &ranges, &(0..text.len()), tokenizer);
+    Ok(last.map(|last| ids[last]))
+}
+
+/// A template that knows nothing of tools would leave them out without a word.
+fn check_tools(conversation: &Conversation, tokenizer: &Tokenizer) -> Result<()> {
+    let template = match conversation.tools {
+        Some(_) => tokenizer.tool_template(),
+        None => tokenizer.chat_template(),
+    };
+    let Some(template) = template else {
+        return Ok(());
+    };
+    let knows = |name: &str| template.source().contains(name);
+    if conversation.tools.is_some() && !knows("tools") {
+        return Err(Error::Sample(
+            "the row has tools, which the chat template would leave out: use a template that renders `tools`, \
+             or remove the column"
+                .to_string(),
+        ));
+    }
+    let calls = |message: &Message| {
+        let calls = message.extra.get("tool_calls").and_then(Value::as_array);
+        calls.is_some_and(|calls| !calls.is_empty())
+    };
+    match conversation.messages.iter().position(calls) {
+        Some(index) if !knows("tool_calls") => Err(Error::Sample(format!(
+            "message {} calls tools, which the chat template would leave out: use a template that renders \
+             `tool_calls`, or write the call into the message's content",
+            index + 1
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn with_mend(error: ft_core::Error, tokenizer: &Tokenizer) -> Error {
+    if tokenizer.chat_template().is_some() {
+        return error.into();
+    }
+    Error::Sample(format!(
+        "{error}; or give the data as prompt and completion (--format prompt_completion), which needs no \
+         chat template"
+    ))
+}
+
+fn no_prefix(text: &str, prefix: &str, messages: usize) -> Error {
+    let common = text
+        .char_indices()
+        .zip(prefix.chars())
+        .find(|((_, a), b)| a != b)
+        .map_or(text.len().min(prefix.len()), |((at, _), _)| at);
+    let excerpt =
+        |text: &str| -> String { text.get(common..).unwrap_or("").chars().take(30).collect() };
+    Error::Sample(format!(
+        "the chat template renders the first {messages} message(s) alone otherwise than within the whole \
+         conversation (alone: {:?}, within: {:?}, after {common} equal bytes), so the response cannot be told \
+         from its prompt: use a template that only appends, or end each row with its last response",
+        excerpt(prefix),
+        excerpt(text),
+    ))
+}
