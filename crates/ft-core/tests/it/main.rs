@@ -1,5 +1,7 @@
 //! Integration tests of ft-core, one binary.
 
+#![allow(clippy::unwrap_used)]
+
 mod chat_template;
 mod checkpoints;
 mod generation;
