@@ -1,0 +1,232 @@
+//! Adapters in PEFT's files: `adapter_config.json` and `adapter_model.safetensors`.
+//!
+//! Keys are `base_model.model.<layer>.lora_A.weight` (`[r, in]`) and `.lora_B.weight` (`[out, r]`);
+//! the adapter's name is not part of them. An adapter not called `default` lies in a subfolder of
+//! its name, as PEFT saves it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::tensor::{Tensor, TensorData};
+use ft_core::safetensors_folder::{read_tensors, write_file, write_json, write_tensors};
+use ft_core::{Layout, Linears, Lora};
+
+use crate::switch::{active_adapters, adapter_names, no_such};
+use crate::{Error, LoraConfig, Result, TargetModules, targets};
+
+const CONFIG: &str = "adapter_config.json";
+const WEIGHTS: &str = "adapter_model.safetensors";
+/// The adapter that PEFT saves in the folder itself.
+const DEFAULT: &str = "default";
+
+fn key(path: &str, factor: &str) -> String {
+    format!("base_model.model.{path}.lora_{factor}.weight")
+}
+
+/// Writes the adapter called `name` so that PEFT loads it, and returns the folder it lies in.
+///
+/// `config` should be that of [`attach`](crate::attach); `all-linear` is written as the names of
+/// the layers, so that readers need not know the model to know the targets.
+///
+/// # Errors
+///
+/// If there is no adapter of this name, its factors have other ranks or scales than `config` says,
+/// or a file cannot be written.
+pub fn save_adapter<M: Linears>(
+    model: &M,
+    config: &LoraConfig,
+    name: &str,
+    folder: &Path,
+) -> Result<PathBuf> {
+    let folder = place(folder, name);
+    let (mut tensors, mut kinds) = (Vec::new(), Vec::new());
+    let mut transposed = false;
+    let mut mistake = None;
+    model.for_each_linear(&mut |path, linear| {
+        let Some(adapter) = linear.adapters.iter().find(|a| a.name == name) else {
+            return;
+        };
+        if adapter.rank() != config.rank_of(path)
+            || (adapter.scaling - config.scaling_of(path)).abs() > 1e-9 * adapter.scaling.abs()
+        {
+            mistake = Some(format!(
+                "{path} has rank {} and scale {}, the settings say {} and {}",
+                adapter.rank(),
+                adapter.scaling,
+                config.rank_of(path),
+                config.scaling_of(path)
+            ));
+        }
+        transposed |= linear.layout() == Layout::InOut;
+        tensors.push((key(path, "A"), adapter.lora_a.val().into_data()));
+        tensors.push((key(path, "B"), adapter.lora_b.val().into_data()));
+        let kind = path.rsplit('.').next().unwrap_or(path).to_string();
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    });
+    if tensors.is_empty() {
+        return Err(no_such(name, &adapter_names(model)));
+    }
+    if let Some(mistake) = mistake {
+        return Err(Error::Settings(mistake));
+    }
+    let mut config = config.clone();
+    if config.target_modules == TargetModules::all_linear() && config.exclude_modules.is_none() {
+        config.target_modules = TargetModules::Names(kinds);
+    }
+    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    write_tensors(&folder.join(WEIGHTS), &tensors, &metadata)?;
+    write_json(&folder.join(CONFIG), &config.to_json(transposed))?;
+    write_file(&folder.join("README.md"), card(&config).as_bytes())?;
+    Ok(folder)
+}
+
+fn place(folder: &Path, name: &str) -> PathBuf {
+    if name == DEFAULT {
+        folder.to_path_buf()
+    } else {
+        folder.join(name)
+    }
+}
+
+fn card(config: &LoraConfig) -> String {
+    let base = config.base_model_name_or_path.as_deref().unwrap_or("");
+    let front = if base.is_empty() {
+        String::new()
+    } else {
+        format!("base_model: {}\n", serde_json::Value::from(base))
+    };
+    format!(
+        "---\n{front}library_name: peft\ntags:\n- lora\n---\n\n# LoRA adapter\n\nRank {}, alpha {}, \
+         {}, trained with ft. Load it with PEFT's `PeftModel.from_pretrained(base, folder)`, or \
+         with `ft_peft::load_adapter`.\n",
+        config.r,
+        config.lora_alpha,
+        if config.use_rslora {
+            "rank-stabilised"
+        } else {
+            "scaled by alpha / r"
+        }
+    )
+}
+
+/// Attaches the adapter that lies in `folder` under `name`, switched on.
+///
+/// Its factors train if `trainable`, in which case everything else is frozen. An adapter that PEFT
+/// saved in a subfolder is found when `folder` is that subfolder.
+///
+/// # Errors
+///
+/// If a file is missing or broken, the configuration asks for what is not supported, a layer is
+/// missing, left over or of another shape, the name is taken, or another adapter is active.
+pub fn load_adapter<M: Module + Linears>(
+    model: M,
+    folder: &Path,
+    name: &str,
+    trainable: bool,
+) -> Result<M> {
+    let path = folder.join(CONFIG);
+    let text = std::fs::read_to_string(&path).map_err(ft_core::Error::read(&path))?;
+    let json = serde_json::from_str(&text)
+        .map_err(|e| ft_core::Error::invalid(&path, format!("not valid JSON: {e}")))?;
+    let config =
+        LoraConfig::from_json(json).map_err(|reason| ft_core::Error::invalid(&path, reason))?;
+    if let Some(active) = active_adapters(&model).into_iter().next() {
+        return Err(Error::Stacked(active));
+    }
+    if adapter_names(&model).iter().any(|taken| taken == name) {
+        return Err(Error::Name(format!(
+            "an adapter called {name:?} is attached already: choose another name, or delete it"
+        )));
+    }
+    let path = folder.join(WEIGHTS);
+    let mut tensors = read_tensors(&path)?;
+    let chosen = targets::select(
+        &model,
+        &config.target_modules,
+        config.exclude_modules.as_ref(),
+    )?;
+    check(&model, &config, &chosen, &tensors, &path)?;
+
+    let mut model = if trainable { model.no_grad() } else { model };
+    model.for_each_linear_mut(&mut |layer, linear| {
+        let (a, b) = (key(layer, "A"), key(layer, "B"));
+        let (Some(a), Some(b)) = (tensors.remove(&a), tensors.remove(&b)) else {
+            return;
+        };
+        let device = linear.weight.lazy_device();
+        let factor = |data| Tensor::from_data(data, &device);
+        let mut adapter = Lora::new(
+            name,
+            factor(a),
+            factor(b),
+            config.scaling_of(layer),
+            config.lora_dropout,
+        );
+        if !trainable {
+            adapter = adapter.freeze();
+        }
+        linear.adapters.push(adapter);
+    });
+    Ok(model)
+}
+
+/// Compares the factors in the file with the layers that should have some.
+fn check(
+    model: &impl Linears,
+    config: &LoraConfig,
+    chosen: &[String],
+    tensors: &BTreeMap<String, TensorData>,
+    path: &Path,
+) -> Result<()> {
+    let (mut missing, mut misshapen) = (Vec::new(), Vec::new());
+    let mut known = Vec::new();
+    model.for_each_linear(&mut |layer, linear| {
+        if !chosen.iter().any(|chosen| chosen == layer) {
+            return;
+        }
+        let r = config.rank_of(layer);
+        for (factor, shape) in [
+            ("A", [r, linear.in_features()]),
+            ("B", [linear.out_features(), r]),
+        ] {
+            let key = key(layer, factor);
+            match tensors.get(&key) {
+                None => missing.push(key.clone()),
+                Some(data) if data.shape()[..] != shape => misshapen.push(format!(
+                    "{key} (model {shape:?}, file {:?})",
+                    &data.shape()[..]
+                )),
+                Some(_) => {}
+            }
+            known.push(key);
+        }
+    });
+    let left_over: Vec<String> = tensors
+        .keys()
+        .filter(|key| !known.contains(key))
+        .cloned()
+        .collect();
+    let mut detail = String::new();
+    for (what, keys) in [
+        ("missing", missing),
+        ("left over", left_over),
+        ("of another shape", misshapen),
+    ] {
+        if !keys.is_empty() {
+            let shown = keys[..keys.len().min(12)].join(", ");
+            let more = if keys.len() > 12 { ", ..." } else { "" };
+            detail.push_str(&format!("\n  {what} ({}): {shown}{more}", keys.len()));
+        }
+    }
+    if detail.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Factors {
+            path: path.to_path_buf(),
+            detail,
+        })
+    }
+}

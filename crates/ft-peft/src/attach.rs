@@ -1,0 +1,95 @@
+//! A new adapter on a model: the base freezes, the factors train.
+
+use burn::module::Module;
+use burn::tensor::{Tensor, TensorData};
+use ft_core::{Linears, Lora};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::switch::{active_adapters, adapter_names};
+use crate::{Error, InitLoraWeights, LoraConfig, Result, targets};
+
+/// Attaches a new adapter called `name`, active and trainable, and freezes everything else.
+///
+/// PEFT calls the first adapter `default`. The factors are drawn from `seed` on the host, so they
+/// are the same on every device.
+///
+/// # Errors
+///
+/// If the settings are wrong, no layer matches, the name is taken, or another adapter is active.
+pub fn attach<M: Module + Linears>(
+    model: M,
+    config: &LoraConfig,
+    name: &str,
+    seed: u64,
+) -> Result<M> {
+    config.validate().map_err(Error::Settings)?;
+    if let Some(active) = active_adapters(&model).into_iter().next() {
+        return Err(Error::Stacked(active));
+    }
+    if name.is_empty() || name.contains(['.', '/', '\\']) {
+        return Err(Error::Name(format!(
+            "an adapter cannot be called {name:?}: a name is not empty and has no dots and slashes"
+        )));
+    }
+    if adapter_names(&model).iter().any(|taken| taken == name) {
+        return Err(Error::Name(format!(
+            "an adapter called {name:?} is attached already: choose another name, or delete it"
+        )));
+    }
+    let chosen = targets::select(
+        &model,
+        &config.target_modules,
+        config.exclude_modules.as_ref(),
+    )?;
+    let mut model = model.no_grad();
+    let mut rng = StdRng::seed_from_u64(seed);
+    model.for_each_linear_mut(&mut |path, linear| {
+        if !chosen.iter().any(|chosen| chosen == path) {
+            return;
+        }
+        let r = config.rank_of(path);
+        let (inputs, outputs) = (linear.in_features(), linear.out_features());
+        let device = linear.weight.lazy_device();
+        let a: Vec<f32> = match config.init_lora_weights {
+            InitLoraWeights::Kaiming => {
+                let bound = 1.0 / (inputs as f32).sqrt();
+                (0..r * inputs)
+                    .map(|_| rng.random_range(-bound..bound))
+                    .collect()
+            }
+            InitLoraWeights::Gaussian => {
+                let std = 1.0 / r as f32;
+                (0..r * inputs).map(|_| normal(&mut rng) * std).collect()
+            }
+        };
+        let a = Tensor::from_data(TensorData::new(a, [r, inputs]), &device);
+        let b = Tensor::zeros([outputs, r], &device);
+        let scaling = config.scaling_of(path);
+        linear
+            .adapters
+            .push(Lora::new(name, a, b, scaling, config.lora_dropout));
+    });
+    Ok(model)
+}
+
+/// A standard normal number, by the method of Box and Muller.
+fn normal(rng: &mut impl Rng) -> f32 {
+    let radius = (-2.0 * (1.0 - rng.random::<f32>()).ln()).sqrt();
+    radius * (std::f32::consts::TAU * rng.random::<f32>()).cos()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn normal_numbers_have_mean_zero_and_variance_one() {
+        let mut rng = StdRng::seed_from_u64(1);
+        let numbers: Vec<f32> = (0..20_000).map(|_| normal(&mut rng)).collect();
+        let mean = numbers.iter().sum::<f32>() / 20_000.0;
+        let square = numbers.iter().map(|x| x * x).sum::<f32>() / 20_000.0;
+        // standard deviations: 1/√20000 = 0.007, √(2/20000) = 0.01
+        assert!(mean.abs() < 0.03 && (square - 1.0).abs() < 0.04, "{mean} {square}");
+    }
+}
