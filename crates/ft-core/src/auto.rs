@@ -110,12 +110,7 @@ impl AutoCausalLm {
         }
         std::fs::create_dir_all(folder).map_err(Error::write(folder))?;
         let tensors = safetensors_folder::module_tensors(self);
-        safetensors_folder::write_weights(
-            folder,
-            &tensors,
-            options.dtype,
-            options.max_shard_size,
-        )?;
+        safetensors_folder::write_weights(folder, &tensors, options.dtype, options.max_shard_size)?;
         safetensors_folder::write_json(&folder.join("config.json"), &json)
     }
 

@@ -123,10 +123,7 @@ pub fn generate<M: CausalLm>(
         }
         tokens = next_batch(&rows, &running, padded, device);
     }
-    Ok(rows
-        .into_iter()
-        .map(|row| row.finish(tokenizer, config))
-        .collect::<Result<_>>()?)
+    rows.into_iter().map(|row| row.finish(tokenizer)).collect()
 }
 
 fn check_prompts<M: CausalLm>(
@@ -270,7 +267,7 @@ impl Row {
         Ok(fresh)
     }
 
-    fn finish(self, tokenizer: Option<&Tokenizer>, _: &GenerationConfig) -> Result<Generated> {
+    fn finish(self, tokenizer: Option<&Tokenizer>) -> Result<Generated> {
         let finish_reason = self.finish.unwrap_or(FinishReason::Length);
         let token_ids = self.seen[self.prompt_len..].to_vec();
         let text = match (tokenizer, finish_reason) {

@@ -111,8 +111,14 @@ impl CausalLm for Gpt2 {
 impl Linears for Gpt2 {
     fn for_each_linear(&self, f: &mut dyn FnMut(&str, &Linear)) {
         for (i, block) in self.transformer.h.iter().enumerate() {
-            f(&format!("transformer.h.{i}.attn.c_attn"), &block.attn.c_attn);
-            f(&format!("transformer.h.{i}.attn.c_proj"), &block.attn.c_proj);
+            f(
+                &format!("transformer.h.{i}.attn.c_attn"),
+                &block.attn.c_attn,
+            );
+            f(
+                &format!("transformer.h.{i}.attn.c_proj"),
+                &block.attn.c_proj,
+            );
             f(&format!("transformer.h.{i}.mlp.c_fc"), &block.mlp.c_fc);
             f(&format!("transformer.h.{i}.mlp.c_proj"), &block.mlp.c_proj);
         }
@@ -141,9 +147,7 @@ impl Transformer {
         let device = tokens.input_ids.device();
         let past = cache.as_ref().map_or(0, |cache| cache.len());
         let segments = match cache.as_deref_mut() {
-            Some(cache) => {
-                cache.append_segments(tokens.segment_ids.as_ref(), batch, seq, &device)
-            }
+            Some(cache) => cache.append_segments(tokens.segment_ids.as_ref(), batch, seq, &device),
             None => tokens.segment_ids.clone(),
         };
         let positions = tokens.position_ids.clone().unwrap_or_else(|| {
@@ -152,8 +156,7 @@ impl Transformer {
                 .expand([batch, seq])
         });
         let mask = AttentionMask::new(seq, past, None, segments.as_ref(), &device);
-        let mut x =
-            self.wte.forward(tokens.input_ids.clone()) + self.wpe.forward(positions);
+        let mut x = self.wte.forward(tokens.input_ids.clone()) + self.wpe.forward(positions);
         for (i, block) in self.h.iter().enumerate() {
             let normed = block.ln_1.forward(x.clone());
             x = x + block.attn.forward(i, normed, &mask, cache.as_deref_mut());
@@ -191,7 +194,14 @@ impl Block {
     fn new(layer: usize, config: &Gpt2Config, device: &Device) -> Self {
         let width = config.n_embd;
         let conv1d = |from, to| {
-            Linear::new(from, to, true, Layout::InOut, config.initializer_range, device)
+            Linear::new(
+                from,
+                to,
+                true,
+                Layout::InOut,
+                config.initializer_range,
+                device,
+            )
         };
         let mut scale = 1.0;
         if config.scale_attn_weights {

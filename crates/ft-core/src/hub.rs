@@ -4,4 +4,6 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, Default)]
 pub struct HubOptions {}
 /// Resolve.
-pub fn resolve(id: &str, _: &HubOptions) -> crate::Result<PathBuf> { Ok(id.into()) }
+pub fn resolve(id: &str, _: &HubOptions) -> crate::Result<PathBuf> {
+    Ok(id.into())
+}

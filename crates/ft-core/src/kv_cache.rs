@@ -79,13 +79,7 @@ impl KvCache {
 
     /// Keeps only the given rows of the batch, in the given order.
     pub fn select_rows(&mut self, rows: &[usize]) {
-        let Some(device) = self
-            .layers
-            .iter()
-            .flatten()
-            .next()
-            .map(|(k, _)| k.device())
-        else {
+        let Some(device) = self.layers.iter().flatten().next().map(|(k, _)| k.device()) else {
             return;
         };
         let index: Vec<i64> = rows.iter().map(|&row| row as i64).collect();

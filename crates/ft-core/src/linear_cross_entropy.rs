@@ -60,11 +60,7 @@ pub fn causal_lm_loss(hidden: Tensor<3>, head: Head<'_>, labels: Tensor<2, Int>)
 /// # Panics
 ///
 /// If a label is neither [`IGNORE_INDEX`] nor in the vocabulary.
-pub fn linear_cross_entropy(
-    hidden: Tensor<2>,
-    head: Head<'_>,
-    labels: Tensor<1, Int>,
-) -> LossSum {
+pub fn linear_cross_entropy(hidden: Tensor<2>, head: Head<'_>, labels: Tensor<1, Int>) -> LossSum {
     let device = hidden.device();
     let labels = labels.into_data().convert::<i64>();
     let labels = labels.as_slice::<i64>().expect("converted to i64");

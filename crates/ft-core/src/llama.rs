@@ -124,14 +124,15 @@ impl Llama {
     }
 }
 
-fn projection(
-    from: usize,
-    to: usize,
-    bias: bool,
-    config: &LlamaConfig,
-    device: &Device,
-) -> Linear {
-    Linear::new(from, to, bias, Layout::OutIn, config.initializer_range, device)
+fn projection(from: usize, to: usize, bias: bool, config: &LlamaConfig, device: &Device) -> Linear {
+    Linear::new(
+        from,
+        to,
+        bias,
+        Layout::OutIn,
+        config.initializer_range,
+        device,
+    )
 }
 
 impl CausalLm for Llama {
@@ -223,9 +224,7 @@ impl Decoder {
         let device = tokens.input_ids.device();
         let past = cache.as_ref().map_or(0, |cache| cache.len());
         let segments = match cache.as_deref_mut() {
-            Some(cache) => {
-                cache.append_segments(tokens.segment_ids.as_ref(), batch, seq, &device)
-            }
+            Some(cache) => cache.append_segments(tokens.segment_ids.as_ref(), batch, seq, &device),
             None => tokens.segment_ids.clone(),
         };
         let positions = tokens.position_ids.clone().unwrap_or_else(|| {
@@ -282,8 +281,7 @@ impl Block {
         let (heads, kv_heads) = (config.num_attention_heads, config.kv_heads());
         let linear = |from, to, bias| projection(from, to, bias, config, device);
         let head_norm = || {
-            (config.model_type == LlamaKind::Qwen3)
-                .then(|| RmsNorm::new(head_dim, config, device))
+            (config.model_type == LlamaKind::Qwen3).then(|| RmsNorm::new(head_dim, config, device))
         };
         Self {
             self_attn: Attention {

@@ -65,7 +65,10 @@ impl Lora {
     /// - `x`: `[tokens, in_features]`
     /// - output: `[tokens, out_features]`
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let low = self.dropout.forward(x).matmul(self.lora_a.val().transpose());
+        let low = self
+            .dropout
+            .forward(x)
+            .matmul(self.lora_a.val().transpose());
         low.matmul(self.lora_b.val().transpose()) * self.scaling
     }
 

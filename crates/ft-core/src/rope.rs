@@ -41,8 +41,8 @@ impl Rope {
                     .iter()
                     .map(|&f| {
                         let rotations = context * f / (2.0 * PI);
-                        let smooth = (rotations - low_freq_factor)
-                            / (high_freq_factor - low_freq_factor);
+                        let smooth =
+                            (rotations - low_freq_factor) / (high_freq_factor - low_freq_factor);
                         let smooth = smooth.clamp(0.0, 1.0);
                         (1.0 - smooth) * f / factor + smooth * f
                     })
@@ -96,8 +96,8 @@ impl Rope {
         let device: Device = positions.device();
         let inv_freq = Tensor::<1>::from_data(self.inv_freq.as_slice(), &device);
         let half = self.inv_freq.len();
-        let angles = positions.float().reshape([batch, 1, seq, 1])
-            * inv_freq.reshape([1, 1, 1, half]);
+        let angles =
+            positions.float().reshape([batch, 1, seq, 1]) * inv_freq.reshape([1, 1, 1, half]);
         (
             angles.clone().cos() * self.attention_factor,
             angles.sin() * self.attention_factor,

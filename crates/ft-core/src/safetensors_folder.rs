@@ -159,7 +159,10 @@ impl WeightFiles {
     /// If there is no tensor of this name.
     pub fn raw(&self, name: &str) -> Result<(Dtype, Vec<usize>, &[u8])> {
         let Some(&place) = self.places.get(name) else {
-            return Err(Error::invalid(&self.path, format!("holds no tensor {name}")));
+            return Err(Error::invalid(
+                &self.path,
+                format!("holds no tensor {name}"),
+            ));
         };
         let (file, map) = &self.maps[place];
         // The header was parsed once when the file was opened; parsing it again is cheap beside
@@ -214,20 +217,11 @@ fn widen(dtype: Dtype, shape: Vec<usize>, bytes: &[u8]) -> Option<TensorData> {
     }
     Some(match dtype {
         Dtype::F32 => TensorData::new(numbers(bytes, f32::from_le_bytes), shape),
-        Dtype::F16 => TensorData::new(
-            numbers(bytes, |b| f16::from_le_bytes(b).to_f32()),
-            shape,
-        ),
-        Dtype::BF16 => TensorData::new(
-            numbers(bytes, |b| bf16::from_le_bytes(b).to_f32()),
-            shape,
-        ),
+        Dtype::F16 => TensorData::new(numbers(bytes, |b| f16::from_le_bytes(b).to_f32()), shape),
+        Dtype::BF16 => TensorData::new(numbers(bytes, |b| bf16::from_le_bytes(b).to_f32()), shape),
         Dtype::F64 => TensorData::new(numbers(bytes, |b| f64::from_le_bytes(b) as f32), shape),
         Dtype::I64 => TensorData::new(numbers(bytes, i64::from_le_bytes), shape),
-        Dtype::I32 => TensorData::new(
-            numbers(bytes, |b| i64::from(i32::from_le_bytes(b))),
-            shape,
-        ),
+        Dtype::I32 => TensorData::new(numbers(bytes, |b| i64::from(i32::from_le_bytes(b))), shape),
         _ => return None,
     })
 }
@@ -348,7 +342,9 @@ pub fn write_weights(
                 shards.last_mut().expect("just pushed")
             }
         };
-        shard.0.push((name.clone(), data.clone().convert_dtype(dtype.into())));
+        shard
+            .0
+            .push((name.clone(), data.clone().convert_dtype(dtype.into())));
         shard.1 += size;
     }
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
@@ -512,4 +508,3 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
         .map_err(|e| Error::write(path)(e.error))?;
     Ok(())
 }
-

@@ -90,6 +90,9 @@ mod tests {
         let mean = numbers.iter().sum::<f32>() / 20_000.0;
         let square = numbers.iter().map(|x| x * x).sum::<f32>() / 20_000.0;
         // standard deviations: 1/√20000 = 0.007, √(2/20000) = 0.01
-        assert!(mean.abs() < 0.03 && (square - 1.0).abs() < 0.04, "{mean} {square}");
+        assert!(
+            mean.abs() < 0.03 && (square - 1.0).abs() < 0.04,
+            "{mean} {square}"
+        );
     }
 }

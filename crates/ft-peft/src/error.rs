@@ -42,7 +42,9 @@ pub enum Error {
         detail: String,
     },
     /// Merging would leave a weight that is not finite.
-    #[error("merging adapter {adapter:?} into {layer} gives numbers that are not finite; the adapter is broken")]
+    #[error(
+        "merging adapter {adapter:?} into {layer} gives numbers that are not finite; the adapter is broken"
+    )]
     NotFinite {
         /// The adapter.
         adapter: String,

@@ -125,7 +125,11 @@ impl LoraConfig {
         if ranks.into_iter().any(|r| *r == 0) {
             mistakes.push("r must be at least 1".to_string());
         }
-        let alphas = self.alpha_pattern.iter().map(|(_, a)| a).chain([&self.lora_alpha]);
+        let alphas = self
+            .alpha_pattern
+            .iter()
+            .map(|(_, a)| a)
+            .chain([&self.lora_alpha]);
         for alpha in alphas.filter(|alpha| !alpha.is_finite() || **alpha <= 0.0) {
             mistakes.push(format!("lora_alpha must be above 0, not {alpha}"));
         }

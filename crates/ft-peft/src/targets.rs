@@ -132,7 +132,10 @@ mod tests {
 
     #[test]
     fn all_linear_spares_the_output_layer() {
-        assert!(matches(&TargetModules::all_linear(), "model.layers.0.mlp.down_proj"));
+        assert!(matches(
+            &TargetModules::all_linear(),
+            "model.layers.0.mlp.down_proj"
+        ));
         assert!(!matches(&TargetModules::all_linear(), "lm_head"));
     }
 }

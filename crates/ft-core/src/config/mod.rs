@@ -53,9 +53,7 @@ impl ModelConfig {
             ));
         };
         let config = match model_type {
-            "llama" | "mistral" | "qwen2" | "qwen3" => {
-                Self::Llama(LlamaConfig::from_json(json)?)
-            }
+            "llama" | "mistral" | "qwen2" | "qwen3" => Self::Llama(LlamaConfig::from_json(json)?),
             "gpt2" => Self::Gpt2(serde_json::from_value(json).map_err(|e| e.to_string())?),
             other => {
                 return Err(format!(

@@ -49,9 +49,7 @@ impl AttentionMask {
                 .narrow(1, past, queries)
                 .reshape([batch, 1, queries, 1])
                 .expand(shape);
-            forbidden = forbidden
-                .expand(shape)
-                .bool_or(of_query.not_equal(of_key));
+            forbidden = forbidden.expand(shape).bool_or(of_query.not_equal(of_key));
         }
         Self {
             forbidden: Some(forbidden),

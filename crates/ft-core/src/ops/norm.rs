@@ -9,7 +9,9 @@ use burn::tensor::{Tensor, module};
 ///
 /// - `x`: `[..., features]`, `weight`: `[features]`
 pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64) -> Tensor<D> {
-    let scale = (x.clone().square().mean_dim(D - 1) + epsilon).sqrt().recip();
+    let scale = (x.clone().square().mean_dim(D - 1) + epsilon)
+        .sqrt()
+        .recip();
     x * scale * weight.unsqueeze()
 }
 

@@ -19,7 +19,10 @@ fn copy(name: &str) -> TempDir {
     let folder = TempDir::new().expect("temporary folder");
     for entry in std::fs::read_dir(golden(name)).expect("golden") {
         let path = entry.expect("entry").path();
-        if path.file_name().is_some_and(|name| name != "golden.safetensors") {
+        if path
+            .file_name()
+            .is_some_and(|name| name != "golden.safetensors")
+        {
             std::fs::copy(&path, folder.path().join(path.file_name().expect("name")))
                 .expect("copies");
         }
@@ -52,7 +55,9 @@ fn a_saved_model_loads_with_the_same_numbers_whole_and_sharded() {
                 max_shard_size,
                 ..SaveOptions::default()
             };
-            model.save_pretrained(folder.path(), &options).expect("saves");
+            model
+                .save_pretrained(folder.path(), &options)
+                .expect("saves");
             assert_eq!(folder.path().join(INDEX).exists(), max_shard_size == 10_000);
             let again = load(folder.path()).expect("loads again");
             assert_eq!(module_tensors(&again), module_tensors(&model), "{name}");
@@ -68,7 +73,9 @@ fn saving_whole_over_shards_leaves_no_stale_shard() {
         max_shard_size: 10_000,
         ..SaveOptions::default()
     };
-    model.save_pretrained(folder.path(), &sharded).expect("saves");
+    model
+        .save_pretrained(folder.path(), &sharded)
+        .expect("saves");
     model
         .save_pretrained(folder.path(), &SaveOptions::default())
         .expect("saves");
@@ -89,9 +96,13 @@ fn sixteen_bit_saves_are_rounded_once() {
             dtype,
             ..SaveOptions::default()
         };
-        model.save_pretrained(folder.path(), &options).expect("saves");
+        model
+            .save_pretrained(folder.path(), &options)
+            .expect("saves");
         let first = load(folder.path()).expect("loads");
-        first.save_pretrained(folder.path(), &options).expect("saves");
+        first
+            .save_pretrained(folder.path(), &options)
+            .expect("saves");
         let second = load(folder.path()).expect("loads");
         assert_eq!(module_tensors(&first), module_tensors(&second));
         // 8 bits of mantissa: relative error of at most 2⁻⁹
@@ -105,7 +116,11 @@ fn sixteen_bit_saves_are_rounded_once() {
 
 #[test]
 fn a_missing_folder_file_or_shard_is_named() {
-    assert!(load(Path::new("no/such/folder")).expect_err("fails").contains("config.json"));
+    assert!(
+        load(Path::new("no/such/folder"))
+            .expect_err("fails")
+            .contains("config.json")
+    );
     let folder = copy("llama");
     std::fs::remove_file(folder.path().join(WEIGHTS)).expect("removes");
     explains(&folder, &["model.safetensors", "neither"]);
@@ -163,7 +178,10 @@ fn keys_that_do_not_fit_are_all_listed() {
     );
     let folder = copy("llama_untied_bias");
     change_config(&folder, |json| json["mlp_bias"] = false.into());
-    explains(&folder, &["left over (6)", "model.layers.0.mlp.gate_proj.bias"]);
+    explains(
+        &folder,
+        &["left over (6)", "model.layers.0.mlp.gate_proj.bias"],
+    );
 }
 
 #[test]

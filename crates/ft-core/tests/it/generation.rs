@@ -12,7 +12,15 @@ use crate::models::golden;
 
 fn run(model: &AutoCausalLm, prompts: &[Vec<u32>], config: &GenerationConfig) -> Vec<Generated> {
     let mut listen = |_: ft_core::Streamed<'_>| ControlFlow::Continue(());
-    generate(model, None, prompts, config, &Device::default(), &mut listen).expect("generates")
+    generate(
+        model,
+        None,
+        prompts,
+        config,
+        &Device::default(),
+        &mut listen,
+    )
+    .expect("generates")
 }
 
 fn load(name: &str) -> AutoCausalLm {
@@ -33,7 +41,9 @@ fn greedy_without_cache(model: &AutoCausalLm, prompt: &[u32], count: usize) -> V
     for _ in 0..count {
         let logits: Tensor<3> = model.logits(&TokenBatch::from_ids(&ids, &device), None);
         let last = logits.narrow(1, ids.len() - 1, 1).into_data();
-        ids.push(ft_core::sampling::argmax(last.as_slice::<f32>().expect("f32")));
+        ids.push(ft_core::sampling::argmax(
+            last.as_slice::<f32>().expect("f32"),
+        ));
     }
     ids.split_off(prompt.len())
 }

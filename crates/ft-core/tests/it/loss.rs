@@ -19,9 +19,19 @@ fn sum_and_gradients_agree_with_pytorch() {
     assert_close("sum", loss.sum.to_data(), &expected["sum"], 1e-6);
     let grads = loss.sum.backward();
     let of_hidden = hidden.grad(&grads).expect("gradient");
-    assert_close("hidden", of_hidden.into_data(), &expected["grad_hidden"], 1e-5);
+    assert_close(
+        "hidden",
+        of_hidden.into_data(),
+        &expected["grad_hidden"],
+        1e-5,
+    );
     let of_weight = weight.val().grad(&grads).expect("gradient");
-    assert_close("weight", of_weight.into_data(), &expected["grad_weight"], 1e-5);
+    assert_close(
+        "weight",
+        of_weight.into_data(),
+        &expected["grad_weight"],
+        1e-5,
+    );
 }
 
 /// A vocabulary so large that the rows do not fit one chunk.
@@ -34,14 +44,23 @@ fn many_chunks_equal_the_whole() {
     let weight = Param::from_tensor(random([vocab, width])).set_require_grad(false);
     let hidden = random([rows, width]).require_grad();
     let labels: Vec<i64> = (0..rows as i64)
-        .map(|row| if row == 4 { IGNORE_INDEX } else { row * 270_001 })
+        .map(|row| {
+            if row == 4 {
+                IGNORE_INDEX
+            } else {
+                row * 270_001
+            }
+        })
         .collect();
     let labels = Tensor::<1, Int>::from_data(labels.as_slice(), &device);
 
     let chunked = linear_cross_entropy(hidden.clone(), Head::Tied(&weight), labels.clone());
     let kept: Vec<i64> = (0..rows as i64).filter(|row| *row != 4).collect();
     let kept = Tensor::<1, Int>::from_data(kept.as_slice(), &device);
-    let logits = hidden.clone().select(0, kept.clone()).matmul(weight.val().transpose());
+    let logits = hidden
+        .clone()
+        .select(0, kept.clone())
+        .matmul(weight.val().transpose());
     let whole = activation::log_softmax(logits, 1)
         .gather(1, labels.select(0, kept).reshape([rows - 1, 1]))
         .sum()
@@ -64,7 +83,12 @@ fn the_gradient_scales_with_what_comes_after() {
     let loss = || linear_cross_entropy(hidden.clone(), Head::Tied(&weight), labels.clone()).sum;
     let once = hidden.grad(&loss().backward()).expect("gradient");
     let thrice = hidden.grad(&(loss() * 3.0).backward()).expect("gradient");
-    assert_close("gradient", thrice.into_data(), &(once * 3.0).into_data(), 1e-6);
+    assert_close(
+        "gradient",
+        thrice.into_data(),
+        &(once * 3.0).into_data(),
+        1e-6,
+    );
 }
 
 /// A head with a bias goes another way through the graph and must come to the same.

@@ -7,4 +7,5 @@ mod checkpoints;
 mod generation;
 mod loss;
 mod models;
+mod sampling;
 mod tokenizer;

@@ -14,18 +14,18 @@ use ft_core::{AutoCausalLm, CausalLm, ModelConfig, TokenBatch, causal_lm_loss};
 /// Largest allowed difference, relative to the largest number of the expected tensor.
 const TOLERANCE: f32 = 2e-5;
 
-pub fn golden(name: &str) -> PathBuf {
+pub(crate) fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")
         .join(name)
 }
 
-pub fn ints(data: &TensorData, device: &Device) -> Tensor<2, Int> {
+pub(crate) fn ints(data: &TensorData, device: &Device) -> Tensor<2, Int> {
     Tensor::from_data(data.clone(), device)
 }
 
 /// Compares whole tensors, relative to the largest expected number.
-pub fn assert_close(what: &str, found: TensorData, expected: &TensorData, tolerance: f32) {
+pub(crate) fn assert_close(what: &str, found: TensorData, expected: &TensorData, tolerance: f32) {
     assert_eq!(found.shape(), expected.shape(), "{what}");
     let found = found.convert::<f32>();
     let found = found.as_slice::<f32>().expect("f32");
@@ -34,7 +34,13 @@ pub fn assert_close(what: &str, found: TensorData, expected: &TensorData, tolera
     let worst = found
         .iter()
         .zip(expected)
-        .map(|(a, b)| if a.is_nan() { f32::INFINITY } else { (a - b).abs() })
+        .map(|(a, b)| {
+            if a.is_nan() {
+                f32::INFINITY
+            } else {
+                (a - b).abs()
+            }
+        })
         .fold(0.0, f32::max);
     assert!(
         worst <= tolerance * scale,
@@ -50,7 +56,12 @@ fn agrees_with_transformers(name: &str) {
     let tokens = TokenBatch::new(ids.clone());
 
     let hidden = model.hidden_states(&tokens, None);
-    assert_close("hidden", hidden.clone().into_data(), &expected["hidden"], TOLERANCE);
+    assert_close(
+        "hidden",
+        hidden.clone().into_data(),
+        &expected["hidden"],
+        TOLERANCE,
+    );
     let logits = model.head().forward(hidden);
     assert_close("logits", logits.into_data(), &expected["logits"], TOLERANCE);
 
@@ -67,7 +78,10 @@ fn gradients_agree(model: AutoCausalLm, expected: &BTreeMap<String, TensorData>)
     let mean = loss.sum / loss.count as f64;
     let golden = expected["loss"].as_slice::<f32>().expect("f32")[0];
     let found = mean.clone().into_scalar::<f32>();
-    assert!((found - golden).abs() < 1e-5 * golden, "loss {found}, expected {golden}");
+    assert!(
+        (found - golden).abs() < 1e-5 * golden,
+        "loss {found}, expected {golden}"
+    );
 
     struct Check<'a> {
         grads: burn::tensor::Gradients,
@@ -89,7 +103,10 @@ fn gradients_agree(model: AutoCausalLm, expected: &BTreeMap<String, TensorData>)
         seen: 0,
     };
     visit_params(&model, &mut check);
-    let known = expected.keys().filter(|key| key.starts_with("grad.")).count();
+    let known = expected
+        .keys()
+        .filter(|key| key.starts_with("grad."))
+        .count();
     assert_eq!(check.seen, known, "parameters with golden gradients");
 }
 
@@ -126,6 +143,11 @@ fn mistral_with_a_window_shorter_than_the_text_agrees() {
 #[test]
 fn qwen2_agrees() {
     agrees_with_transformers("qwen2");
+}
+
+#[test]
+fn qwen2_with_windows_in_some_layers_agrees() {
+    agrees_with_transformers("qwen2_window");
 }
 
 #[test]
@@ -200,7 +222,12 @@ fn left_padded_rows_agree() {
             TensorData::new(values, [rows, seq, vocab])
         };
         let found = real(model.logits(&tokens, None).into_data());
-        assert_close(name, found, &real(expected["logits_padded"].clone()), TOLERANCE);
+        assert_close(
+            name,
+            found,
+            &real(expected["logits_padded"].clone()),
+            TOLERANCE,
+        );
     }
 }
 

@@ -1,0 +1,155 @@
+//! Adapter files: what is saved loads again, and what does not fit explains itself.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use ft_peft::{LoraConfig, TargetModules, attach, load_adapter, save_adapter, set_active};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::laws::{distance, logits, model, stir};
+
+fn config() -> LoraConfig {
+    LoraConfig {
+        r: 4,
+        lora_alpha: 6.0,
+        base_model_name_or_path: Some("org/base \"quoted\"".into()),
+        ..LoraConfig::default()
+    }
+}
+
+fn saved(kind: &str, name: &str, config: &LoraConfig) -> (TempDir, burn::tensor::TensorData) {
+    let device = Device::default();
+    let folder = TempDir::new().expect("temporary folder");
+    let model = attach(model(kind, &device), config, name, 1).expect("attaches");
+    let model = stir(model, name);
+    save_adapter(&model, config, name, folder.path()).expect("saves");
+    let expected = logits(&model, &device);
+    (folder, expected)
+}
+
+#[test]
+fn a_saved_adapter_loads_with_the_same_numbers() {
+    let device = Device::default();
+    for kind in ["llama", "gpt2"] {
+        for config in [
+            config(),
+            LoraConfig {
+                use_rslora: true,
+                rank_pattern: vec![("q_proj|c_attn".into(), 2)],
+                ..config()
+            },
+        ] {
+            for name in ["default", "other"] {
+                let (folder, expected) = saved(kind, name, &config);
+                let place = if name == "default" {
+                    folder.path().to_path_buf()
+                } else {
+                    folder.path().join(name)
+                };
+                for trainable in [false, true] {
+                    let model = load_adapter(model(kind, &device), &place, name, trainable);
+                    assert_eq!(logits(&model.expect("loads"), &device), expected);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn targets_are_written_as_names_and_gpt2_as_fan_in_fan_out() {
+    for (kind, names, transposed) in [
+        ("llama", 7, false),
+        ("gpt2", 3, true), // c_attn, c_proj, c_fc
+    ] {
+        let (folder, _) = saved(kind, "default", &config());
+        let text = std::fs::read_to_string(folder.path().join("adapter_config.json"));
+        let json: Value = serde_json::from_str(&text.expect("reads")).expect("json");
+        assert_eq!(json["target_modules"].as_array().map(Vec::len), Some(names));
+        assert_eq!(json["fan_in_fan_out"], transposed);
+        assert_eq!(json["lora_alpha"].to_string(), "6");
+    }
+}
+
+#[test]
+fn a_second_adapter_loads_beside_one_that_is_off() {
+    let device = Device::default();
+    let (folder, expected) = saved("llama", "default", &config());
+    let other = attach(model("llama", &device), &config(), "other", 5).expect("attaches");
+    let error = load_adapter(other.clone(), folder.path(), "default", false).expect_err("refused");
+    assert!(error.to_string().contains("other"), "{error}");
+    let mut other = other;
+    set_active(&mut other, &[]).expect("there");
+    let model = load_adapter(other, folder.path(), "default", false).expect("loads");
+    assert!(distance(&logits(&model, &device), &expected) < 1e-6);
+}
+
+#[track_caller]
+fn explains(folder: &Path, expected: &[&str]) {
+    let model = model("llama", &Device::default());
+    let message = load_adapter(model, folder, "default", false)
+        .expect_err("must not load")
+        .to_string();
+    for part in expected {
+        assert!(message.contains(part), "{part:?} is not in: {message}");
+    }
+}
+
+fn change_config(folder: &TempDir, change: impl FnOnce(&mut Value)) {
+    let path = folder.path().join("adapter_config.json");
+    let mut json = serde_json::from_slice(&std::fs::read(&path).expect("reads")).expect("json");
+    change(&mut json);
+    std::fs::write(&path, json.to_string()).expect("writes");
+}
+
+#[test]
+fn broken_files_are_explained() {
+    explains(Path::new("no/such/folder"), &["adapter_config.json"]);
+    let (folder, _) = saved("llama", "default", &config());
+    change_config(&folder, |json| json["r"] = 8.into());
+    explains(
+        folder.path(),
+        &[
+            "of another shape (28)",
+            "q_proj.lora_A",
+            "[8, 24]",
+            "[4, 24]",
+        ],
+    );
+    change_config(&folder, |json| {
+        json["r"] = 4.into();
+        json["target_modules"] = serde_json::json!(["q_proj"]);
+    });
+    explains(folder.path(), &["left over (24)", "k_proj"]);
+    change_config(&folder, |json| json["target_modules"] = "all-linear".into());
+    let weights = folder.path().join("adapter_model.safetensors");
+    let bytes = std::fs::read(&weights).expect("reads");
+    std::fs::write(&weights, &bytes[..bytes.len() / 2]).expect("writes");
+    explains(folder.path(), &["adapter_model.safetensors", "truncated"]);
+    std::fs::remove_file(&weights).expect("removes");
+    explains(folder.path(), &["adapter_model.safetensors"]);
+    change_config(&folder, |json| json["use_dora"] = true.into());
+    explains(folder.path(), &["use_dora"]);
+    std::fs::write(folder.path().join("adapter_config.json"), "{").expect("writes");
+    explains(folder.path(), &["JSON"]);
+}
+
+#[test]
+fn an_adapter_of_another_model_is_refused() {
+    let (folder, _) = saved("gpt2", "default", &config());
+    explains(folder.path(), &["c_attn", "q_proj"]);
+}
+
+#[test]
+fn settings_that_are_not_those_of_the_factors_are_refused() {
+    let device = Device::default();
+    let model = attach(model("llama", &device), &config(), "default", 1).expect("attaches");
+    let folder = TempDir::new().expect("temporary folder");
+    let other = LoraConfig {
+        lora_alpha: 12.0,
+        target_modules: TargetModules::all_linear(),
+        ..config()
+    };
+    let error = save_adapter(&model, &other, "default", folder.path()).expect_err("refused");
+    assert!(error.to_string().contains("scale"), "{error}");
+}

@@ -1,0 +1,113 @@
+//! Adapters that PEFT saved, against what PEFT computes with them (`golden/adapters.py`).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
+use ft_core::module_path::{PathVisitor, visit_params};
+use ft_core::safetensors_folder::read_tensors;
+use ft_core::{AutoCausalLm, CausalLm, TokenBatch, causal_lm_loss};
+use ft_peft::{load_adapter, merge_and_unload};
+
+use crate::laws::distance;
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name)
+}
+
+/// Whole tensors agree, relative to the largest expected number.
+fn assert_close(what: &str, found: &TensorData, expected: &TensorData, tolerance: f32) {
+    let scale = expected.iter::<f32>().fold(1e-3f32, |m, x| m.max(x.abs()));
+    let worst = distance(found, expected);
+    assert!(
+        worst <= tolerance * scale,
+        "{what}: differs by {worst}, largest number {scale}"
+    );
+}
+
+fn agrees_with_peft(base: &str, adapter: &str, prefix: &str) {
+    let expected = read_tensors(&folder(base).join("golden.safetensors")).expect("golden");
+    let golden = |name: &str| &expected[&format!("{prefix}{name}")];
+    let device = Device::default().autodiff();
+    let ids = Tensor::<2, Int>::from_data(expected["input_ids"].clone(), &device);
+    let tokens = TokenBatch::new(ids.clone());
+    let model = AutoCausalLm::from_pretrained(&folder(base), &device).expect("loads");
+    let before = model.logits(&tokens, None).into_data();
+    assert_close("base", &before, &expected["logits_base"], 2e-5);
+
+    let model = load_adapter(model, &folder(base).join(adapter), "default", true).expect("loads");
+    let logits = model.logits(&tokens, None).into_data();
+    assert_close("logits", &logits, golden("logits"), 2e-5);
+
+    let loss = causal_lm_loss(model.hidden_states(&tokens, None), model.head(), ids);
+    let mean = loss.sum / loss.count as f64;
+    assert_close("loss", &mean.to_data(), golden("loss"), 1e-5);
+    factors_agree(&model, mean.backward(), &expected, prefix);
+
+    let merged = merge_and_unload(model.valid()).expect("merges");
+    let plain = TokenBatch::new(tokens.input_ids.inner());
+    let logits = merged.logits(&plain, None).into_data();
+    assert_close("merged", &logits, golden("logits_merged"), 1e-4);
+}
+
+fn factors_agree(
+    model: &AutoCausalLm,
+    grads: Gradients,
+    expected: &BTreeMap<String, TensorData>,
+    prefix: &str,
+) {
+    struct Check<'a> {
+        grads: Gradients,
+        expected: &'a BTreeMap<String, TensorData>,
+        prefix: &'a str,
+        seen: usize,
+    }
+    impl PathVisitor for Check<'_> {
+        fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
+            let grad = param.val().grad(&self.grads);
+            let Some((layer, factor)) = path.split_once(".adapters.0.lora_") else {
+                assert!(grad.is_none(), "{path} of the base has a gradient");
+                return;
+            };
+            let key = format!(
+                "{}grad.base_model.model.{layer}.lora_{}.weight",
+                self.prefix,
+                factor.to_uppercase()
+            );
+            let grad = grad.unwrap_or_else(|| panic!("{path} has no gradient"));
+            assert_close(path, &grad.into_data(), &self.expected[&key], 1e-4);
+            self.seen += 1;
+        }
+    }
+    let mut check = Check {
+        grads,
+        expected,
+        prefix,
+        seen: 0,
+    };
+    visit_params(model, &mut check);
+    let start = format!("{prefix}grad.");
+    let known = expected
+        .keys()
+        .filter(|key| key.starts_with(&start))
+        .count();
+    assert_eq!(check.seen, known);
+}
+
+#[test]
+fn a_llama_adapter_of_peft_agrees() {
+    agrees_with_peft("peft_llama", "adapter", "");
+}
+
+#[test]
+fn a_rank_stabilised_adapter_of_peft_agrees() {
+    agrees_with_peft("peft_llama", "adapter_rslora", "rslora.");
+}
+
+#[test]
+fn a_gpt2_adapter_of_peft_agrees() {
+    agrees_with_peft("peft_gpt2", "adapter", "");
+}

@@ -1,0 +1,331 @@
+//! Laws that hold for every adapter on every model.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Distribution, Tensor, TensorData};
+use ft_core::module_path::{PathMapper, PathVisitor, map_params, visit_params};
+use ft_core::{AutoCausalLm, CausalLm, Linears, ModelConfig, TokenBatch, causal_lm_loss};
+use ft_peft::{
+    Error, LoraConfig, TargetModules, adapter_names, attach, delete, merge_and_unload, set_active,
+    trainable_parameters, unload, without_adapters,
+};
+use serde_json::json;
+
+/// Burn's random numbers come from one generator for the whole process: whoever seeds it holds this
+/// while drawing.
+pub(crate) fn drawing() -> MutexGuard<'static, ()> {
+    static GENERATOR: Mutex<()> = Mutex::new(());
+    GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A small model of either layout: Llama's `[out, in]`, GPT-2's `[in, out]`.
+pub(crate) fn model(kind: &str, device: &Device) -> AutoCausalLm {
+    let json = match kind {
+        "llama" => json!({"model_type": "llama", "vocab_size": 50, "hidden_size": 24,
+            "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "initializer_range": 0.3}),
+        _ => json!({"model_type": "gpt2", "vocab_size": 50, "n_positions": 32, "n_embd": 24,
+            "n_layer": 2, "n_head": 4, "initializer_range": 0.3}),
+    };
+    let _drawing = drawing();
+    device.seed(7);
+    let config = ModelConfig::from_json(json).expect("valid");
+    let model = AutoCausalLm::from_config(&config, device).expect("valid");
+    // Draw the weights now, so that clones do not race for them.
+    let _ = logits(&model, device);
+    model
+}
+
+pub(crate) fn logits(model: &AutoCausalLm, device: &Device) -> TensorData {
+    let tokens = TokenBatch::from_ids(&[3, 14, 15, 9, 26], device);
+    model.logits(&tokens, None).into_data()
+}
+
+/// Gives every factor `B` of the adapter called `name` numbers that do something.
+pub(crate) fn stir(model: AutoCausalLm, name: &str) -> AutoCausalLm {
+    let _drawing = drawing();
+    let mut model = model;
+    model.for_each_linear_mut(&mut |_, linear| {
+        for adapter in linear.adapters.iter_mut().filter(|a| a.name == name) {
+            let b = adapter.lora_b.val();
+            let noise = b.random_like(Distribution::Normal(0.0, 0.3));
+            let id = adapter.lora_b.id;
+            adapter.lora_b = adapter
+                .lora_b
+                .clone()
+                .transform_for_load(noise.detach(), id);
+        }
+    });
+    model
+}
+
+pub(crate) fn distance(a: &TensorData, b: &TensorData) -> f32 {
+    assert_eq!(a.shape(), b.shape());
+    let pairs = a.iter::<f32>().zip(b.iter::<f32>());
+    pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// Every way to target and scale that a law should hold for.
+fn configs() -> Vec<LoraConfig> {
+    let config = LoraConfig {
+        r: 4,
+        lora_alpha: 8.0,
+        ..LoraConfig::default()
+    };
+    vec![
+        config.clone(),
+        LoraConfig {
+            use_rslora: true,
+            ..config.clone()
+        },
+        LoraConfig {
+            target_modules: TargetModules::names(["q_proj", "down_proj", "c_attn"]),
+            ..config.clone()
+        },
+        LoraConfig {
+            target_modules: TargetModules::Pattern(r".*\.1\..*".into()),
+            rank_pattern: vec![("q_proj|c_fc".into(), 2)],
+            alpha_pattern: vec![("o_proj|c_proj".into(), 3.0)],
+            ..config
+        },
+    ]
+}
+
+fn for_every_case(law: impl Fn(AutoCausalLm, &LoraConfig, &Device)) {
+    for kind in ["llama", "gpt2"] {
+        for config in configs() {
+            let device = Device::default();
+            law(model(kind, &device), &config, &device);
+        }
+    }
+}
+
+#[test]
+fn a_fresh_adapter_changes_nothing() {
+    for_every_case(|model, config, device| {
+        let before = logits(&model, device);
+        let model = attach(model, config, "default", 1).expect("attaches");
+        assert_eq!(logits(&model, device), before);
+    });
+}
+
+#[test]
+fn merged_equals_unmerged_and_leaves_no_adapter() {
+    for_every_case(|model, config, device| {
+        let base = logits(&model, device);
+        let model = stir(
+            attach(model, config, "default", 1).expect("attaches"),
+            "default",
+        );
+        let adapted = logits(&model, device);
+        assert!(
+            distance(&adapted, &base) > 0.01,
+            "the adapter does something"
+        );
+        let merged = merge_and_unload(model).expect("merges");
+        assert!(distance(&logits(&merged, device), &adapted) < 1e-4);
+        assert!(adapter_names(&merged).is_empty());
+    });
+}
+
+#[test]
+fn switched_off_unloaded_and_deleted_are_the_base() {
+    for_every_case(|model, config, device| {
+        let base = logits(&model, device);
+        let model = stir(
+            attach(model, config, "default", 1).expect("attaches"),
+            "default",
+        );
+        let adapted = logits(&model, device);
+        assert_eq!(logits(&without_adapters(&model), device), base);
+        assert_eq!(logits(&model, device), adapted, "the original is untouched");
+        assert_eq!(logits(&unload(model.clone()), device), base);
+        let mut model = model;
+        set_active(&mut model, &[]).expect("there");
+        assert_eq!(logits(&model, device), base);
+        set_active(&mut model, &["default"]).expect("there");
+        assert_eq!(logits(&model, device), adapted);
+        delete(&mut model, "default").expect("there");
+        assert_eq!(logits(&model, device), base);
+    });
+}
+
+#[test]
+fn only_factors_get_gradients() {
+    for kind in ["llama", "gpt2"] {
+        for config in configs() {
+            let device = Device::default().autodiff();
+            let model = attach(model(kind, &device), &config, "default", 1).expect("attaches");
+            let model = stir(model, "default");
+            let tokens = TokenBatch::from_ids(&[3, 14, 15, 9, 26], &device);
+            let hidden = model.hidden_states(&tokens, None);
+            let loss = causal_lm_loss(hidden, model.head(), tokens.input_ids);
+            struct Check(burn::tensor::Gradients, usize);
+            impl PathVisitor for Check {
+                fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
+                    let factor = path.contains(".lora_");
+                    let grad = param.val().grad(&self.0);
+                    assert_eq!(grad.is_some(), factor, "{path}");
+                    if let Some(grad) = grad {
+                        let size = grad.abs().sum().into_scalar::<f32>();
+                        assert!(size > 0.0, "{path} has a gradient of zero");
+                        self.1 += param.lazy_shape().num_elements();
+                    }
+                }
+            }
+            let mut check = Check(loss.sum.backward(), 0);
+            visit_params(&model, &mut check);
+            let (trainable, all) = trainable_parameters(&model);
+            assert_eq!(check.1, trainable);
+            assert!(trainable < all);
+        }
+    }
+}
+
+/// Moving to inference and back keeps base frozen and factors trainable.
+#[test]
+fn what_trains_survives_validation() {
+    let device = Device::default().autodiff();
+    let config = LoraConfig::default();
+    let model = attach(model("llama", &device), &config, "default", 1).expect("attaches");
+    let before = trainable_parameters(&model);
+    assert_eq!(trainable_parameters(&model.valid()).0, 0);
+    assert_eq!(trainable_parameters(&model.valid().train()), before);
+    // The other way: attached on a plain device, brought to training afterwards.
+    let plain = Device::default();
+    let late = attach(self::model("llama", &plain), &config, "default", 1).expect("attaches");
+    assert_eq!(trainable_parameters(&late.train()), before);
+}
+
+#[test]
+fn two_adapters_add_up() {
+    let device = Device::default();
+    let config = &configs()[0];
+    let model = model("llama", &device);
+    let mut model = stir(attach(model, config, "one", 1).expect("attaches"), "one");
+    set_active(&mut model, &[]).expect("there");
+    let mut model = stir(attach(model, config, "two", 2).expect("attaches"), "two");
+    assert_eq!(adapter_names(&model), ["one", "two"]);
+    // On the last layer's output alone the sum is linear: compare one layer.
+    let x = {
+        let _drawing = drawing();
+        Tensor::<3>::random([1, 3, 24], Distribution::Default, &device)
+    };
+    let layer = |model: &AutoCausalLm| {
+        let mut out = None;
+        model.for_each_linear(&mut |path, linear| {
+            if path == "model.layers.1.self_attn.q_proj" {
+                out = Some(linear.forward(x.clone()));
+            }
+        });
+        out.expect("the layer is there")
+    };
+    let mut with = |names: &[&str]| {
+        set_active(&mut model, names).expect("there");
+        layer(&model)
+    };
+    let (none, one, two, both) = (
+        with(&[]),
+        with(&["one"]),
+        with(&["two"]),
+        with(&["one", "two"]),
+    );
+    let sum = (one - none.clone()) + (two - none.clone()) + none;
+    assert!(distance(&both.into_data(), &sum.into_data()) < 1e-4);
+}
+
+#[test]
+fn dropout_acts_in_training_only_and_follows_the_seed() {
+    let device = Device::default().autodiff();
+    let config = LoraConfig {
+        lora_dropout: 0.5,
+        ..configs().remove(0)
+    };
+    let model = attach(model("llama", &device), &config, "default", 1).expect("attaches");
+    let model = stir(model, "default");
+    let _drawing = drawing();
+    let draw = |seed| {
+        device.seed(seed);
+        logits(&model, &device)
+    };
+    assert_eq!(draw(1), draw(1));
+    assert!(distance(&draw(1), &draw(2)) > 1e-3);
+    let (valid, plain) = (model.valid(), Device::default());
+    assert_eq!(logits(&valid, &plain), logits(&valid, &plain));
+}
+
+#[test]
+fn the_seed_decides_the_factors() {
+    let device = Device::default();
+    let factors = |seed| {
+        let model = attach(
+            model("llama", &device),
+            &LoraConfig::default(),
+            "default",
+            seed,
+        );
+        let mut all = Vec::new();
+        model.expect("attaches").for_each_linear(&mut |_, linear| {
+            all.extend(linear.adapters.iter().map(|a| a.lora_a.val().into_data()));
+        });
+        all
+    };
+    assert_eq!(factors(1), factors(1));
+    assert_ne!(factors(1), factors(2));
+}
+
+#[test]
+fn mistakes_are_explained() {
+    let device = Device::default();
+    let config = LoraConfig::default();
+    let nothing = LoraConfig {
+        target_modules: TargetModules::names(["query"]),
+        ..config.clone()
+    };
+    let error = attach(model("llama", &device), &nothing, "default", 1).expect_err("refused");
+    let message = error.to_string();
+    assert!(
+        message.contains("query") && message.contains("q_proj"),
+        "{message}"
+    );
+
+    let model = attach(model("llama", &device), &config, "one", 1).expect("attaches");
+    let error = attach(model.clone(), &config, "two", 1).expect_err("refused");
+    assert!(
+        matches!(error, Error::Stacked(ref name) if name == "one"),
+        "{error}"
+    );
+    let mut model = model;
+    set_active(&mut model, &[]).expect("there");
+    let error = attach(model.clone(), &config, "one", 1).expect_err("refused");
+    assert!(error.to_string().contains("already"), "{error}");
+    let error = set_active(&mut model, &["three"]).expect_err("refused");
+    assert!(error.to_string().contains("there are one"), "{error}");
+    let error = attach(model, &config, "../up", 1).expect_err("refused");
+    assert!(error.to_string().contains("slashes"), "{error}");
+}
+
+#[test]
+fn a_broken_adapter_is_not_merged() {
+    struct Poison;
+    impl PathMapper for Poison {
+        fn map<const D: usize>(&mut self, path: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            if path.ends_with("0.mlp.up_proj.adapters.0.lora_b") {
+                param.map(|tensor| tensor + f32::NAN)
+            } else {
+                param
+            }
+        }
+    }
+    let device = Device::default();
+    let model = attach(
+        model("llama", &device),
+        &LoraConfig::default(),
+        "default",
+        1,
+    );
+    let model = map_params(model.expect("attaches"), &mut Poison);
+    let error = merge_and_unload(model).expect_err("refused").to_string();
+    assert!(error.contains("model.layers.0.mlp.up_proj"), "{error}");
+}

@@ -1,0 +1,6 @@
+//! Integration tests of ft-peft, one binary.
+
+mod files;
+mod golden;
+mod laws;
+mod reparameterization;
