@@ -67,7 +67,10 @@ struct Row {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    ensure!(args.steps > 2, "--steps must be at least 3: the first two are not timed");
+    ensure!(
+        args.steps > 2,
+        "--steps must be at least 3: the first two are not timed"
+    );
     rayon::ThreadPoolBuilder::new()
         .num_threads(args.threads)
         .build_global()?;
@@ -160,7 +163,7 @@ fn batches(args: &Args, tokenizer: &Tokenizer) -> Result<Vec<Vec<i64>>> {
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_str(&text).with_context(|| format!("{} is not as expected", path.display()))
 }

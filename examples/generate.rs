@@ -76,7 +76,10 @@ fn main() -> Result<()> {
     }
 
     let prompt = if args.chat {
-        let system = args.system.iter().map(|text| Message::new("system", text.as_str()));
+        let system = args
+            .system
+            .iter()
+            .map(|text| Message::new("system", text.as_str()));
         let user = Message::new("user", args.prompt.as_str());
         let messages: Vec<Message> = system.chain([user]).collect();
         let text = tokenizer.apply_chat_template(&messages, None, true)?;
@@ -108,7 +111,14 @@ fn main() -> Result<()> {
         ControlFlow::Continue(())
     };
     let prompts = [prompt];
-    let mut out = generate(&model, Some(&tokenizer), &prompts, &config, &device, &mut listen)?;
+    let mut out = generate(
+        &model,
+        Some(&tokenizer),
+        &prompts,
+        &config,
+        &device,
+        &mut listen,
+    )?;
     let decoding = start.elapsed().saturating_sub(first);
     let out = out.remove(0);
     let decoded = out.token_ids.len().saturating_sub(1) as f64;

@@ -13,7 +13,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use ft::burn::tensor::{Int, Tensor, TensorData};
-use ft::core::{AutoCausalLm, CausalLm, HubOptions, TokenBatch, Tokenizer, causal_lm_loss, resolve};
+use ft::core::{
+    AutoCausalLm, CausalLm, HubOptions, TokenBatch, Tokenizer, causal_lm_loss, resolve,
+};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
@@ -81,7 +83,12 @@ fn main() -> Result<()> {
     )?);
     let (mut nll, mut tokens) = (0.0, 0);
     for batch in windows.chunks(args.batch_size) {
-        let values: Vec<i64> = batch.iter().copied().flatten().map(|&id| id.into()).collect();
+        let values: Vec<i64> = batch
+            .iter()
+            .copied()
+            .flatten()
+            .map(|&id| id.into())
+            .collect();
         let input_ids = Tensor::<2, Int>::from_data(
             TensorData::new(values, [batch.len(), args.context]),
             &device,
@@ -102,7 +109,10 @@ fn main() -> Result<()> {
         ids.len() as f64 / start.elapsed().as_secs_f64()
     );
     if args.json {
-        println!("{}", json!({"perplexity": mean.exp(), "nll": mean, "tokens": tokens}));
+        println!(
+            "{}",
+            json!({"perplexity": mean.exp(), "nll": mean, "tokens": tokens})
+        );
     }
     Ok(())
 }
