@@ -1,0 +1,130 @@
+//! LoRA fine-tuning without the trainer, for those who write their own loop.
+//!
+//! Everything the trainer does is in reach: batches, the loss with its count, accumulation over a
+//! window with one division at its end, the global norm, the schedule, and Burn's optimizers. This
+//! one runs on the model and the data that come with the repository.
+//!
+//! ```sh
+//! cargo run --release --example manual_loop
+//! ```
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Parser;
+use ft::burn::module::Module;
+use ft::core::{AutoCausalLm, CausalLm, HubOptions, Tokenizer, causal_lm_loss, resolve};
+use ft::data::{Batch, Batches, Collation, Format, SftBatches, SftDataset};
+use ft::peft::LoraConfig;
+use ft::train::{
+    Accumulator, OptimizerStates, TrainConfig, clip_factor, cosine_with_warmup, global_norm,
+};
+use serde_json::json;
+
+/// LoRA fine-tuning without the trainer.
+#[derive(Parser)]
+struct Args {
+    /// Model folder, or hub id (needs --features hub).
+    #[arg(long, default_value = "assets/tiny-llama")]
+    model: String,
+    /// JSON or JSONL file in the form of `messages`.
+    #[arg(long, default_value = "examples/data/instructions.jsonl")]
+    data: PathBuf,
+    #[arg(long, default_value_t = 40)]
+    steps: usize,
+    #[arg(long, default_value_t = 4)]
+    batch_size: usize,
+    /// Batches a step.
+    #[arg(long, default_value_t = 2)]
+    grad_accum: usize,
+    #[arg(long, default_value_t = 2e-3)]
+    lr: f64,
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+    /// cpu, cuda, wgpu, vulkan or metal.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Print one JSON object as the last line of stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let device = ft::device(&args.device)?.autodiff();
+    let folder = resolve(&args.model, &HubOptions::from_env())?;
+    let tokenizer = Tokenizer::from_pretrained(&folder)?;
+
+    // Data: one part to learn from, one to measure on.
+    let dataset = SftDataset::load(&args.data, Format::Messages, &tokenizer, 256)?;
+    let (train, held_out) = dataset.split(0.1, args.seed)?;
+    let padded = Collation::Padded { multiple: 1 };
+    let pad = tokenizer.pad_token_id().unwrap_or(0);
+    let train = SftBatches::new(train, args.batch_size, padded, Some(args.seed), pad)?;
+    let held_out = SftBatches::new(held_out, args.batch_size, padded, None, pad)?;
+
+    // Model: the base is frozen, the factors train.
+    let model = AutoCausalLm::from_pretrained(&folder, &device)?;
+    let lora = LoraConfig {
+        r: 16,
+        lora_alpha: 32.0,
+        ..LoraConfig::default()
+    };
+    let mut model = ft::peft::attach(model, &lora, "default", args.seed)?;
+    let loss_of = |model: &AutoCausalLm, batch: &Batch| {
+        let hidden = model.hidden_states(&batch.tokens(&device), None);
+        causal_lm_loss(hidden, model.head(), batch.labels(&device))
+    };
+    let measure = |model: &AutoCausalLm| {
+        let (model, mut sum, mut count) = (model.valid(), 0.0, 0);
+        for index in 0..held_out.len(0) {
+            let loss = loss_of(&model, &held_out.batch(0, index));
+            sum += loss.sum.into_scalar::<f64>();
+            count += loss.count;
+        }
+        sum / count as f64
+    };
+
+    // The loop.
+    let before = measure(&model);
+    eprintln!("held-out loss before: {before:.4}");
+    let mut optimizer = OptimizerStates::adamw(&TrainConfig::default());
+    let mut losses = Vec::new();
+    let mut batches = (0..).flat_map(|epoch| (0..train.len(epoch)).map(move |index| (epoch, index)));
+    for step in 0..args.steps {
+        let mut window = Accumulator::new();
+        for (epoch, index) in batches.by_ref().take(args.grad_accum) {
+            window.add(&model, loss_of(&model, &train.batch(epoch, index)))?;
+        }
+        let window = window.finish();
+        let count = window.count() as f64;
+        let norm = global_norm(&model, &window.gradients) / count;
+        let lr = args.lr * cosine_with_warmup(step, 4, args.steps);
+        losses.push(window.mean_loss());
+        eprintln!(
+            "step {:3}  loss {:.4}  gradient norm {norm:.3}  lr {lr:.2e}",
+            step + 1,
+            window.mean_loss()
+        );
+        model = optimizer.step(model, window.gradients, lr, clip_factor(norm, 1.0) / count);
+    }
+    let after = measure(&model);
+    eprintln!("held-out loss after: {after:.4}");
+
+    // The adapter's weights into the model's: a plain model again.
+    let merged = ft::peft::merge_and_unload(model.valid())?;
+    let merged_loss = measure(&merged);
+    eprintln!("held-out loss merged: {merged_loss:.4}");
+    if args.json {
+        let line = json!({
+            "eval_loss_before": before,
+            "eval_loss_after": after,
+            "eval_loss_merged": merged_loss,
+            "train_losses": losses,
+            "steps": args.steps,
+            "peak_rss_mb": ft::peak_rss_mb(),
+        });
+        println!("{line}");
+    }
+    Ok(())
+}

@@ -1,0 +1,302 @@
+//! A small Llama from nothing: vocabulary, weights, tokenizer and model card data, from one text file.
+//!
+//! Documents are separated by empty lines; the model reads them one after another, with an end-of-text
+//! token after each, in blocks of `--seq-len` tokens. The folder that comes out is what `from_pretrained` of
+//! this workspace and of transformers loads.
+//!
+//! ```sh
+//! cargo run --release --example corpus -- --output corpus.txt
+//! cargo run --release --example pretrain -- --text corpus.txt --output my-model
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use clap::Parser;
+use ft::burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
+use ft::core::safetensors_folder::write_json;
+use ft::core::{
+    AutoCausalLm, CausalLm, ModelConfig, SaveOptions, TokenBatch, Tokenizer, causal_lm_loss,
+};
+use ft::data::Batches;
+use ft::train::{Schedule, TrainConfig, Trainer};
+use rand::seq::SliceRandom;
+use rand::{SeedableRng, rngs::StdRng};
+use serde_json::json;
+use tokenizers::models::TrainerWrapper;
+use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, DecoderWrapper, ModelWrapper, PreTokenizerWrapper};
+
+const END_OF_TEXT: &str = "<|endoftext|>";
+const TURN_START: &str = "<|im_start|>";
+const TURN_END: &str = "<|im_end|>";
+
+/// A small Llama from nothing, from one text file.
+#[derive(Parser)]
+struct Args {
+    /// UTF-8 text; documents are separated by empty lines.
+    #[arg(long)]
+    text: PathBuf,
+    /// Where the model goes; checkpoints go to its subfolder `run`.
+    #[arg(long)]
+    output: PathBuf,
+    /// Tokens of the vocabulary, special ones included.
+    #[arg(long, default_value_t = 2048)]
+    vocab: usize,
+    #[arg(long, default_value_t = 256)]
+    hidden: usize,
+    #[arg(long, default_value_t = 704)]
+    intermediate: usize,
+    #[arg(long, default_value_t = 4)]
+    layers: usize,
+    #[arg(long, default_value_t = 8)]
+    heads: usize,
+    #[arg(long, default_value_t = 4)]
+    kv_heads: usize,
+    /// Tokens a block.
+    #[arg(long, default_value_t = 256)]
+    seq_len: usize,
+    /// The longest sequence the model is said to allow.
+    #[arg(long, default_value_t = 512)]
+    max_positions: usize,
+    #[arg(long, default_value_t = 16)]
+    batch_size: usize,
+    /// Optimizer steps; without it, one epoch.
+    #[arg(long)]
+    max_steps: Option<usize>,
+    #[arg(long, default_value_t = 2e-3)]
+    lr: f64,
+    #[arg(long, default_value_t = 100)]
+    warmup_steps: usize,
+    /// Blocks held out, as a fraction.
+    #[arg(long, default_value_t = 0.01)]
+    eval_fraction: f64,
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Checkpoint every so many steps.
+    #[arg(long, default_value_t = 200)]
+    save_every: usize,
+    /// Go on from the newest checkpoint.
+    #[arg(long)]
+    resume: bool,
+    /// cpu, cuda, wgpu, vulkan or metal.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Print one JSON object as the last line of stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let device = ft::device(&args.device)?.autodiff();
+    device.seed(args.seed);
+
+    // The vocabulary, learnt from the text itself; a resumed run keeps the one it began with.
+    let text = std::fs::read_to_string(&args.text)
+        .with_context(|| format!("cannot read {}", args.text.display()))?;
+    if !(args.resume && args.output.join("tokenizer.json").is_file()) {
+        eprintln!("learning a vocabulary of {} tokens", args.vocab);
+        write_tokenizer(&text, &args)?;
+    }
+    let tokenizer = Tokenizer::from_pretrained(&args.output)?;
+
+    // The text as blocks of token ids, some of them held out.
+    let mut ids = Vec::new();
+    let end = tokenizer
+        .token_to_id(END_OF_TEXT)
+        .context("the tokenizer lacks the end of text")?;
+    for document in documents(&text) {
+        ids.extend(tokenizer.encode(document, false)?);
+        ids.push(end);
+    }
+    let mut blocks: Vec<Vec<u32>> = ids.chunks_exact(args.seq_len).map(<[u32]>::to_vec).collect();
+    blocks.shuffle(&mut StdRng::seed_from_u64(args.seed));
+    let held_out = ((blocks.len() as f64 * args.eval_fraction) as usize).max(1);
+    ensure!(
+        blocks.len() > held_out,
+        "{} has {} tokens, too few for blocks of {}",
+        args.text.display(),
+        ids.len(),
+        args.seq_len
+    );
+    let held_out = blocks.split_off(blocks.len() - held_out);
+    let bytes_per_token = text.len() as f64 / ids.len() as f64;
+    eprintln!(
+        "{} tokens ({bytes_per_token:.2} bytes each), {} blocks to train on, {} held out",
+        ids.len(),
+        blocks.len(),
+        held_out.len()
+    );
+
+    // The model, random.
+    let config = ModelConfig::from_json(json!({
+        "model_type": "llama",
+        "vocab_size": tokenizer.vocab_size(),
+        "hidden_size": args.hidden,
+        "intermediate_size": args.intermediate,
+        "num_hidden_layers": args.layers,
+        "num_attention_heads": args.heads,
+        "num_key_value_heads": args.kv_heads,
+        "hidden_act": "silu",
+        "max_position_embeddings": args.max_positions,
+        "initializer_range": 0.02,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": true,
+        "bos_token_id": tokenizer.token_to_id(TURN_START),
+        "eos_token_id": tokenizer.eos_token_id(),
+        "pad_token_id": end,
+    }))
+    .map_err(|reason| anyhow!("the settings make no model: {reason}"))?;
+    let model = AutoCausalLm::from_config(&config, &device)?;
+    let (parameters, _) = ft::peft::trainable_parameters(&model);
+    eprintln!("{parameters} parameters");
+
+    // The training.
+    let train = TrainConfig {
+        learning_rate: args.lr,
+        schedule: Schedule::Cosine,
+        warmup_steps: args.warmup_steps,
+        max_steps: args.max_steps,
+        weight_decay: 0.1,
+        betas: (0.9, 0.95),
+        seed: args.seed,
+        eval_every: Some(args.save_every),
+        save_every: Some(args.save_every),
+        save_total_limit: Some(2),
+        output_dir: Some(args.output.join("run")),
+        resume: args.resume,
+        overwrite: !args.resume,
+        ..TrainConfig::default()
+    };
+    let batches = |blocks: Vec<Vec<u32>>, seed| Blocks {
+        blocks,
+        batch_size: args.batch_size,
+        seed,
+    };
+    let trainer = Trainer::new(
+        train,
+        batches(blocks, Some(args.seed)),
+        |model: &AutoCausalLm, batch: &Vec<Vec<u32>>| {
+            let input_ids = to_tensor(batch, &device);
+            let hidden = model.hidden_states(&TokenBatch::new(input_ids.clone()), None);
+            causal_lm_loss(hidden, model.head(), input_ids)
+        },
+    )
+    .with_evaluation(batches(held_out, None))
+    .with_token_count(|batch| batch.iter().map(Vec::len).sum());
+    let (model, report) = trainer.fit(model)?;
+
+    // The result, in 16 bits.
+    let options = SaveOptions {
+        dtype: FloatDType::F16,
+        ..SaveOptions::default()
+    };
+    model.save_pretrained(&args.output, &options)?;
+    let generation = json!({
+        "eos_token_id": [tokenizer.eos_token_id(), end],
+        "pad_token_id": end,
+    });
+    write_json(&args.output.join("generation_config.json"), &generation)?;
+
+    let last = report.evaluations.last().map(|e| e.metrics.loss);
+    let line = json!({
+        "parameters": parameters,
+        "steps": report.steps,
+        "tokens": report.tokens,
+        "tokens_per_s": report.tokens_per_s,
+        "train_loss": report.train_losses.last(),
+        "eval_loss": last,
+        "peak_rss_mb": ft::peak_rss_mb(),
+    });
+    eprintln!("saved to {}: {line}", args.output.display());
+    if args.json {
+        println!("{line}");
+    }
+    Ok(())
+}
+
+fn documents(text: &str) -> impl Iterator<Item = &str> + Send {
+    text.split("\n\n").map(str::trim).filter(|d| !d.is_empty())
+}
+
+/// Byte-level BPE with the special tokens of chats, in Hugging Face's files.
+fn write_tokenizer(text: &str, args: &Args) -> Result<()> {
+    let special = [END_OF_TEXT, TURN_START, TURN_END].map(|token| AddedToken::from(token, true));
+    let mut trainer: TrainerWrapper = BpeTrainerBuilder::new()
+        .vocab_size(args.vocab)
+        .min_frequency(2)
+        .special_tokens(special.to_vec())
+        .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+        .show_progress(false)
+        .build()
+        .into();
+    let byte_level = ByteLevel::default().add_prefix_space(false);
+    let mut tokenizer = tokenizers::Tokenizer::new(ModelWrapper::from(BPE::default()));
+    tokenizer
+        .with_pre_tokenizer(Some(PreTokenizerWrapper::from(byte_level)))
+        .with_decoder(Some(DecoderWrapper::from(byte_level)));
+    tokenizer
+        .train(&mut trainer, documents(text))
+        .map_err(|e| anyhow!("the vocabulary cannot be learnt: {e}"))?;
+    let json = tokenizer.to_string(false).map_err(|e| anyhow!(e))?;
+    let json: serde_json::Value = serde_json::from_str(&json)?;
+    write_json(&args.output.join("tokenizer.json"), &json)?;
+    write_tokenizer_config(&args.output, args.max_positions)
+}
+
+fn write_tokenizer_config(folder: &Path, max_positions: usize) -> Result<()> {
+    let template = format!(
+        "{{% for message in messages %}}{TURN_START}{{{{ message['role'] }}}}\n\
+         {{{{ message['content'] }}}}{TURN_END}\n{{% endfor %}}\
+         {{% if add_generation_prompt %}}{TURN_START}assistant\n{{% endif %}}"
+    );
+    let config = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": TURN_END,
+        "pad_token": END_OF_TEXT,
+        "unk_token": END_OF_TEXT,
+        "additional_special_tokens": [TURN_START, TURN_END],
+        "model_max_length": max_positions,
+        "add_prefix_space": false,
+        "clean_up_tokenization_spaces": false,
+        "chat_template": template,
+    });
+    Ok(write_json(&folder.join("tokenizer_config.json"), &config)?)
+}
+
+/// Blocks in an order of their own for every epoch.
+struct Blocks {
+    blocks: Vec<Vec<u32>>,
+    batch_size: usize,
+    /// Without one the order stays.
+    seed: Option<u64>,
+}
+
+impl Batches for Blocks {
+    type Batch = Vec<Vec<u32>>;
+
+    fn len(&self, _epoch: usize) -> usize {
+        self.blocks.len().div_ceil(self.batch_size)
+    }
+
+    fn batch(&self, epoch: usize, index: usize) -> Vec<Vec<u32>> {
+        let mut order: Vec<usize> = (0..self.blocks.len()).collect();
+        if let Some(seed) = self.seed {
+            let seed = seed.wrapping_mul(1_000_003).wrapping_add(epoch as u64);
+            order.shuffle(&mut StdRng::seed_from_u64(seed));
+        }
+        let start = index * self.batch_size;
+        let end = (start + self.batch_size).min(order.len());
+        let chosen = order[start..end].iter();
+        chosen.map(|&block| self.blocks[block].clone()).collect()
+    }
+}
+
+fn to_tensor(batch: &[Vec<u32>], device: &Device) -> Tensor<2, Int> {
+    let (rows, seq) = (batch.len(), batch[0].len());
+    let ids: Vec<i64> = batch.iter().flatten().map(|&id| i64::from(id)).collect();
+    Tensor::from_data(TensorData::new(ids, [rows, seq]), device)
+}

@@ -1,0 +1,211 @@
+//! Instruction tuning with LoRA: a model and a file of examples go in, an adapter comes out.
+//!
+//! ```sh
+//! cargo run --release --example sft_lora -- --model DIR_OR_ID --data alpaca.json --format alpaca \
+//!     --output my-adapter
+//! ```
+//!
+//! The adapter lies in `--output` in PEFT's files; `merge` makes a model of it, `generate --adapter`
+//! tries it out. Checkpoints and the log lie in `--output` too: `--resume` goes on after a kill.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use ft::core::{AutoCausalLm, CausalLm, HubOptions, Tokenizer, causal_lm_loss, resolve};
+use ft::data::{Batch, Collation, Format, SftBatches, SftDataset};
+use ft::peft::{LoraConfig, TargetModules};
+use ft::train::{BoxError, Callback, Schedule, TrainConfig, Trainer};
+use serde_json::json;
+
+/// Instruction tuning with LoRA.
+#[derive(Parser)]
+struct Args {
+    /// Model folder, or hub id (needs --features hub).
+    #[arg(long)]
+    model: String,
+    /// JSON or JSONL file.
+    #[arg(long)]
+    data: PathBuf,
+    /// alpaca, sharegpt, messages or prompt_completion.
+    #[arg(long)]
+    format: Format,
+    /// Where the adapter goes.
+    #[arg(long)]
+    output: PathBuf,
+    /// Passes over the data.
+    #[arg(long, default_value_t = 1.0)]
+    epochs: f64,
+    /// Optimizer steps in all; overrides --epochs.
+    #[arg(long)]
+    max_steps: Option<usize>,
+    /// Rows a batch.
+    #[arg(long, default_value_t = 8)]
+    batch_size: usize,
+    /// Batches a step.
+    #[arg(long, default_value_t = 1)]
+    grad_accum: usize,
+    /// Longer rows lose their end; the length of a row with --packing.
+    #[arg(long, default_value_t = 512)]
+    seq_len: usize,
+    /// Peak learning rate.
+    #[arg(long, default_value_t = 2e-4)]
+    lr: f64,
+    /// constant, linear or cosine, after the warmup.
+    #[arg(long, default_value = "linear")]
+    schedule: Schedule,
+    /// Part of the steps over which the learning rate rises.
+    #[arg(long, default_value_t = 0.0)]
+    warmup_ratio: f64,
+    /// Rank of the factors.
+    #[arg(long, default_value_t = 16)]
+    r: usize,
+    #[arg(long, default_value_t = 32.0)]
+    alpha: f64,
+    #[arg(long, default_value_t = 0.0)]
+    dropout: f64,
+    /// Scale by alpha / √r instead of alpha / r.
+    #[arg(long)]
+    rslora: bool,
+    /// Layers to adapt: names with commas between them, or all-linear.
+    #[arg(long, default_value = "all-linear")]
+    target_modules: String,
+    /// Part of the rows that is held out to measure.
+    #[arg(long, default_value_t = 0.1)]
+    eval_fraction: f64,
+    /// Several rows in one, kept apart by the attention mask.
+    #[arg(long)]
+    packing: bool,
+    /// Seed of the split, the order, the factors and the dropout.
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+    /// Checkpoint every so many steps.
+    #[arg(long, default_value_t = 100)]
+    save_every: usize,
+    /// Go on from the newest checkpoint in --output.
+    #[arg(long)]
+    resume: bool,
+    /// Start anew although --output holds a run.
+    #[arg(long, conflicts_with = "resume")]
+    overwrite: bool,
+    /// cpu, cuda, wgpu, vulkan or metal.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Print one JSON object as the last line of stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let device = ft::device(&args.device)?.autodiff();
+    std::fs::create_dir_all(&args.output)
+        .map_err(|e| anyhow::anyhow!("cannot write to {}: {e}", args.output.display()))?;
+
+    // The data, before the model: what is wrong with a file should show at once.
+    let folder = resolve(&args.model, &HubOptions::from_env())?;
+    let tokenizer = Tokenizer::from_pretrained(&folder)?;
+    let dataset = SftDataset::load(&args.data, args.format, &tokenizer, args.seq_len)?;
+    eprintln!("{}: {}", args.data.display(), dataset.report);
+    let (train, held_out) = dataset.split(args.eval_fraction, args.seed)?;
+    let pad = tokenizer.pad_token_id().or(tokenizer.eos_token_id()).unwrap_or(0);
+    let collation = if args.packing {
+        Collation::Packed {
+            seq_len: args.seq_len,
+        }
+    } else {
+        Collation::Padded { multiple: 1 }
+    };
+    let batches = SftBatches::new(train, args.batch_size, collation, Some(args.seed), pad)?;
+
+    // The model, with fresh factors on its frozen weights.
+    let model = AutoCausalLm::from_pretrained(&folder, &device)?;
+    tokenizer.check_vocab(model.config().vocab_size())?;
+    model.config().check_length(args.seq_len)?;
+    let lora = LoraConfig {
+        r: args.r,
+        lora_alpha: args.alpha,
+        lora_dropout: args.dropout,
+        use_rslora: args.rslora,
+        target_modules: match args.target_modules.as_str() {
+            "all-linear" => TargetModules::all_linear(),
+            names => TargetModules::names(names.split(',').map(str::trim)),
+        },
+        base_model_name_or_path: Some(args.model.clone()),
+        ..LoraConfig::default()
+    };
+    let model = ft::peft::attach(model, &lora, "default", args.seed)?;
+    let (trainable, all) = ft::peft::trainable_parameters(&model);
+    eprintln!(
+        "training {trainable} of {all} parameters ({:.2}%)",
+        100.0 * trainable as f64 / all as f64
+    );
+
+    // The training.
+    let config = TrainConfig {
+        learning_rate: args.lr,
+        schedule: args.schedule,
+        warmup_ratio: args.warmup_ratio,
+        epochs: args.epochs,
+        max_steps: args.max_steps,
+        gradient_accumulation_steps: args.grad_accum,
+        seed: args.seed,
+        output_dir: Some(args.output.clone()),
+        save_every: Some(args.save_every),
+        save_total_limit: Some(2),
+        resume: args.resume,
+        overwrite: args.overwrite,
+        ..TrainConfig::default()
+    };
+    let step = |model: &AutoCausalLm, batch: &Batch| {
+        let hidden = model.hidden_states(&batch.tokens(&device), None);
+        causal_lm_loss(hidden, model.head(), batch.labels(&device))
+    };
+    let mut trainer = Trainer::new(config, batches, step)
+        .with_token_count(Batch::token_count)
+        .with_callback(SaveAdapter(lora.clone()))
+        .with_identity("model", args.model.as_str())
+        .with_identity("data", args.data.display().to_string())
+        .with_identity("seq_len", args.seq_len)
+        .with_identity("packing", args.packing)
+        .with_identity("batch_size", args.batch_size)
+        .with_identity("eval_fraction", args.eval_fraction)
+        .with_identity("lora", lora.to_json(false));
+    if !held_out.is_empty() {
+        let padded = Collation::Padded { multiple: 1 };
+        trainer =
+            trainer.with_evaluation(SftBatches::new(held_out, args.batch_size, padded, None, pad)?);
+    }
+    let (model, report) = trainer.fit(model)?;
+
+    // The adapter.
+    ft::peft::save_adapter(&model, &lora, "default", &args.output)?;
+    let (before, after) = (report.eval_before(), report.eval_after());
+    if let (Some(before), Some(after)) = (before, after) {
+        eprintln!("held-out loss {:.4} -> {:.4}", before.loss, after.loss);
+    }
+    eprintln!("adapter saved to {}", args.output.display());
+    if args.json {
+        let line = json!({
+            "eval_loss_before": before.map(|e| e.loss),
+            "eval_loss_after": after.map(|e| e.loss),
+            "train_losses": report.train_losses,
+            "steps": report.steps,
+            "tokens_per_s": report.tokens_per_s,
+            "peak_rss_mb": ft::peak_rss_mb(),
+        });
+        println!("{line}");
+    }
+    ensure!(report.steps > 0, "no step was taken");
+    Ok(())
+}
+
+/// Puts the adapter into every checkpoint, so that each can be tried out.
+struct SaveAdapter(LoraConfig);
+
+impl Callback<AutoCausalLm> for SaveAdapter {
+    fn on_checkpoint(&mut self, model: &AutoCausalLm, folder: &Path) -> Result<(), BoxError> {
+        ft::peft::save_adapter(model, &self.0, "default", &folder.join("adapter"))?;
+        Ok(())
+    }
+}
