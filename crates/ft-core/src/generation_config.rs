@@ -51,6 +51,23 @@ impl Default for GenerationConfig {
     }
 }
 
+/// Copies `generation_config.json` from one model folder to another, if there is one: what ends an
+/// answer belongs to a model as much as its weights.
+///
+/// # Errors
+///
+/// If the file cannot be read or written.
+pub fn copy_generation_config(from: &Path, to: &Path) -> Result<()> {
+    let path = from.join(FILE);
+    if !path.is_file() {
+        return Ok(());
+    }
+    let bytes = std::fs::read(&path).map_err(Error::read(&path))?;
+    crate::safetensors_folder::write_file(&to.join(FILE), &bytes)
+}
+
+const FILE: &str = "generation_config.json";
+
 /// One id or several, as the file may say either.
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -84,7 +101,7 @@ impl GenerationConfig {
         tokenizer: Option<&Tokenizer>,
     ) -> Result<Self> {
         let mut result = Self::default();
-        let path = folder.join("generation_config.json");
+        let path = folder.join(FILE);
         let file = if path.is_file() {
             let text = std::fs::read_to_string(&path).map_err(Error::read(&path))?;
             serde_json::from_str::<Value>(&text)

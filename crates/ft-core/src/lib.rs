@@ -40,7 +40,7 @@ pub use chat_template::{ChatTemplate, Message};
 pub use config::{Gpt2Config, LlamaConfig, LlamaKind, MODEL_TYPES, ModelConfig, RopeScaling};
 pub use error::{Error, Result};
 pub use generate::{FinishReason, Generated, Streamed, generate};
-pub use generation_config::GenerationConfig;
+pub use generation_config::{GenerationConfig, copy_generation_config};
 pub use gpt2::Gpt2;
 pub use hub::{HubOptions, resolve};
 pub use kv_cache::KvCache;
