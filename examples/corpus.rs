@@ -21,9 +21,11 @@
 //! - `== doc NAME WEIGHT`: a rule whose texts are whole documents; an indented line is a paragraph
 //! - `== ask NAME COUNT`: a rule whose texts are `question => answer`
 //!
-//! In a text `[a|b]` is one of several, `{x=y}` binds a row of table `y`, or the text of rule `y`, to
-//! the name `x`, `{x.column}` is a cell of the row (`{x}` its first), and `{rule}` is any text of a
-//! rule. With a capital, as in `{Hero.he}`, what comes out begins with a capital.
+//! In a text `[a|b]` is one of several. `{x=y}` binds the name `x` to a row of table `y` (else to what
+//! the name `y` is bound to, else to a text of rule `y`). `{x.column}` is a cell of the row and `{x}` its
+//! first; `{y}` is a row of a table or a text of a rule that has no name. With a capital, as in
+//! `{Hero.he}`, what comes out begins with a capital. A document does not use a row of a table twice
+//! as long as there are others.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{BufWriter, Write};
@@ -53,8 +55,8 @@ struct Args {
     json: bool,
 }
 
-/// The grammar, file by file.
-const GRAMMAR: [(&str, &str); 9] = [
+/// The grammar, file by file; a union stands after its tables.
+const GRAMMAR: [(&str, &str); 10] = [
     ("people.txt", include_str!("data/corpus/people.txt")),
     ("things.txt", include_str!("data/corpus/things.txt")),
     ("animals.txt", include_str!("data/corpus/animals.txt")),
@@ -63,17 +65,17 @@ const GRAMMAR: [(&str, &str); 9] = [
     ("stories.txt", include_str!("data/corpus/stories.txt")),
     ("fables.txt", include_str!("data/corpus/fables.txt")),
     ("facts.txt", include_str!("data/corpus/facts.txt")),
+    ("actions.txt", include_str!("data/corpus/actions.txt")),
     ("talks.txt", include_str!("data/corpus/talks.txt")),
 ];
-const QUESTIONS: &str = include_str!("data/corpus/questions.txt");
+const QUESTIONS: (&str, &str) = ("questions.txt", include_str!("data/corpus/questions.txt"));
 
 fn main() -> Result<()> {
     let args = Args::parse();
     let mut grammar = Grammar::default();
-    for (file, text) in GRAMMAR {
+    for (file, text) in GRAMMAR.into_iter().chain([QUESTIONS]) {
         grammar.read(text).with_context(|| format!("in {file}"))?;
     }
-    grammar.read(QUESTIONS).context("in questions.txt")?;
     grammar.add_sums();
 
     let file = std::fs::File::create(&args.output)
@@ -166,6 +168,7 @@ struct Scene<'a> {
     bound: BTreeMap<String, Value>,
     /// Which text of a rule was used last, so that it is not used twice in a row.
     last: HashMap<String, usize>,
+    used_rows: HashSet<usize>,
     depth: usize,
 }
 
@@ -185,7 +188,10 @@ impl Grammar {
         let (name, rest) = heading
             .split_once([':', ' '])
             .map_or((heading, ""), |(name, rest)| (name, rest.trim()));
-        let lines = || body.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let lines = || {
+            body.lines()
+                .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        };
         match kind {
             "table" => {
                 let mut parts = rest.split(';').map(str::trim);
@@ -194,7 +200,11 @@ impl Grammar {
                     parts.filter_map(|part| part.split_once('=')).collect();
                 for line in lines() {
                     let cells: Vec<&str> = line.split(" | ").collect();
-                    ensure!(cells.len() == columns.len(), "{line:?} has {} cells", cells.len());
+                    ensure!(
+                        cells.len() == columns.len(),
+                        "{line:?} has {} cells",
+                        cells.len()
+                    );
                     let mut row = Row::new();
                     row.insert(String::new(), parse(cells[0])?);
                     for (column, cell) in columns.iter().zip(&cells) {
@@ -215,7 +225,10 @@ impl Grammar {
                 for part in rest.split(", ") {
                     let rows = self.tables.get(part).context("a union of unknown tables")?;
                     let rows = rows.clone();
-                    self.tables.entry(name.to_string()).or_default().extend(rows);
+                    self.tables
+                        .entry(name.to_string())
+                        .or_default()
+                        .extend(rows);
                 }
             }
             "rule" | "doc" | "ask" => {
@@ -310,6 +323,7 @@ impl Grammar {
             random,
             bound: BTreeMap::new(),
             last: HashMap::new(),
+            used_rows: HashSet::new(),
             depth: 0,
         };
         let mut out = String::new();
@@ -351,10 +365,10 @@ impl Grammar {
                 }
                 Piece::Bind { name, path } => {
                     let value = match (scene.bound.get(&path.name), &path.column) {
-                        (Some(value), None) => value.clone(),
-                        (None, None) if self.tables.contains_key(&path.name) => {
+                        (_, None) if self.tables.contains_key(&path.name) => {
                             Value::Row(self.any_row(&path.name, scene))
                         }
+                        (Some(value), None) => value.clone(),
                         _ => {
                             let mut text = String::new();
                             self.fill(path, scene, &mut text)?;
@@ -389,20 +403,17 @@ impl Grammar {
         self.expand(cell, scene, out)
     }
 
-    /// A row of a table that is not bound to a name yet, unless all are.
+    /// A row of a table that the document has not used yet, if it is quickly found.
     fn any_row(&self, table: &str, scene: &mut Scene) -> usize {
         let rows = &self.tables[table];
         let mut row = rows[scene.random.below(rows.len())];
         for _ in 0..20 {
-            let taken = scene
-                .bound
-                .values()
-                .any(|value| matches!(value, Value::Row(bound) if *bound == row));
-            if !taken {
+            if !scene.used_rows.contains(&row) {
                 break;
             }
             row = rows[scene.random.below(rows.len())];
         }
+        scene.used_rows.insert(row);
         row
     }
 }
@@ -449,7 +460,10 @@ fn parse_until(rest: &mut &str, in_brackets: bool) -> Result<Text> {
                 text.push(Piece::OneOf(texts));
             }
             Some('\\') => {
-                ensure!(rest.starts_with("\\n"), "only \\n is known after a backslash");
+                ensure!(
+                    rest.starts_with("\\n"),
+                    "only \\n is known after a backslash"
+                );
                 text.push(Piece::Plain("\n".to_string()));
                 *rest = &rest[2..];
             }
@@ -466,7 +480,9 @@ fn slot(text: &str) -> Piece {
         })
     };
     let path = |text: &str| {
-        let (name, column) = text.split_once('.').map_or((text, None), |(n, c)| (n, Some(c)));
+        let (name, column) = text
+            .split_once('.')
+            .map_or((text, None), |(n, c)| (n, Some(c)));
         Path {
             name: lower(name),
             column: column.map(str::to_string),
@@ -515,8 +531,11 @@ fn polish(text: &str) -> String {
         if let Some(next) = words.peek() {
             let next = next.trim_start_matches('"');
             let vowel = next.starts_with(['a', 'e', 'i', 'o', 'u', 'A', 'E', 'I', 'O', 'U']);
-            let like_you = ["uni", "use", "one", "eu"].iter().any(|start| next.starts_with(start));
-            if (bare == "a" || bare == "A") && vowel && !like_you {
+            let like_you = ["uni", "use", "one", "eu"]
+                .iter()
+                .any(|start| next.starts_with(start));
+            let silent = ["honest", "hour"].iter().any(|start| next.starts_with(start));
+            if (bare == "a" || bare == "A") && (vowel && !like_you || silent) {
                 out.push('n');
             }
             starts = starts || word.ends_with(['.', '!', '?']);
