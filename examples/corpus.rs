@@ -154,6 +154,8 @@ enum Value {
 #[derive(Default)]
 struct Grammar {
     rows: Vec<Row>,
+    /// The first cells of the rows, as written.
+    names: Vec<String>,
     /// Which rows a table has.
     tables: HashMap<String, Vec<usize>>,
     rules: HashMap<String, Vec<Text>>,
@@ -168,7 +170,8 @@ struct Scene<'a> {
     bound: BTreeMap<String, Value>,
     /// Which text of a rule was used last, so that it is not used twice in a row.
     last: HashMap<String, usize>,
-    used_rows: HashSet<usize>,
+    /// The first cells of the rows it has used, in whatever table.
+    used: HashSet<&'a str>,
     depth: usize,
 }
 
@@ -213,12 +216,12 @@ impl Grammar {
                     for (column, cell) in &same {
                         row.insert(column.to_string(), parse(cell)?);
                     }
-                    self.add_row(name, row);
+                    self.add_row(name, cells[0], row);
                 }
             }
             "list" => {
                 for item in lines().flat_map(|line| line.split(", ")) {
-                    self.add_row(name, Row::from([(String::new(), parse(item)?)]));
+                    self.add_row(name, item, Row::from([(String::new(), parse(item)?)]));
                 }
             }
             "union" => {
@@ -255,10 +258,11 @@ impl Grammar {
         Ok(())
     }
 
-    fn add_row(&mut self, table: &str, row: Row) {
+    fn add_row(&mut self, table: &str, name: &str, row: Row) {
         let rows = self.tables.entry(table.to_string()).or_default();
         rows.push(self.rows.len());
         self.rows.push(row);
+        self.names.push(name.to_string());
     }
 
     /// The tables `sum` (up to ten plus ten) and `count` (things in the plural, up to twelve).
@@ -273,9 +277,9 @@ impl Grammar {
                     let cell = |n: usize| vec![Piece::Plain(names[n].to_string())];
                     Row::from(cells.map(|(column, n)| (column.to_string(), cell(n))))
                 };
-                self.add_row("sum", row());
+                self.add_row("sum", &format!("{a}+{b}"), row());
                 if a >= 2 && b >= 2 && a + b <= 12 {
-                    self.add_row("count", row());
+                    self.add_row("count", &format!("{a}+{b}"), row());
                 }
             }
         }
@@ -323,7 +327,7 @@ impl Grammar {
             random,
             bound: BTreeMap::new(),
             last: HashMap::new(),
-            used_rows: HashSet::new(),
+            used: HashSet::new(),
             depth: 0,
         };
         let mut out = String::new();
@@ -332,7 +336,7 @@ impl Grammar {
     }
 
     /// One text of a rule, another than last time.
-    fn any_text(&self, rule: &str, scene: &mut Scene, out: &mut String) -> Result<()> {
+    fn any_text<'a>(&'a self, rule: &str, scene: &mut Scene<'a>, out: &mut String) -> Result<()> {
         let texts = &self.rules[rule];
         ensure!(scene.depth < 20, "{rule} contains itself");
         let mut pick = scene.random.below(texts.len());
@@ -347,7 +351,7 @@ impl Grammar {
         Ok(())
     }
 
-    fn expand(&self, text: &Text, scene: &mut Scene, out: &mut String) -> Result<()> {
+    fn expand<'a>(&'a self, text: &Text, scene: &mut Scene<'a>, out: &mut String) -> Result<()> {
         for piece in text {
             match piece {
                 Piece::Plain(plain) => out.push_str(plain),
@@ -383,7 +387,7 @@ impl Grammar {
     }
 
     /// What a slot stands for: a bound name first, then a table, then a rule.
-    fn fill(&self, path: &Path, scene: &mut Scene, out: &mut String) -> Result<()> {
+    fn fill<'a>(&'a self, path: &Path, scene: &mut Scene<'a>, out: &mut String) -> Result<()> {
         let row = match scene.bound.get(&path.name) {
             Some(Value::Row(row)) => *row,
             Some(Value::Text(text)) => {
@@ -403,17 +407,17 @@ impl Grammar {
         self.expand(cell, scene, out)
     }
 
-    /// A row of a table that the document has not used yet, if it is quickly found.
-    fn any_row(&self, table: &str, scene: &mut Scene) -> usize {
+    /// A row of a table, another than all that the document has used if one is quickly found.
+    fn any_row<'a>(&'a self, table: &str, scene: &mut Scene<'a>) -> usize {
         let rows = &self.tables[table];
         let mut row = rows[scene.random.below(rows.len())];
         for _ in 0..20 {
-            if !scene.used_rows.contains(&row) {
+            if !scene.used.contains(self.names[row].as_str()) {
                 break;
             }
             row = rows[scene.random.below(rows.len())];
         }
-        scene.used_rows.insert(row);
+        scene.used.insert(&self.names[row]);
         row
     }
 }
@@ -534,7 +538,9 @@ fn polish(text: &str) -> String {
             let like_you = ["uni", "use", "one", "eu"]
                 .iter()
                 .any(|start| next.starts_with(start));
-            let silent = ["honest", "hour"].iter().any(|start| next.starts_with(start));
+            let silent = ["honest", "hour"]
+                .iter()
+                .any(|start| next.starts_with(start));
             if (bare == "a" || bare == "A") && (vowel && !like_you || silent) {
                 out.push('n');
             }

@@ -1,8 +1,10 @@
 //! A small Llama from nothing: vocabulary, weights, tokenizer and model card data, from one text file.
 //!
-//! Documents are separated by empty lines; the model reads them one after another, with an end-of-text
-//! token after each, in blocks of `--seq-len` tokens. The folder that comes out is what `from_pretrained` of
-//! this workspace and of transformers loads.
+//! Documents are separated by empty lines. The model reads them one after another, in blocks of
+//! `--seq-len` tokens, each document between the two tokens that will hold the turns of a chat: it does
+//! not learn what a chat is, but it learns where a text begins and where it stops, and a later
+//! fine-tuning on chats finds embeddings that mean something. The folder that comes out is what
+//! `from_pretrained` of this workspace and of transformers loads.
 //!
 //! ```sh
 //! cargo run --release --example corpus -- --output corpus.txt
@@ -26,7 +28,10 @@ use serde_json::json;
 use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{AddedToken, DecoderWrapper, ModelWrapper, PreTokenizerWrapper};
+use tokenizers::processors::template::TemplateProcessing;
+use tokenizers::{
+    AddedToken, DecoderWrapper, ModelWrapper, PostProcessorWrapper, PreTokenizerWrapper,
+};
 
 const END_OF_TEXT: &str = "<|endoftext|>";
 const TURN_START: &str = "<|im_start|>";
@@ -105,10 +110,10 @@ fn main() -> Result<()> {
     // The text as blocks of token ids, some of them held out.
     let mut ids = Vec::new();
     let end = tokenizer
-        .token_to_id(END_OF_TEXT)
-        .context("the tokenizer lacks the end of text")?;
+        .eos_token_id()
+        .context("the tokenizer lacks its end token")?;
     for document in documents(&text) {
-        ids.extend(tokenizer.encode(document, false)?);
+        ids.extend(tokenizer.encode(document, true)?);
         ids.push(end);
     }
     let mut blocks: Vec<Vec<u32>> = ids.chunks_exact(args.seq_len).map(<[u32]>::to_vec).collect();
@@ -145,9 +150,9 @@ fn main() -> Result<()> {
         "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0,
         "tie_word_embeddings": true,
-        "bos_token_id": tokenizer.token_to_id(TURN_START),
-        "eos_token_id": tokenizer.eos_token_id(),
-        "pad_token_id": end,
+        "bos_token_id": tokenizer.bos_token_id(),
+        "eos_token_id": end,
+        "pad_token_id": tokenizer.pad_token_id(),
     }))
     .map_err(|reason| anyhow!("the settings make no model: {reason}"))?;
     let model = AutoCausalLm::from_config(&config, &device)?;
@@ -196,8 +201,9 @@ fn main() -> Result<()> {
     };
     model.save_pretrained(&args.output, &options)?;
     let generation = json!({
-        "eos_token_id": [tokenizer.eos_token_id(), end],
-        "pad_token_id": end,
+        "bos_token_id": tokenizer.bos_token_id(),
+        "eos_token_id": [end, tokenizer.pad_token_id()],
+        "pad_token_id": tokenizer.pad_token_id(),
     });
     write_json(&args.output.join("generation_config.json"), &generation)?;
 
@@ -222,7 +228,8 @@ fn documents(text: &str) -> impl Iterator<Item = &str> + Send {
     text.split("\n\n").map(str::trim).filter(|d| !d.is_empty())
 }
 
-/// Byte-level BPE with the special tokens of chats, in Hugging Face's files.
+/// Byte-level BPE with the special tokens of chats, in Hugging Face's files. Encoding with special
+/// tokens puts the one that begins a text before it.
 fn write_tokenizer(text: &str, args: &Args) -> Result<()> {
     let special = [END_OF_TEXT, TURN_START, TURN_END].map(|token| AddedToken::from(token, true));
     let mut trainer: TrainerWrapper = BpeTrainerBuilder::new()
@@ -241,6 +248,14 @@ fn write_tokenizer(text: &str, args: &Args) -> Result<()> {
     tokenizer
         .train(&mut trainer, documents(text))
         .map_err(|e| anyhow!("the vocabulary cannot be learnt: {e}"))?;
+    let begin = tokenizer.token_to_id(TURN_START).context("no token begins a text")?;
+    let begins = TemplateProcessing::builder()
+        .try_single(format!("{TURN_START} $A"))
+        .and_then(|builder| builder.try_pair(format!("{TURN_START} $A $B")))
+        .map_err(|e| anyhow!(e))?
+        .special_tokens(vec![(TURN_START, begin)])
+        .build()?;
+    tokenizer.with_post_processor(Some(PostProcessorWrapper::from(begins)));
     let json = tokenizer.to_string(false).map_err(|e| anyhow!(e))?;
     let json: serde_json::Value = serde_json::from_str(&json)?;
     write_json(&args.output.join("tokenizer.json"), &json)?;
@@ -255,6 +270,7 @@ fn write_tokenizer_config(folder: &Path, max_positions: usize) -> Result<()> {
     );
     let config = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": TURN_START,
         "eos_token": TURN_END,
         "pad_token": END_OF_TEXT,
         "unk_token": END_OF_TEXT,
