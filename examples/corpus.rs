@@ -56,7 +56,7 @@ struct Args {
 }
 
 /// The grammar, file by file; a union stands after its tables.
-const GRAMMAR: [(&str, &str); 10] = [
+const GRAMMAR: [(&str, &str); 11] = [
     ("people.txt", include_str!("data/corpus/people.txt")),
     ("things.txt", include_str!("data/corpus/things.txt")),
     ("animals.txt", include_str!("data/corpus/animals.txt")),
@@ -64,6 +64,7 @@ const GRAMMAR: [(&str, &str); 10] = [
     ("phrases.txt", include_str!("data/corpus/phrases.txt")),
     ("stories.txt", include_str!("data/corpus/stories.txt")),
     ("fables.txt", include_str!("data/corpus/fables.txt")),
+    ("tales.txt", include_str!("data/corpus/tales.txt")),
     ("facts.txt", include_str!("data/corpus/facts.txt")),
     ("actions.txt", include_str!("data/corpus/actions.txt")),
     ("talks.txt", include_str!("data/corpus/talks.txt")),

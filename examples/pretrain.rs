@@ -51,13 +51,13 @@ struct Args {
     vocab: usize,
     #[arg(long, default_value_t = 256)]
     hidden: usize,
-    #[arg(long, default_value_t = 704)]
+    #[arg(long, default_value_t = 512)]
     intermediate: usize,
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 5)]
     layers: usize,
-    #[arg(long, default_value_t = 8)]
-    heads: usize,
     #[arg(long, default_value_t = 4)]
+    heads: usize,
+    #[arg(long, default_value_t = 2)]
     kv_heads: usize,
     /// Tokens a block.
     #[arg(long, default_value_t = 256)]
@@ -65,22 +65,22 @@ struct Args {
     /// The longest sequence the model is said to allow.
     #[arg(long, default_value_t = 512)]
     max_positions: usize,
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 8)]
     batch_size: usize,
     /// Optimizer steps; without it, one epoch.
     #[arg(long)]
     max_steps: Option<usize>,
     #[arg(long, default_value_t = 2e-3)]
     lr: f64,
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 200)]
     warmup_steps: usize,
     /// Blocks held out, as a fraction.
-    #[arg(long, default_value_t = 0.01)]
+    #[arg(long, default_value_t = 0.005)]
     eval_fraction: f64,
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Checkpoint every so many steps.
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 400)]
     save_every: usize,
     /// Go on from the newest checkpoint.
     #[arg(long)]
