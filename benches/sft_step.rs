@@ -14,7 +14,6 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
-use ft::burn::module::Module;
 use ft::burn::optim::{AdamWConfig, GradientsParams};
 use ft::burn::tensor::{Int, Tensor, TensorData};
 use ft::core::{AutoCausalLm, CausalLm, TokenBatch, Tokenizer, causal_lm_loss};

@@ -90,7 +90,8 @@ fn main() -> Result<()> {
     eprintln!("held-out loss before: {before:.4}");
     let mut optimizer = OptimizerStates::adamw(&TrainConfig::default());
     let mut losses = Vec::new();
-    let mut batches = (0..).flat_map(|epoch| (0..train.len(epoch)).map(move |index| (epoch, index)));
+    let mut batches =
+        (0..).flat_map(|epoch| (0..train.len(epoch)).map(move |index| (epoch, index)));
     for step in 0..args.steps {
         let mut window = Accumulator::new();
         for (epoch, index) in batches.by_ref().take(args.grad_accum) {

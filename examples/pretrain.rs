@@ -116,7 +116,10 @@ fn main() -> Result<()> {
         ids.extend(tokenizer.encode(document, true)?);
         ids.push(end);
     }
-    let mut blocks: Vec<Vec<u32>> = ids.chunks_exact(args.seq_len).map(<[u32]>::to_vec).collect();
+    let mut blocks: Vec<Vec<u32>> = ids
+        .chunks_exact(args.seq_len)
+        .map(<[u32]>::to_vec)
+        .collect();
     blocks.shuffle(&mut StdRng::seed_from_u64(args.seed));
     let held_out = ((blocks.len() as f64 * args.eval_fraction) as usize).max(1);
     ensure!(
@@ -248,7 +251,9 @@ fn write_tokenizer(text: &str, args: &Args) -> Result<()> {
     tokenizer
         .train(&mut trainer, documents(text))
         .map_err(|e| anyhow!("the vocabulary cannot be learnt: {e}"))?;
-    let begin = tokenizer.token_to_id(TURN_START).context("no token begins a text")?;
+    let begin = tokenizer
+        .token_to_id(TURN_START)
+        .context("no token begins a text")?;
     let begins = TemplateProcessing::builder()
         .try_single(format!("{TURN_START} $A"))
         .and_then(|builder| builder.try_pair(format!("{TURN_START} $A $B")))

@@ -244,7 +244,11 @@ impl<'a> Exam<'a> {
             )?;
             answers.extend(out.into_iter().map(|answer| answer.text.trim().to_string()));
         }
-        let correct = answers.iter().zip(&self.expected).filter(|(a, b)| a == b).count();
+        let correct = answers
+            .iter()
+            .zip(&self.expected)
+            .filter(|(a, b)| a == b)
+            .count();
         Ok(Answers {
             asked: answers.len(),
             correct,

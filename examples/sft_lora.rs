@@ -108,7 +108,10 @@ fn main() -> Result<()> {
     let dataset = SftDataset::load(&args.data, args.format, &tokenizer, args.seq_len)?;
     eprintln!("{}: {}", args.data.display(), dataset.report);
     let (train, held_out) = dataset.split(args.eval_fraction, args.seed)?;
-    let pad = tokenizer.pad_token_id().or(tokenizer.eos_token_id()).unwrap_or(0);
+    let pad = tokenizer
+        .pad_token_id()
+        .or(tokenizer.eos_token_id())
+        .unwrap_or(0);
     let collation = if args.packing {
         Collation::Packed {
             seq_len: args.seq_len,
@@ -173,8 +176,13 @@ fn main() -> Result<()> {
         .with_identity("lora", lora.to_json(false));
     if !held_out.is_empty() {
         let padded = Collation::Padded { multiple: 1 };
-        trainer =
-            trainer.with_evaluation(SftBatches::new(held_out, args.batch_size, padded, None, pad)?);
+        trainer = trainer.with_evaluation(SftBatches::new(
+            held_out,
+            args.batch_size,
+            padded,
+            None,
+            pad,
+        )?);
     }
     let (model, report) = trainer.fit(model)?;
 

@@ -5,6 +5,7 @@
 mod chat_template;
 mod checkpoints;
 mod generation;
+mod hub;
 mod loss;
 mod models;
 mod sampling;

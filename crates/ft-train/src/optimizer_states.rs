@@ -1,0 +1,234 @@
+//! One optimizer over all parameters, with its states kept by the parameters' paths.
+//!
+//! Burn's own container keeps states by `ParamId`, which is new in every process. Here a state
+//! belongs to a path, so that a checkpoint fits the model that another process builds. The update is
+//! Burn's ([`Optimizer::step`]); any of its optimizers will do.
+//!
+//! Decoupled weight decay (Loshchilov and Hutter, 2017, arXiv:1711.05101) shrinks matrices and
+//! spares norms and biases, as transformers does: parameters of rank 1 or less get an optimizer of
+//! their own.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+
+use burn::module::{Module, Param};
+use burn::optim::{
+    AdamW, AdamWConfig, DynOptimizer, DynState, GradientsParams, Optimizer, RecordState, StateSink,
+    StateSource,
+};
+use burn::tensor::{Tensor, TensorData};
+use ft_core::module_path::{self, PathMapper, PathVisitor};
+use ft_core::safetensors_folder::{read_metadata, read_tensors, write_tensors};
+use serde_json::Value;
+
+use crate::trainable::renew;
+use crate::{Error, Result, TrainConfig};
+
+/// An optimizer with its state for every parameter that it has updated.
+pub struct OptimizerStates<O> {
+    matrices: O,
+    vectors: O,
+    states: BTreeMap<String, DynState>,
+}
+
+impl OptimizerStates<AdamW> {
+    /// AdamW as `config` has it, without weight decay on parameters of rank 1.
+    pub fn adamw(config: &TrainConfig) -> Self {
+        let adamw = |weight_decay: f64| {
+            AdamWConfig::new()
+                .with_beta_1(config.betas.0 as f32)
+                .with_beta_2(config.betas.1 as f32)
+                .with_epsilon(config.eps as f32)
+                .with_weight_decay(weight_decay as f32)
+                .build()
+        };
+        Self::new(adamw(config.weight_decay), adamw(0.0))
+    }
+}
+
+impl<O: Optimizer> OptimizerStates<O> {
+    /// `matrices` updates parameters of rank 2 and more, `vectors` the others.
+    pub fn new(matrices: O, vectors: O) -> Self {
+        Self {
+            matrices,
+            vectors,
+            states: BTreeMap::new(),
+        }
+    }
+
+    /// Updates every parameter that has a gradient. Gradients are multiplied by `scale` first, which
+    /// divides by the count of a window and clips in one pass.
+    pub fn step<M: Module>(
+        &mut self,
+        model: M,
+        gradients: GradientsParams,
+        learning_rate: f64,
+        scale: f64,
+    ) -> M {
+        struct Step<'a, O> {
+            all: &'a mut OptimizerStates<O>,
+            gradients: GradientsParams,
+            learning_rate: f64,
+            scale: f64,
+        }
+        impl<O: Optimizer> PathMapper for Step<'_, O> {
+            fn map<const D: usize>(
+                &mut self,
+                path: &str,
+                param: Param<Tensor<D>>,
+            ) -> Param<Tensor<D>> {
+                let Some(gradient) = self.gradients.remove::<D>(param.id) else {
+                    return param;
+                };
+                let state = self.all.states.remove(path);
+                let optimizer = self.all.optimizer_of(D);
+                let mut next = None;
+                let param = renew(param, |tensor| {
+                    let state = state.map(|state| {
+                        O::to_device::<D>(state.downcast::<O::State<D>>(), &tensor.device())
+                    });
+                    let gradient = gradient.mul_scalar(self.scale);
+                    let (tensor, state) =
+                        optimizer.step(self.learning_rate, tensor, gradient, state);
+                    next = state;
+                    tensor
+                });
+                if let Some(state) = next {
+                    let state = DynState::create(state, D);
+                    self.all.states.insert(path.to_string(), state);
+                }
+                param
+            }
+        }
+        let mut step = Step {
+            all: self,
+            gradients,
+            learning_rate,
+            scale,
+        };
+        module_path::map_params(model, &mut step)
+    }
+
+    /// Paths of the parameters that have a state: those that were updated at least once.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.states.keys().map(String::as_str)
+    }
+
+    /// Writes the states to a safetensors file: tensors as `<path>.<field>`, scalars in its metadata.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut sink = StateSink::default();
+        for (path, state) in &self.states {
+            self.optimizer_of(state.rank())
+                .state_flatten(path, state, &mut sink);
+        }
+        let mut metadata = HashMap::new();
+        for (name, scalar) in sink.scalars {
+            let value = u64::try_from(scalar)
+                .map(Value::from)
+                .or_else(|_| i64::try_from(scalar).map(Value::from))
+                .or_else(|_| bool::try_from(scalar).map(Value::from))
+                .or_else(|_| f64::try_from(scalar).map(Value::from));
+            if let Ok(value) = value {
+                metadata.insert(name, value.to_string());
+            }
+        }
+        Ok(write_tensors(path, &sink.tensors, &metadata)?)
+    }
+
+    /// Reads the states of the parameters of `model` that require gradients.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, or its states are not those of these parameters and this kind of
+    /// optimizer.
+    pub fn load<M: Module>(&mut self, path: &Path, model: &M) -> Result<()> {
+        let metadata = read_metadata(path)?;
+        let tensors = read_tensors(path)?;
+        let scalars = metadata.into_iter().filter_map(|(name, text)| {
+            let value: Value = serde_json::from_str(&text).ok()?;
+            let scalar = (value.as_u64().map(Into::into))
+                .or_else(|| value.as_i64().map(Into::into))
+                .or_else(|| value.as_bool().map(Into::into))
+                .or_else(|| value.as_f64().map(Into::into))?;
+            Some((name, scalar))
+        });
+        let mut load = Load::<O> {
+            source: StateSource::new(scalars.collect()),
+            left: tensors.keys().cloned().collect(),
+            tensors,
+            states: BTreeMap::new(),
+            missing: Vec::new(),
+            optimizer: std::marker::PhantomData,
+        };
+        module_path::visit_params(model, &mut load);
+        if !(load.missing.is_empty() && load.left.is_empty()) {
+            return Err(Error::OtherParameters {
+                path: path.to_path_buf(),
+                missing: load.missing,
+                unexpected: load.left.into_iter().collect(),
+                misshapen: Vec::new(),
+            });
+        }
+        self.states = load.states;
+        Ok(())
+    }
+
+    fn optimizer_of(&self, rank: usize) -> &O {
+        if rank >= 2 {
+            &self.matrices
+        } else {
+            &self.vectors
+        }
+    }
+}
+
+/// Rebuilds the state of each parameter from the tensors and scalars under its path.
+struct Load<O> {
+    source: StateSource,
+    tensors: BTreeMap<String, TensorData>,
+    /// Names of the tensors that no state has claimed.
+    left: BTreeSet<String>,
+    states: BTreeMap<String, DynState>,
+    missing: Vec<String>,
+    optimizer: std::marker::PhantomData<O>,
+}
+
+impl<O: Optimizer> PathVisitor for Load<O> {
+    fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
+        if !param.is_require_grad() {
+            return;
+        }
+        let value = param.val().inner();
+        let under = format!("{path}.");
+        let names: Vec<_> = (self.tensors.range(under.clone()..))
+            .map(|(name, _)| name.clone())
+            .take_while(|name| name.starts_with(&under))
+            .collect();
+        for name in &names {
+            if let Some(data) = self.tensors.remove(name) {
+                let data = data.convert_dtype(value.dtype());
+                self.source.insert_tensor(name.clone(), data);
+            }
+        }
+        // A parameter that has never had a gradient has no state.
+        if names.is_empty() && !self.source.has_under(path) {
+            return;
+        }
+        match O::State::<D>::state_unflatten(path, &mut self.source, &value.device()) {
+            Some(state) => {
+                let mut sink = StateSink::default();
+                state.state_flatten(path, &mut sink);
+                for (name, _) in &sink.tensors {
+                    self.left.remove(name);
+                }
+                self.states
+                    .insert(path.to_string(), DynState::create(state, D));
+            }
+            None => self.missing.push(format!("the state of {path}")),
+        }
+    }
+}

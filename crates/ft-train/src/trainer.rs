@@ -1,0 +1,443 @@
+//! The loop: batches, loss, gradients, update; evaluation and checkpoints where they are due.
+//!
+//! It knows no method. What is trained, and for what, is in the model and in the step, a closure that
+//! turns a batch into a summed loss and its count; see [`ft_core::LossSum`]. A step of the loop is
+//!
+//! 1. for each batch of the window: seed the device, compute the loss, backpropagate its sum;
+//! 2. refuse a window without labels, or with a loss or gradient that is not finite;
+//! 3. update: gradient / count, clipped to the global norm, by the optimizer at the schedule's rate.
+//!
+//! Everything that a step depends on is a function of the settings and of where the run stands, so
+//! that a run that was killed and resumed ends, on the CPU, with the same bits as one that was not.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::optim::{AdamW, Optimizer};
+use burn::tensor::Device;
+use ft_core::LossSum;
+use ft_data::Batches;
+use serde_json::Value;
+
+use crate::progress::Progress;
+use crate::run_folder::RunFolder;
+use crate::trainer_state::{Settings, TrainerState, settings};
+use crate::window_plan::{WindowPlan, total_steps};
+use crate::{
+    Accumulator, Callback, Error, Evaluation, OptimizerStates, Result, StepRecord, TrainConfig,
+    TrainReport, Verdict, Window, clip_factor, evaluate, global_norm, step_seed, trainable,
+};
+
+type BoxedBatches<'a, B> = Box<dyn Batches<Batch = B> + 'a>;
+type BoxedStep<'a, M, B> = Box<dyn FnMut(&M, &B) -> LossSum + 'a>;
+type BoxedCount<'a, B> = Box<dyn Fn(&B) -> usize + 'a>;
+
+/// Trains a model `M` on batches `B` with an optimizer `O`.
+///
+/// ```no_run
+/// # fn demo(
+/// #     model: ft_core::AutoCausalLm, train: ft_data::SftBatches, held_out: ft_data::SftBatches,
+/// # ) -> ft_train::Result<()> {
+/// use ft_core::{CausalLm, causal_lm_loss};
+/// use ft_data::Batch;
+/// use ft_train::{TrainConfig, Trainer};
+///
+/// let device = burn::tensor::Device::default().autodiff();
+/// let config = TrainConfig { learning_rate: 2e-4, ..TrainConfig::default() };
+/// let trainer = Trainer::new(config, train, |model: &ft_core::AutoCausalLm, batch: &Batch| {
+///     let hidden = model.hidden_states(&batch.tokens(&device), None);
+///     causal_lm_loss(hidden, model.head(), batch.labels(&device))
+/// });
+/// let (model, report) = trainer
+///     .with_evaluation(held_out)
+///     .with_token_count(Batch::token_count)
+///     .fit(model)?;
+/// println!("{:?}", report.eval_after());
+/// # Ok(())
+/// # }
+/// ```
+pub struct Trainer<'a, M, B, O = AdamW> {
+    config: TrainConfig,
+    batches: BoxedBatches<'a, B>,
+    step: BoxedStep<'a, M, B>,
+    evaluation: Option<BoxedBatches<'a, B>>,
+    callbacks: Vec<Box<dyn Callback<M> + 'a>>,
+    count_tokens: Option<BoxedCount<'a, B>>,
+    identity: Settings,
+    optimizer: OptimizerStates<O>,
+}
+
+impl<'a, M: Module, B> Trainer<'a, M, B> {
+    /// A trainer with AdamW as `config` has it.
+    ///
+    /// `step` gives the summed loss of a batch and how many labels it was summed over.
+    pub fn new(
+        config: TrainConfig,
+        batches: impl Batches<Batch = B> + 'a,
+        step: impl FnMut(&M, &B) -> LossSum + 'a,
+    ) -> Self {
+        Self {
+            optimizer: OptimizerStates::adamw(&config),
+            config,
+            batches: Box::new(batches),
+            step: Box::new(step),
+            evaluation: None,
+            callbacks: Vec::new(),
+            count_tokens: None,
+            identity: Settings::new(),
+        }
+    }
+}
+
+impl<'a, M: Module, B, O: Optimizer> Trainer<'a, M, B, O> {
+    /// Evaluates on these batches, with the same step.
+    #[must_use]
+    pub fn with_evaluation(mut self, batches: impl Batches<Batch = B> + 'a) -> Self {
+        self.evaluation = Some(Box::new(batches));
+        self
+    }
+
+    /// Adds a callback; they are called in the order in which they were added.
+    #[must_use]
+    pub fn with_callback(mut self, callback: impl Callback<M> + 'a) -> Self {
+        self.callbacks.push(Box::new(callback));
+        self
+    }
+
+    /// How many tokens a batch has, for tokens a second. Otherwise labels are counted.
+    #[must_use]
+    pub fn with_token_count(mut self, count: impl Fn(&B) -> usize + 'a) -> Self {
+        self.count_tokens = Some(Box::new(count));
+        self
+    }
+
+    /// A fact about model or data (a path, a hash, an adapter's settings) that checkpoints keep: a
+    /// run with another value does not resume from them.
+    #[must_use]
+    pub fn with_identity(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.identity.insert(name.to_string(), value.into());
+        self
+    }
+
+    /// Another optimizer than AdamW.
+    #[must_use]
+    pub fn with_optimizer<P: Optimizer>(
+        self,
+        optimizer: OptimizerStates<P>,
+    ) -> Trainer<'a, M, B, P> {
+        Trainer {
+            config: self.config,
+            batches: self.batches,
+            step: self.step,
+            evaluation: self.evaluation,
+            callbacks: self.callbacks,
+            count_tokens: self.count_tokens,
+            identity: self.identity,
+            optimizer,
+        }
+    }
+
+    /// Trains the parameters of `model` that require gradients, and returns it, still in training
+    /// mode ([`Module::valid`] ends that).
+    ///
+    /// The model may come from a device with or without autodiff.
+    ///
+    /// # Errors
+    ///
+    /// If the settings are wrong, the data are empty, nothing trains, a step cannot be taken (no
+    /// labels, a loss or gradient that is not finite), a file cannot be read or written, a checkpoint
+    /// is damaged or of another run, or a callback says so. A step that fails changes no parameter.
+    pub fn fit(mut self, model: M) -> Result<(M, TrainReport)> {
+        self.validate()?;
+        let total_steps = total_steps(&self.config, self.batches.as_ref())?;
+        // Initialises lazy parameters too, so that no step's randomness depends on it.
+        let mut model = model.train();
+        if trainable::shapes(&model).is_empty() {
+            return Err(Error::NothingToTrain);
+        }
+        let settings = settings(
+            &self.config,
+            total_steps,
+            self.batches.len(0),
+            &self.identity,
+        );
+        let mut state = TrainerState::new(settings);
+        let mut folder = None;
+        let mut resumed_from = None;
+        if let Some(output) = &self.config.output_dir {
+            let (opened, resumed) = RunFolder::open(output, &self.config, &state.settings)?;
+            folder = Some(opened);
+            if let Some(resumed) = resumed {
+                model = resumed.restore(model, &mut self.optimizer)?;
+                state = resumed.state;
+                resumed_from = Some(state.step);
+            }
+        }
+        let run = Run {
+            progress: Progress::new(&self.config, total_steps, state.step),
+            devices: model.devices(),
+            earlier_s: state.elapsed_s,
+            saved: resumed_from,
+            total_steps,
+            began: Instant::now(),
+            step_tokens: 0,
+            step_seconds: 0.0,
+            resumed_from,
+            trainer: self,
+            folder,
+            state,
+        };
+        run.all(model)
+    }
+
+    fn validate(&self) -> Result<()> {
+        let mut mistakes = match self.config.validate() {
+            Err(Error::Config(mistakes)) => mistakes,
+            other => return other.and_then(|()| self.validate_evaluation()),
+        };
+        if let Err(Error::Config(more)) = self.validate_evaluation() {
+            mistakes.extend(more);
+        }
+        Err(Error::Config(mistakes))
+    }
+
+    fn validate_evaluation(&self) -> Result<()> {
+        match (self.config.eval_every, &self.evaluation) {
+            (Some(steps), None) => Err(Error::Config(vec![format!(
+                "eval_every is {steps}: the trainer has no data to evaluate on (with_evaluation)"
+            )])),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A run under way.
+struct Run<'a, M, B, O> {
+    trainer: Trainer<'a, M, B, O>,
+    folder: Option<RunFolder>,
+    state: TrainerState,
+    progress: Progress,
+    devices: Vec<Device>,
+    total_steps: usize,
+    resumed_from: Option<usize>,
+    /// The step of the newest checkpoint.
+    saved: Option<usize>,
+    began: Instant,
+    /// Seconds before this process.
+    earlier_s: f64,
+    /// Tokens and seconds of this process' steps.
+    step_tokens: usize,
+    step_seconds: f64,
+}
+
+impl<M: Module, B, O: Optimizer> Run<'_, M, B, O> {
+    fn all(mut self, mut model: M) -> Result<(M, TrainReport)> {
+        if let Some(step) = self.resumed_from {
+            self.progress.say(&format!("resumed after step {step}"));
+        }
+        let TrainConfig {
+            eval_at_start,
+            eval_at_end,
+            eval_every,
+            save_every,
+            ..
+        } = self.trainer.config;
+        let due = |every: Option<usize>, step: usize| every.is_some_and(|n| step.is_multiple_of(n));
+
+        let mut stopped = false;
+        if eval_at_start && self.state.step == 0 {
+            stopped = self.evaluate(&model)?;
+        }
+        while !stopped && self.state.step < self.total_steps {
+            let (updated, record) = self.step(model)?;
+            model = updated;
+            stopped = self.after_step(&model, &record)?;
+            if due(eval_every, self.state.step) {
+                stopped |= self.evaluate(&model)?;
+            }
+            // The last checkpoint waits for the last evaluation.
+            let last = stopped || self.state.step == self.total_steps;
+            if due(save_every, self.state.step) && !last {
+                self.save(&model)?;
+            }
+        }
+        if eval_at_end {
+            self.evaluate(&model)?;
+        }
+        if save_every.is_some() {
+            self.save(&model)?;
+        }
+        self.progress.finish();
+        let report = TrainReport {
+            steps: self.state.step,
+            tokens: self.state.tokens,
+            tokens_per_s: per_second(self.step_tokens, self.step_seconds),
+            elapsed_s: self.elapsed_s(),
+            stopped_early: stopped && self.state.step < self.total_steps,
+            resumed_from: self.resumed_from,
+            train_losses: self.state.train_losses,
+            evaluations: self.state.evaluations,
+        };
+        Ok((model, report))
+    }
+
+    /// One step: everything up to the update may fail, and has changed nothing then.
+    fn step(&mut self, model: M) -> Result<(M, StepRecord)> {
+        let began = Instant::now();
+        let number = self.state.step + 1;
+        let trainer = &self.trainer;
+        let plan = WindowPlan::at(
+            self.state.position,
+            trainer.batches.as_ref(),
+            trainer.config.gradient_accumulation_steps,
+        )?;
+        let (window, tokens) = self.backpropagate(&model, &plan)?;
+        let count = window.count();
+        if count == 0 {
+            return Err(Error::NoLabels {
+                step: number,
+                epoch: plan.epoch,
+                first: plan.batches.start,
+                last: plan.batches.end - 1,
+            });
+        }
+        if let Some((place, loss)) = window.non_finite() {
+            return Err(Error::NonFiniteLoss {
+                step: number,
+                epoch: plan.epoch,
+                batch: plan.batches.start + place,
+                loss,
+            });
+        }
+        let loss = window.mean_loss();
+        let norm = global_norm(&model, &window.gradients) / count as f64;
+        if !norm.is_finite() {
+            return Err(Error::NonFiniteGradient { step: number, norm });
+        }
+        let trainer = &mut self.trainer;
+        let clip = match trainer.config.max_grad_norm {
+            Some(max) => clip_factor(norm, max),
+            None => 1.0,
+        };
+        let learning_rate = (trainer.config).learning_rate_at(self.state.step, self.total_steps);
+        let scale = clip / count as f64;
+        let model = (trainer.optimizer).step(model, window.gradients, learning_rate, scale);
+
+        let seconds = began.elapsed().as_secs_f64();
+        self.step_tokens += tokens;
+        self.step_seconds += seconds;
+        self.state.step = number;
+        self.state.position = plan.end();
+        self.state.epoch = plan.epochs();
+        self.state.tokens += tokens;
+        self.state.train_losses.push(loss);
+        let record = StepRecord {
+            step: number,
+            epoch: plan.epochs(),
+            loss,
+            learning_rate,
+            grad_norm: norm,
+            tokens,
+            tokens_per_s: per_second(tokens, seconds),
+            elapsed_s: self.elapsed_s(),
+        };
+        Ok((model, record))
+    }
+
+    /// Losses and gradients of the batches of a step, and their tokens.
+    fn backpropagate(&mut self, model: &M, plan: &WindowPlan) -> Result<(Window, usize)> {
+        let trainer = &mut self.trainer;
+        let mut accumulator = Accumulator::new();
+        let mut tokens = 0;
+        for (micro, index) in plan.batches.clone().enumerate() {
+            let seed = step_seed(trainer.config.seed, self.state.step, micro);
+            self.devices.iter().for_each(|device| device.seed(seed));
+            let batch = trainer.batches.batch(plan.epoch, index);
+            let loss = (trainer.step)(model, &batch);
+            tokens += match &trainer.count_tokens {
+                Some(count) => count(&batch),
+                None => loss.count,
+            };
+            accumulator.add(model, loss)?;
+        }
+        Ok((accumulator.finish(), tokens))
+    }
+
+    /// Tells everyone of a step; whether the run is to stop.
+    fn after_step(&mut self, model: &M, record: &StepRecord) -> Result<bool> {
+        if let Some(folder) = &mut self.folder {
+            folder.log.append(record)?;
+        }
+        self.progress.step(record);
+        self.ask(|callback| callback.on_step(model, record))
+    }
+
+    /// Evaluates, unless that was done after this very step; whether the run is to stop.
+    fn evaluate(&mut self, model: &M) -> Result<bool> {
+        let step = self.state.step;
+        let last = self.state.evaluations.last().map(|last| last.step);
+        let trainer = &mut self.trainer;
+        let Some(batches) = &trainer.evaluation else {
+            return Ok(false);
+        };
+        if last == Some(step) {
+            return Ok(false);
+        }
+        self.progress.doing("evaluating");
+        let evaluation = Evaluation {
+            step,
+            epoch: self.state.epoch,
+            metrics: evaluate(model, batches.as_ref(), &mut trainer.step)?,
+        };
+        self.state.evaluations.push(evaluation);
+        if let Some(folder) = &mut self.folder {
+            folder.log.append(&evaluation)?;
+        }
+        self.progress.evaluation(&evaluation);
+        self.ask(|callback| callback.on_eval(model, &evaluation))
+    }
+
+    /// Writes a checkpoint, unless that was done after this very step.
+    fn save(&mut self, model: &M) -> Result<()> {
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
+        if self.saved == Some(self.state.step) {
+            return Ok(());
+        }
+        self.progress.doing("saving");
+        self.state.elapsed_s = self.elapsed_s();
+        let trainer = &mut self.trainer;
+        folder.save(
+            model,
+            &trainer.optimizer,
+            &self.state,
+            &mut trainer.callbacks,
+        )?;
+        self.saved = Some(self.state.step);
+        Ok(())
+    }
+
+    /// Asks every callback; whether one of them wants to stop.
+    fn ask(&mut self, mut call: impl FnMut(&mut dyn Callback<M>) -> Verdict) -> Result<bool> {
+        let mut stop = false;
+        for callback in &mut self.trainer.callbacks {
+            let verdict = call(callback.as_mut()).map_err(Error::Callback)?;
+            stop |= verdict == ControlFlow::Break(());
+        }
+        Ok(stop)
+    }
+
+    fn elapsed_s(&self) -> f64 {
+        self.earlier_s + self.began.elapsed().as_secs_f64()
+    }
+}
+
+fn per_second(tokens: usize, seconds: f64) -> f64 {
+    if seconds > 0.0 {
+        tokens as f64 / seconds
+    } else {
+        0.0
+    }
+}

@@ -1,0 +1,111 @@
+//! Where a run stands, as a checkpoint keeps it, and whether a checkpoint belongs to a run.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::window_plan::Position;
+use crate::{Evaluation, Schedule, TrainConfig};
+
+/// The layout of `trainer_state.json`.
+const VERSION: u32 = 1;
+
+/// Settings and other facts by name.
+pub(crate) type Settings = Map<String, Value>;
+
+/// Everything of a run but parameters and optimizer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct TrainerState {
+    version: u32,
+    pub(crate) step: usize,
+    pub(crate) position: Position,
+    pub(crate) epoch: f64,
+    pub(crate) tokens: usize,
+    pub(crate) elapsed_s: f64,
+    pub(crate) settings: Settings,
+    pub(crate) train_losses: Vec<f64>,
+    pub(crate) evaluations: Vec<Evaluation>,
+}
+
+impl TrainerState {
+    /// A run that has not begun.
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            version: VERSION,
+            step: 0,
+            position: Position::default(),
+            epoch: 0.0,
+            tokens: 0,
+            elapsed_s: 0.0,
+            settings,
+            train_losses: Vec::new(),
+            evaluations: Vec::new(),
+        }
+    }
+
+    /// Reads `trainer_state.json`; the error is the reason only.
+    pub(crate) fn read(path: &Path) -> Result<Self, String> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
+        let state: Self =
+            serde_json::from_str(&text).map_err(|error| format!("{name}: {error}"))?;
+        if state.version != VERSION {
+            return Err(format!(
+                "{name} has version {}, and this version of ft reads {VERSION}",
+                state.version
+            ));
+        }
+        Ok(state)
+    }
+
+    /// How the settings of this checkpoint differ from those of a run.
+    pub(crate) fn differences(&self, settings: &Settings) -> Vec<String> {
+        let mut names: Vec<_> = self.settings.keys().chain(settings.keys()).collect();
+        names.sort();
+        names.dedup();
+        let shown = |value: Option<&Value>| value.map_or("absent".to_string(), Value::to_string);
+        names
+            .into_iter()
+            .map(|name| (name, self.settings.get(name), settings.get(name)))
+            .filter(|(_, saved, now)| saved != now)
+            .map(|(name, saved, now)| {
+                format!(
+                    "{name}: {} in the checkpoint, {} now",
+                    shown(saved),
+                    shown(now)
+                )
+            })
+            .collect()
+    }
+}
+
+/// What the parameters after a step depend on, besides data, model and step function.
+pub(crate) fn settings(
+    config: &TrainConfig,
+    total_steps: usize,
+    batches_in_epoch: usize,
+    identity: &Settings,
+) -> Settings {
+    let mut settings = Settings::new();
+    let mut set = |name: &str, value: Value| settings.insert(name.to_string(), value);
+    set("learning_rate", config.learning_rate.into());
+    set("schedule", json!(config.schedule));
+    set("warmup_steps", config.warmup_of(total_steps).into());
+    // A constant rate does not know where the run ends, so that it may end later.
+    if config.schedule != Schedule::Constant {
+        set("total_steps", total_steps.into());
+    }
+    let accumulation = config.gradient_accumulation_steps;
+    set("gradient_accumulation_steps", accumulation.into());
+    set("max_grad_norm", json!(config.max_grad_norm));
+    set("weight_decay", config.weight_decay.into());
+    set("betas", json!(config.betas));
+    set("eps", config.eps.into());
+    set("seed", config.seed.into());
+    set("batches_in_epoch", batches_in_epoch.into());
+    for (name, value) in identity {
+        set(name, value.clone());
+    }
+    settings
+}

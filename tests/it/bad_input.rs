@@ -1,0 +1,187 @@
+//! What is wrong with the input is said in a sentence, with an exit code and without a panic.
+
+use std::path::Path;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::examples::{DATA, run};
+use crate::shipped_model::folder;
+
+/// A copy of the shipped model to break.
+fn copy() -> TempDir {
+    let work = TempDir::new().expect("folder");
+    for entry in std::fs::read_dir(folder()).expect("folder") {
+        let path = entry.expect("entry").path();
+        let target = work.path().join(path.file_name().expect("name"));
+        std::fs::copy(&path, target).expect("copies");
+    }
+    work
+}
+
+fn change(work: &TempDir, file: &str, change: impl FnOnce(&mut Value)) {
+    let path = work.path().join(file);
+    let mut json = serde_json::from_slice(&std::fs::read(&path).expect("reads")).expect("JSON");
+    change(&mut json);
+    std::fs::write(&path, json.to_string()).expect("writes");
+}
+
+#[track_caller]
+fn fails(example: &str, arguments: &[&str], expected: &[&str]) {
+    let output = run(example, arguments);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{example} {arguments:?} succeeds");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    for part in expected {
+        assert!(stderr.contains(part), "{part:?} is not in: {stderr}");
+    }
+}
+
+#[track_caller]
+fn generate_fails(model: &Path, expected: &[&str]) {
+    let model = model.to_str().expect("UTF-8");
+    fails(
+        "generate",
+        &[
+            "--model",
+            model,
+            "--chat",
+            "--prompt",
+            "Hi",
+            "--max-new-tokens",
+            "4",
+        ],
+        expected,
+    );
+}
+
+#[track_caller]
+fn tuning_fails(model: &Path, rows: &str, format: &str, more: &[&str], expected: &[&str]) {
+    let work = TempDir::new().expect("folder");
+    let data = work.path().join("rows.json");
+    std::fs::write(&data, rows).expect("writes");
+    let output = work.path().join("out");
+    let mut arguments = vec![
+        "--model",
+        model.to_str().expect("UTF-8"),
+        "--data",
+        data.to_str().expect("UTF-8"),
+        "--format",
+        format,
+        "--output",
+        output.to_str().expect("UTF-8"),
+        "--max-steps",
+        "1",
+    ];
+    arguments.extend(more);
+    fails("sft_lora", &arguments, expected);
+}
+
+const ROW: &str = r#"{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]}"#;
+
+#[test]
+fn broken_model_folders() {
+    generate_fails(Path::new("no/such/folder"), &["no/such/folder"]);
+    let work = copy();
+    let weights = work.path().join("model.safetensors");
+    let bytes = std::fs::read(&weights).expect("reads");
+    std::fs::write(&weights, &bytes[..bytes.len() - 10]).expect("writes");
+    generate_fails(work.path(), &["model.safetensors", "truncated"]);
+    std::fs::remove_file(&weights).expect("removes");
+    generate_fails(work.path(), &["model.safetensors"]);
+    let work = copy();
+    change(&work, "config.json", |json| {
+        json["num_hidden_layers"] = 9.into()
+    });
+    generate_fails(work.path(), &["missing", "model.layers.8."]);
+    change(&work, "config.json", |json| {
+        json["model_type"] = "rwkv".into()
+    });
+    generate_fails(work.path(), &["rwkv", "llama, mistral"]);
+}
+
+#[test]
+fn tokenizer_of_another_vocabulary() {
+    let work = copy();
+    change(&work, "tokenizer.json", |json| {
+        json["added_tokens"]
+            .as_array_mut()
+            .expect("tokens")
+            .push(serde_json::json!({
+            "id": 9000, "content": "<|far|>", "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false, "special": true}));
+        json["model"]["vocab"]["<|far|>"] = 9000.into();
+    });
+    generate_fails(work.path(), &["9000", "2048"]);
+}
+
+#[test]
+fn chat_without_a_template() {
+    let work = copy();
+    let _ = std::fs::remove_file(work.path().join("chat_template.jinja"));
+    change(&work, "tokenizer_config.json", |json| {
+        json.as_object_mut()
+            .expect("object")
+            .remove("chat_template");
+    });
+    generate_fails(work.path(), &["chat template"]);
+    tuning_fails(work.path(), ROW, "messages", &[], &["chat template"]);
+}
+
+#[test]
+fn broken_data() {
+    let model = folder();
+    let lines = format!("{ROW}\n{ROW}\n{{\"messages\": [\n{ROW}\n");
+    tuning_fails(&model, &lines, "messages", &[], &["rows.json", "line 3"]);
+    tuning_fails(&model, "[]", "messages", &[], &["rows.json", "empty"]);
+    tuning_fails(&model, "", "messages", &[], &["rows.json"]);
+    let columns = r#"[{"instruction": "a", "output": "b"}, {"instruction": "a", "answer": "b"}]"#;
+    tuning_fails(
+        &model,
+        columns,
+        "alpaca",
+        &[],
+        &["row 2", "output", "answer"],
+    );
+    let user_only = r#"{"messages": [{"role": "user", "content": "Hi"}]}"#;
+    tuning_fails(&model, user_only, "messages", &[], &["masked"]);
+    let more = ["--seq-len", "4"];
+    tuning_fails(&model, ROW, "messages", &more, &["masked", "truncated"]);
+    tuning_fails(&model, ROW, "parquet", &[], &["parquet", "alpaca"]);
+}
+
+#[test]
+fn settings_that_cannot_be() {
+    let model = folder();
+    let rows = format!("{ROW}\n{ROW}\n{ROW}\n{ROW}\n");
+    let fails = |more: &[&str], expected: &[&str]| {
+        tuning_fails(&model, &rows, "messages", more, expected);
+    };
+    fails(&["--target-modules", "query,value"], &["query", "q_proj"]);
+    fails(
+        &["--seq-len", "100000"],
+        &["100000", "max_position_embeddings"],
+    );
+    fails(&["--lr", "-1"], &["learning_rate"]);
+    fails(&["--r", "0"], &["r must be"]);
+    fails(&["--dropout", "1.5"], &["lora_dropout"]);
+    fails(&["--eval-fraction", "1.5"], &["fraction"]);
+    fails(&["--batch-size", "0"], &["batch"]);
+    fails(&["--device", "abacus"], &["abacus", "cpu"]);
+}
+
+#[test]
+fn an_output_folder_that_cannot_be_written() {
+    let work = TempDir::new().expect("folder");
+    let occupied = work.path().join("occupied");
+    std::fs::write(&occupied, "a file").expect("writes");
+    let (model, output) = (folder(), occupied.join("below"));
+    let (model, output) = (
+        model.to_str().expect("UTF-8"),
+        output.to_str().expect("UTF-8"),
+    );
+    let arguments = [
+        "--model", model, "--data", DATA, "--format", "messages", "--output", output,
+    ];
+    fails("sft_lora", &arguments, &["occupied"]);
+}

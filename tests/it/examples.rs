@@ -1,0 +1,204 @@
+//! The examples as a user runs them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::shipped_model::folder;
+
+pub(crate) const DATA: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/examples/data/instructions.jsonl"
+);
+
+/// Runs an example that cargo has built beside this test.
+pub(crate) fn run(example: &str, arguments: &[&str]) -> Output {
+    let test = std::env::current_exe().expect("this program");
+    let profile = test.ancestors().nth(2).expect("target/PROFILE");
+    let program = profile.join("examples").join(example);
+    assert!(
+        program.is_file(),
+        "{} is not there: run `cargo test` without --test, which builds the examples too",
+        program.display()
+    );
+    Command::new(program)
+        .args(arguments)
+        .env_remove("HF_ENDPOINT")
+        .output()
+        .expect("runs")
+}
+
+/// The JSON object that ends the output of a run with `--json`.
+fn json(example: &str, arguments: &[&str]) -> Value {
+    let mut arguments = arguments.to_vec();
+    arguments.push("--json");
+    let output = run(example, &arguments);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{example} {arguments:?}: {stderr}");
+    let stdout = String::from_utf8(output.stdout).expect("UTF-8");
+    let last = stdout.lines().last().expect("a last line");
+    serde_json::from_str(last).expect("JSON")
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+fn number(json: &Value, key: &str) -> f64 {
+    json[key]
+        .as_f64()
+        .unwrap_or_else(|| panic!("{key} in {json}"))
+}
+
+#[test]
+fn tune_generate_measure_and_merge() {
+    let work = TempDir::new().expect("folder");
+    let model = folder();
+    let at = |name: &str| -> PathBuf { work.path().join(name) };
+    let (adapter, merged) = (at("adapter"), at("merged"));
+    let tuned = json(
+        "sft_lora",
+        &[
+            "--model",
+            path(&model),
+            "--data",
+            DATA,
+            "--format",
+            "messages",
+            "--output",
+            path(&adapter),
+            "--max-steps",
+            "12",
+            "--batch-size",
+            "8",
+            "--seq-len",
+            "128",
+            "--lr",
+            "3e-3",
+            "--packing",
+        ],
+    );
+    assert_eq!(number(&tuned, "steps"), 12.0);
+    assert_eq!(tuned["train_losses"].as_array().map(Vec::len), Some(12));
+    assert!(number(&tuned, "eval_loss_after") < 0.9 * number(&tuned, "eval_loss_before"));
+
+    let ask = |extra: &[&str]| {
+        let mut arguments = vec![
+            "--chat",
+            "--prompt",
+            "What does a cow eat?",
+            "--max-new-tokens",
+            "20",
+        ];
+        arguments.extend(extra);
+        json("generate", &arguments)
+    };
+    let with_adapter = ask(&["--model", path(&model), "--adapter", path(&adapter)]);
+    let options = [
+        "--model",
+        path(&model),
+        "--adapter",
+        path(&adapter),
+        "--output",
+        path(&merged),
+    ];
+    json("merge", &options);
+    let of_merged = ask(&["--model", path(&merged)]);
+    assert_eq!(of_merged["token_ids"], with_adapter["token_ids"]);
+    assert!(number(&of_merged, "decode_tokens_per_s") > 0.0);
+
+    let text = at("text.txt");
+    std::fs::write(&text, "Once upon a time there was a cow. ".repeat(60)).expect("writes");
+    let measure = |extra: &[&str]| {
+        let mut arguments = vec!["--text", path(&text), "--context", "64"];
+        arguments.extend(extra);
+        json("perplexity", &arguments)
+    };
+    let one = measure(&["--model", path(&model), "--adapter", path(&adapter)]);
+    let other = measure(&["--model", path(&merged)]);
+    assert!((number(&one, "nll") - number(&other, "nll")).abs() < 1e-4);
+    assert_eq!(number(&one, "tokens") % 63.0, 0.0);
+}
+
+#[test]
+fn the_loop_by_hand_learns_too() {
+    let out = json("manual_loop", &["--steps", "12"]);
+    assert!(number(&out, "eval_loss_after") < 0.9 * number(&out, "eval_loss_before"));
+    let difference = number(&out, "eval_loss_after") - number(&out, "eval_loss_merged");
+    assert!(difference.abs() < 1e-4);
+}
+
+#[test]
+fn a_model_is_pretrained_from_nothing() {
+    let work = TempDir::new().expect("folder");
+    let corpus = work.path().join("corpus.txt");
+    json("corpus", &["--output", path(&corpus), "--megabytes", "0.2"]);
+    let output = work.path().join("model");
+    let out = json(
+        "pretrain",
+        &[
+            "--text",
+            path(&corpus),
+            "--output",
+            path(&output),
+            "--vocab",
+            "400",
+            "--hidden",
+            "32",
+            "--intermediate",
+            "64",
+            "--layers",
+            "2",
+            "--heads",
+            "2",
+            "--kv-heads",
+            "1",
+            "--seq-len",
+            "64",
+            "--max-steps",
+            "30",
+            "--warmup-steps",
+            "5",
+            "--lr",
+            "1e-2",
+        ],
+    );
+    let losses = (number(&out, "train_loss"), number(&out, "eval_loss"));
+    // ln(400) = 6.0 at first
+    assert!(losses.0 < 5.0 && losses.1 < 5.0, "{losses:?}");
+    let said = json(
+        "generate",
+        &[
+            "--model",
+            path(&output),
+            "--prompt",
+            "Once",
+            "--max-new-tokens",
+            "5",
+        ],
+    );
+    assert!(number(&said, "prompt_tokens") >= 1.0);
+}
+
+#[test]
+fn every_example_explains_itself() {
+    for example in [
+        "quickstart",
+        "sft_lora",
+        "generate",
+        "perplexity",
+        "merge",
+        "pretrain",
+        "manual_loop",
+        "corpus",
+    ] {
+        let output = run(example, &["--help"]);
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && text.contains("--json"),
+            "{example}: {text}"
+        );
+    }
+}

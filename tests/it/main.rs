@@ -1,0 +1,8 @@
+//! The crates together: on the model that ships, on a real model where there is one, and through the
+//! examples as a user runs them.
+
+mod bad_input;
+mod examples;
+mod real_model;
+mod shipped_model;
+mod trajectories;

@@ -1,0 +1,201 @@
+//! Fine-tuning on the shipped model: equivalences that must hold to the last steps.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use ft::burn::module::Module;
+use ft::burn::tensor::Device;
+use ft::core::safetensors_folder::module_tensors;
+use ft::core::{AutoCausalLm, CausalLm, causal_lm_loss};
+use ft::data::{Batch, Batches, Collation, Format, SftBatches, SftDataset};
+use ft::peft::{LoraConfig, attach, load_adapter, merge_and_unload, save_adapter};
+use ft::train::{Callback, StepRecord, TrainConfig, TrainReport, Trainer, Verdict, evaluate};
+use tempfile::TempDir;
+
+use crate::shipped_model::load;
+
+const DATA: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/examples/data/instructions.jsonl"
+);
+
+fn lora(dropout: f64) -> LoraConfig {
+    LoraConfig {
+        r: 4,
+        lora_alpha: 8.0,
+        lora_dropout: dropout,
+        ..LoraConfig::default()
+    }
+}
+
+fn dataset(rows: usize) -> SftDataset {
+    let (_, tokenizer) = load(&Device::default());
+    let whole = SftDataset::load(DATA, Format::Messages, &tokenizer, 128).expect("loads");
+    SftDataset::from_examples(whole.examples[..rows].to_vec())
+}
+
+fn batches(rows: usize, batch_size: usize, collation: Collation) -> SftBatches {
+    SftBatches::new(dataset(rows), batch_size, collation, None, 0).expect("batches")
+}
+
+const PADDED: Collation = Collation::Padded { multiple: 1 };
+
+fn loss(device: &Device) -> impl FnMut(&AutoCausalLm, &Batch) -> ft::core::LossSum + use<> {
+    let device = device.clone();
+    move |model, batch| {
+        let hidden = model.hidden_states(&batch.tokens(&device), None);
+        causal_lm_loss(hidden, model.head(), batch.labels(&device))
+    }
+}
+
+fn quiet(config: TrainConfig) -> TrainConfig {
+    TrainConfig {
+        learning_rate: 1e-3,
+        progress: false,
+        ..config
+    }
+}
+
+fn train(
+    config: TrainConfig,
+    dropout: f64,
+    data: SftBatches,
+    stop: Option<usize>,
+) -> (AutoCausalLm, TrainReport) {
+    let device = Device::default().autodiff();
+    let (model, _) = load(&device);
+    let model = attach(model, &lora(dropout), "default", 3).expect("attaches");
+    struct Stop(Option<usize>);
+    impl<M> Callback<M> for Stop {
+        fn on_step(&mut self, _: &M, step: &StepRecord) -> Verdict {
+            if Some(step.step) == self.0 {
+                return Err("killed".into());
+            }
+            Ok(ControlFlow::Continue(()))
+        }
+    }
+    let trainer = Trainer::new(config, data, loss(&device)).with_callback(Stop(stop));
+    match trainer.fit(model) {
+        Ok(done) => done,
+        Err(_) if stop.is_some() => {
+            let (model, _) = load(&device);
+            (model, empty_report())
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn empty_report() -> TrainReport {
+    TrainReport {
+        train_losses: Vec::new(),
+        steps: 0,
+        tokens: 0,
+        tokens_per_s: 0.0,
+        elapsed_s: 0.0,
+        evaluations: Vec::new(),
+        resumed_from: None,
+        stopped_early: true,
+    }
+}
+
+#[test]
+fn eight_batches_of_one_are_one_batch_of_eight() {
+    let run = |batch_size, accumulation| {
+        let config = quiet(TrainConfig {
+            gradient_accumulation_steps: accumulation,
+            ..TrainConfig::default()
+        });
+        train(config, 0.0, batches(24, batch_size, PADDED), None)
+            .1
+            .train_losses
+    };
+    let whole = run(8, 1);
+    assert_eq!(whole.len(), 3);
+    for (batch_size, accumulation) in [(1, 8), (2, 4)] {
+        for (step, (a, b)) in run(batch_size, accumulation).iter().zip(&whole).enumerate() {
+            assert!(
+                (a - b).abs() < 1e-4,
+                "{batch_size}x{accumulation}, step {step}: {a} {b}"
+            );
+        }
+    }
+}
+
+#[test]
+fn packed_rows_lose_what_separate_rows_lose() {
+    let device = Device::default();
+    let (model, _) = load(&device);
+    let mean = |data: SftBatches| evaluate(&model, &data, &mut loss(&device)).expect("evaluates");
+    let separate = mean(batches(24, 4, PADDED));
+    let packed = mean(batches(24, 2, Collation::Packed { seq_len: 128 }));
+    assert_eq!(packed.tokens, separate.tokens);
+    assert!((packed.loss - separate.loss).abs() < 1e-4 * separate.loss);
+}
+
+/// With dropout, so that randomness must be the same too.
+#[test]
+fn killed_and_resumed_is_uninterrupted_to_the_bit() {
+    let config = |folder: &Path, resume| {
+        quiet(TrainConfig {
+            epochs: 2.0,
+            save_every: Some(2),
+            output_dir: Some(folder.to_path_buf()),
+            resume,
+            ..TrainConfig::default()
+        })
+    };
+    let data = || {
+        let shuffled = SftBatches::new(dataset(24), 8, PADDED, Some(5), 0);
+        shuffled.expect("batches")
+    };
+    let (one, two) = (
+        TempDir::new().expect("folder"),
+        TempDir::new().expect("folder"),
+    );
+    let (whole, report) = train(config(one.path(), false), 0.3, data(), None);
+    assert_eq!(report.steps, 6);
+    train(config(two.path(), false), 0.3, data(), Some(5));
+    let (resumed, again) = train(config(two.path(), true), 0.3, data(), None);
+    assert_eq!(again.resumed_from, Some(4));
+    assert_eq!(again.train_losses, report.train_losses);
+    assert_eq!(module_tensors(&resumed), module_tensors(&whole));
+}
+
+#[test]
+fn an_adapter_trains_saves_loads_and_merges_without_a_change_of_loss() {
+    let device = Device::default();
+    let (model, report) = train(
+        quiet(TrainConfig {
+            epochs: 3.0,
+            ..TrainConfig::default()
+        }),
+        0.0,
+        batches(32, 8, PADDED),
+        None,
+    );
+    let (first, last) = (report.train_losses[0], report.train_losses[11]);
+    assert!(last < 0.8 * first, "the loss falls: {first} {last}");
+    let model = model.valid();
+    let mean = |model: &AutoCausalLm| {
+        let data = batches(32, 8, PADDED);
+        evaluate(model, &data, &mut loss(&device))
+            .expect("evaluates")
+            .loss
+    };
+    let trained = mean(&model);
+    let folder = TempDir::new().expect("folder");
+    save_adapter(&model, &lora(0.0), "default", folder.path()).expect("saves");
+    let loaded = load_adapter(load(&device).0, folder.path(), "default", false).expect("loads");
+    assert_eq!(mean(&loaded), trained);
+    let merged = merge_and_unload(model).expect("merges");
+    assert!((mean(&merged) - trained).abs() < 1e-4);
+}
+
+#[test]
+fn an_epoch_has_every_row_once() {
+    let data = SftBatches::new(dataset(21), 4, PADDED, Some(1), 0).expect("batches");
+    let rows: usize = (0..data.len(1))
+        .map(|index| data.batch(1, index).batch)
+        .sum();
+    assert_eq!(rows, 21);
+}
