@@ -102,13 +102,20 @@ fn main() -> Result<()> {
     // The first token ends the reading of the prompt, the others are decoding.
     let start = Instant::now();
     let mut first = Duration::ZERO;
+    let mut screen: Box<dyn Write> = if args.json {
+        Box::new(std::io::stderr())
+    } else {
+        Box::new(std::io::stdout())
+    };
     let mut listen = |token: ft::core::Streamed<'_>| {
         if first.is_zero() {
             first = start.elapsed();
         }
-        eprint!("{}", token.text);
-        let _ = std::io::stderr().flush();
-        ControlFlow::Continue(())
+        // A reader that has gone away, as `head` does, ends the text.
+        match write!(screen, "{}", token.text).and_then(|()| screen.flush()) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
     };
     let prompts = [prompt];
     let mut out = generate(
@@ -139,8 +146,6 @@ fn main() -> Result<()> {
             "decode_tokens_per_s": decode_tokens_per_s,
         });
         println!("{line}");
-    } else {
-        println!("{}", out.text);
     }
     Ok(())
 }

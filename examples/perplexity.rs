@@ -19,6 +19,9 @@ use ft::core::{
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+/// Windows between two lines where there is no terminal for a bar.
+const REPORT_EVERY: u64 = 50;
+
 /// Perplexity of a model on a text file.
 #[derive(Parser)]
 struct Args {
@@ -98,7 +101,12 @@ fn main() -> Result<()> {
         nll += loss.sum.into_scalar::<f64>();
         tokens += loss.count;
         bar.inc(batch.len() as u64);
-        bar.set_message(format!("perplexity {:.3}", (nll / tokens as f64).exp()));
+        let so_far = format!("perplexity {:.3}", (nll / tokens as f64).exp());
+        let done = bar.position();
+        if bar.is_hidden() && done / REPORT_EVERY > (done - batch.len() as u64) / REPORT_EVERY {
+            eprintln!("{done}/{} windows, {so_far}", windows.len());
+        }
+        bar.set_message(so_far);
     }
     bar.finish();
 

@@ -2,10 +2,10 @@
 //!
 //! This crate is the front of a workspace and re-exports its parts:
 //!
-//! - [`core`]: models, weights in and out, tokenizer and chat template, generation;
-//! - [`data`]: datasets, masks, packing;
-//! - [`peft`]: adapters;
-//! - [`train`]: the loop.
+//! - [`core`] has models, weights in and out, tokenizer and chat template, generation;
+//! - [`data`] has datasets, masks and packing;
+//! - [`peft`] has adapters;
+//! - [`train`] has the loop.
 //!
 //! Where a model computes is chosen when the program runs: see [`device()`].
 

@@ -90,10 +90,13 @@ fn broken_model_folders() {
     std::fs::remove_file(&weights).expect("removes");
     generate_fails(work.path(), &["model.safetensors"]);
     let work = copy();
+    let mut missing = String::new();
     change(&work, "config.json", |json| {
-        json["num_hidden_layers"] = 9.into()
+        let layers = json["num_hidden_layers"].as_u64().expect("a number");
+        missing = format!("model.layers.{layers}.self_attn.q_proj.weight");
+        json["num_hidden_layers"] = (layers + 1).into();
     });
-    generate_fails(work.path(), &["missing", "model.layers.8."]);
+    generate_fails(work.path(), &["missing (9)", &missing]);
     change(&work, "config.json", |json| {
         json["model_type"] = "rwkv".into()
     });
@@ -162,7 +165,7 @@ fn settings_that_cannot_be() {
         &["--seq-len", "100000"],
         &["100000", "max_position_embeddings"],
     );
-    fails(&["--lr", "-1"], &["learning_rate"]);
+    fails(&["--lr=-1"], &["learning_rate"]);
     fails(&["--r", "0"], &["r must be"]);
     fails(&["--dropout", "1.5"], &["lora_dropout"]);
     fails(&["--eval-fraction", "1.5"], &["fraction"]);

@@ -109,8 +109,7 @@ impl AutoCausalLm {
             map.remove("dtype");
         }
         std::fs::create_dir_all(folder).map_err(Error::write(folder))?;
-        let tensors = safetensors_folder::module_tensors(self);
-        safetensors_folder::write_weights(folder, &tensors, options.dtype, options.max_shard_size)?;
+        safetensors_folder::write_module(folder, self, options.dtype, options.max_shard_size)?;
         safetensors_folder::write_json(&folder.join("config.json"), &json)
     }
 

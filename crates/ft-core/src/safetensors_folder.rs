@@ -8,7 +8,6 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use burn::module::{Module, Param};
@@ -304,26 +303,39 @@ pub fn load_module<M: Module>(
 
 /// Every float parameter of `module` by path.
 pub fn module_tensors(module: &impl Module) -> Vec<(String, TensorData)> {
-    struct Collect(Vec<(String, TensorData)>);
-    impl PathVisitor for Collect {
-        fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
-            self.0.push((path.to_string(), param.val().into_data()));
-        }
-    }
-    let mut collect = Collect(Vec::new());
-    module_path::visit_params(module, &mut collect);
-    collect.0
+    tensors_where(module, &|_| true)
 }
 
-/// Writes tensors as `model.safetensors`, or in shards of at most `max_shard_size` bytes with an
-/// index; weights that an earlier save left in the folder are removed once the new ones are whole.
+fn tensors_where(module: &impl Module, wanted: &dyn Fn(&str) -> bool) -> Vec<(String, TensorData)> {
+    struct Collect<'a> {
+        wanted: &'a dyn Fn(&str) -> bool,
+        found: Vec<(String, TensorData)>,
+    }
+    impl PathVisitor for Collect<'_> {
+        fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
+            if (self.wanted)(path) {
+                self.found.push((path.to_string(), param.val().into_data()));
+            }
+        }
+    }
+    let mut collect = Collect {
+        wanted,
+        found: Vec::new(),
+    };
+    module_path::visit_params(module, &mut collect);
+    collect.found
+}
+
+/// Writes a module's parameters as `model.safetensors`, or in shards of at most `max_shard_size`
+/// bytes with an index; weights that an earlier save left in the folder are removed once the new ones
+/// are whole. One shard at a time is copied from the device.
 ///
 /// # Errors
 ///
 /// If a file cannot be written.
-pub fn write_weights(
+pub fn write_module(
     folder: &Path,
-    tensors: &[(String, TensorData)],
+    module: &impl Module,
     dtype: FloatDType,
     max_shard_size: usize,
 ) -> Result<()> {
@@ -332,34 +344,38 @@ pub fn write_weights(
         FloatDType::F64 => 8,
         _ => 4,
     };
-    let mut shards: Vec<(Vec<(String, TensorData)>, usize)> = vec![(Vec::new(), 0)];
-    for (name, data) in tensors {
-        let size = data.num_elements() * width;
-        let shard = match shards.last_mut() {
-            Some(last) if last.0.is_empty() || last.1 + size <= max_shard_size => last,
-            _ => {
-                shards.push((Vec::new(), 0));
-                shards.last_mut().expect("just pushed")
+    // Names of the tensors of each shard, and its bytes.
+    let mut shards: Vec<(BTreeSet<String>, usize)> = vec![(BTreeSet::new(), 0)];
+    for (name, shape) in module_path::shapes(module) {
+        let size = shape.num_elements() * width;
+        match shards.last_mut() {
+            Some(last) if last.0.is_empty() || last.1 + size <= max_shard_size => {
+                last.0.insert(name);
+                last.1 += size;
             }
-        };
-        shard
-            .0
-            .push((name.clone(), data.clone().convert_dtype(dtype.into())));
-        shard.1 += size;
+            _ => shards.push((BTreeSet::from([name]), size)),
+        }
     }
-    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    let write_shard = |file: &str, names: &BTreeSet<String>| {
+        let tensors: Vec<_> = tensors_where(module, &|path| names.contains(path))
+            .into_iter()
+            .map(|(name, data)| (name, data.convert_dtype(dtype.into())))
+            .collect();
+        let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+        write_tensors(&folder.join(file), &tensors, &metadata)
+    };
     let mut written = BTreeSet::new();
     if let [(only, _)] = shards.as_slice() {
-        write_tensors(&folder.join(WEIGHTS), only, &metadata)?;
+        write_shard(WEIGHTS, only)?;
         written.insert(WEIGHTS.to_string());
     } else {
         let mut weight_map = serde_json::Map::new();
         let total: usize = shards.iter().map(|(_, size)| size).sum();
         let count = shards.len();
-        for (i, (shard, _)) in shards.iter().enumerate() {
+        for (i, (names, _)) in shards.iter().enumerate() {
             let file = format!("model-{:05}-of-{count:05}.safetensors", i + 1);
-            write_tensors(&folder.join(&file), shard, &metadata)?;
-            for (name, _) in shard {
+            write_shard(&file, names)?;
+            for name in names {
                 weight_map.insert(name.clone(), Value::from(file.clone()));
             }
             written.insert(file);
@@ -433,9 +449,10 @@ pub fn write_tensors(
         };
         views.push((name.as_str(), Bytes(data, dtype)));
     }
-    let bytes = safetensors::serialize(views, Some(metadata.clone()))
-        .map_err(|e| Error::invalid(path, e.to_string()))?;
-    write_file(path, &bytes)
+    replace(path, |part| {
+        safetensors::serialize_to_file(views, Some(metadata.clone()), part)
+            .map_err(|e| std::io::Error::other(e.to_string()))
+    })
 }
 
 /// Reads one safetensors file whole, floats widened to `f32`, integers to `i64`.
@@ -483,28 +500,41 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 ///
 /// If the folder or file cannot be written.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, |part| std::fs::write(part, bytes))
+}
+
+/// Lets `write` fill a file beside `path`, syncs it, and renames it to `path`.
+fn replace(path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<()> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
     std::fs::create_dir_all(folder).map_err(Error::write(folder))?;
-    let mut file = tempfile::Builder::new()
+    let part = tempfile::Builder::new()
         .prefix(".ft-")
         .suffix(".part")
         .tempfile_in(folder)
-        .map_err(Error::write(path))?;
-    file.write_all(bytes).map_err(Error::write(path))?;
+        .map_err(Error::write(path))?
+        .into_temp_path();
+    write(&part).map_err(Error::write(path))?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         // A temporary file is private; a checkpoint is for whoever may read the folder.
         let readable = std::fs::Permissions::from_mode(0o644);
-        file.as_file()
-            .set_permissions(readable)
-            .map_err(Error::write(path))?;
+        std::fs::set_permissions(&part, readable).map_err(Error::write(path))?;
     }
-    file.as_file().sync_all().map_err(Error::write(path))?;
-    file.persist(path)
+    File::options()
+        .write(true)
+        .open(&part)
+        .and_then(|file| file.sync_all())
+        .map_err(Error::write(path))?;
+    part.persist(path)
         .map_err(|e| Error::write(path)(e.error))?;
+    // The new name is on the disk once the folder is; systems without it do that by themselves.
+    #[cfg(unix)]
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(Error::write(folder))?;
     Ok(())
 }

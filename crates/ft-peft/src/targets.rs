@@ -17,6 +17,9 @@ pub enum TargetModules {
     Pattern(String),
 }
 
+/// Whether a layer of this path is meant.
+type Matcher = Box<dyn Fn(&str) -> bool>;
+
 /// PEFT's word for every linear layer but the output layer.
 const ALL_LINEAR: &str = "all-linear";
 
@@ -36,7 +39,7 @@ impl TargetModules {
     /// # Errors
     ///
     /// If the regular expression does not parse.
-    pub(crate) fn matcher(&self) -> Result<Box<dyn Fn(&str) -> bool>, String> {
+    pub(crate) fn matcher(&self) -> Result<Matcher, String> {
         Ok(match self {
             Self::Pattern(all) if all.eq_ignore_ascii_case(ALL_LINEAR) => {
                 Box::new(|path| path != OUTPUT_LAYER)

@@ -78,7 +78,7 @@ impl Gpt2Config {
         ] {
             positive(&mut mistakes, name, value);
         }
-        if self.n_head > 0 && self.n_embd % self.n_head != 0 {
+        if self.n_head > 0 && !self.n_embd.is_multiple_of(self.n_head) {
             mistakes.push(format!(
                 "n_embd {} must be a multiple of n_head {}",
                 self.n_embd, self.n_head

@@ -195,14 +195,14 @@ impl LlamaConfig {
                 "num_attention_heads {heads} must be a multiple of num_key_value_heads {kv_heads}"
             ));
         }
-        if self.head_dim.is_none() && heads > 0 && self.hidden_size % heads != 0 {
+        if self.head_dim.is_none() && heads > 0 && !self.hidden_size.is_multiple_of(heads) {
             mistakes.push(format!(
                 "hidden_size {} must be a multiple of num_attention_heads {heads} unless head_dim \
                  is given",
                 self.hidden_size
             ));
         }
-        if self.head_width() % 2 != 0 {
+        if !self.head_width().is_multiple_of(2) {
             mistakes.push(format!("head_dim {} must be even", self.head_width()));
         }
         if let Some(types) = &self.layer_types {

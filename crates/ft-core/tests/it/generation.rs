@@ -65,7 +65,11 @@ fn greedy_tokens_agree_with_transformers_with_and_without_cache() {
         let greedy_ids = expected["greedy"].as_slice::<i64>().expect("i64");
         let greedy_ids: Vec<u32> = greedy_ids.iter().map(|&id| id as u32).collect();
         let model = load(name);
-        let with_cache = run(&model, &[prompt.clone()], &greedy(greedy_ids.len()));
+        let with_cache = run(
+            &model,
+            std::slice::from_ref(&prompt),
+            &greedy(greedy_ids.len()),
+        );
         assert_eq!(with_cache[0].token_ids, greedy_ids, "{name}");
         assert_eq!(
             greedy_without_cache(&model, &prompt, greedy_ids.len()),
