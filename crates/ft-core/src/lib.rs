@@ -51,3 +51,8 @@ pub use llama::Llama;
 pub use lora::Lora;
 pub use token_batch::TokenBatch;
 pub use tokenizer::Tokenizer;
+
+/// Compiles the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
