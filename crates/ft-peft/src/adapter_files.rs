@@ -12,11 +12,14 @@ use burn::tensor::{Tensor, TensorData};
 use ft_core::safetensors_folder::{read_tensors, write_file, write_json, write_tensors};
 use ft_core::{Layout, Linears, Lora};
 
-use crate::switch::{active_adapters, adapter_names, no_such};
+use crate::adapter_config::FILE as CONFIG;
+use crate::freeze::freeze_all;
+use crate::switch::{check_known, check_new};
 use crate::{Error, LoraConfig, Result, TargetModules, targets};
 
-const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
+/// What old versions of PEFT wrote instead.
+const PICKLED: &str = "adapter_model.bin";
 /// The adapter that PEFT saves in the folder itself.
 const DEFAULT: &str = "default";
 
@@ -31,16 +34,18 @@ fn key(path: &str, factor: &str) -> String {
 ///
 /// # Errors
 ///
-/// If there is no adapter of this name, its factors have other ranks or scales than `config` says,
-/// or a file cannot be written.
+/// If there is no adapter of this name, it is not the one that `config` describes (other layers,
+/// ranks or scales), or a file cannot be written.
 pub fn save_adapter<M: Linears>(
     model: &M,
     config: &LoraConfig,
     name: &str,
     folder: &Path,
 ) -> Result<PathBuf> {
-    let folder = place(folder, name);
-    let (mut tensors, mut kinds) = (Vec::new(), Vec::new());
+    check_known(model, &[name])?;
+    config.validate().map_err(Error::Settings)?;
+    let chosen = targets::select(&targets::paths(model), M::OUTPUT_LAYER, config)?;
+    let (mut tensors, mut layers) = (Vec::new(), Vec::new());
     let mut transposed = false;
     let mut mistake = None;
     model.for_each_linear(&mut |path, linear| {
@@ -61,21 +66,27 @@ pub fn save_adapter<M: Linears>(
         transposed |= linear.layout() == Layout::InOut;
         tensors.push((key(path, "A"), adapter.lora_a.val().into_data()));
         tensors.push((key(path, "B"), adapter.lora_b.val().into_data()));
-        let kind = path.rsplit('.').next().unwrap_or(path).to_string();
-        if !kinds.contains(&kind) {
-            kinds.push(kind);
-        }
+        layers.push(path.to_string());
     });
-    if tensors.is_empty() {
-        return Err(no_such(name, &adapter_names(model)));
+    if let Some(layer) = chosen.iter().find(|layer| !layers.contains(layer)) {
+        mistake = Some(format!("{layer} has no factors, the settings target it"));
+    }
+    if let Some(layer) = layers.iter().find(|layer| !chosen.contains(layer)) {
+        mistake = Some(format!(
+            "{layer} has factors, the settings do not target it"
+        ));
     }
     if let Some(mistake) = mistake {
-        return Err(Error::Settings(mistake));
+        return Err(Error::Settings(format!(
+            "they are not those of adapter {name:?}: {mistake}; save it with the settings that it \
+             was attached with"
+        )));
     }
     let mut config = config.clone();
     if config.target_modules == TargetModules::all_linear() && config.exclude_modules.is_none() {
-        config.target_modules = TargetModules::Names(kinds);
+        config.target_modules = TargetModules::Names(targets::kinds(&layers));
     }
+    let folder = place(folder, name);
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
     write_tensors(&folder.join(WEIGHTS), &tensors, &metadata)?;
     write_json(&folder.join(CONFIG), &config.to_json(transposed))?;
@@ -114,8 +125,11 @@ fn card(config: &LoraConfig) -> String {
 
 /// Attaches the adapter that lies in `folder` under `name`, switched on.
 ///
-/// Its factors train if `trainable`, in which case everything else is frozen. An adapter that PEFT
-/// saved in a subfolder is found when `folder` is that subfolder.
+/// Its factors train if `trainable`, in which case everything else is frozen; else they are frozen,
+/// and whatever trained before still does. An adapter not called `default` is looked for in the
+/// subfolder of its name first, where PEFT and [`save_adapter`] put it, then in `folder` itself.
+///
+/// [`LoraConfig::from_pretrained`] gives the settings, to save it again.
 ///
 /// # Errors
 ///
@@ -127,30 +141,28 @@ pub fn load_adapter<M: Module + Linears>(
     name: &str,
     trainable: bool,
 ) -> Result<M> {
-    let path = folder.join(CONFIG);
-    let text = std::fs::read_to_string(&path).map_err(ft_core::Error::read(&path))?;
-    let json = serde_json::from_str(&text)
-        .map_err(|e| ft_core::Error::invalid(&path, format!("not valid JSON: {e}")))?;
-    let config =
-        LoraConfig::from_json(json).map_err(|reason| ft_core::Error::invalid(&path, reason))?;
-    if let Some(active) = active_adapters(&model).into_iter().next() {
-        return Err(Error::Stacked(active));
-    }
-    if adapter_names(&model).iter().any(|taken| taken == name) {
-        return Err(Error::Name(format!(
-            "an adapter called {name:?} is attached already: choose another name, or delete it"
-        )));
-    }
+    check_new(&model, name)?;
+    let own = place(folder, name);
+    let folder = if own.join(CONFIG).is_file() {
+        &own
+    } else {
+        folder
+    };
+    let config = LoraConfig::from_pretrained(folder)?;
     let path = folder.join(WEIGHTS);
+    if !path.is_file() && folder.join(PICKLED).is_file() {
+        return Err(ft_core::Error::invalid(
+            &folder.join(PICKLED),
+            "pickled weights are not read, since they can run code: save the adapter from PEFT \
+             again, which writes adapter_model.safetensors",
+        )
+        .into());
+    }
     let mut tensors = read_tensors(&path)?;
-    let chosen = targets::select(
-        &model,
-        &config.target_modules,
-        config.exclude_modules.as_ref(),
-    )?;
+    let chosen = targets::select(&targets::paths(&model), M::OUTPUT_LAYER, &config)?;
     check(&model, &config, &chosen, &tensors, &path)?;
 
-    let mut model = if trainable { model.no_grad() } else { model };
+    let mut model = if trainable { freeze_all(model) } else { model };
     model.for_each_linear_mut(&mut |layer, linear| {
         let (a, b) = (key(layer, "A"), key(layer, "B"));
         let (Some(a), Some(b)) = (tensors.remove(&a), tensors.remove(&b)) else {

@@ -6,17 +6,23 @@ use ft_core::{Linears, Lora};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::switch::{active_adapters, adapter_names};
+use crate::freeze::freeze_all;
+use crate::switch::check_new;
 use crate::{Error, InitLoraWeights, LoraConfig, Result, targets};
 
 /// Attaches a new adapter called `name`, active and trainable, and freezes everything else.
 ///
-/// PEFT calls the first adapter `default`. The factors are drawn from `seed` on the host, so they
+/// PEFT calls the first adapter `default`. A model that has an active adapter is refused: what is
+/// trained on top of it works only together with it, which is rarely meant when a new stage of
+/// training begins. [`merge_and_unload`](crate::merge_and_unload) first, or switch the other adapter
+/// off and, if stacking is meant, both on afterwards.
+/// The factors are drawn from `seed` on the host, so they
 /// are the same on every device.
 ///
 /// # Errors
 ///
-/// If the settings are wrong, no layer matches, the name is taken, or another adapter is active.
+/// If the settings are wrong, one of the names in them matches no layer, `name` is taken, or another
+/// adapter is active.
 pub fn attach<M: Module + Linears>(
     model: M,
     config: &LoraConfig,
@@ -24,25 +30,9 @@ pub fn attach<M: Module + Linears>(
     seed: u64,
 ) -> Result<M> {
     config.validate().map_err(Error::Settings)?;
-    if let Some(active) = active_adapters(&model).into_iter().next() {
-        return Err(Error::Stacked(active));
-    }
-    if name.is_empty() || name.contains(['.', '/', '\\']) {
-        return Err(Error::Name(format!(
-            "an adapter cannot be called {name:?}: a name is not empty and has no dots and slashes"
-        )));
-    }
-    if adapter_names(&model).iter().any(|taken| taken == name) {
-        return Err(Error::Name(format!(
-            "an adapter called {name:?} is attached already: choose another name, or delete it"
-        )));
-    }
-    let chosen = targets::select(
-        &model,
-        &config.target_modules,
-        config.exclude_modules.as_ref(),
-    )?;
-    let mut model = model.no_grad();
+    check_new(&model, name)?;
+    let chosen = targets::select_strictly(&targets::paths(&model), M::OUTPUT_LAYER, config)?;
+    let mut model = freeze_all(model);
     let mut rng = StdRng::seed_from_u64(seed);
     model.for_each_linear_mut(&mut |path, linear| {
         if !chosen.iter().any(|chosen| chosen == path) {

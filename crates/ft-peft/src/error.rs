@@ -15,12 +15,14 @@ pub enum Error {
     /// The settings of an adapter make no sense; all mistakes at once.
     #[error("LoRA settings: {0}")]
     Settings(String),
-    /// No layer of the model is meant by the targets.
-    #[error("target_modules {targets} match no linear layer; the model has: {available}")]
+    /// No layer of the model is meant by what the settings name.
+    #[error("{setting} ({targets}): no linear layer matches; there are: {available}")]
     NoTarget {
-        /// The targets that were given.
+        /// Which setting.
+        setting: &'static str,
+        /// The names or pattern that match nothing.
         targets: String,
-        /// Last parts of the names of the model's layers.
+        /// Last parts of the names of the layers to choose from.
         available: String,
     },
     /// An adapter of this name is there, or is not there.
@@ -42,13 +44,11 @@ pub enum Error {
         detail: String,
     },
     /// Merging would leave a weight that is not finite.
-    #[error(
-        "merging adapter {adapter:?} into {layer} gives numbers that are not finite; the adapter is broken"
-    )]
+    #[error("merging into {layer} is refused: {culprit} has numbers that are not finite")]
     NotFinite {
-        /// The adapter.
-        adapter: String,
         /// The layer.
         layer: String,
+        /// The base weight, the adapter, or their sum.
+        culprit: String,
     },
 }

@@ -2,6 +2,43 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
+use ft_core::Linears;
+
+use crate::Result;
+use crate::switch::check_known;
+
+/// Lets exactly the adapters of these names train; the rest of the model is frozen.
+///
+/// Which adapters are active and which train are independent: a frozen reference adapter can be
+/// active beside the one that trains. A frozen adapter is a fixed function, without dropout.
+/// [`attach`](crate::attach) leaves the new adapter as the only one that trains.
+///
+/// # Errors
+///
+/// If there is no adapter of one of the names.
+pub fn set_trainable<M: Module + Linears>(model: M, names: &[&str]) -> Result<M> {
+    check_known(&model, names)?;
+    let mut model = freeze_all(model);
+    model.for_each_linear_mut(&mut |_, linear| {
+        for adapter in &mut linear.adapters {
+            if names.contains(&adapter.name.as_str()) {
+                *adapter = adapter.clone().unfreeze();
+            }
+        }
+    });
+    Ok(model)
+}
+
+/// Freezes base and adapters. The base keeps its training flags, which are not ours.
+pub(crate) fn freeze_all<M: Module + Linears>(model: M) -> M {
+    let mut model = model.no_grad();
+    model.for_each_linear_mut(&mut |_, linear| {
+        for adapter in &mut linear.adapters {
+            *adapter = adapter.clone().freeze();
+        }
+    });
+    model
+}
 
 /// Numbers that train, and all numbers of `model`.
 ///

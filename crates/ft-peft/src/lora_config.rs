@@ -1,9 +1,10 @@
-//! The settings of a LoRA adapter, in the keys of PEFT's `adapter_config.json`.
+//! The settings of a LoRA adapter, in PEFT's names.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::TargetModules;
+use crate::targets::ends_with_pattern;
 
 /// How the factors begin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,8 +18,17 @@ pub enum InitLoraWeights {
 
 /// Settings of a LoRA adapter (Hu et al., 2021, arXiv:2106.09685).
 ///
-/// The defaults are PEFT's, but for `target_modules`, which are all linear layers.
-#[derive(Clone, Debug, PartialEq)]
+/// The defaults are PEFT's, but for `target_modules`, which are all linear layers. With serde it is a
+/// JSON object in PEFT's keys, each of which may be left out.
+///
+/// ```
+/// let json = r#"{"r": 16, "lora_alpha": 32, "target_modules": ["q_proj", "v_proj"]}"#;
+/// let config: ft_peft::LoraConfig = serde_json::from_str(json)?;
+/// assert_eq!((config.r, config.lora_dropout), (16, 0.0));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "Value")]
 pub struct LoraConfig {
     /// Rank of the factors.
     pub r: usize,
@@ -34,9 +44,10 @@ pub struct LoraConfig {
     pub exclude_modules: Option<TargetModules>,
     /// How the factors begin.
     pub init_lora_weights: InitLoraWeights,
-    /// Ranks of layers that differ, by name as in [`TargetModules::Names`].
+    /// Ranks of layers that differ; each name is a regular expression that whole parts at the end of
+    /// the layer's name must match. The first that matches counts.
     pub rank_pattern: Vec<(String, usize)>,
-    /// Alphas of layers that differ, by name.
+    /// Alphas of layers that differ, by name in the same way.
     pub alpha_pattern: Vec<(String, f64)>,
     /// Where the base model came from, for whoever loads the adapter.
     pub base_model_name_or_path: Option<String>,
@@ -58,60 +69,6 @@ impl Default for LoraConfig {
         }
     }
 }
-
-/// `adapter_config.json` as far as it matters here.
-#[derive(Serialize, Deserialize)]
-struct AdapterConfigFile {
-    peft_type: String,
-    #[serde(default = "default_rank")]
-    r: usize,
-    #[serde(default = "default_alpha")]
-    lora_alpha: f64,
-    #[serde(default)]
-    lora_dropout: f64,
-    #[serde(default)]
-    use_rslora: bool,
-    target_modules: Option<TargetModules>,
-    #[serde(default)]
-    exclude_modules: Option<TargetModules>,
-    #[serde(default)]
-    init_lora_weights: Value,
-    #[serde(default)]
-    rank_pattern: Map<String, Value>,
-    #[serde(default)]
-    alpha_pattern: Map<String, Value>,
-    #[serde(default)]
-    base_model_name_or_path: Option<String>,
-    #[serde(flatten)]
-    others: Map<String, Value>,
-}
-
-fn default_rank() -> usize {
-    8
-}
-
-fn default_alpha() -> f64 {
-    8.0
-}
-
-/// Settings whose other values change what the adapter computes or which tensors it has, with the
-/// values that stand for "not used".
-const UNUSED: [&str; 14] = [
-    "use_dora",
-    "use_qalora",
-    "use_bdlora",
-    "lora_bias",
-    "modules_to_save",
-    "trainable_token_indices",
-    "target_parameters",
-    "layers_to_transform",
-    "layers_pattern",
-    "layer_replication",
-    "alora_invocation_tokens",
-    "arrow_config",
-    "monteclora_config",
-    "velora_config",
-];
 
 impl LoraConfig {
     /// Checks every setting.
@@ -139,8 +96,14 @@ impl LoraConfig {
                 self.lora_dropout
             ));
         }
+        let ranks = self.rank_pattern.iter().map(|(name, _)| name);
+        for pattern in ranks.chain(self.alpha_pattern.iter().map(|(name, _)| name)) {
+            if let Err(mistake) = ends_with_pattern(pattern) {
+                mistakes.push(format!("rank_pattern or alpha_pattern: {mistake}"));
+            }
+        }
         for targets in std::iter::once(&self.target_modules).chain(&self.exclude_modules) {
-            mistakes.extend(targets.matcher().err());
+            mistakes.extend(targets.matcher("").err());
         }
         if mistakes.is_empty() {
             Ok(())
@@ -160,162 +123,19 @@ impl LoraConfig {
         let r = self.rank_of(path) as f64;
         alpha / if self.use_rslora { r.sqrt() } else { r }
     }
-
-    /// Reads a parsed `adapter_config.json`.
-    ///
-    /// # Errors
-    ///
-    /// If it is not of a LoRA adapter, or uses what is not supported here; the message names the
-    /// settings.
-    pub fn from_json(json: Value) -> Result<Self, String> {
-        if let Some(kind) = json.get("peft_type").and_then(Value::as_str)
-            && kind != "LORA"
-        {
-            return Err(format!("peft_type {kind} is not supported, only LORA is"));
-        }
-        let file: AdapterConfigFile = serde_json::from_value(json).map_err(|e| e.to_string())?;
-        let mut mistakes = Vec::new();
-        for name in UNUSED {
-            let value = file.others.get(name).unwrap_or(&Value::Null);
-            let empty = match value {
-                Value::Null | Value::Bool(false) => true,
-                Value::Array(items) => items.is_empty(),
-                Value::Object(items) => items.is_empty(),
-                _ => false,
-            };
-            if !empty {
-                mistakes.push(format!("{name} = {value} is not supported"));
-            }
-        }
-        if let Some(bias) = file.others.get("bias").filter(|bias| **bias != "none") {
-            mistakes.push(format!("bias = {bias} is not supported, only \"none\" is"));
-        }
-        if file.target_modules.is_none() {
-            mistakes.push("target_modules is null".to_string());
-        }
-        let init_lora_weights = match &file.init_lora_weights {
-            Value::String(name) if name == "gaussian" => InitLoraWeights::Gaussian,
-            // What the factors began with is of no matter once they are trained and saved.
-            _ => InitLoraWeights::Kaiming,
-        };
-        let numbers = |map: &Map<String, Value>| {
-            let pairs = map.iter();
-            pairs
-                .map(|(name, value)| Some((name.clone(), value.as_f64()?)))
-                .collect::<Option<Vec<_>>>()
-        };
-        let ranks = numbers(&file.rank_pattern);
-        let alphas = numbers(&file.alpha_pattern);
-        if ranks.is_none() || alphas.is_none() {
-            mistakes.push("rank_pattern and alpha_pattern must map names to numbers".to_string());
-        }
-        if !mistakes.is_empty() {
-            return Err(mistakes.join("; "));
-        }
-        let config = Self {
-            r: file.r,
-            lora_alpha: file.lora_alpha,
-            lora_dropout: file.lora_dropout,
-            use_rslora: file.use_rslora,
-            target_modules: file.target_modules.unwrap_or(TargetModules::all_linear()),
-            exclude_modules: file.exclude_modules,
-            init_lora_weights,
-            rank_pattern: ranks
-                .unwrap_or_default()
-                .into_iter()
-                .map(|(name, r)| (name, r as usize))
-                .collect(),
-            alpha_pattern: alphas.unwrap_or_default(),
-            base_model_name_or_path: file.base_model_name_or_path,
-        };
-        config.validate()?;
-        Ok(config)
-    }
-
-    /// `adapter_config.json` as PEFT reads it; `fan_in_fan_out` tells that the base weights are
-    /// `[in, out]`.
-    pub fn to_json(&self, fan_in_fan_out: bool) -> Value {
-        let file = AdapterConfigFile {
-            peft_type: "LORA".into(),
-            r: self.r,
-            lora_alpha: self.lora_alpha,
-            lora_dropout: self.lora_dropout,
-            use_rslora: self.use_rslora,
-            target_modules: Some(self.target_modules.clone()),
-            exclude_modules: self.exclude_modules.clone(),
-            init_lora_weights: match self.init_lora_weights {
-                InitLoraWeights::Kaiming => Value::Bool(true),
-                InitLoraWeights::Gaussian => "gaussian".into(),
-            },
-            rank_pattern: self
-                .rank_pattern
-                .iter()
-                .map(|(name, r)| (name.clone(), (*r).into()))
-                .collect(),
-            alpha_pattern: self
-                .alpha_pattern
-                .iter()
-                .map(|(name, alpha)| (name.clone(), whole(*alpha)))
-                .collect(),
-            base_model_name_or_path: self.base_model_name_or_path.clone(),
-            others: Map::from_iter([
-                ("task_type".into(), "CAUSAL_LM".into()),
-                ("inference_mode".into(), true.into()),
-                ("bias".into(), "none".into()),
-                ("fan_in_fan_out".into(), fan_in_fan_out.into()),
-                ("use_dora".into(), false.into()),
-                ("modules_to_save".into(), Value::Null),
-                ("revision".into(), Value::Null),
-            ]),
-        };
-        let mut json = serde_json::to_value(file).unwrap_or_default();
-        json["lora_alpha"] = whole(self.lora_alpha);
-        json
-    }
 }
 
-/// PEFT writes whole numbers as integers.
-fn whole(x: f64) -> Value {
-    if x.fract() == 0.0 && x.abs() < 1e15 {
-        (x as i64).into()
-    } else {
-        x.into()
-    }
-}
-
-/// The value of the first pattern that `path` ends with; patterns are regular expressions for
-/// whole name parts at the end, as in PEFT.
+/// The value of the first pattern that matches the end of `path`.
 fn exception<T: Copy>(patterns: &[(String, T)], path: &str) -> Option<T> {
     patterns
         .iter()
-        .find(|(pattern, _)| {
-            regex::Regex::new(&format!(r"^(?:.*\.)?(?:{pattern})$"))
-                .is_ok_and(|regex| regex.is_match(path))
-        })
+        .find(|(pattern, _)| ends_with_pattern(pattern).is_ok_and(|regex| regex.is_match(path)))
         .map(|(_, value)| *value)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn what_is_written_is_read_again() {
-        let config = LoraConfig {
-            r: 16,
-            lora_alpha: 32.0,
-            lora_dropout: 0.05,
-            use_rslora: true,
-            target_modules: TargetModules::names(["q_proj"]),
-            exclude_modules: Some(TargetModules::Pattern(".*0.*".into())),
-            init_lora_weights: InitLoraWeights::Gaussian,
-            rank_pattern: vec![("k_proj".into(), 4)],
-            alpha_pattern: vec![("k_proj".into(), 1.5)],
-            base_model_name_or_path: Some("org/name".into()),
-        };
-        assert_eq!(LoraConfig::from_json(config.to_json(false)), Ok(config));
-    }
 
     #[test]
     fn scaling_is_alpha_over_r_or_over_its_root() {
@@ -338,27 +158,18 @@ mod tests {
             lora_alpha: -1.0,
             lora_dropout: 1.0,
             target_modules: TargetModules::Pattern("(".into()),
+            rank_pattern: vec![("[".into(), 4)],
             ..LoraConfig::default()
         };
         let message = config.validate().expect_err("wrong");
-        for part in ["r must", "lora_alpha", "lora_dropout", "regular expression"] {
-            assert!(message.contains(part), "{message}");
-        }
-    }
-
-    #[test]
-    fn settings_that_would_be_lost_are_errors() {
-        let base = LoraConfig::default().to_json(false);
-        for (name, value) in [
-            ("use_dora", json!(true)),
-            ("modules_to_save", json!(["lm_head"])),
-            ("bias", json!("all")),
-            ("peft_type", json!("IA3")),
+        for part in [
+            "r must",
+            "lora_alpha",
+            "lora_dropout",
+            "\"(\" is",
+            "\"[\" is",
         ] {
-            let mut json = base.clone();
-            json[name] = value;
-            let message = LoraConfig::from_json(json).expect_err("refused");
-            assert!(message.contains(name), "{message}");
+            assert!(message.contains(part), "{message}");
         }
     }
 }

@@ -7,11 +7,15 @@
 //!
 //! Unlike `Module::apply_lora`, which takes every parameter of rank 2, embeddings included, this
 //! takes the weights of Burn's own `Linear` layers only, and of those the ones that are named.
+//! `Module::materialize` merges. Burn keeps its weights as `[in, out]`, so the factors are the
+//! transposes of PEFT's: `W + s·AB` with `A` `[in, r]` and `B` `[r, out]`.
 
 use burn::module::{Module, ModuleVisitor, Param, Reparameterization, Reparameterizer};
 use burn::tensor::{Device, Distribution, Tensor};
 
-use crate::{Error, LoraConfig, Result};
+use crate::{Error, InitLoraWeights, LoraConfig, Result, targets};
+
+const OUTPUT_LAYER: &str = "lm_head";
 
 /// The trained part of a reparameterized weight, in Burn's layout `[in, out]`.
 #[derive(Module, Debug)]
@@ -47,11 +51,12 @@ pub struct LowRankReparameterizer {
 }
 
 impl LowRankReparameterizer {
-    /// Chooses the layers by the targets of `config`; dropout and exclusion are not available here.
+    /// Chooses the layers by the targets of `config`, by their paths in `module`. A layer called
+    /// `lm_head` counts as the output layer.
     ///
     /// # Errors
     ///
-    /// If the settings are wrong or no `burn::nn::Linear` matches.
+    /// If the settings are wrong, ask for dropout, or name what is no `burn::nn::Linear`.
     pub fn new(module: &impl Module, config: &LoraConfig) -> Result<Self> {
         config.validate().map_err(Error::Settings)?;
         if config.lora_dropout > 0.0 {
@@ -60,23 +65,8 @@ impl LowRankReparameterizer {
                     .into(),
             ));
         }
-        let wanted = config.target_modules.matcher().map_err(Error::Settings)?;
-        let excluded = match &config.exclude_modules {
-            Some(exclude) => exclude.matcher().map_err(Error::Settings)?,
-            None => Box::new(|_: &str| false),
-        };
-        let linears = linear_layers(module);
-        let weights: Vec<String> = linears
-            .iter()
-            .filter(|path| wanted(path) && !excluded(path))
-            .map(|path| join(path, "weight"))
-            .collect();
-        if weights.is_empty() {
-            return Err(Error::NoTarget {
-                targets: format!("{:?}", config.target_modules),
-                available: linears.join(", "),
-            });
-        }
+        let chosen = targets::select_strictly(&linear_layers(module), OUTPUT_LAYER, config)?;
+        let weights = chosen.iter().map(|path| join(path, "weight")).collect();
         Ok(Self {
             config: config.clone(),
             weights,
@@ -87,8 +77,8 @@ impl LowRankReparameterizer {
         let r = self.config.rank_of(layer);
         let bound = 1.0 / (inputs as f64).sqrt();
         let a = match self.config.init_lora_weights {
-            crate::InitLoraWeights::Kaiming => Distribution::Uniform(-bound, bound),
-            crate::InitLoraWeights::Gaussian => Distribution::Normal(0.0, 1.0 / r as f64),
+            InitLoraWeights::Kaiming => Distribution::Uniform(-bound, bound),
+            InitLoraWeights::Gaussian => Distribution::Normal(0.0, 1.0 / r as f64),
         };
         LowRank {
             a: Param::from_tensor(Tensor::random([inputs, r], a, device)),
@@ -133,7 +123,10 @@ fn linear_layers(module: &impl Module) -> Vec<String> {
             self.kinds.pop();
         }
         fn visit_float<const D: usize>(&mut self, _: &Param<Tensor<D>>) {
-            let in_linear = self.kinds.iter().any(|kind| kind == "Struct:Linear");
+            let in_linear = self
+                .kinds
+                .last()
+                .is_some_and(|kind| kind == "Struct:Linear");
             if let [layer @ .., last] = self.path.as_slice()
                 && in_linear
                 && D == 2

@@ -11,7 +11,7 @@ pub fn adapter_names(model: &impl Linears) -> Vec<String> {
 }
 
 /// Names of the adapters that take part in the forward pass.
-pub(crate) fn active_adapters(model: &impl Linears) -> Vec<String> {
+pub fn active_adapters(model: &impl Linears) -> Vec<String> {
     names(model, |active| active)
 }
 
@@ -33,10 +33,7 @@ fn names(model: &impl Linears, wanted: impl Fn(bool) -> bool) -> Vec<String> {
 ///
 /// If there is no adapter of one of the names.
 pub fn set_active(model: &mut impl Linears, names: &[&str]) -> Result<()> {
-    let known = adapter_names(model);
-    if let Some(unknown) = names.iter().find(|name| !known.iter().any(|k| k == *name)) {
-        return Err(no_such(unknown, &known));
-    }
+    check_known(model, names)?;
     model.for_each_linear_mut(&mut |_, linear| {
         for adapter in &mut linear.adapters {
             adapter.active = names.contains(&adapter.name.as_str());
@@ -64,21 +61,44 @@ pub fn without_adapters<M: Module + Linears>(model: &M) -> M {
 ///
 /// If there is none of this name.
 pub fn delete(model: &mut impl Linears, name: &str) -> Result<()> {
-    let known = adapter_names(model);
-    if !known.iter().any(|k| k == name) {
-        return Err(no_such(name, &known));
-    }
+    check_known(model, &[name])?;
     model.for_each_linear_mut(&mut |_, linear| {
         linear.adapters.retain(|adapter| adapter.name != name);
     });
     Ok(())
 }
 
-pub(crate) fn no_such(name: &str, known: &[String]) -> Error {
+/// Checks that there are adapters of all these names.
+pub(crate) fn check_known(model: &impl Linears, names: &[&str]) -> Result<()> {
+    let known = adapter_names(model);
+    let Some(unknown) = names.iter().find(|name| !known.iter().any(|k| k == *name)) else {
+        return Ok(());
+    };
     let known = if known.is_empty() {
         "there is none".to_string()
     } else {
         format!("there are {}", known.join(", "))
     };
-    Error::Name(format!("no adapter is called {name:?}; {known}"))
+    Err(Error::Name(format!(
+        "no adapter is called {unknown:?}; {known}"
+    )))
+}
+
+/// Checks that an adapter called `name` can be added: the name can be that of a folder and is free,
+/// and nothing is active that the new one would stand on.
+pub(crate) fn check_new(model: &impl Linears, name: &str) -> Result<()> {
+    if name.is_empty() || name.contains(['.', '/', '\\']) {
+        return Err(Error::Name(format!(
+            "an adapter cannot be called {name:?}: a name is not empty and has no dots and slashes"
+        )));
+    }
+    if adapter_names(model).iter().any(|taken| taken == name) {
+        return Err(Error::Name(format!(
+            "an adapter called {name:?} is attached already: choose another name, or delete it"
+        )));
+    }
+    match active_adapters(model).into_iter().next() {
+        Some(active) => Err(Error::Stacked(active)),
+        None => Ok(()),
+    }
 }

@@ -4,7 +4,7 @@ use ft_core::Linears;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{Error, LoraConfig, Result};
 
 /// Names of layers as `target_modules` and `exclude_modules` give them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,19 +34,19 @@ impl TargetModules {
         Self::Names(names.into_iter().map(Into::into).collect())
     }
 
-    /// A predicate on layer names.
+    /// A predicate on layer names, given the name of the output layer.
     ///
     /// # Errors
     ///
     /// If the regular expression does not parse.
-    pub(crate) fn matcher(&self) -> Result<Matcher, String> {
+    pub(crate) fn matcher(&self, output_layer: &str) -> Result<Matcher, String> {
         Ok(match self {
             Self::Pattern(all) if all.eq_ignore_ascii_case(ALL_LINEAR) => {
-                Box::new(|path| path != OUTPUT_LAYER)
+                let output_layer = output_layer.to_string();
+                Box::new(move |path| path != output_layer)
             }
             Self::Pattern(pattern) => {
-                let regex = Regex::new(&format!("^(?:{pattern})$"))
-                    .map_err(|e| format!("{pattern:?} is not a regular expression: {e}"))?;
+                let regex = whole_match(pattern, pattern)?;
                 Box::new(move |path| regex.is_match(path))
             }
             Self::Names(names) => {
@@ -56,15 +56,40 @@ impl TargetModules {
         })
     }
 
+    /// Those of these targets that mean none of `paths`: single names, or the pattern.
+    pub(crate) fn unmatched(&self, paths: &[String], output_layer: &str) -> Vec<String> {
+        let parts: Vec<Self> = match self {
+            Self::Names(names) => names.iter().map(|name| Self::names([name])).collect(),
+            Self::Pattern(_) => vec![self.clone()],
+        };
+        parts
+            .iter()
+            .filter(|part| {
+                part.matcher(output_layer)
+                    .is_ok_and(|wanted| !paths.iter().any(|path| wanted(path)))
+            })
+            .map(Self::describe)
+            .collect()
+    }
+
     fn describe(&self) -> String {
         match self {
-            Self::Names(names) => format!("{names:?}"),
-            Self::Pattern(pattern) => format!("{pattern:?}"),
+            Self::Names(names) => names.join(", "),
+            Self::Pattern(pattern) => pattern.clone(),
         }
     }
 }
 
-const OUTPUT_LAYER: &str = "lm_head";
+/// A regular expression that must match a whole text, for `pattern` as a person wrote it.
+fn whole_match(regex: &str, pattern: &str) -> Result<Regex, String> {
+    Regex::new(&format!(r"\A(?:{regex})\z"))
+        .map_err(|e| format!("{pattern:?} is not a regular expression: {e}"))
+}
+
+/// PEFT's rule for `rank_pattern` and `alpha_pattern`: the pattern matches whole parts at the end.
+pub(crate) fn ends_with_pattern(pattern: &str) -> Result<Regex, String> {
+    whole_match(&format!(r"(?:.*\.)?(?:{pattern})"), pattern)
+}
 
 /// Whether `path` is `name` or ends with `.name`.
 pub(crate) fn ends_with_name(path: &str, name: &str) -> bool {
@@ -72,38 +97,99 @@ pub(crate) fn ends_with_name(path: &str, name: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-/// The paths of the layers that are meant.
+/// The layers of `paths` that are meant.
 ///
 /// # Errors
 ///
-/// If a pattern does not parse, or nothing matches.
+/// If a pattern does not parse, or no layer is left.
 pub(crate) fn select(
-    model: &impl Linears,
-    targets: &TargetModules,
-    exclude: Option<&TargetModules>,
+    paths: &[String],
+    output_layer: &str,
+    config: &LoraConfig,
 ) -> Result<Vec<String>> {
-    let wanted = targets.matcher().map_err(Error::Settings)?;
-    let excluded = match exclude {
-        Some(exclude) => exclude.matcher().map_err(Error::Settings)?,
-        None => Box::new(|_: &str| false),
-    };
-    let (mut chosen, mut kinds) = (Vec::new(), Vec::new());
-    model.for_each_linear(&mut |path, _| {
-        let kind = path.rsplit('.').next().unwrap_or(path).to_string();
-        if !kinds.contains(&kind) {
-            kinds.push(kind);
-        }
-        if wanted(path) && !excluded(path) {
-            chosen.push(path.to_string());
-        }
-    });
+    let matcher = |targets: &TargetModules| targets.matcher(output_layer).map_err(Error::Settings);
+    let targets = &config.target_modules;
+    let wanted = matcher(targets)?;
+    let mut chosen: Vec<String> = paths.iter().filter(|path| wanted(path)).cloned().collect();
     if chosen.is_empty() {
-        return Err(Error::NoTarget {
-            targets: targets.describe(),
-            available: kinds.join(", "),
-        });
+        return Err(no_target("target_modules", &targets.describe(), paths));
+    }
+    if let Some(exclude) = &config.exclude_modules {
+        let excluded = matcher(exclude)?;
+        chosen.retain(|path| !excluded(path));
+        if chosen.is_empty() {
+            return Err(Error::Settings(format!(
+                "exclude_modules ({}) leaves none of the layers of target_modules ({})",
+                exclude.describe(),
+                targets.describe()
+            )));
+        }
     }
     Ok(chosen)
+}
+
+/// As [`select`], for new adapters: every name and pattern must mean something, since a typing error
+/// among several names would otherwise pass unseen.
+///
+/// # Errors
+///
+/// As [`select`], and [`Error::NoTarget`] with what means nothing.
+pub(crate) fn select_strictly(
+    paths: &[String],
+    output_layer: &str,
+    config: &LoraConfig,
+) -> Result<Vec<String>> {
+    let chosen = select(paths, output_layer, config)?;
+    let targets = [
+        ("target_modules", Some(&config.target_modules)),
+        ("exclude_modules", config.exclude_modules.as_ref()),
+    ];
+    for (setting, targets) in targets {
+        let unmatched = targets.map_or(Vec::new(), |t| t.unmatched(paths, output_layer));
+        if !unmatched.is_empty() {
+            return Err(no_target(setting, &unmatched.join(", "), paths));
+        }
+    }
+    let unused = |pattern: &&String| {
+        ends_with_pattern(pattern)
+            .is_ok_and(|regex| !chosen.iter().any(|path| regex.is_match(path)))
+    };
+    let ranks = config.rank_pattern.iter().map(|(name, _)| name);
+    if let Some(pattern) = ranks.into_iter().find(unused) {
+        return Err(no_target("rank_pattern", pattern, &chosen));
+    }
+    let alphas = config.alpha_pattern.iter().map(|(name, _)| name);
+    if let Some(pattern) = alphas.into_iter().find(unused) {
+        return Err(no_target("alpha_pattern", pattern, &chosen));
+    }
+    Ok(chosen)
+}
+
+/// Paths of all layers, in the order of the forward pass.
+pub(crate) fn paths(model: &impl Linears) -> Vec<String> {
+    let mut paths = Vec::new();
+    model.for_each_linear(&mut |path, _| paths.push(path.to_string()));
+    paths
+}
+
+/// The last parts of `paths`, each once.
+pub(crate) fn kinds(paths: &[String]) -> Vec<String> {
+    let mut kinds: Vec<String> = Vec::new();
+    for path in paths {
+        let kind = path.rsplit('.').next().unwrap_or(path);
+        if !kinds.iter().any(|known| known == kind) {
+            kinds.push(kind.to_string());
+        }
+    }
+    kinds
+}
+
+fn no_target(setting: &'static str, given: &str, paths: &[String]) -> Error {
+    Error::NoTarget {
+        setting,
+        targets: given.to_string(),
+        available: kinds(paths).join(", "),
+    }
 }
 
 #[cfg(test)]
@@ -111,7 +197,7 @@ mod tests {
     use super::*;
 
     fn matches(targets: &TargetModules, path: &str) -> bool {
-        targets.matcher().expect("parses")(path)
+        targets.matcher("lm_head").expect("parses")(path)
     }
 
     #[test]
@@ -131,6 +217,32 @@ mod tests {
         assert!(matches(&targets, "lm_head"));
         assert!(!matches(&targets, "model.layers.2.self_attn.q_proj"));
         assert!(!matches(&targets, "model.layers.1.self_attn.q_proj_extra"));
+    }
+
+    #[test]
+    fn rank_patterns_match_whole_parts_at_the_end() {
+        let matches = |pattern, path| ends_with_pattern(pattern).expect("parses").is_match(path);
+        assert!(matches("q_proj|k_proj", "model.layers.0.self_attn.k_proj"));
+        assert!(matches(
+            r"layers\.[01]\..*",
+            "model.layers.1.self_attn.q_proj"
+        ));
+        assert!(!matches("proj", "model.layers.0.self_attn.k_proj"));
+        assert!(!matches("self_attn", "model.layers.0.self_attn.k_proj"));
+    }
+
+    #[test]
+    fn what_means_nothing_is_found_one_by_one() {
+        let paths = ["a.q_proj".to_string(), "head".to_string()];
+        let targets = TargetModules::names(["q_proj", "vproj", "k"]);
+        assert_eq!(targets.unmatched(&paths, "head"), ["vproj", "k"]);
+        let pattern = TargetModules::Pattern("q_proj".into());
+        assert_eq!(pattern.unmatched(&paths, "head"), ["q_proj"]);
+        assert!(
+            TargetModules::all_linear()
+                .unmatched(&paths, "head")
+                .is_empty()
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use ft_peft::{LoraConfig, TargetModules, attach, load_adapter, save_adapter, set_active};
+use ft_peft::{LoraConfig, TargetModules, attach, load_adapter, save_adapter, set_active, unload};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -128,8 +128,16 @@ fn broken_files_are_explained() {
     explains(folder.path(), &["adapter_model.safetensors", "truncated"]);
     std::fs::remove_file(&weights).expect("removes");
     explains(folder.path(), &["adapter_model.safetensors"]);
-    change_config(&folder, |json| json["use_dora"] = true.into());
-    explains(folder.path(), &["use_dora"]);
+    std::fs::write(folder.path().join("adapter_model.bin"), "pickle").expect("writes");
+    explains(folder.path(), &["adapter_model.bin", "save"]);
+    change_config(&folder, |json| {
+        json["use_dora"] = true.into();
+        json["init_lora_weights"] = "pissa".into();
+    });
+    explains(
+        folder.path(),
+        &["adapter_config.json", "use_dora", "init_lora_weights"],
+    );
     std::fs::write(folder.path().join("adapter_config.json"), "{").expect("writes");
     explains(folder.path(), &["JSON"]);
 }
@@ -152,4 +160,53 @@ fn settings_that_are_not_those_of_the_factors_are_refused() {
     };
     let error = save_adapter(&model, &other, "default", folder.path()).expect_err("refused");
     assert!(error.to_string().contains("scale"), "{error}");
+    let other = LoraConfig {
+        target_modules: TargetModules::names(["q_proj"]),
+        ..config()
+    };
+    let error = save_adapter(&model, &other, "default", folder.path()).expect_err("refused");
+    assert!(error.to_string().contains("do not target"), "{error}");
+    let error = save_adapter(&model, &config(), "other", folder.path()).expect_err("refused");
+    assert!(error.to_string().contains("there are default"), "{error}");
+    assert_eq!(
+        std::fs::read_dir(folder.path()).expect("there").count(),
+        0,
+        "nothing is written"
+    );
+}
+
+#[test]
+fn adapters_saved_side_by_side_load_by_their_names() {
+    let device = Device::default();
+    let folder = TempDir::new().expect("temporary folder");
+    let mut model = attach(model("llama", &device), &config(), "default", 1).expect("attaches");
+    set_active(&mut model, &[]).expect("there");
+    let model = attach(model, &config(), "other", 2).expect("attaches");
+    let mut model = stir(stir(model, "default"), "other");
+    for name in ["default", "other"] {
+        let place = save_adapter(&model, &config(), name, folder.path()).expect("saves");
+        assert_eq!(place == folder.path(), name == "default");
+    }
+    for name in ["default", "other"] {
+        set_active(&mut model, &[name]).expect("there");
+        let loaded = load_adapter(unload(model.clone()), folder.path(), name, false);
+        assert_eq!(
+            logits(&loaded.expect("loads"), &device),
+            logits(&model, &device)
+        );
+    }
+    let error = load_adapter(unload(model), folder.path(), "../up", false).expect_err("refused");
+    assert!(error.to_string().contains("slashes"), "{error}");
+}
+
+#[test]
+fn settings_read_from_a_folder_are_those_that_were_saved() {
+    let config = LoraConfig {
+        target_modules: TargetModules::names(["q_proj", "v_proj"]),
+        lora_dropout: 0.1,
+        ..config()
+    };
+    let (folder, _) = saved("llama", "default", &config);
+    let read = LoraConfig::from_pretrained(folder.path()).expect("reads");
+    assert_eq!(read, config);
 }

@@ -8,7 +8,8 @@ use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use ft_core::module_path::{PathVisitor, visit_params};
 use ft_core::safetensors_folder::read_tensors;
 use ft_core::{AutoCausalLm, CausalLm, TokenBatch, causal_lm_loss};
-use ft_peft::{load_adapter, merge_and_unload};
+use ft_peft::{LoraConfig, load_adapter, merge_and_unload, save_adapter};
+use serde_json::Value;
 
 use crate::laws::distance;
 
@@ -110,4 +111,34 @@ fn a_rank_stabilised_adapter_of_peft_agrees() {
 #[test]
 fn a_gpt2_adapter_of_peft_agrees() {
     agrees_with_peft("peft_gpt2", "adapter", "");
+}
+
+/// What PEFT wrote comes out again with the same keys, settings and numbers.
+#[test]
+fn an_adapter_of_peft_is_written_again_as_it_was() {
+    let json = |folder: &Path| -> Value {
+        let bytes = std::fs::read(folder.join("adapter_config.json")).expect("reads");
+        let mut json: Value = serde_json::from_slice(&bytes).expect("json");
+        // PEFT fills it in when it reads, too.
+        json["peft_version"] = Value::Null;
+        json
+    };
+    for (base, adapter) in [
+        ("peft_llama", "adapter"),
+        ("peft_llama", "adapter_rslora"),
+        ("peft_gpt2", "adapter"),
+    ] {
+        let theirs = folder(base).join(adapter);
+        let model = AutoCausalLm::from_pretrained(&folder(base), &Device::default());
+        let model = load_adapter(model.expect("loads"), &theirs, "default", false).expect("loads");
+        let config = LoraConfig::from_pretrained(&theirs).expect("reads");
+        let ours = tempfile::tempdir().expect("temporary folder");
+        save_adapter(&model, &config, "default", ours.path()).expect("saves");
+        assert_eq!(json(ours.path()), json(&theirs));
+        let tensors = |folder: &Path| read_tensors(&folder.join("adapter_model.safetensors"));
+        assert_eq!(
+            tensors(ours.path()).expect("reads"),
+            tensors(&theirs).expect("reads")
+        );
+    }
 }

@@ -67,7 +67,11 @@ pub(crate) fn distance(a: &TensorData, b: &TensorData) -> f32 {
 }
 
 /// Every way to target and scale that a law should hold for.
-fn configs() -> Vec<LoraConfig> {
+fn configs(kind: &str) -> Vec<LoraConfig> {
+    let [input, inner, output] = match kind {
+        "llama" => ["q_proj", "down_proj", "o_proj"],
+        _ => ["c_attn", "c_fc", "c_proj"],
+    };
     let config = LoraConfig {
         r: 4,
         lora_alpha: 8.0,
@@ -80,13 +84,13 @@ fn configs() -> Vec<LoraConfig> {
             ..config.clone()
         },
         LoraConfig {
-            target_modules: TargetModules::names(["q_proj", "down_proj", "c_attn"]),
+            target_modules: TargetModules::names([input, inner]),
             ..config.clone()
         },
         LoraConfig {
             target_modules: TargetModules::Pattern(r".*\.1\..*".into()),
-            rank_pattern: vec![("q_proj|c_fc".into(), 2)],
-            alpha_pattern: vec![("o_proj|c_proj".into(), 3.0)],
+            rank_pattern: vec![(format!("{input}|{inner}"), 2)],
+            alpha_pattern: vec![(output.into(), 3.0)],
             ..config
         },
     ]
@@ -94,7 +98,7 @@ fn configs() -> Vec<LoraConfig> {
 
 fn for_every_case(law: impl Fn(AutoCausalLm, &LoraConfig, &Device)) {
     for kind in ["llama", "gpt2"] {
-        for config in configs() {
+        for config in configs(kind) {
             let device = Device::default();
             law(model(kind, &device), &config, &device);
         }
@@ -154,7 +158,7 @@ fn switched_off_unloaded_and_deleted_are_the_base() {
 #[test]
 fn only_factors_get_gradients() {
     for kind in ["llama", "gpt2"] {
-        for config in configs() {
+        for config in configs(kind) {
             let device = Device::default().autodiff();
             let model = attach(model(kind, &device), &config, "default", 1).expect("attaches");
             let model = stir(model, "default");
@@ -201,7 +205,7 @@ fn what_trains_survives_validation() {
 #[test]
 fn two_adapters_add_up() {
     let device = Device::default();
-    let config = &configs()[0];
+    let config = &configs("llama")[0];
     let model = model("llama", &device);
     let mut model = stir(attach(model, config, "one", 1).expect("attaches"), "one");
     set_active(&mut model, &[]).expect("there");
@@ -240,7 +244,7 @@ fn dropout_acts_in_training_only_and_follows_the_seed() {
     let device = Device::default().autodiff();
     let config = LoraConfig {
         lora_dropout: 0.5,
-        ..configs().remove(0)
+        ..configs("llama").remove(0)
     };
     let model = attach(model("llama", &device), &config, "default", 1).expect("attaches");
     let model = stir(model, "default");

@@ -3,4 +3,5 @@
 mod files;
 mod golden;
 mod laws;
+mod own_model;
 mod reparameterization;

@@ -105,4 +105,63 @@ fn targets_that_match_nothing_are_explained() {
     };
     let error = LowRankReparameterizer::new(&module, &config).expect_err("refused");
     assert!(error.to_string().contains("first, second"), "{error}");
+    let config = LoraConfig {
+        lora_dropout: 0.1,
+        ..LoraConfig::default()
+    };
+    let error = LowRankReparameterizer::new(&module, &config).expect_err("refused");
+    assert!(error.to_string().contains("lora_dropout"), "{error}");
+}
+
+/// A struct of a user that is called as Burn's layer is not taken for it.
+#[test]
+fn only_weights_right_inside_a_linear_layer_are_taken() {
+    mod user {
+        use super::{Device, Embedding, EmbeddingConfig, LinearConfig, Module, drawing};
+
+        #[derive(Module, Debug)]
+        pub(super) struct Linear {
+            table: Embedding,
+            inner: burn::nn::Linear,
+        }
+
+        impl Linear {
+            pub(super) fn new(device: &Device) -> Self {
+                let _drawing = drawing();
+                Self {
+                    table: EmbeddingConfig::new(10, 6).init(device),
+                    inner: LinearConfig::new(6, 8).init(device),
+                }
+            }
+        }
+    }
+    let module = user::Linear::new(&Device::default());
+    let config = LoraConfig {
+        target_modules: TargetModules::names(["table"]),
+        ..LoraConfig::default()
+    };
+    let error = LowRankReparameterizer::new(&module, &config).expect_err("refused");
+    assert!(error.to_string().ends_with("there are: inner"), "{error}");
+}
+
+#[test]
+fn ranks_and_scales_follow_the_settings() {
+    let module = Foreign::new(&Device::default());
+    let config = LoraConfig {
+        r: 4,
+        lora_alpha: 4.0,
+        use_rslora: true,
+        rank_pattern: vec![("second".into(), 1)],
+        ..LoraConfig::default()
+    };
+    let reparameterizer = LowRankReparameterizer::new(&module, &config).expect("matches");
+    let _drawing = drawing();
+    let module = module.apply_reparameterization(reparameterizer);
+    let low_rank = |layer: &Linear| {
+        let factors = layer.weight.reparameterization::<LowRank>();
+        let factors = factors.expect("is there");
+        (factors.a.dims(), factors.b.dims(), factors.scaling)
+    };
+    assert_eq!(low_rank(&module.first), ([6, 4], [4, 8], 2.0));
+    assert_eq!(low_rank(&module.second), ([8, 1], [1, 4], 4.0));
 }
