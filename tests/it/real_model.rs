@@ -36,7 +36,8 @@ struct Chat {
 }
 
 fn folder() -> Option<PathBuf> {
-    let folder = std::env::var_os("FT_TEST_MODELS").map(PathBuf::from)?;
+    let folder = std::env::var_os("FT_TEST_MODELS").filter(|folder| !folder.is_empty())?;
+    let folder = PathBuf::from(folder);
     let folder = folder.join("smollm2-135m-instruct");
     if !folder.is_dir() {
         panic!(
