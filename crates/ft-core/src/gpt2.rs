@@ -10,8 +10,8 @@ use crate::causal_lm::{CausalLm, Head};
 use crate::config::{Gpt2Config, ModelConfig};
 use crate::linear::{Layout, Linear, normal, ones, zeros};
 use crate::linears::Linears;
-use crate::ops::{self, Activation, AttentionMask};
 use crate::{KvCache, TokenBatch};
+use ft_kernels::{self as kernels, Activation, AttentionMask};
 
 /// A GPT-2 language model.
 #[derive(Module, Debug)]
@@ -186,7 +186,7 @@ impl LayerNorm {
     }
 
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        ops::layer_norm(x, self.weight.val(), self.bias.val(), self.epsilon)
+        kernels::layer_norm(x, self.weight.val(), self.bias.val(), self.epsilon)
     }
 }
 
@@ -249,7 +249,7 @@ impl Attention {
             Some(cache) => cache.append(layer, k, v),
             None => (k, v),
         };
-        let out = ops::attention(q, k, v, self.scale, mask)
+        let out = kernels::attention(q, k, v, self.scale, mask)
             .swap_dims(1, 2)
             .reshape([batch, seq, width]);
         self.c_proj.forward(out)

@@ -5,7 +5,7 @@
 //! - [`AutoCausalLm`]: one loader by `model_type` over the [`CausalLm`] trait, which gives hidden
 //!   states and head separately, so that training never holds the logits;
 //! - [`Linear`]: the one projection of every model, with low-rank adapters applied to activations;
-//! - [`ops`]: the operations that models share, as plain functions of tensors;
+//! - the operations that models share are functions of [`ft_kernels`];
 //! - [`linear_cross_entropy`]: head and loss in one, chunk by chunk;
 //! - [`Tokenizer`] and [`ChatTemplate`]: text to ids, rendered as transformers does;
 //! - [`generate()`]: decoding with a key-value cache;
@@ -27,7 +27,6 @@ mod linears;
 mod llama;
 mod lora;
 pub mod module_path;
-pub mod ops;
 mod rope;
 pub mod safetensors_folder;
 pub mod sampling;

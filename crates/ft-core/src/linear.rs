@@ -87,14 +87,17 @@ impl Linear {
         let x = x.reshape([batch * seq, features]);
         let weight = self.weight.val();
         let weight = match self.layout {
-            Layout::OutIn => weight.transpose(),
-            Layout::InOut => weight,
+            Layout::OutIn => weight,
+            Layout::InOut => weight.transpose(),
         };
-        let mut y = x.clone().matmul(weight);
+        let mut adapters = self.adapters.iter().filter(|a| a.active).peekable();
+        // The first adapter goes along with the product, unless dropout gives it another input.
+        let fused = adapters.next_if(|adapter| !adapter.drops_out(&x));
+        let mut y = ft_kernels::linear(x.clone(), weight, fused.map(Lora::low_rank));
         if let Some(bias) = &self.bias {
             y = y + bias.val().unsqueeze();
         }
-        for adapter in self.adapters.iter().filter(|a| a.active) {
+        for adapter in adapters {
             y = y + adapter.forward(x.clone());
         }
         y.reshape([batch, seq, self.out_features()])

@@ -11,9 +11,9 @@ use crate::causal_lm::{CausalLm, Head};
 use crate::config::{LlamaConfig, LlamaKind, ModelConfig};
 use crate::linear::{Layout, Linear, normal, ones};
 use crate::linears::Linears;
-use crate::ops::{self, Activation, AttentionMask};
 use crate::rope::Rope;
 use crate::{KvCache, TokenBatch};
+use ft_kernels::{self as kernels, Activation, AttentionMask};
 
 /// A Llama-like causal language model.
 #[derive(Module, Debug)]
@@ -269,7 +269,7 @@ impl RmsNorm {
     }
 
     fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        ops::rms_norm(x, self.weight.val(), self.epsilon)
+        kernels::rms_norm(x, self.weight.val(), self.epsilon)
     }
 }
 
@@ -336,14 +336,14 @@ impl Attention {
         let q = split(self.q_proj.forward(x.clone()), self.heads, &self.q_norm);
         let k = split(self.k_proj.forward(x.clone()), self.kv_heads, &self.k_norm);
         let v = split(self.v_proj.forward(x), self.kv_heads, &None);
-        let q = ops::apply_rotary(q, &shared.cos, &shared.sin);
-        let k = ops::apply_rotary(k, &shared.cos, &shared.sin);
+        let q = kernels::apply_rotary(q, &shared.cos, &shared.sin);
+        let k = kernels::apply_rotary(k, &shared.cos, &shared.sin);
         let (k, v) = match &mut shared.cache {
             Some(cache) => cache.append(layer, k, v),
             None => (k, v),
         };
         let scale = (self.head_dim as f64).powf(-0.5);
-        let out = ops::attention(q, k, v, scale, mask)
+        let out = kernels::attention(q, k, v, scale, mask)
             .swap_dims(1, 2)
             .reshape([batch, seq, self.heads * self.head_dim]);
         self.o_proj.forward(out)
@@ -354,6 +354,7 @@ impl Mlp {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let gate = self.gate_proj.forward(x.clone());
         let up = self.up_proj.forward(x);
-        self.down_proj.forward(ops::gated_mlp(gate, up, self.act))
+        self.down_proj
+            .forward(kernels::gated_mlp(gate, up, self.act))
     }
 }

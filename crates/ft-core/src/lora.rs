@@ -11,6 +11,7 @@
 use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::Tensor;
+use ft_kernels::LowRank;
 
 /// The factors of one named adapter.
 #[derive(Module, Debug)]
@@ -70,6 +71,19 @@ impl Lora {
             .forward(x)
             .matmul(self.lora_a.val().transpose());
         low.matmul(self.lora_b.val().transpose()) * self.scaling
+    }
+
+    /// Whether the adapter sees another input than the layer: dropout, while training.
+    pub(crate) fn drops_out(&self, x: &Tensor<2>) -> bool {
+        self.dropout.prob > 0.0 && x.device().is_autodiff()
+    }
+
+    pub(crate) fn low_rank(&self) -> LowRank {
+        LowRank {
+            a: self.lora_a.val(),
+            b: self.lora_b.val(),
+            scale: self.scaling,
+        }
     }
 
     /// `s·BA`, the change of the weight that the adapter stands for: `[out_features, in_features]`.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::positive;
-use crate::ops::Activation;
+use ft_kernels::Activation;
 
 /// Settings of GPT-2, in the keys of `config.json`.
 ///

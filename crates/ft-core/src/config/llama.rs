@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{RopeScaling, positive, rope_scaling};
-use crate::ops::Activation;
+use ft_kernels::Activation;
 
 /// Which member of the family a configuration describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

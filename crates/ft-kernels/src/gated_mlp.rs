@@ -34,6 +34,32 @@ impl Activation {
 }
 
 /// `act(gate) ⊙ up`, SwiGLU with [`Activation::Silu`] (Shazeer, 2020, arXiv:2002.05202, equation 6).
+///
+/// # Shapes
+///
+/// - `gate`, `up` and output: the same
 pub fn gated_mlp<const D: usize>(gate: Tensor<D>, up: Tensor<D>, act: Activation) -> Tensor<D> {
+    #[cfg(feature = "cpu")]
+    {
+        use crate::flex::gated::{Gate, Gated};
+        use burn::backend::Dispatch;
+        let kernel = match act {
+            Activation::Silu => Some(Gate::Silu),
+            Activation::GeluTanh => Some(Gate::GeluTanh),
+            Activation::Gelu | Activation::Relu => None,
+        };
+        if let Some(kernel) = kernel
+            && crate::flex::takes(&gate)
+            && crate::flex::takes(&up)
+        {
+            let y = Dispatch::gated(gate.into_dispatch(), up.into_dispatch(), kernel);
+            return Tensor::from_dispatch(y);
+        }
+    }
+    portable(gate, up, act)
+}
+
+/// [`gated_mlp`] of Burn's operations.
+pub fn portable<const D: usize>(gate: Tensor<D>, up: Tensor<D>, act: Activation) -> Tensor<D> {
     act.forward(gate) * up
 }

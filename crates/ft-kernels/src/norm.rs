@@ -9,6 +9,18 @@ use burn::tensor::{Tensor, module};
 ///
 /// - `x`: `[..., features]`, `weight`: `[features]`
 pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64) -> Tensor<D> {
+    #[cfg(feature = "cpu")]
+    if crate::flex::takes(&x) && crate::flex::takes(&weight) {
+        use crate::flex::rms_norm::RmsNorm;
+        use burn::backend::Dispatch;
+        let y = Dispatch::rms_norm(x.into_dispatch(), weight.into_dispatch(), epsilon as f32);
+        return Tensor::from_dispatch(y);
+    }
+    portable(x, weight, epsilon)
+}
+
+/// [`rms_norm`] of Burn's operations.
+pub fn portable<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64) -> Tensor<D> {
     let scale = (x.clone().square().mean_dim(D - 1) + epsilon)
         .sqrt()
         .recip();

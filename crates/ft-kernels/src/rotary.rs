@@ -11,7 +11,21 @@ use burn::tensor::Tensor;
 ///
 /// - `x`: `[batch, heads, seq, head_dim]`
 /// - `cos`, `sin`: `[batch or 1, 1, seq, head_dim / 2]`
+///
+/// The angles are constants: no gradient reaches them.
 pub fn apply_rotary(x: Tensor<4>, cos: &Tensor<4>, sin: &Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "cpu")]
+    if crate::flex::takes(&x) && crate::flex::takes(cos) && crate::flex::takes(sin) {
+        use crate::flex::rotary::Rotary;
+        use burn::backend::Dispatch;
+        let (cos, sin) = (cos.clone().into_dispatch(), sin.clone().into_dispatch());
+        return Tensor::from_dispatch(Dispatch::rotary(x.into_dispatch(), cos, sin));
+    }
+    portable(x, cos, sin)
+}
+
+/// [`apply_rotary`] of Burn's operations.
+pub fn portable(x: Tensor<4>, cos: &Tensor<4>, sin: &Tensor<4>) -> Tensor<4> {
     let half = x.dims()[3] / 2;
     let a = x.clone().narrow(3, 0, half);
     let b = x.narrow(3, half, half);

@@ -1,0 +1,165 @@
+//! Scaled dot-product attention with grouped heads (Vaswani et al., 2017, arXiv:1706.03762,
+//! equation 1; Ainslie et al., 2023, arXiv:2305.13245).
+//!
+//! Key and value heads are never repeated: the query heads that share one are stacked along the
+//! sequence, so that each group is one product.
+
+use std::sync::{Arc, OnceLock};
+
+use burn::tensor::{Bool, Device, Int, Tensor, activation};
+
+/// Which keys a query must not see; built once a forward pass and shared by its layers.
+///
+/// It is a rule first; what an implementation makes of it, it makes once.
+#[derive(Clone, Debug)]
+pub struct AttentionMask {
+    queries: usize,
+    past: usize,
+    window: Option<usize>,
+    segments: Option<Tensor<2, Int>>,
+    device: Device,
+    made: Arc<Made>,
+}
+
+#[derive(Debug, Default)]
+struct Made {
+    /// `[batch or 1, 1, queries, keys]`, true where attention is forbidden; `None`: all allowed.
+    forbidden: OnceLock<Option<Tensor<4, Bool>>>,
+    #[cfg(feature = "cpu")]
+    segments: OnceLock<Option<Arc<[i64]>>>,
+}
+
+impl AttentionMask {
+    /// The mask of `queries` tokens that follow `past` cached ones: causal, within `window` tokens
+    /// if given, and within the token's own segment if `segments` (`[batch, past + queries]`) are
+    /// given.
+    pub fn new(
+        queries: usize,
+        past: usize,
+        window: Option<usize>,
+        segments: Option<&Tensor<2, Int>>,
+        device: &Device,
+    ) -> Self {
+        Self {
+            queries,
+            past,
+            window: window.filter(|&window| past + queries > window),
+            segments: segments.cloned(),
+            device: device.clone(),
+            made: Arc::default(),
+        }
+    }
+
+    fn forbidden(&self) -> Option<&Tensor<4, Bool>> {
+        let make = || self.make_forbidden();
+        self.made.forbidden.get_or_init(make).as_ref()
+    }
+
+    fn make_forbidden(&self) -> Option<Tensor<4, Bool>> {
+        let (queries, past) = (self.queries, self.past);
+        if queries == 1 && self.window.is_none() && self.segments.is_none() {
+            return None;
+        }
+        let keys = past + queries;
+        let query = Tensor::<1, Int>::arange(past as i64..keys as i64, &self.device)
+            .reshape([1, 1, queries, 1])
+            .expand([1, 1, queries, keys]);
+        let key = Tensor::<1, Int>::arange(0..keys as i64, &self.device)
+            .reshape([1, 1, 1, keys])
+            .expand([1, 1, queries, keys]);
+        let mut forbidden = key.clone().greater(query.clone());
+        if let Some(window) = self.window {
+            let distance = query - key;
+            forbidden = forbidden.bool_or(distance.greater_equal_scalar(window as i64));
+        }
+        if let Some(segments) = &self.segments {
+            let batch = segments.dims()[0];
+            let shape = [batch, 1, queries, keys];
+            let of_key = segments.clone().reshape([batch, 1, 1, keys]).expand(shape);
+            let of_query = segments
+                .clone()
+                .narrow(1, past, queries)
+                .reshape([batch, 1, queries, 1])
+                .expand(shape);
+            forbidden = forbidden.expand(shape).bool_or(of_query.not_equal(of_key));
+        }
+        Some(forbidden)
+    }
+
+    #[cfg(feature = "cpu")]
+    fn rule(&self, scale: f64) -> crate::flex::attention::Rule {
+        let read = || {
+            let numbers = self.segments.clone()?.into_data().convert::<i64>();
+            let numbers = numbers.try_to_vec::<i64>().expect("converted to i64");
+            // Rows of one segment each need no comparison.
+            let keys = self.past + self.queries;
+            let alike = |row: &[i64]| row.iter().all(|segment| *segment == row[0]);
+            (!numbers.chunks_exact(keys).all(alike)).then(|| numbers.into())
+        };
+        crate::flex::attention::Rule {
+            scale: scale as f32,
+            past: self.past,
+            window: self.window,
+            segments: self.made.segments.get_or_init(read).clone(),
+        }
+    }
+}
+
+/// `softmax(q·kᵀ·scale + mask)·v`.
+///
+/// # Shapes
+///
+/// - `q`: `[batch, heads, queries, head_dim]`
+/// - `k`, `v`: `[batch, kv_heads, keys, head_dim]`, where `kv_heads` divides `heads`
+/// - output: `[batch, heads, queries, head_dim]`
+///
+/// # Panics
+///
+/// If the mask was made for other numbers of queries and keys.
+pub fn attention(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    scale: f64,
+    mask: &AttentionMask,
+) -> Tensor<4> {
+    let (queries, keys) = (q.dims()[2], k.dims()[2]);
+    assert_eq!(
+        (queries, keys),
+        (mask.queries, mask.past + mask.queries),
+        "the mask was made for other numbers of queries and keys"
+    );
+    #[cfg(feature = "cpu")]
+    if [&q, &k, &v].into_iter().all(crate::flex::takes) {
+        use crate::flex::attention::Attention;
+        use burn::backend::Dispatch;
+        let [q, k, v] = [q, k, v].map(Tensor::into_dispatch);
+        return Tensor::from_dispatch(Dispatch::attention(q, k, v, mask.rule(scale)));
+    }
+    portable(q, k, v, scale, mask)
+}
+
+/// [`attention`] of Burn's operations; holds `[batch, heads, queries, keys]`.
+pub fn portable(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    scale: f64,
+    mask: &AttentionMask,
+) -> Tensor<4> {
+    let [batch, heads, queries, width] = q.dims();
+    let [_, kv_heads, keys, _] = k.dims();
+    let group = heads / kv_heads;
+    let q = q.reshape([batch, kv_heads, group * queries, width]) * scale;
+    let mut scores = q
+        .matmul(k.transpose())
+        .reshape([batch, heads, queries, keys]);
+    if let Some(forbidden) = mask.forbidden() {
+        let forbidden = forbidden.clone().expand([batch, heads, queries, keys]);
+        scores = scores.mask_fill(forbidden, f32::NEG_INFINITY);
+    }
+    activation::softmax(scores, 3)
+        .reshape([batch, kv_heads, group * queries, keys])
+        .matmul(v)
+        .reshape([batch, heads, queries, width])
+}

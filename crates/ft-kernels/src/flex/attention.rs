@@ -1,0 +1,426 @@
+//! Attention on slices, a tile of queries and keys at a time (Dao, 2023, arXiv:2307.08691,
+//! algorithms 1 and 2): softmax is carried along the keys, and the backward pass computes the
+//! probabilities again, so memory grows with the sequence and not with its square.
+//!
+//! Tiles that the mask forbids as a whole are skipped.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::flex::FlexTensor;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
+use gemm::Parallelism;
+use multiversion::multiversion;
+use rayon::prelude::*;
+
+use super::exp::{exp, exp_shifted, max, sum_of_pairs};
+use super::product::{Matrix, Output, product};
+use super::{contiguous, slice, tensor};
+
+/// Queries and keys a tile: their scores take 128 KiB, which stays in a core's cache.
+const QUERIES: usize = 128;
+const KEYS: usize = 256;
+
+/// What a query may see, and the factor of the scores.
+#[derive(Clone, Debug)]
+pub(crate) struct Rule {
+    pub(crate) scale: f32,
+    /// The position of the first query among the keys.
+    pub(crate) past: usize,
+    pub(crate) window: Option<usize>,
+    /// The segment of every key, `[batch, keys]`.
+    pub(crate) segments: Option<Arc<[i64]>>,
+}
+
+#[backend_extension(Flex, Autodiff)]
+pub(crate) trait Attention: Backend {
+    fn attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        rule: Rule,
+    ) -> FloatTensor<Self>;
+}
+
+impl Attention for Flex {
+    fn attention(q: FlexTensor, k: FlexTensor, v: FlexTensor, rule: Rule) -> FlexTensor {
+        forward(&q, &k, &v, &rule).0
+    }
+}
+
+impl<C: CheckpointStrategy> Attention for Autodiff<Flex, C> {
+    fn attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        rule: Rule,
+    ) -> FloatTensor<Self> {
+        let (q, q_node) = q.into_parts();
+        let (k, k_node) = k.into_parts();
+        let (v, v_node) = v.into_parts();
+        let (out, log_sums) = forward(&q, &k, &v, &rule);
+        match Gradient
+            .prepare::<C>([q_node, k_node, v_node])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => {
+                prep.finish(([q, k, v, out.clone()], log_sums.into(), rule), out)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Gradient;
+
+impl Backward<Flex, 3> for Gradient {
+    type State = ([FlexTensor; 4], Arc<[f32]>, Rule);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let d_out = contiguous(grads.consume::<Flex>(&ops.node));
+        let ([q, k, v, out], log_sums, rule) = ops.state;
+        let gradients = backward(&q, &k, &v, &out, &log_sums, &d_out, &rule);
+        for (node, gradient) in ops.parents.into_iter().zip(gradients) {
+            if let Some(node) = node {
+                grads.register::<Flex>(node.id, gradient);
+            }
+        }
+    }
+}
+
+/// `[batch, heads, seq, width]` in any order of memory whose last stride is 1.
+struct Heads<'a> {
+    data: &'a [f32],
+    by_batch: usize,
+    by_head: usize,
+    by_position: usize,
+    width: usize,
+}
+
+impl<'a> Heads<'a> {
+    fn new(tensor: &'a FlexTensor) -> Self {
+        let strides = tensor.layout().strides();
+        Self {
+            data: &tensor.storage::<f32>()[tensor.layout().start_offset()..],
+            by_batch: strides[0] as usize,
+            by_head: strides[1] as usize,
+            by_position: strides[2] as usize,
+            width: tensor.shape()[3],
+        }
+    }
+
+    /// Positions `range` of one head as a matrix, `[range, width]`.
+    fn rows(&self, batch: usize, head: usize, range: Range<usize>) -> Matrix<'a> {
+        let start = batch * self.by_batch + head * self.by_head + range.start * self.by_position;
+        let data = &self.data[start..];
+        Matrix::strided(data, range.len(), self.width, self.by_position, 1)
+    }
+}
+
+/// Last stride 1, none negative.
+fn readable(tensor: &FlexTensor) -> FlexTensor {
+    let strides = tensor.layout().strides();
+    if strides[3] == 1 && strides.iter().all(|&stride| stride >= 0) {
+        tensor.clone()
+    } else {
+        tensor.to_contiguous()
+    }
+}
+
+impl Rule {
+    /// The keys that any of these queries may see, segments aside.
+    fn keys_of(&self, queries: &Range<usize>) -> Range<usize> {
+        let first = self.past + queries.start;
+        let start = self
+            .window
+            .map_or(0, |window| (first + 1).saturating_sub(window));
+        start..self.past + queries.end
+    }
+
+    /// Whether every query of the tile may see every key of it.
+    fn allows_all(&self, queries: &Range<usize>, keys: &Range<usize>) -> bool {
+        let causal = keys.end <= self.past + queries.start + 1;
+        let near = self
+            .window
+            .is_none_or(|window| keys.start + window > self.past + queries.end - 1);
+        causal && near && self.segments.is_none()
+    }
+
+    /// Writes −∞ where a query must not see a key.
+    fn forbid(
+        &self,
+        scores: &mut [f32],
+        queries: &Range<usize>,
+        keys: &Range<usize>,
+        batch: usize,
+        all_keys: usize,
+    ) {
+        for (row, query) in scores.chunks_exact_mut(keys.len()).zip(queries.clone()) {
+            let position = self.past + query;
+            let visible = self
+                .window
+                .map_or(0, |window| (position + 1).saturating_sub(window))
+                ..position + 1;
+            for (score, key) in row.iter_mut().zip(keys.clone()) {
+                if !visible.contains(&key) {
+                    *score = f32::NEG_INFINITY;
+                }
+            }
+            if let Some(segments) = &self.segments {
+                let segments = &segments[batch * all_keys..][..all_keys];
+                for (score, key) in row.iter_mut().zip(keys.clone()) {
+                    if segments[key] != segments[position] {
+                        *score = f32::NEG_INFINITY;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `range` in steps of `size`.
+fn tiles(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
+    let end = range.end;
+    range
+        .step_by(size)
+        .map(move |start| start..(start + size).min(end))
+}
+
+/// The output, `[batch, heads, queries, width]`, and the logarithm of each row's sum of exponentials.
+fn forward(q: &FlexTensor, k: &FlexTensor, v: &FlexTensor, rule: &Rule) -> (FlexTensor, Vec<f32>) {
+    let (q, k, v) = (readable(q), readable(k), readable(v));
+    let [batch, heads, queries, width] = q.shape().dims();
+    let [_, kv_heads, keys, _] = k.shape().dims();
+    let group = heads / kv_heads;
+    let (q, k, v) = (Heads::new(&q), Heads::new(&k), Heads::new(&v));
+    let mut out = vec![0.0; batch * heads * queries * width];
+    let mut log_sums = vec![0.0; batch * heads * queries];
+    if out.is_empty() {
+        return (tensor(out, [batch, heads, queries, width]), log_sums);
+    }
+    // One task a tile of queries of one head.
+    let mut tasks = Vec::new();
+    let outputs = out
+        .chunks_exact_mut(queries * width)
+        .zip(log_sums.chunks_exact_mut(queries));
+    for (index, (mut out, mut log_sums)) in outputs.enumerate() {
+        for range in tiles(0..queries, QUERIES) {
+            let (out_tile, out_rest) = out.split_at_mut(range.len() * width);
+            let (sums_tile, sums_rest) = log_sums.split_at_mut(range.len());
+            tasks.push((index / heads, index % heads, range, out_tile, sums_tile));
+            (out, log_sums) = (out_rest, sums_rest);
+        }
+    }
+    tasks.into_par_iter().for_each_init(
+        || vec![0.0; QUERIES.min(queries) * KEYS.min(keys)],
+        |scores, (batch, head, range, out, log_sums)| {
+            let rows = q.rows(batch, head, range.clone());
+            let mut most = vec![f32::NEG_INFINITY; range.len()];
+            let sums = log_sums;
+            for tile in tiles(rule.keys_of(&range), KEYS) {
+                let scores = &mut scores[..range.len() * tile.len()];
+                let key_rows = k.rows(batch, head / group, tile.clone());
+                product(
+                    rows,
+                    key_rows.t(),
+                    rule.scale,
+                    scores,
+                    Output::Overwrite,
+                    Parallelism::None,
+                );
+                if !rule.allows_all(&range, &tile) {
+                    rule.forbid(scores, &range, &tile, batch, keys);
+                }
+                accumulate_softmax(scores, tile.len(), &mut most, sums, out, width);
+                let values = v.rows(batch, head / group, tile.clone());
+                let probabilities = Matrix::new(scores, range.len(), tile.len());
+                product(
+                    probabilities,
+                    values,
+                    1.0,
+                    out,
+                    Output::Add,
+                    Parallelism::None,
+                );
+            }
+            for ((sum, most), out) in sums.iter_mut().zip(&most).zip(out.chunks_exact_mut(width)) {
+                let scale = 1.0 / *sum;
+                out.iter_mut().for_each(|x| *x *= scale);
+                *sum = sum.ln() + most;
+            }
+        },
+    );
+    (tensor(out, [batch, heads, queries, width]), log_sums)
+}
+
+/// Turns scores into `e^(score − most so far)`, and what was summed before to the same shift.
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
+fn accumulate_softmax(
+    scores: &mut [f32],
+    keys: usize,
+    most: &mut [f32],
+    sums: &mut [f32],
+    out: &mut [f32],
+    width: usize,
+) {
+    let rows = scores
+        .chunks_exact_mut(keys)
+        .zip(out.chunks_exact_mut(width));
+    for ((scores, out), (most, sum)) in rows.zip(most.iter_mut().zip(sums)) {
+        let new = most.max(max(scores));
+        if new == f32::NEG_INFINITY {
+            // No key allowed so far.
+            scores.fill(0.0);
+            continue;
+        }
+        let old = exp(*most - new);
+        if old != 1.0 {
+            out.iter_mut().for_each(|x| *x *= old);
+        }
+        *sum = *sum * old + exp_shifted(scores, new);
+        *most = new;
+    }
+}
+
+/// The gradients of q, k and v.
+fn backward(
+    q: &FlexTensor,
+    k: &FlexTensor,
+    v: &FlexTensor,
+    out: &FlexTensor,
+    log_sums: &[f32],
+    d_out: &FlexTensor,
+    rule: &Rule,
+) -> [FlexTensor; 3] {
+    let (q, k, v) = (readable(q), readable(k), readable(v));
+    let [batch, heads, queries, width] = q.shape().dims();
+    let [_, kv_heads, keys, _] = k.shape().dims();
+    let group = heads / kv_heads;
+    let (q, k, v, d_rows) = (
+        Heads::new(&q),
+        Heads::new(&k),
+        Heads::new(&v),
+        Heads::new(d_out),
+    );
+    let (out, d_out) = (slice(out), slice(d_out));
+    let mut dq = vec![0.0; out.len()];
+    // By query head; the heads that share keys are added below.
+    let mut dk = vec![0.0; batch * heads * keys * width];
+    let mut dv = vec![0.0; dk.len()];
+    let outputs = dk
+        .par_chunks_mut(keys * width)
+        .zip(dv.par_chunks_mut(keys * width));
+    let outputs = outputs.zip(dq.par_chunks_mut(queries * width));
+    let inputs = out
+        .par_chunks(queries * width)
+        .zip(d_out.par_chunks(queries * width));
+    let inputs = inputs.zip(log_sums.par_chunks(queries)).enumerate();
+    outputs.zip(inputs).for_each_init(
+        || (Vec::new(), Vec::new()),
+        |(p, dp), (((dk, dv), dq), (index, ((out, d_out), log_sums)))| {
+            let (batch, head) = (index / heads, index % heads);
+            for range in tiles(0..queries, QUERIES) {
+                let query_rows = q.rows(batch, head, range.clone());
+                let d_out_rows = d_rows.rows(batch, head, range.clone());
+                let flat = range.start * width..range.end * width;
+                let along: Vec<f32> = rows_dot(&out[flat.clone()], &d_out[flat.clone()], width);
+                let dq = &mut dq[flat];
+                for tile in tiles(rule.keys_of(&range), KEYS) {
+                    let size = range.len() * tile.len();
+                    p.resize(size, 0.0);
+                    dp.resize(size, 0.0);
+                    let key_rows = k.rows(batch, head / group, tile.clone());
+                    let value_rows = v.rows(batch, head / group, tile.clone());
+                    let flat = tile.start * width..tile.end * width;
+                    product(
+                        query_rows,
+                        key_rows.t(),
+                        rule.scale,
+                        p,
+                        Output::Overwrite,
+                        Parallelism::None,
+                    );
+                    if !rule.allows_all(&range, &tile) {
+                        rule.forbid(p, &range, &tile, batch, keys);
+                    }
+                    product(
+                        d_out_rows,
+                        value_rows.t(),
+                        1.0,
+                        dp,
+                        Output::Overwrite,
+                        Parallelism::None,
+                    );
+                    score_gradient(p, dp, tile.len(), &log_sums[range.clone()], &along);
+                    let p = Matrix::new(p, range.len(), tile.len());
+                    let ds = Matrix::new(dp, range.len(), tile.len());
+                    product(
+                        p.t(),
+                        d_out_rows,
+                        1.0,
+                        &mut dv[flat.clone()],
+                        Output::Add,
+                        Parallelism::None,
+                    );
+                    product(
+                        ds.t(),
+                        query_rows,
+                        rule.scale,
+                        &mut dk[flat],
+                        Output::Add,
+                        Parallelism::None,
+                    );
+                    product(ds, key_rows, rule.scale, dq, Output::Add, Parallelism::None);
+                }
+            }
+        },
+    );
+    let shared = |by_head: Vec<f32>| {
+        let shape = [batch, kv_heads, keys, width];
+        if group == 1 {
+            return tensor(by_head, shape);
+        }
+        let mut sum = vec![0.0; by_head.len() / group];
+        sum.par_chunks_mut(keys * width)
+            .zip(by_head.par_chunks(group * keys * width))
+            .for_each(|(sum, parts)| {
+                for part in parts.chunks_exact(keys * width) {
+                    sum.iter_mut()
+                        .zip(part)
+                        .for_each(|(sum, part)| *sum += part);
+                }
+            });
+        tensor(sum, shape)
+    };
+    [
+        tensor(dq, [batch, heads, queries, width]),
+        shared(dk),
+        shared(dv),
+    ]
+}
+
+fn rows_dot(a: &[f32], b: &[f32], width: usize) -> Vec<f32> {
+    let rows = a.chunks_exact(width).zip(b.chunks_exact(width));
+    rows.map(|(a, b)| sum_of_pairs(a, b, |a, b| a * b))
+        .collect()
+}
+
+/// From scores to probabilities in `p`, and from their gradient to that of the scores in `dp`:
+/// `p = e^(s − log Σeˢ)`, `ds = p·(dp − ⟨out, d_out⟩)`.
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
+fn score_gradient(p: &mut [f32], dp: &mut [f32], keys: usize, log_sums: &[f32], along: &[f32]) {
+    let rows = p.chunks_exact_mut(keys).zip(dp.chunks_exact_mut(keys));
+    for ((p, dp), (log_sum, along)) in rows.zip(log_sums.iter().zip(along)) {
+        for (p, dp) in p.iter_mut().zip(dp) {
+            *p = exp(*p - log_sum);
+            *dp = *p * (*dp - along);
+        }
+    }
+}

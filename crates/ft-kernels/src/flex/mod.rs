@@ -1,0 +1,62 @@
+//! The operations on the slices of Burn's CPU backend, each with its gradient.
+//!
+//! An operation here is a trait over backends that Burn's macro makes callable through its run-time
+//! dispatch, an implementation for [`Flex`](burn::backend::Flex), and one for `Autodiff<Flex>` that
+//! keeps what the gradient needs. The mathematics are functions on slices of `f32`, split over
+//! threads in pieces whose size does not depend on the number of threads, so neither do the results.
+
+pub(crate) mod attention;
+pub(crate) mod cross_entropy;
+mod exp;
+pub(crate) mod gated;
+pub(crate) mod linear;
+mod product;
+pub(crate) mod rms_norm;
+pub(crate) mod rotary;
+
+use burn::backend::flex::{FlexTensor, Layout};
+use burn::backend::{DispatchDevice, TensorMetadata};
+use burn::tensor::{DType, Device, Tensor, TensorData};
+
+/// Whether a tensor lies where these kernels can take it: on Flex, in `f32`.
+pub(crate) fn takes<const D: usize>(tensor: &Tensor<D>) -> bool {
+    tensor.dtype() == DType::F32 && is_flex(&tensor.device())
+}
+
+fn is_flex(device: &Device) -> bool {
+    // Other variants exist when other backends are compiled in.
+    #[allow(unreachable_patterns)]
+    match device.as_dispatch() {
+        DispatchDevice::Flex(_) => true,
+        DispatchDevice::Autodiff(inner) => matches!(**inner, DispatchDevice::Flex(_)),
+        _ => false,
+    }
+}
+
+/// The numbers of a tensor in row-major order; copies unless they lie so.
+fn contiguous(tensor: FlexTensor) -> FlexTensor {
+    match tensor.layout().contiguous_offsets() {
+        Some(_) => tensor,
+        None => tensor.to_contiguous(),
+    }
+}
+
+/// The slice of a contiguous tensor.
+fn slice(tensor: &FlexTensor) -> &[f32] {
+    tensor.as_slice().expect("a contiguous tensor of f32")
+}
+
+fn tensor(data: Vec<f32>, shape: impl Into<burn::tensor::Shape>) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(data, shape))
+}
+
+/// A tensor of rank 2 as a matrix, wherever its rows and columns lie.
+fn matrix(tensor: &FlexTensor) -> product::Matrix<'_> {
+    let layout: &Layout = tensor.layout();
+    let [rows, cols] = tensor.shape().dims();
+    let strides = layout.strides();
+    let (row, col) = (strides[0], strides[1]);
+    assert!(row >= 0 && col >= 0, "no reversed matrices");
+    let data = &tensor.storage::<f32>()[layout.start_offset()..];
+    product::Matrix::strided(data, rows, cols, row as usize, col as usize)
+}

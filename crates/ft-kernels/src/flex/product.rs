@@ -1,0 +1,148 @@
+//! Matrix products of slices: a checked face for the `gemm` crate.
+
+use gemm::Parallelism;
+
+/// A matrix in a slice: element `(i, j)` lies at `i * row_stride + j * col_stride`.
+#[derive(Clone, Copy)]
+pub(super) struct Matrix<'a> {
+    data: &'a [f32],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// A row-major matrix.
+    pub(super) fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols, 1)
+    }
+
+    /// # Panics
+    ///
+    /// If the last element lies outside `data`.
+    pub(super) fn strided(
+        data: &'a [f32],
+        rows: usize,
+        cols: usize,
+        row_stride: usize,
+        col_stride: usize,
+    ) -> Self {
+        if rows > 0 && cols > 0 {
+            let last = (rows - 1) * row_stride + (cols - 1) * col_stride;
+            assert!(last < data.len(), "the matrix leaves its slice");
+        }
+        Self {
+            data,
+            rows,
+            cols,
+            row_stride,
+            col_stride,
+        }
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(super) fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// The transposed matrix, the same numbers.
+    pub(super) fn t(self) -> Self {
+        Self {
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+            ..self
+        }
+    }
+}
+
+/// What happens to the numbers that the output holds already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Output {
+    Overwrite,
+    Add,
+}
+
+/// `out = scale·a·b`, or `out += scale·a·b`; `out` is row-major, `[a.rows, b.cols]`.
+///
+/// # Panics
+///
+/// If the sizes do not fit.
+pub(super) fn product(
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    scale: f32,
+    out: &mut [f32],
+    mode: Output,
+    parallelism: Parallelism,
+) {
+    assert_eq!(a.cols, b.rows, "inner sizes differ");
+    let (m, n, k) = (a.rows, b.cols, a.cols);
+    assert_eq!(out.len(), m * n, "the output has another size");
+    if m == 0 || n == 0 {
+        return;
+    }
+    // SAFETY: `Matrix::strided` has checked that every element of `a` and `b` lies in its slice, `out`
+    // has `m * n` elements and is borrowed mutably, so it overlaps with neither.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            n as isize,
+            mode == Output::Add,
+            a.data.as_ptr(),
+            a.col_stride as isize,
+            a.row_stride as isize,
+            b.data.as_ptr(),
+            b.col_stride as isize,
+            b.row_stride as isize,
+            1.0,
+            scale,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+/// All threads when there is enough to do for them.
+pub(super) fn threads_for(m: usize, n: usize, k: usize) -> Parallelism {
+    // Below 96³ the threads cost more than they bring.
+    if m * n * k >= 96 * 96 * 96 {
+        Parallelism::Rayon(0)
+    } else {
+        Parallelism::None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strided_scaled_and_added() {
+        // [[1, 2], [3, 4]] · [[5, 7], [6, 8]]ᵀ = [[19, 22], [43, 50]]
+        let a = Matrix::new(&[1.0, 2.0, 3.0, 4.0], 2, 2);
+        let b = Matrix::new(&[5.0, 7.0, 6.0, 8.0], 2, 2).t();
+        let mut out = vec![1.0; 4];
+        product(a, b, 1.0, &mut out, Output::Overwrite, Parallelism::None);
+        assert_eq!(out, [19.0, 22.0, 43.0, 50.0]);
+        product(a, b, 0.5, &mut out, Output::Add, Parallelism::None);
+        assert_eq!(out, [28.5, 33.0, 64.5, 75.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "leaves its slice")]
+    fn a_matrix_stays_in_its_slice() {
+        Matrix::strided(&[0.0; 5], 2, 3, 3, 1);
+    }
+}

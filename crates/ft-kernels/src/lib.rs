@@ -1,0 +1,44 @@
+//! The operations that every model shares, fused, each with a gradient written by hand.
+//!
+//! Models call these functions and nothing below them. On the CPU (feature `cpu`, tensors of `f32` on
+//! Burn's Flex backend) a function runs on the slices of its tensors, forward and backward; in all
+//! other cases it is made of Burn's own operations, in [`portable`], which works on every backend and is
+//! what the tests compare with.
+//!
+//! Results do not depend on the number of threads beyond the rounding of matrix products.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor};
+//!
+//! let device = Device::default();
+//! let x = Tensor::<1>::from_data([3.0, 4.0], &device);
+//! let y = ft_kernels::rms_norm(x, Tensor::ones([2], &device), 0.0);
+//! // 3 and 4 over √((9 + 16) / 2)
+//! assert!((y.into_data().try_to_vec::<f32>().unwrap()[0] - 0.848_53).abs() < 1e-5);
+//! ```
+
+mod attention;
+mod cross_entropy;
+#[cfg(feature = "cpu")]
+mod flex;
+mod gated_mlp;
+mod linear;
+mod norm;
+mod rotary;
+
+pub use attention::{AttentionMask, attention};
+pub use cross_entropy::cross_entropy_sum;
+pub use gated_mlp::{Activation, gated_mlp};
+pub use linear::{LowRank, linear};
+pub use norm::{layer_norm, rms_norm};
+pub use rotary::apply_rotary;
+
+/// The same operations from Burn's own: for every backend, and to compare with.
+pub mod portable {
+    pub use crate::attention::portable as attention;
+    pub use crate::cross_entropy::portable as cross_entropy_sum;
+    pub use crate::gated_mlp::portable as gated_mlp;
+    pub use crate::linear::portable as linear;
+    pub use crate::norm::portable as rms_norm;
+    pub use crate::rotary::portable as apply_rotary;
+}

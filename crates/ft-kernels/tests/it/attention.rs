@@ -1,0 +1,206 @@
+use burn::tensor::{Int, Tensor, TensorData};
+use ft_kernels::{AttentionMask, attention, portable};
+
+use crate::{assert_close, device, gradient, leaf, weighted_sum};
+
+struct Case {
+    batch: usize,
+    heads: usize,
+    kv_heads: usize,
+    queries: usize,
+    past: usize,
+    width: usize,
+    window: Option<usize>,
+    segments: bool,
+}
+
+const PLAIN: Case = Case {
+    batch: 1,
+    heads: 1,
+    kv_heads: 1,
+    queries: 1,
+    past: 0,
+    width: 4,
+    window: None,
+    segments: false,
+};
+
+fn check(case: Case) {
+    let device = device();
+    let Case {
+        batch,
+        heads,
+        kv_heads,
+        queries,
+        past,
+        width,
+        ..
+    } = case;
+    let keys = past + queries;
+    // In memory `[batch, seq, heads, width]`, as projections give it.
+    let q = leaf([batch, queries, heads, width], &device);
+    let k = leaf([batch, keys, kv_heads, width], &device);
+    let v = leaf([batch, keys, kv_heads, width], &device);
+    // Three documents a row, cut elsewhere in every row.
+    let segments = case.segments.then(|| {
+        let ids: Vec<i64> = (0..batch * keys)
+            .map(|i| ((i % keys) * 3 + i / keys) as i64 / keys as i64)
+            .collect();
+        Tensor::<2, Int>::from_data(TensorData::new(ids, [batch, keys]), &device)
+    });
+    let mask = AttentionMask::new(queries, past, case.window, segments.as_ref(), &device);
+    type Operation = fn(Tensor<4>, Tensor<4>, Tensor<4>, f64, &AttentionMask) -> Tensor<4>;
+    let run = |f: Operation| {
+        let [q, k, v] = [&q, &k, &v].map(|x| x.clone().swap_dims(1, 2));
+        f(q, k, v, 0.3, &mask)
+    };
+    let all = |f: Operation| {
+        let y = run(f);
+        let grads = weighted_sum(y.clone()).backward();
+        [
+            y.into_data(),
+            gradient(&q, &grads),
+            gradient(&k, &grads),
+            gradient(&v, &grads),
+        ]
+    };
+    for (name, (found, expected)) in ["out", "dq", "dk", "dv"]
+        .iter()
+        .zip(all(attention).into_iter().zip(all(portable::attention)))
+    {
+        let what = format!("{name} of {batch}x{heads}/{kv_heads}x{queries}+{past}");
+        assert_close(&what, found, expected, 1e-5);
+    }
+}
+
+#[test]
+fn one_token() {
+    check(PLAIN);
+}
+
+#[test]
+fn grouped_heads_of_prime_sizes() {
+    check(Case {
+        batch: 2,
+        heads: 6,
+        kv_heads: 2,
+        queries: 13,
+        width: 5,
+        ..PLAIN
+    });
+    check(Case {
+        batch: 3,
+        heads: 9,
+        kv_heads: 3,
+        queries: 31,
+        width: 64,
+        ..PLAIN
+    });
+}
+
+#[test]
+fn several_tiles_of_queries_and_keys() {
+    check(Case {
+        batch: 1,
+        heads: 2,
+        queries: 401,
+        width: 8,
+        ..PLAIN
+    });
+}
+
+#[test]
+fn keys_of_a_cache_come_before() {
+    check(Case {
+        batch: 2,
+        heads: 4,
+        kv_heads: 2,
+        queries: 7,
+        past: 300,
+        width: 8,
+        ..PLAIN
+    });
+    check(Case {
+        heads: 4,
+        kv_heads: 2,
+        queries: 1,
+        past: 530,
+        width: 8,
+        ..PLAIN
+    });
+}
+
+#[test]
+fn a_sliding_window() {
+    for window in [1, 2, 100, 256, 400] {
+        check(Case {
+            heads: 2,
+            queries: 300,
+            width: 4,
+            window: Some(window),
+            ..PLAIN
+        });
+        check(Case {
+            heads: 2,
+            queries: 5,
+            past: 290,
+            width: 4,
+            window: Some(window),
+            ..PLAIN
+        });
+    }
+}
+
+#[test]
+fn packed_documents() {
+    check(Case {
+        batch: 3,
+        heads: 2,
+        queries: 157,
+        width: 8,
+        segments: true,
+        ..PLAIN
+    });
+    check(Case {
+        batch: 2,
+        heads: 2,
+        queries: 300,
+        width: 4,
+        segments: true,
+        window: Some(70),
+        ..PLAIN
+    });
+    check(Case {
+        batch: 2,
+        heads: 2,
+        queries: 3,
+        past: 20,
+        segments: true,
+        ..PLAIN
+    });
+}
+
+/// A query sees nothing of another document: with that document's keys and values changed, not a bit differs.
+#[test]
+fn documents_do_not_leak() {
+    let device = device();
+    let [q, k, v] = [(); 3].map(|()| leaf([1, 2, 40, 8], &device));
+    let ids: Vec<i64> = (0..40).map(|i| i64::from(i >= 25)).collect();
+    let segments = Tensor::<2, Int>::from_data(TensorData::new(ids, [1, 40]), &device);
+    let mask = AttentionMask::new(40, 0, None, Some(&segments), &device);
+    let other = |x: &Tensor<4>| {
+        let first = x.clone().narrow(2, 0, 25) * 100.0;
+        Tensor::cat(vec![first, x.clone().narrow(2, 25, 15)], 2)
+    };
+    let one = attention(q.clone(), k.clone(), v.clone(), 0.3, &mask).narrow(2, 25, 15);
+    let two = attention(q, other(&k), other(&v), 0.3, &mask).narrow(2, 25, 15);
+    assert_close("second document", two.into_data(), one.into_data(), 0.0);
+}
+
+#[test]
+#[should_panic(expected = "other numbers of queries and keys")]
+fn a_mask_for_another_length() {
+    let device = device();
+    let [q, k, v] = [(); 3].map(|()| leaf([1, 1, 4, 2], &device));
+    attention(q, k, v, 1.0, &AttentionMask::new(5, 0, None, None, &device));
+}
