@@ -118,6 +118,53 @@ fn a_stop_string_ends_the_text_and_is_not_part_of_it() {
     assert_eq!(streamed, out.text);
 }
 
+/// Text that is held back because a stop string may begin with it comes when the length ends the row.
+#[test]
+fn the_stream_is_whole_when_the_length_ends_it() {
+    let device = Device::default();
+    let (model, tokenizer) = load(&device);
+    let prompts = [tokenizer
+        .encode("Once upon a time there was", true)
+        .expect("encodes")];
+    let run = |stop_strings: Vec<String>| {
+        let config = GenerationConfig {
+            max_new_tokens: 9,
+            stop_strings,
+            ..GenerationConfig::default()
+        };
+        let mut streamed = String::new();
+        let mut listen = |token: ft::core::Streamed<'_>| {
+            streamed.push_str(token.text);
+            ControlFlow::Continue(())
+        };
+        let tokenizer = Some(&tokenizer);
+        let out = generate(&model, tokenizer, &prompts, &config, &device, &mut listen);
+        (out.expect("generates").remove(0).text, streamed)
+    };
+    let (text, streamed) = run(Vec::new());
+    assert_eq!(text, streamed);
+    let end = text.chars().last().expect("some text");
+    let (text, streamed) = run(vec![format!("{end}never")]);
+    assert_eq!(text, streamed);
+}
+
+/// The longest prompt of a batch takes no room from the others.
+#[test]
+fn a_short_prompt_may_go_on_beside_a_long_one() {
+    let device = Device::default();
+    let (model, _) = load(&device);
+    let config = GenerationConfig {
+        max_new_tokens: 20,
+        ..GenerationConfig::default()
+    };
+    let most = model.config().max_position_embeddings();
+    let prompts = [vec![50; most - 3], vec![50; 4]];
+    let mut silent = |_: ft::core::Streamed<'_>| ControlFlow::Continue(());
+    let out = generate(&model, None, &prompts, &config, &device, &mut silent).expect("generates");
+    assert_eq!(out[0].token_ids.len(), 3);
+    assert_eq!(out[1].token_ids.len(), 20);
+}
+
 #[test]
 fn its_chat_template_marks_turns() {
     let (_, tokenizer) = load(&Device::default());

@@ -68,20 +68,23 @@ pub fn generate<M: CausalLm>(
     config.validate()?;
     check_prompts(model, tokenizer, prompts, config)?;
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
-    let most_new = config
-        .max_new_tokens
-        .min(model.config().max_position_embeddings() - longest);
-
+    let most = model.config().max_position_embeddings();
+    // Padding is never seen, so any token of the vocabulary will do.
+    let vocab = model.config().vocab_size();
+    let pad = Some(config.pad_token_id).filter(|&pad| (pad as usize) < vocab);
     let mut cache = model.new_cache();
-    let mut rows: Vec<Row> = prompts.iter().map(|prompt| Row::new(prompt)).collect();
+    let mut rows: Vec<Row> = prompts
+        .iter()
+        .map(|prompt| Row::new(prompt, config.max_new_tokens.min(most - prompt.len())))
+        .collect();
     // Rows of the batch that still run, by their index in `rows`.
     let mut running: Vec<usize> = (0..rows.len()).collect();
     let mut rngs: Vec<StdRng> = (0..rows.len())
         .map(|row| StdRng::seed_from_u64(config.seed.wrapping_add(row as u64)))
         .collect();
     let padded = prompts.iter().any(|prompt| prompt.len() < longest);
-    let mut tokens = prompt_batch(prompts, longest, padded, config.pad_token_id, device);
-    for step in 0..most_new {
+    let mut tokens = prompt_batch(prompts, longest, padded, pad.unwrap_or(0), device);
+    loop {
         let hidden = model.hidden_states(&tokens, Some(&mut cache));
         let [count, seq, _] = hidden.dims();
         let last = hidden.narrow(1, seq - 1, 1);
@@ -90,6 +93,12 @@ pub fn generate<M: CausalLm>(
         let mut logits = logits
             .try_into_vec::<f32>()
             .map_err(|e| Error::Settings(format!("logits cannot be read: {e:?}")))?;
+        if logits.iter().any(|logit| logit.is_nan()) {
+            return Err(Error::Settings(
+                "the model's logits are not numbers (NaN): its weights or its config.json are damaged"
+                    .into(),
+            ));
+        }
         let mut stop = false;
         for (logits, &row) in logits.chunks_exact_mut(vocab).zip(&running) {
             let state = &mut rows[row];
@@ -103,14 +112,9 @@ pub fn generate<M: CausalLm>(
             stop |= listen(streamed).is_break();
         }
         let finished = |row: &usize| rows[*row].finish.is_some();
-        if stop || step + 1 == most_new || running.iter().all(finished) {
-            let reason = if stop {
-                FinishReason::Stopped
-            } else {
-                FinishReason::Length
-            };
+        if stop || running.iter().all(finished) {
             for row in rows.iter_mut().filter(|row| row.finish.is_none()) {
-                row.finish = Some(reason);
+                row.finish = Some(FinishReason::Stopped);
             }
             break;
         }
@@ -201,23 +205,29 @@ struct Row {
     /// Prompt and new tokens.
     seen: Vec<u32>,
     prompt_len: usize,
+    /// How many new tokens it may have.
+    most_new: usize,
     /// Text of the new tokens so far, as far as it is final.
     text: String,
     /// How much of the text the listener has got.
     streamed: usize,
-    /// New tokens whose text is final.
+    /// New tokens whose text is final, and how many it was before the last of them: both are ends of
+    /// whole characters.
     decoded: usize,
+    decoded_before: usize,
     finish: Option<FinishReason>,
 }
 
 impl Row {
-    fn new(prompt: &[u32]) -> Self {
+    fn new(prompt: &[u32], most_new: usize) -> Self {
         Self {
             seen: prompt.to_vec(),
             prompt_len: prompt.len(),
+            most_new,
             text: String::new(),
             streamed: 0,
             decoded: 0,
+            decoded_before: 0,
             finish: None,
         }
     }
@@ -232,19 +242,22 @@ impl Row {
         self.seen.push(token);
         if config.eos_token_ids.contains(&token) {
             self.finish = Some(FinishReason::EndToken);
+        } else if self.seen.len() - self.prompt_len >= self.most_new {
+            self.finish = Some(FinishReason::Length);
         }
         let Some(tokenizer) = tokenizer else {
             return Ok(String::new());
         };
-        // A window from the last final token on, so that decoders which look at a neighbour (a
-        // leading space, a character of several tokens) see it.
+        // A window from where the last piece of text began, so that decoders which look at a
+        // neighbour (a leading space) see it, and that never begins within a character of several
+        // tokens.
         let new = &self.seen[self.prompt_len..];
-        let context = self.decoded.saturating_sub(CONTEXT_TOKENS);
-        let before = tokenizer.decode(&new[context..self.decoded], true)?;
-        let after = tokenizer.decode(&new[context..], true)?;
+        let before = tokenizer.decode(&new[self.decoded_before..self.decoded], true)?;
+        let after = tokenizer.decode(&new[self.decoded_before..], true)?;
         let whole = !after.ends_with('\u{fffd}') || self.finish.is_some();
         if whole && let Some(fresh) = after.strip_prefix(&before) {
             self.text.push_str(fresh);
+            self.decoded_before = self.decoded;
             self.decoded = new.len();
         }
         if let Some(at) = config
@@ -281,9 +294,6 @@ impl Row {
         })
     }
 }
-
-/// Tokens before the new ones that are decoded along with them.
-const CONTEXT_TOKENS: usize = 6;
 
 /// Length of the longest end of `text` that begins one of `stops`.
 fn held_back(text: &str, stops: &[String]) -> usize {

@@ -356,32 +356,43 @@ pub fn write_module(
             _ => shards.push((BTreeSet::from([name]), size)),
         }
     }
-    let write_shard = |file: &str, names: &BTreeSet<String>| {
+    let write_shard = |path: &Path, names: &BTreeSet<String>| {
         let tensors: Vec<_> = tensors_where(module, &|path| names.contains(path))
             .into_iter()
             .map(|(name, data)| (name, data.convert_dtype(dtype.into())))
             .collect();
         let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-        write_tensors(&folder.join(file), &tensors, &metadata)
+        write_tensors(path, &tensors, &metadata)
     };
     let mut written = BTreeSet::new();
     if let [(only, _)] = shards.as_slice() {
-        write_shard(WEIGHTS, only)?;
+        write_shard(&folder.join(WEIGHTS), only)?;
         written.insert(WEIGHTS.to_string());
     } else {
         let mut weight_map = serde_json::Map::new();
         let total: usize = shards.iter().map(|(_, size)| size).sum();
         let count = shards.len();
+        // All shards are whole before the first takes the place of an older one, and the old index
+        // is gone by then: a kill leaves the old model or none, and never a mixture of two.
+        let staging = tempfile::tempdir_in(folder).map_err(Error::write(folder))?;
         for (i, (names, _)) in shards.iter().enumerate() {
             let file = format!("model-{:05}-of-{count:05}.safetensors", i + 1);
-            write_shard(&file, names)?;
+            write_shard(&staging.path().join(&file), names)?;
             for name in names {
                 weight_map.insert(name.clone(), Value::from(file.clone()));
             }
             written.insert(file);
         }
+        let index_path = folder.join(INDEX);
+        if index_path.exists() {
+            std::fs::remove_file(&index_path).map_err(Error::write(&index_path))?;
+        }
+        for file in &written {
+            let place = folder.join(file);
+            std::fs::rename(staging.path().join(file), &place).map_err(Error::write(&place))?;
+        }
         let index = json!({"metadata": {"total_size": total}, "weight_map": weight_map});
-        write_json(&folder.join(INDEX), &index)?;
+        write_json(&index_path, &index)?;
         written.insert(INDEX.to_string());
     }
     remove_stale_weights(folder, &written)
@@ -393,14 +404,21 @@ fn remove_stale_weights(folder: &Path, written: &BTreeSet<String>) -> Result<()>
     for entry in std::fs::read_dir(folder).map_err(Error::read(folder))? {
         let entry = entry.map_err(Error::read(folder))?;
         let name = entry.file_name().to_string_lossy().to_string();
-        let weights = name == WEIGHTS
-            || name == INDEX
-            || (name.starts_with("model-") && name.ends_with(".safetensors"));
+        let weights = name == WEIGHTS || name == INDEX || is_shard(&name);
         if weights && !written.contains(&name) {
             std::fs::remove_file(entry.path()).map_err(Error::write(&entry.path()))?;
         }
     }
     Ok(())
+}
+
+/// `model-00001-of-00002.safetensors`; other files of the user's are not ours to remove.
+fn is_shard(name: &str) -> bool {
+    let digits = |part: &str| part.len() == 5 && part.bytes().all(|b| b.is_ascii_digit());
+    name.strip_prefix("model-")
+        .and_then(|name| name.strip_suffix(".safetensors"))
+        .and_then(|name| name.split_once("-of-"))
+        .is_some_and(|(index, count)| digits(index) && digits(count))
 }
 
 struct Bytes<'a>(&'a TensorData, Dtype);

@@ -205,6 +205,7 @@ impl LlamaConfig {
         if !self.head_width().is_multiple_of(2) {
             mistakes.push(format!("head_dim {} must be even", self.head_width()));
         }
+        mistakes.extend(self.rope_scaling.mistakes());
         if let Some(types) = &self.layer_types {
             if types.len() != self.num_hidden_layers {
                 mistakes.push(format!(

@@ -78,6 +78,13 @@ impl ModelConfig {
             Self::Gpt2(config) => (serde_json::to_value(config), "GPT2LMHeadModel"),
         };
         let mut json = json.unwrap_or_default();
+        // What is absent would be read as a default of the reader's own.
+        if let Self::Llama(config) = self {
+            json["num_key_value_heads"] = config.kv_heads().into();
+            if config.model_type == LlamaKind::Mistral {
+                json["sliding_window"] = config.sliding_window.into();
+            }
+        }
         // Readers that know no type `default` take its absence for it.
         if json
             .pointer("/rope_scaling/rope_type")

@@ -53,6 +53,43 @@ pub enum RopeScaling {
     },
 }
 
+impl RopeScaling {
+    /// Settings that would make infinite or meaningless frequencies.
+    pub(super) fn mistakes(&self) -> Vec<String> {
+        let mut mistakes = Vec::new();
+        if let Self::Linear { factor } | Self::Llama3 { factor, .. } | Self::Yarn { factor, .. } =
+            self
+            && !(*factor > 0.0 && factor.is_finite())
+        {
+            mistakes.push(format!("rope_scaling factor must be above 0, not {factor}"));
+        }
+        if let Self::Llama3 {
+            original_max_position_embeddings,
+            ..
+        }
+        | Self::Yarn {
+            original_max_position_embeddings,
+            ..
+        } = self
+            && *original_max_position_embeddings == 0
+        {
+            mistakes.push("rope_scaling original_max_position_embeddings must be above 0".into());
+        }
+        if let Self::Llama3 {
+            low_freq_factor: low,
+            high_freq_factor: high,
+            ..
+        } = self
+            && (*low <= 0.0 || high <= low)
+        {
+            mistakes.push(format!(
+                "rope_scaling high_freq_factor {high} must be above low_freq_factor {low}, and that above 0"
+            ));
+        }
+        mistakes
+    }
+}
+
 fn beta_fast() -> f64 {
     32.0
 }
@@ -72,8 +109,15 @@ pub(super) fn take(
 ) -> Result<(f64, RopeScaling), String> {
     let old_theta = config.remove("rope_theta");
     let old = config.remove("rope_scaling");
-    let mut scaling = match config.remove("rope_parameters").or(old) {
-        None | Some(Value::Null) => Map::new(),
+    let given = |value: Option<Value>| value.filter(|value| !value.is_null());
+    let scaling = match (given(config.remove("rope_parameters")), given(old)) {
+        (Some(new), Some(old)) if new != old => {
+            return Err("rope_parameters and rope_scaling are both given: keep one".into());
+        }
+        (new, old) => new.or(old),
+    };
+    let mut scaling = match scaling {
+        None => Map::new(),
         Some(Value::Object(map)) => map,
         Some(other) => return Err(format!("rope_scaling must be an object, not {other}")),
     };

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, FloatDType};
 use ft_core::safetensors_folder::{INDEX, WEIGHTS, module_tensors};
-use ft_core::{AutoCausalLm, SaveOptions};
+use ft_core::{AutoCausalLm, CausalLm, SaveOptions};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -76,6 +76,8 @@ fn saving_whole_over_shards_leaves_no_stale_shard() {
     model
         .save_pretrained(folder.path(), &sharded)
         .expect("saves");
+    // Not a shard, although its name begins like one.
+    std::fs::write(folder.path().join("model-best.safetensors"), "kept").expect("writes");
     model
         .save_pretrained(folder.path(), &SaveOptions::default())
         .expect("saves");
@@ -84,7 +86,57 @@ fn saving_whole_over_shards_leaves_no_stale_shard() {
         .map(|entry| entry.expect("entry").file_name().to_string_lossy().into())
         .collect();
     names.sort();
-    assert_eq!(names, ["config.json", WEIGHTS]);
+    assert_eq!(names, ["config.json", "model-best.safetensors", WEIGHTS]);
+}
+
+/// A key that is written as absent would be read as the reader's default: a window of 4096.
+#[test]
+fn a_mistral_without_window_stays_without() {
+    let folder = copy("mistral");
+    change_config(&folder, |config| config["sliding_window"] = Value::Null);
+    let model = load(folder.path()).expect("loads");
+    let saved = TempDir::new().expect("temporary folder");
+    model
+        .save_pretrained(saved.path(), &SaveOptions::default())
+        .expect("saves");
+    let again = load(saved.path()).expect("loads again");
+    assert_eq!(
+        again.config().to_json().get("sliding_window"),
+        Some(&Value::Null)
+    );
+    let written = std::fs::read_to_string(saved.path().join("config.json")).expect("reads");
+    let written: Value = serde_json::from_str(&written).expect("JSON");
+    assert_eq!(written.get("sliding_window"), Some(&Value::Null));
+}
+
+#[test]
+fn rope_settings_that_make_no_frequencies_are_refused() {
+    let folder = copy("llama3_rope");
+    let set = |scaling: Value| {
+        change_config(&folder, |config| {
+            let keys = config.as_object_mut().expect("an object");
+            keys.remove("rope_parameters");
+            keys.insert("rope_scaling".into(), scaling);
+        });
+    };
+    set(serde_json::json!({"rope_type": "linear", "factor": 0.0}));
+    explains(&folder, &["factor must be above 0"]);
+    set(
+        serde_json::json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0,
+        "high_freq_factor": 1.0, "original_max_position_embeddings": 0}),
+    );
+    explains(
+        &folder,
+        &["original_max_position_embeddings", "high_freq_factor 1"],
+    );
+    change_config(&folder, |config| {
+        config["rope_scaling"] = serde_json::json!({"rope_type": "linear", "factor": 2.0});
+        config["rope_parameters"] = serde_json::json!({"rope_type": "default"});
+    });
+    explains(&folder, &["rope_parameters and rope_scaling"]);
+    change_config(&folder, |config| config["rope_parameters"] = Value::Null);
+    let model = load(folder.path()).expect("null is absent");
+    assert_eq!(model.config().to_json()["rope_scaling"]["factor"], 2.0);
 }
 
 #[test]
