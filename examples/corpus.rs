@@ -56,7 +56,7 @@ struct Args {
 }
 
 /// The grammar, file by file; a union stands after its tables.
-const GRAMMAR: [(&str, &str); 11] = [
+const GRAMMAR: [(&str, &str); 12] = [
     ("people.txt", include_str!("data/corpus/people.txt")),
     ("things.txt", include_str!("data/corpus/things.txt")),
     ("animals.txt", include_str!("data/corpus/animals.txt")),
@@ -68,6 +68,7 @@ const GRAMMAR: [(&str, &str); 11] = [
     ("facts.txt", include_str!("data/corpus/facts.txt")),
     ("actions.txt", include_str!("data/corpus/actions.txt")),
     ("talks.txt", include_str!("data/corpus/talks.txt")),
+    ("memory.txt", include_str!("data/corpus/memory.txt")),
 ];
 const QUESTIONS: (&str, &str) = ("questions.txt", include_str!("data/corpus/questions.txt"));
 

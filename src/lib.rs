@@ -5,13 +5,15 @@
 //! - [`core`] has models, weights in and out, tokenizer and chat template, generation;
 //! - [`data`] has datasets, masks and packing;
 //! - [`peft`] has adapters;
-//! - [`train`] has the loop.
+//! - [`train`] has the loop;
+//! - [`kernels`] has the operations that models are made of.
 //!
 //! Where a model computes is chosen when the program runs: see [`device()`].
 
 pub use burn;
 pub use ft_core as core;
 pub use ft_data as data;
+pub use ft_kernels as kernels;
 pub use ft_peft as peft;
 pub use ft_train as train;
 

@@ -115,7 +115,7 @@ fn tokenizer_of_another_vocabulary() {
             "rstrip": false, "normalized": false, "special": true}));
         json["model"]["vocab"]["<|far|>"] = 9000.into();
     });
-    generate_fails(work.path(), &["9000", "2048"]);
+    generate_fails(work.path(), &["9000", "3072"]);
 }
 
 #[test]
