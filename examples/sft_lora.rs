@@ -73,6 +73,9 @@ struct Args {
     /// Part of the rows that is held out to measure.
     #[arg(long, default_value_t = 0.1)]
     eval_fraction: f64,
+    /// Measure on the rows of this file instead, in the same format.
+    #[arg(long, conflicts_with = "eval_fraction")]
+    eval_data: Option<PathBuf>,
     /// Several rows in one, kept apart by the attention mask.
     #[arg(long)]
     packing: bool,
@@ -107,7 +110,14 @@ fn main() -> Result<()> {
     let tokenizer = Tokenizer::from_pretrained(&folder)?;
     let dataset = SftDataset::load(&args.data, args.format, &tokenizer, args.seq_len)?;
     eprintln!("{}: {}", args.data.display(), dataset.report);
-    let (train, held_out) = dataset.split(args.eval_fraction, args.seed)?;
+    let (train, held_out) = match &args.eval_data {
+        None => dataset.split(args.eval_fraction, args.seed)?,
+        Some(file) => {
+            let held_out = SftDataset::load(file, args.format, &tokenizer, args.seq_len)?;
+            eprintln!("{}: {}", file.display(), held_out.report);
+            (dataset, held_out)
+        }
+    };
     let pad = tokenizer
         .pad_token_id()
         .or(tokenizer.eos_token_id())
@@ -173,6 +183,10 @@ fn main() -> Result<()> {
         .with_identity("packing", args.packing)
         .with_identity("batch_size", args.batch_size)
         .with_identity("eval_fraction", args.eval_fraction)
+        .with_identity(
+            "eval_data",
+            (args.eval_data.as_ref()).map(|file| file.display().to_string()),
+        )
         .with_identity("lora", lora.to_json(false));
     if !held_out.is_empty() {
         let padded = Collation::Padded { multiple: 1 };
