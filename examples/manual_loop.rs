@@ -10,7 +10,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Parser;
 use ft::burn::module::Module;
 use ft::core::{AutoCausalLm, CausalLm, HubOptions, Tokenizer, causal_lm_loss, resolve};
@@ -101,6 +101,11 @@ fn main() -> Result<()> {
         let count = window.count() as f64;
         let norm = global_norm(&model, &window.gradients) / count;
         let lr = args.lr * cosine_with_warmup(step, 4, args.steps);
+        ensure!(
+            window.mean_loss().is_finite() && norm.is_finite(),
+            "loss or gradient of step {} is not a number: lower --lr",
+            step + 1
+        );
         losses.push(window.mean_loss());
         eprintln!(
             "step {:3}  loss {:.4}  gradient norm {norm:.3}  lr {lr:.2e}",

@@ -111,6 +111,10 @@ fn main() -> Result<()> {
     bar.finish();
 
     let mean = nll / tokens as f64;
+    anyhow::ensure!(
+        mean.is_finite(),
+        "the loss is {mean}: the model's weights or its config.json are damaged"
+    );
     eprintln!(
         "perplexity {:.4} (nll {mean:.5} a token) over {tokens} tokens, {:.0} tokens/s",
         mean.exp(),

@@ -143,8 +143,9 @@ fn main() -> Result<()> {
     copy_generation_config(folder, &merged_dir)?;
     let reloaded = AutoCausalLm::from_pretrained(&merged_dir, &device)?;
     let again = exam.take(&reloaded)?;
+    // Merging rounds otherwise; an answer on the edge may fall to the other side.
     ensure!(
-        again.correct == after.correct,
+        again.correct.abs_diff(after.correct) * 50 <= after.asked,
         "the merged model answers {} questions correctly, the adapted one {}",
         again.correct,
         after.correct

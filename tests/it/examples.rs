@@ -163,6 +163,8 @@ fn a_model_is_pretrained_from_nothing() {
             "5",
             "--lr",
             "1e-2",
+            "--batch-size",
+            "8",
         ],
     );
     let losses = (number(&out, "train_loss"), number(&out, "eval_loss"));

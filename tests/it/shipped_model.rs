@@ -48,7 +48,7 @@ fn simple_english_is_no_surprise_and_noise_is() {
         "ball there named red house. time One near a garden small Once the day Mia. a was lived \
          upon girl in She little a river. she the a in found",
     );
-    assert!(english < 3.0, "{english}"); // a token by chance: ln 3072 = 8.0
+    assert!(english < 3.5, "{english}"); // a token by chance: ln 3072 = 8.0
     assert!(shuffled > english + 2.0, "{shuffled} against {english}");
 }
 

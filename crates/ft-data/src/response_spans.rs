@@ -72,7 +72,7 @@ pub(crate) fn response_spans(
                 End::At(turn.len())
             } else {
                 End::AtFirst(
-                    closing_id(&turn, tokenizer)?
+                    closing_id(&turn, start, tokenizer)?
                         .ok_or_else(|| no_prefix(&text, &turn, index + 1))?,
                 )
             }
@@ -82,12 +82,23 @@ pub(crate) fn response_spans(
     Ok((text, spans))
 }
 
-/// The special token that closes a rendered conversation.
-fn closing_id(text: &str, tokenizer: &Tokenizer) -> Result<Option<u32>> {
+/// The special token that closes the last turn of a rendered conversation, which begins at `start`: the
+/// first of those at its end, since a template may close the whole conversation after the turn.
+fn closing_id(text: &str, start: usize, tokenizer: &Tokenizer) -> Result<Option<u32>> {
     let (ids, offsets) = tokenizer.encode_with_offsets(text, false)?;
     let ranges = byte_ranges(&offsets);
-    let last = closing_token(text, &ids, &ranges, &(0..text.len()), tokenizer);
-    Ok(last.map(|last| ids[last]))
+    let Some(mut first) = closing_token(text, &ids, &ranges, &(0..text.len()), tokenizer) else {
+        return Ok(None);
+    };
+    let special = |i: &usize| tokenizer.is_special(ids[*i]) && ranges[*i].start >= start;
+    while let Some(before) = (0..first).rev().find(special)
+        && text[ranges[before].end..ranges[first].start]
+            .trim()
+            .is_empty()
+    {
+        first = before;
+    }
+    Ok(Some(ids[first]))
 }
 
 /// A template that knows nothing of tools would leave them out without a word.

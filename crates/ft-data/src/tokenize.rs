@@ -115,7 +115,13 @@ fn tokenize_conversation(conversation: &Conversation, tokenizer: &Tokenizer) -> 
     let ranges = byte_ranges(&offsets);
     let mut labels = vec![IGNORE_INDEX; input_ids.len()];
     let mut stops = Vec::new();
-    for span in spans {
+    let mut next_starts = spans
+        .iter()
+        .skip(1)
+        .map(|span| span.start)
+        .collect::<Vec<_>>();
+    next_starts.push(text.len());
+    for (span, next_start) in spans.into_iter().zip(next_starts) {
         let (region, stop) = match span.end {
             End::At(end) => {
                 let region = span.start..end;
@@ -124,7 +130,16 @@ fn tokenize_conversation(conversation: &Conversation, tokenizer: &Tokenizer) -> 
             }
             End::AtFirst(id) => {
                 let stop = (0..input_ids.len())
-                    .find(|&i| input_ids[i] == id && ranges[i].start >= span.start);
+                    .find(|&i| input_ids[i] == id && ranges[i].start >= span.start)
+                    .filter(|&i| ranges[i].start < next_start);
+                if stop.is_none() {
+                    return Err(Error::Sample(
+                        "the chat template does not close an answer before the next one begins, so it \
+                         cannot be told which tokens are the answer's: use a template that ends every \
+                         turn with a token of its own"
+                            .to_string(),
+                    ));
+                }
                 (span.start..text.len(), stop)
             }
         };

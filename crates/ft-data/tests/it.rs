@@ -206,6 +206,30 @@ fn a_template_that_rewrites_earlier_turns_still_shows_where_each_response_ends()
     );
 }
 
+/// As Phi-3: the whole conversation has an end of its own after the last turn's.
+#[test]
+fn a_token_that_ends_the_conversation_does_not_make_users_turns_answers() {
+    let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
+        {% if add_generation_prompt %}<|im_start|>assistant\n{% else %}<|endoftext|>{% endif %}";
+    let sample = conversation(&[
+        ("user", "one"),
+        ("assistant", "two"),
+        ("user", "three"),
+        ("assistant", "four"),
+    ]);
+    assert_eq!(
+        learnt_of(&sample, &with_template(template)),
+        ["two<|im_end|>", "four<|im_end|>\n<|endoftext|>"]
+    );
+    let unclosed = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}\
+        {% if add_generation_prompt %}assistant: {% else %}<|endoftext|>{% endif %}";
+    let error = tokenize(&sample, &with_template(unclosed), 512).unwrap_err();
+    assert!(
+        error.to_string().contains("does not close an answer"),
+        "{error}"
+    );
+}
+
 #[test]
 fn a_template_without_generation_prompt_ends_its_answers_with_eos_and_no_newline() {
     // As Mistral.

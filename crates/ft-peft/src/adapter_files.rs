@@ -90,7 +90,11 @@ pub fn save_adapter<M: Linears>(
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
     write_tensors(&folder.join(WEIGHTS), &tensors, &metadata)?;
     write_json(&folder.join(CONFIG), &config.to_json(transposed))?;
-    write_file(&folder.join("README.md"), card(&config).as_bytes())?;
+    // A card that somebody has written stays.
+    let readme = folder.join("README.md");
+    if !readme.exists() {
+        write_file(&readme, card(&config).as_bytes())?;
+    }
     Ok(folder)
 }
 

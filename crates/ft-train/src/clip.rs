@@ -39,7 +39,10 @@ pub fn global_norm<M: Module>(model: &M, gradients: &GradientsParams) -> f64 {
 /// ```
 /// assert_eq!(ft_train::clip_factor(0.5, 1.0), 1.0);
 /// assert!((ft_train::clip_factor(5.0, 1.0) - 0.2).abs() < 1e-6);
+/// assert!(ft_train::clip_factor(f64::NAN, 1.0).is_nan());
 /// ```
 pub fn clip_factor(norm: f64, max_norm: f64) -> f64 {
-    (max_norm / (norm + 1e-6)).min(1.0)
+    let factor = max_norm / (norm + 1e-6);
+    // Not `min`, which would make 1 of NaN.
+    if factor > 1.0 { 1.0 } else { factor }
 }

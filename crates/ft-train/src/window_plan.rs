@@ -85,7 +85,9 @@ pub(crate) fn total_steps<B>(
         steps += steps_of(epoch)?;
     }
     if fraction > 0.0 {
-        steps += (fraction * steps_of(whole as usize)? as f64).ceil() as usize;
+        // The whole product is rounded up, as transformers does: 2.1 epochs of 10 steps are 21.
+        let last = steps_of(whole as usize)?;
+        steps += (config.epochs * last as f64).ceil() as usize - whole as usize * last;
     }
     Ok(steps)
 }
@@ -136,7 +138,13 @@ mod tests {
     #[test]
     fn steps_are_counted_as_transformers_counts_them() {
         let data = Lengths(vec![5, 5, 5]);
-        for (epochs, per_step, steps) in [(1.0, 1, 5), (2.0, 2, 6), (1.5, 1, 8), (0.1, 4, 1)] {
+        for (epochs, per_step, steps) in [
+            (1.0, 1, 5),
+            (2.0, 2, 6),
+            (1.5, 1, 8),
+            (0.1, 4, 1),
+            (2.2, 1, 11),
+        ] {
             let counted = total_steps(&config(epochs, per_step), &data).expect("not empty");
             assert_eq!(counted, steps, "{epochs} epochs, {per_step} a step");
         }
