@@ -65,6 +65,19 @@ fn smollm2_says_what_it_says_in_transformers() {
     let tokenizer = Tokenizer::from_pretrained(&folder).expect("tokenizer");
     let model = AutoCausalLm::from_pretrained(&folder, &device).expect("model");
     let reference = reference();
+    // For `tests/reference/compare_logits.py`, which compares every number.
+    if let Some(file) = std::env::var_os("FT_WRITE_LOGITS") {
+        let mut tensors = Vec::new();
+        for (i, text) in reference.texts.iter().enumerate() {
+            let tokens = TokenBatch::from_ids(&text.input_ids, &device);
+            let ids = tokens.input_ids.clone().into_data().convert::<i64>();
+            tensors.push((format!("text{i}.input_ids"), ids));
+            let logits = model.logits(&tokens, None).into_data();
+            tensors.push((format!("text{i}.logits"), logits));
+        }
+        ft::core::safetensors_folder::write_tensors(file.as_ref(), &tensors, &Default::default())
+            .expect("writes the logits");
+    }
     for text in &reference.texts {
         assert_eq!(
             tokenizer.encode(&text.text, false).expect("encodes"),
