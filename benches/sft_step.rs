@@ -82,6 +82,8 @@ fn main() -> Result<()> {
     let tokenizer = Tokenizer::from_pretrained(&args.model)?;
     let batches = batches(&args, &tokenizer)?;
     let mut model = AutoCausalLm::from_pretrained(&args.model, &device)?;
+    tokenizer.check_vocab(model.config().vocab_size())?;
+    model.config().check_length(args.seq)?;
     if args.mode == Mode::Lora {
         let config = LoraConfig {
             r: 16,

@@ -21,14 +21,17 @@ use ft::train::{
 };
 use serde_json::json;
 
+/// Longer rows lose their end.
+const SEQ_LEN: usize = 256;
+
 /// LoRA fine-tuning without the trainer.
 #[derive(Parser)]
 struct Args {
     /// Model folder, or hub id (needs --features hub).
-    #[arg(long, default_value = "assets/tiny-llama")]
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tiny-llama"))]
     model: String,
     /// JSON or JSONL file in the form of `messages`.
-    #[arg(long, default_value = "examples/data/instructions.jsonl")]
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/instructions.jsonl"))]
     data: PathBuf,
     #[arg(long, default_value_t = 40)]
     steps: usize,
@@ -56,7 +59,7 @@ fn main() -> Result<()> {
     let tokenizer = Tokenizer::from_pretrained(&folder)?;
 
     // Data: one part to learn from, one to measure on.
-    let dataset = SftDataset::load(&args.data, Format::Messages, &tokenizer, 256)?;
+    let dataset = SftDataset::load(&args.data, Format::Messages, &tokenizer, SEQ_LEN)?;
     let (train, held_out) = dataset.split(0.1, args.seed)?;
     let padded = Collation::Padded { multiple: 1 };
     let pad = tokenizer.pad_token_id().unwrap_or(0);
@@ -65,6 +68,8 @@ fn main() -> Result<()> {
 
     // Model: the base is frozen, the factors train.
     let model = AutoCausalLm::from_pretrained(&folder, &device)?;
+    tokenizer.check_vocab(model.config().vocab_size())?;
+    model.config().check_length(SEQ_LEN)?;
     let lora = LoraConfig {
         r: 16,
         lora_alpha: 32.0,

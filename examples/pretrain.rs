@@ -23,7 +23,7 @@ use ft::core::{
     causal_lm_loss,
 };
 use ft::data::Batches;
-use ft::train::{Schedule, TrainConfig, Trainer};
+use ft::train::{Schedule, TrainConfig, Trainer, latest_checkpoint};
 use rand::seq::SliceRandom;
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::json;
@@ -87,6 +87,9 @@ struct Args {
     /// Go on from the newest checkpoint.
     #[arg(long)]
     resume: bool,
+    /// Start anew although --output holds a run.
+    #[arg(long, conflicts_with = "resume")]
+    overwrite: bool,
     /// cpu, cuda, wgpu, vulkan or metal.
     #[arg(long, default_value = "cpu")]
     device: String,
@@ -99,6 +102,14 @@ fn main() -> Result<()> {
     let args = Args::parse();
     let device = ft::device(&args.device)?.autodiff();
     device.seed(args.seed);
+
+    let run = args.output.join("run");
+    ensure!(
+        args.resume || args.overwrite || latest_checkpoint(&run)?.is_none(),
+        "{} holds checkpoints of an earlier run: go on from them with --resume, or give them up with \
+         --overwrite",
+        run.display()
+    );
 
     // The vocabulary, learnt from the text itself; a resumed run keeps the one it began with.
     let text = std::fs::read_to_string(&args.text)
@@ -122,6 +133,7 @@ fn main() -> Result<()> {
         .chunks_exact(args.seq_len)
         .map(<[u32]>::to_vec)
         .collect();
+    let fingerprint = ft::data::fingerprint(blocks.iter().flatten().map(|&id| i64::from(id)));
     blocks.shuffle(&mut StdRng::seed_from_u64(args.seed));
     let held_out = ((blocks.len() as f64 * args.eval_fraction) as usize).max(1);
     ensure!(
@@ -177,9 +189,9 @@ fn main() -> Result<()> {
         eval_every: Some(args.save_every),
         save_every: Some(args.save_every),
         save_total_limit: Some(2),
-        output_dir: Some(args.output.join("run")),
+        output_dir: Some(run),
         resume: args.resume,
-        overwrite: !args.resume,
+        overwrite: args.overwrite,
         ..TrainConfig::default()
     };
     let batches = |blocks: Vec<Vec<u32>>, seed| Blocks {
@@ -197,6 +209,8 @@ fn main() -> Result<()> {
         },
     )
     .with_evaluation(batches(held_out, None))
+    .with_identity("text", fingerprint)
+    .with_identity("batch_size", args.batch_size)
     .with_token_count(|batch| batch.iter().map(Vec::len).sum());
     let (model, report) = trainer.fit(model)?;
 
@@ -230,10 +244,11 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Starting weights from which a small model learns sooner to take up words of its context: what a
-/// head reads it first writes back (`W_O = ½·W_Vᵀ`, so that with a tied embedding every token of the
-/// context becomes a little likelier; Trockman and Kolter, 2023, arXiv:2305.09828, do the like), and
-/// the feed-forward layers begin with nothing to say.
+/// Starting weights that favour taking up words of the context: what a head reads it first writes
+/// back (`W_O = ½·W_Vᵀ`, so that with a tied embedding every token of the context becomes a little
+/// likelier), and the feed-forward layers begin with nothing to say.
+///
+/// Trockman and Kolter, 2023, arXiv:2305.09828, tie the two weights too, for images with the other sign.
 fn begin_by_copying(model: &mut AutoCausalLm, heads: usize, kv_heads: usize) {
     let mut value = None;
     model.for_each_linear_mut(&mut |path, linear| {

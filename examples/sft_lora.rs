@@ -118,6 +118,7 @@ fn main() -> Result<()> {
             (dataset, held_out)
         }
     };
+    let (learnt_print, held_out_print) = (train.fingerprint(), held_out.fingerprint());
     let pad = tokenizer
         .pad_token_id()
         .or(tokenizer.eos_token_id())
@@ -178,15 +179,11 @@ fn main() -> Result<()> {
         .with_token_count(Batch::token_count)
         .with_callback(SaveAdapter(lora.clone()))
         .with_identity("model", args.model.as_str())
-        .with_identity("data", args.data.display().to_string())
+        .with_identity("training_rows", learnt_print)
+        .with_identity("held_out_rows", held_out_print)
         .with_identity("seq_len", args.seq_len)
         .with_identity("packing", args.packing)
         .with_identity("batch_size", args.batch_size)
-        .with_identity("eval_fraction", args.eval_fraction)
-        .with_identity(
-            "eval_data",
-            (args.eval_data.as_ref()).map(|file| file.display().to_string()),
-        )
         .with_identity("lora", lora.to_json(false));
     if !held_out.is_empty() {
         let padded = Collation::Padded { multiple: 1 };

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::examples::{DATA, run};
@@ -187,4 +187,61 @@ fn an_output_folder_that_cannot_be_written() {
         "--model", model, "--data", DATA, "--format", "messages", "--output", output,
     ];
     fails("sft_lora", &arguments, &["occupied"]);
+}
+
+/// The same path and the same number of rows, but one answer is another.
+#[test]
+fn a_run_resumed_on_other_data() {
+    let work = TempDir::new().expect("folder");
+    let at = |name: &str| work.path().join(name).to_str().expect("UTF-8").to_string();
+    let (rows, output) = (at("rows.jsonl"), at("adapter"));
+    let write = |answer: &str| {
+        let row = |answer: &str| {
+            json!({"messages": [
+                {"role": "user", "content": "Who is it?"},
+                {"role": "assistant", "content": answer},
+            ]})
+        };
+        let lines = [row("It is Tom."), row("It is Mia."), row(answer)];
+        let text: Vec<String> = lines.iter().map(Value::to_string).collect();
+        std::fs::write(&rows, text.join("\n")).expect("writes");
+    };
+    let model = folder();
+    let common = [
+        "--model",
+        model.to_str().expect("UTF-8"),
+        "--data",
+        &rows,
+        "--format",
+        "messages",
+        "--output",
+        &output,
+        "--batch-size",
+        "1",
+        "--max-steps",
+        "3",
+        "--save-every",
+        "1",
+    ];
+    write("It is Ben.");
+    assert!(run("sft_lora", &common).status.success());
+    write("It is Max.");
+    let resumed: Vec<&str> = common.into_iter().chain(["--resume"]).collect();
+    fails("sft_lora", &resumed, &["rows"]);
+}
+
+#[test]
+fn pretraining_over_an_earlier_run_asks_first() {
+    let work = TempDir::new().expect("folder");
+    let at = |name: &str| work.path().join(name).to_str().expect("UTF-8").to_string();
+    let (text, output) = (at("text.txt"), at("model"));
+    std::fs::write(&text, "The cat sat on the mat.\n\n".repeat(200)).expect("writes");
+    let arguments = "--vocab 300 --hidden 16 --intermediate 16 --layers 1 --heads 2 --kv-heads 1 \
+        --seq-len 16 --max-steps 2 --save-every 1 --warmup-steps 1";
+    let mut arguments: Vec<&str> = arguments.split_whitespace().collect();
+    arguments.extend(["--text", &text, "--output", &output]);
+    let first = run("pretrain", &arguments);
+    let stderr = String::from_utf8_lossy(&first.stderr);
+    assert!(first.status.success(), "{stderr}");
+    fails("pretrain", &arguments, &["--resume", "--overwrite"]);
 }

@@ -309,7 +309,42 @@ fn held_back(text: &str, stops: &[String]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::held_back;
+    use serde_json::{Map, Value, json};
+
+    use super::{Row, held_back};
+    use crate::{GenerationConfig, Tokenizer};
+
+    /// As in Llama 2: characters outside the vocabulary are bytes, a token each.
+    #[test]
+    fn characters_of_several_byte_tokens_come_whole() {
+        let mut vocab: Map<String, Value> = (0..256)
+            .map(|byte| (format!("<0x{byte:02X}>"), json!(byte)))
+            .collect();
+        vocab.insert("a".into(), json!(256));
+        let file = json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+            "normalizer": null, "pre_tokenizer": null, "post_processor": null,
+            "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]},
+            "model": {"type": "BPE", "vocab": vocab, "merges": [], "byte_fallback": true,
+                "unk_token": null, "dropout": null, "continuing_subword_prefix": null,
+                "end_of_word_suffix": null, "fuse_unk": false, "ignore_merges": false},
+        });
+        let folder = tempfile::TempDir::new().expect("temporary folder");
+        std::fs::write(folder.path().join("tokenizer.json"), file.to_string()).expect("writes");
+        let tokenizer = Tokenizer::from_pretrained(folder.path()).expect("loads");
+
+        let text = "🦀🦀🦀a";
+        let tokens: Vec<u32> = "🦀🦀🦀".bytes().map(u32::from).chain([256]).collect();
+        let mut row = Row::new(&[256], tokens.len());
+        let config = GenerationConfig::default();
+        let pieces: Vec<String> = tokens
+            .iter()
+            .map(|&token| row.push(token, Some(&tokenizer), &config).expect("decodes"))
+            .filter(|piece| !piece.is_empty())
+            .collect();
+        assert_eq!(pieces, ["🦀", "🦀", "🦀", "a"]);
+        assert_eq!(row.finish(Some(&tokenizer)).expect("decodes").text, text);
+    }
 
     #[test]
     fn text_that_may_begin_a_stop_string_is_held_back() {

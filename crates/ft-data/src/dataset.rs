@@ -48,6 +48,16 @@ impl SftDataset {
             .map_err(|error| error.in_file(path))
     }
 
+    /// The [fingerprint](crate::fingerprint) of all token ids and labels, in order.
+    pub fn fingerprint(&self) -> String {
+        crate::fingerprint(self.examples.iter().flat_map(|example| {
+            let ids = example.input_ids.iter().map(|&id| i64::from(id));
+            std::iter::once(example.len() as i64)
+                .chain(ids)
+                .chain(example.labels.iter().copied())
+        }))
+    }
+
     /// Tokenizes samples and labels their responses, as [`load`](Self::load) does.
     ///
     /// # Errors

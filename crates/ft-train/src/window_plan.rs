@@ -2,7 +2,7 @@
 //!
 //! An epoch is cut into windows of `gradient_accumulation_steps` batches; the last one takes what is
 //! left. A run of `e` epochs has the steps of its whole epochs and, for the fraction, that part of
-//! the next one's, rounded up: what transformers computes.
+//! the next one's: `e` times its steps, rounded up, as transformers computes it.
 
 use std::ops::Range;
 

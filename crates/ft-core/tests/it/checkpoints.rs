@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use burn::module::Param;
 use burn::tensor::{Device, FloatDType};
 use ft_core::safetensors_folder::{INDEX, WEIGHTS, module_tensors};
-use ft_core::{AutoCausalLm, CausalLm, SaveOptions};
+use ft_core::{AutoCausalLm, CausalLm, Linears, SaveOptions};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -87,6 +88,32 @@ fn saving_whole_over_shards_leaves_no_stale_shard() {
         .collect();
     names.sort();
     assert_eq!(names, ["config.json", "model-best.safetensors", WEIGHTS]);
+}
+
+/// Shards take the place of shards of the same names; nothing else stays in the folder.
+#[test]
+fn shards_over_shards_are_the_new_model() {
+    let [old, mut new] = [(); 2].map(|()| load(&golden("llama")).expect("loads"));
+    let folder = TempDir::new().expect("temporary folder");
+    let sharded = SaveOptions {
+        max_shard_size: 10_000,
+        ..SaveOptions::default()
+    };
+    let names = || {
+        let entries = std::fs::read_dir(folder.path()).expect("reads");
+        let mut names: Vec<_> = entries.map(|e| e.expect("entry").file_name()).collect();
+        names.sort();
+        names
+    };
+    old.save_pretrained(folder.path(), &sharded).expect("saves");
+    let before = names();
+    new.for_each_linear_mut(&mut |_, linear| {
+        linear.weight = Param::from_tensor(linear.weight.val() + 1.0);
+    });
+    new.save_pretrained(folder.path(), &sharded).expect("saves");
+    assert_eq!(names(), before);
+    let again = load(folder.path()).expect("loads");
+    assert_eq!(module_tensors(&again), module_tensors(&new));
 }
 
 /// A key that is written as absent would be read as the reader's default: a window of 4096.

@@ -2,10 +2,12 @@
 
 use std::ops::ControlFlow;
 
+use burn::module::Param;
 use burn::tensor::{Device, Tensor};
 use ft_core::safetensors_folder::read_tensors;
 use ft_core::{
-    AutoCausalLm, CausalLm, FinishReason, Generated, GenerationConfig, TokenBatch, generate,
+    AutoCausalLm, CausalLm, FinishReason, Generated, GenerationConfig, Linears, TokenBatch,
+    generate,
 };
 
 use crate::models::golden;
@@ -90,6 +92,34 @@ fn a_left_padded_batch_gives_what_each_row_gives_alone() {
             assert_eq!(row, alone[0], "{name}, prompt {prompt:?}");
         }
     }
+}
+
+/// A padding token that was added without a row of the embedding is never looked up.
+#[test]
+fn padding_may_lie_outside_the_vocabulary() {
+    let prompts = [vec![5, 9, 2, 44, 7], vec![61]];
+    let model = load("llama");
+    let outside = GenerationConfig {
+        pad_token_id: model.config().vocab_size() as u32,
+        ..greedy(5)
+    };
+    assert_eq!(
+        run(&model, &prompts, &outside),
+        run(&model, &prompts, &greedy(5))
+    );
+}
+
+#[test]
+fn weights_that_are_not_numbers_are_an_error() {
+    let mut model = load("llama");
+    model.for_each_linear_mut(&mut |_, linear| {
+        linear.weight = Param::from_tensor(linear.weight.val() * f32::NAN);
+    });
+    let mut silent = |_: ft_core::Streamed<'_>| ControlFlow::Continue(());
+    let device = Device::default();
+    let result = generate(&model, None, &[vec![5]], &greedy(3), &device, &mut silent);
+    let error = result.expect_err("NaN").to_string();
+    assert!(error.contains("not numbers"), "{error}");
 }
 
 #[test]

@@ -197,6 +197,47 @@ fn documents_do_not_leak() {
     assert_close("second document", two.into_data(), one.into_data(), 0.0);
 }
 
+/// Neither the values nor the gradients depend on how many threads there are.
+#[test]
+fn threads_change_nothing() {
+    let device = device();
+    let [q, k, v] = [6, 2, 2].map(|heads| leaf([2, heads, 301, 16], &device));
+    let mask = AttentionMask::new(301, 0, None, None, &device);
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        pool.expect("a pool").install(|| {
+            let y = attention(q.clone(), k.clone(), v.clone(), 0.3, &mask);
+            let grads = weighted_sum(y.clone()).backward();
+            [
+                y.into_data(),
+                gradient(&q, &grads),
+                gradient(&k, &grads),
+                gradient(&v, &grads),
+            ]
+        })
+    };
+    for (one, three) in run(1).into_iter().zip(run(3)) {
+        assert_close("one thread and three", three, one, 1e-6);
+    }
+}
+
+/// Burn's recomputation of element-wise operations leaves the fused ones as they are.
+#[test]
+fn with_burns_checkpointing_the_gradient_is_the_same() {
+    let plain = device();
+    let balanced = burn::tensor::Device::default()
+        .autodiff()
+        .gradient_checkpointing();
+    let numbers = leaf([1, 2, 9, 4], &plain).into_data();
+    let run = |device: &burn::tensor::Device| {
+        let q = Tensor::<4>::from_data(numbers.clone(), device).require_grad();
+        let mask = AttentionMask::new(9, 0, None, None, device);
+        let y = attention(q.clone() * 2.0, q.clone().tanh(), q.clone(), 0.3, &mask);
+        gradient(&q, &weighted_sum(y).backward())
+    };
+    assert_close("recomputed", run(&balanced), run(&plain), 1e-6);
+}
+
 #[test]
 #[should_panic(expected = "other numbers of queries and keys")]
 fn a_mask_for_another_length() {
