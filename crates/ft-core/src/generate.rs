@@ -333,8 +333,8 @@ mod tests {
         std::fs::write(folder.path().join("tokenizer.json"), file.to_string()).expect("writes");
         let tokenizer = Tokenizer::from_pretrained(folder.path()).expect("loads");
 
-        let text = "🦀🦀🦀a";
-        let tokens: Vec<u32> = "🦀🦀🦀".bytes().map(u32::from).chain([256]).collect();
+        let text = "🦀🦀🦀🦀🦀a";
+        let tokens: Vec<u32> = "🦀🦀🦀🦀🦀".bytes().map(u32::from).chain([256]).collect();
         let mut row = Row::new(&[256], tokens.len());
         let config = GenerationConfig::default();
         let pieces: Vec<String> = tokens
@@ -342,7 +342,7 @@ mod tests {
             .map(|&token| row.push(token, Some(&tokenizer), &config).expect("decodes"))
             .filter(|piece| !piece.is_empty())
             .collect();
-        assert_eq!(pieces, ["🦀", "🦀", "🦀", "a"]);
+        assert_eq!(pieces, ["🦀", "🦀", "🦀", "🦀", "🦀", "a"]);
         assert_eq!(row.finish(Some(&tokenizer)).expect("decodes").text, text);
     }
 
