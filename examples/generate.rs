@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::Parser;
 use ft::core::{
-    AutoCausalLm, CausalLm, GenerationConfig, HubOptions, Message, Tokenizer, generate, resolve,
+    AutoCausalLm, CausalLm, GenerationConfig, HubOptions, Message, Tokenizer, Weights, generate,
+    resolve,
 };
 use serde_json::json;
 
@@ -69,7 +70,7 @@ fn main() -> Result<()> {
     let hub = HubOptions::from_env();
     let folder = resolve(&args.model, &hub)?;
     let tokenizer = Tokenizer::from_pretrained(&folder)?;
-    let mut model = AutoCausalLm::from_pretrained(&folder, &device)?;
+    let mut model = AutoCausalLm::from_pretrained_with(&folder, &device, Weights::Stored)?;
     tokenizer.check_vocab(model.config().vocab_size())?;
     if let Some(adapter) = &args.adapter {
         model = ft::peft::load_adapter(model, &resolve(adapter, &hub)?, "default", false)?;

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use ft::burn::module::Module;
-use ft::core::{AutoCausalLm, CausalLm, HubOptions, Tokenizer, causal_lm_loss, resolve};
+use ft::core::{AutoCausalLm, CausalLm, HubOptions, Tokenizer, Weights, causal_lm_loss, resolve};
 use ft::data::{Batch, Batches, Collation, Format, SftBatches, SftDataset};
 use ft::peft::LoraConfig;
 use ft::train::{
@@ -67,7 +67,7 @@ fn main() -> Result<()> {
     let held_out = SftBatches::new(held_out, args.batch_size, padded, None, pad)?;
 
     // Model: the base is frozen, the factors train.
-    let model = AutoCausalLm::from_pretrained(&folder, &device)?;
+    let model = AutoCausalLm::from_pretrained_with(&folder, &device, Weights::Stored)?;
     tokenizer.check_vocab(model.config().vocab_size())?;
     model.config().check_length(SEQ_LEN)?;
     let lora = LoraConfig {

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use ft::burn::tensor::{Int, Tensor, TensorData};
 use ft::core::{
-    AutoCausalLm, CausalLm, HubOptions, TokenBatch, Tokenizer, causal_lm_loss, resolve,
+    AutoCausalLm, CausalLm, HubOptions, TokenBatch, Tokenizer, Weights, causal_lm_loss, resolve,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -58,7 +58,7 @@ fn main() -> Result<()> {
     let hub = HubOptions::from_env();
     let folder = resolve(&args.model, &hub)?;
     let tokenizer = Tokenizer::from_pretrained(&folder)?;
-    let mut model = AutoCausalLm::from_pretrained(&folder, &device)?;
+    let mut model = AutoCausalLm::from_pretrained_with(&folder, &device, Weights::Stored)?;
     tokenizer.check_vocab(model.config().vocab_size())?;
     model.config().check_length(args.context)?;
     if let Some(adapter) = &args.adapter {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use ft::core::{AutoCausalLm, CausalLm, HubOptions, Tokenizer, causal_lm_loss, resolve};
+use ft::core::{AutoCausalLm, CausalLm, HubOptions, Tokenizer, Weights, causal_lm_loss, resolve};
 use ft::data::{Batch, Collation, Format, SftBatches, SftDataset};
 use ft::peft::{LoraConfig, TargetModules};
 use ft::train::{BoxError, Callback, Schedule, TrainConfig, Trainer};
@@ -133,7 +133,7 @@ fn main() -> Result<()> {
     let batches = SftBatches::new(train, args.batch_size, collation, Some(args.seed), pad)?;
 
     // The model, with fresh factors on its frozen weights.
-    let model = AutoCausalLm::from_pretrained(&folder, &device)?;
+    let model = AutoCausalLm::from_pretrained_with(&folder, &device, Weights::Stored)?;
     tokenizer.check_vocab(model.config().vocab_size())?;
     model.config().check_length(args.seq_len)?;
     let lora = LoraConfig {

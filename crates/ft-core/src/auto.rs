@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::{Device, FloatDType, Tensor};
 
-use crate::safetensors_folder::{self, WeightFiles};
+use crate::safetensors_folder::{self, WeightFiles, Weights};
 use crate::{
     CausalLm, Error, Gpt2, Head, KvCache, Linear, Linears, Llama, ModelConfig, Result, TokenBatch,
 };
@@ -53,7 +53,7 @@ impl AutoCausalLm {
     }
 
     /// Loads a model folder: `config.json` and `model.safetensors`, whole or sharded, in `f32`,
-    /// `f16` or `bf16`; computation is in `f32`.
+    /// `f16` or `bf16`; weights are widened to `f32`.
     ///
     /// For a hub id, [`resolve`](crate::resolve) gives the folder.
     ///
@@ -62,6 +62,20 @@ impl AutoCausalLm {
     /// If a file is missing, truncated or malformed, or the weights do not fit the configuration:
     /// [`Error::Keys`] lists every missing, left-over and misshapen key.
     pub fn from_pretrained(folder: &Path, device: &Device) -> Result<Self> {
+        Self::from_pretrained_with(folder, device, Weights::F32)
+    }
+
+    /// [`from_pretrained`](Self::from_pretrained) with the weights held as `weights` says.
+    ///
+    /// With [`Weights::Stored`] the matrices stay in the file's type and are not copied, so that a model
+    /// in 16 bits takes half the memory and loads at once. Computation is in `f32` all the same, and
+    /// since every 16-bit number is one of `f32`, results differ by rounding alone. Nothing of
+    /// the model trains, adapters do.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_pretrained`](Self::from_pretrained).
+    pub fn from_pretrained_with(folder: &Path, device: &Device, weights: Weights) -> Result<Self> {
         let config = ModelConfig::from_pretrained(folder)?;
         let model = Self::from_config(&config, device)?;
         let files = WeightFiles::open(folder)?;
@@ -73,7 +87,7 @@ impl AutoCausalLm {
             Some(rest) if bare => rest.to_string(),
             _ => path.to_string(),
         };
-        safetensors_folder::load_module(model, &files, key_of, is_buffer)
+        safetensors_folder::load_module(model, &files, weights, key_of, is_buffer)
     }
 
     /// Writes `config.json` and the weights, so that transformers loads the folder.

@@ -57,12 +57,9 @@ impl Head<'_> {
         match self {
             Head::Tied(embedding) => {
                 let [batch, seq, width] = hidden.dims();
-                let weight = embedding.val();
-                let vocab = weight.dims()[0];
-                hidden
-                    .reshape([batch * seq, width])
-                    .matmul(weight.transpose())
-                    .reshape([batch, seq, vocab])
+                let rows = hidden.reshape([batch * seq, width]);
+                let logits = ft_kernels::linear(rows, embedding.val(), None);
+                logits.reshape([batch, seq, self.vocab_size()])
             }
             Head::Linear(linear) => linear.forward(hidden),
         }

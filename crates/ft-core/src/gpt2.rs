@@ -4,11 +4,12 @@
 //! ([`Layout::InOut`]).
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Int, Tensor, module};
+use burn::tensor::{Device, Int, Tensor};
 
 use crate::causal_lm::{CausalLm, Head};
 use crate::config::{Gpt2Config, ModelConfig};
-use crate::linear::{Layout, Linear, normal, ones, zeros};
+use crate::embedding::Embedding;
+use crate::linear::{Layout, Linear, ones, zeros};
 use crate::linears::Linears;
 use crate::{KvCache, TokenBatch};
 use ft_kernels::{self as kernels, Activation, AttentionMask};
@@ -29,11 +30,6 @@ struct Transformer {
     wpe: Embedding,
     h: Vec<Block>,
     ln_f: LayerNorm,
-}
-
-#[derive(Module, Debug)]
-struct Embedding {
-    weight: Param<Tensor<2>>,
 }
 
 #[derive(Module, Debug)]
@@ -72,9 +68,7 @@ impl Gpt2 {
     pub fn from_config(config: &Gpt2Config, device: &Device) -> Self {
         let width = config.n_embd;
         let std = config.initializer_range;
-        let embedding = |rows| Embedding {
-            weight: normal([rows, width], std, device),
-        };
+        let embedding = |rows| Embedding::new(rows, width, std, device);
         Self {
             transformer: Transformer {
                 wte: embedding(config.vocab_size),
@@ -167,12 +161,6 @@ impl Transformer {
             cache.advance(seq);
         }
         self.ln_f.forward(x)
-    }
-}
-
-impl Embedding {
-    fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
-        module::embedding(self.weight.val(), ids)
     }
 }
 

@@ -15,6 +15,7 @@ mod auto;
 mod causal_lm;
 mod chat_template;
 mod config;
+mod embedding;
 mod error;
 mod generate;
 mod generation_config;
@@ -48,6 +49,7 @@ pub use linear_cross_entropy::{IGNORE_INDEX, LossSum, causal_lm_loss, linear_cro
 pub use linears::Linears;
 pub use llama::Llama;
 pub use lora::Lora;
+pub use safetensors_folder::Weights;
 pub use token_batch::TokenBatch;
 pub use tokenizer::Tokenizer;
 

@@ -6,6 +6,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Distribution, Tensor};
+use ft_kernels::Input;
 
 use crate::lora::Lora;
 
@@ -80,11 +81,13 @@ impl Linear {
     ///
     /// # Shapes
     ///
-    /// - `x`: `[batch, seq, in_features]`
+    /// - `x`: `[batch, seq, in_features]`, a tensor or an [`Input`]
     /// - output: `[batch, seq, out_features]`
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let [batch, seq, features] = x.dims();
-        let x = x.reshape([batch * seq, features]);
+    pub fn forward(&self, x: impl Into<Input<3>>) -> Tensor<3> {
+        let x = x.into();
+        let [batch, seq, _] = x.value().dims();
+        let input = x.into_rows();
+        let x = input.value().clone();
         let weight = self.weight.val();
         let weight = match self.layout {
             Layout::OutIn => weight,
@@ -93,7 +96,7 @@ impl Linear {
         let mut adapters = self.adapters.iter().filter(|a| a.active).peekable();
         // The first adapter goes along with the product, unless dropout gives it another input.
         let fused = adapters.next_if(|adapter| !adapter.drops_out(&x));
-        let mut y = ft_kernels::linear(x.clone(), weight, fused.map(Lora::low_rank));
+        let mut y = ft_kernels::linear(input, weight, fused.map(Lora::low_rank));
         if let Some(bias) = &self.bias {
             y = y + bias.val().unsqueeze();
         }

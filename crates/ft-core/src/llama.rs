@@ -9,11 +9,12 @@ use burn::tensor::{Device, Int, Tensor};
 
 use crate::causal_lm::{CausalLm, Head};
 use crate::config::{LlamaConfig, LlamaKind, ModelConfig};
-use crate::linear::{Layout, Linear, normal, ones};
+use crate::embedding::Embedding;
+use crate::linear::{Layout, Linear, ones};
 use crate::linears::Linears;
 use crate::rope::Rope;
 use crate::{KvCache, TokenBatch};
-use ft_kernels::{self as kernels, Activation, AttentionMask};
+use ft_kernels::{self as kernels, Activation, AttentionMask, Input};
 
 /// A Llama-like causal language model.
 #[derive(Module, Debug)]
@@ -35,11 +36,6 @@ struct Decoder {
     /// The distinct attention windows of the layers.
     #[module(skip)]
     windows: Vec<Option<usize>>,
-}
-
-#[derive(Module, Debug)]
-struct Embedding {
-    weight: Param<Tensor<2>>,
 }
 
 #[derive(Module, Debug)]
@@ -109,9 +105,7 @@ impl Llama {
             .collect();
         Self {
             model: Decoder {
-                embed_tokens: Embedding {
-                    weight: normal([config.vocab_size, hidden], std, device),
-                },
+                embed_tokens: Embedding::new(config.vocab_size, hidden, std, device),
                 layers,
                 norm: RmsNorm::new(hidden, config, device),
                 rope: Rope::new(config.head_width(), config.rope_theta, &config.rope_scaling),
@@ -253,13 +247,6 @@ impl Decoder {
     }
 }
 
-impl Embedding {
-    /// `[batch, seq]` ids to `[batch, seq, hidden]`.
-    fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
-        burn::tensor::module::embedding(self.weight.val(), ids)
-    }
-}
-
 impl RmsNorm {
     fn new(features: usize, config: &LlamaConfig, device: &Device) -> Self {
         Self {
@@ -270,6 +257,11 @@ impl RmsNorm {
 
     fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         kernels::rms_norm(x, self.weight.val(), self.epsilon)
+    }
+
+    /// The same as input of linear layers.
+    fn input(&self, x: Tensor<3>) -> Input<3> {
+        Input::rms_norm(x, self.weight.val(), self.epsilon)
     }
 }
 
@@ -309,9 +301,9 @@ impl Block {
 
     fn forward(&self, layer: usize, x: Tensor<3>, shared: &mut Shared) -> Tensor<3> {
         let mask = shared.masks[self.window].clone();
-        let normed = self.input_layernorm.forward(x.clone());
+        let normed = self.input_layernorm.input(x.clone());
         let x = x + self.self_attn.forward(layer, normed, &mask, shared);
-        let normed = self.post_attention_layernorm.forward(x.clone());
+        let normed = self.post_attention_layernorm.input(x.clone());
         x + self.mlp.forward(normed)
     }
 }
@@ -320,11 +312,11 @@ impl Attention {
     fn forward(
         &self,
         layer: usize,
-        x: Tensor<3>,
+        x: Input<3>,
         mask: &AttentionMask,
         shared: &mut Shared,
     ) -> Tensor<3> {
-        let [batch, seq, _] = x.dims();
+        let [batch, seq, _] = x.value().dims();
         let split = |x: Tensor<3>, heads, norm: &Option<RmsNorm>| {
             let x = x.reshape([batch, seq, heads, self.head_dim]);
             match norm {
@@ -351,10 +343,9 @@ impl Attention {
 }
 
 impl Mlp {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    fn forward(&self, x: Input<3>) -> Tensor<3> {
         let gate = self.gate_proj.forward(x.clone());
         let up = self.up_proj.forward(x);
-        self.down_proj
-            .forward(kernels::gated_mlp(gate, up, self.act))
+        self.down_proj.forward(Input::gated_mlp(gate, up, self.act))
     }
 }

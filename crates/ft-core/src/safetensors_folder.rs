@@ -11,7 +11,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use burn::module::{Module, Param};
-use burn::tensor::{DType, FloatDType, Tensor, TensorData};
+use burn::tensor::{AllocationProperty, Bytes, DType, FloatDType, Tensor, TensorData};
 use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::tensor::{Dtype, SafeTensors, View};
@@ -31,7 +31,7 @@ pub const INDEX: &str = "model.safetensors.index.json";
 pub struct WeightFiles {
     /// What was opened, for messages: the file, or the index.
     path: PathBuf,
-    maps: Vec<(PathBuf, Mmap)>,
+    maps: Vec<(PathBuf, bytes::Bytes)>,
     /// Which map holds a tensor.
     places: BTreeMap<String, usize>,
 }
@@ -173,6 +173,29 @@ impl WeightFiles {
         Ok((view.dtype(), view.shape().to_vec(), view.data()))
     }
 
+    /// A tensor as it lies in the file, without a copy where its numbers are aligned: it keeps the file
+    /// mapped, and its pages come from the disk when they are first read.
+    ///
+    /// # Errors
+    ///
+    /// As [`tensor`](Self::tensor).
+    pub fn stored(&self, name: &str) -> Result<TensorData> {
+        let (dtype, shape, bytes) = self.raw(name)?;
+        let dtype = match dtype {
+            Dtype::F32 => DType::F32,
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
+            _ => return self.tensor(name),
+        };
+        let aligned = bytes.as_ptr().addr().is_multiple_of(dtype.size());
+        if cfg!(target_endian = "big") || !aligned {
+            return Ok(self.tensor(name)?.convert_dtype(dtype));
+        }
+        let (_, map) = &self.maps[self.places[name]];
+        let bytes = Bytes::from_shared(map.slice_ref(bytes), AllocationProperty::File);
+        Ok(TensorData::from_bytes(bytes, shape, dtype))
+    }
+
     /// A tensor with floats widened to `f32`.
     ///
     /// # Errors
@@ -186,16 +209,17 @@ impl WeightFiles {
     }
 }
 
-fn map_file(path: &Path) -> Result<Mmap> {
+fn map_file(path: &Path) -> Result<bytes::Bytes> {
     let file = File::open(path).map_err(Error::read(path))?;
     // SAFETY: the map is read-only and checkpoints are replaced by renaming, never written in
     // place, so the bytes do not change while they are mapped. Another program that truncates the
     // file under us would be an error that no mapping reader is safe from.
     #[allow(unsafe_code)]
-    unsafe { Mmap::map(&file) }.map_err(Error::read(path))
+    let map = unsafe { Mmap::map(&file) }.map_err(Error::read(path))?;
+    Ok(bytes::Bytes::from_owner(map))
 }
 
-fn parse<'a>(path: &Path, map: &'a Mmap) -> Result<SafeTensors<'a>> {
+fn parse<'a>(path: &Path, map: &'a [u8]) -> Result<SafeTensors<'a>> {
     SafeTensors::deserialize(map).map_err(|e| {
         Error::invalid(
             path,
@@ -225,7 +249,18 @@ fn widen(dtype: Dtype, shape: Vec<usize>, bytes: &[u8]) -> Option<TensorData> {
     })
 }
 
-/// Fills every float parameter of `module` from `files`.
+/// In which type weights are held in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Weights {
+    /// Widened to `f32`, so that they can train.
+    #[default]
+    F32,
+    /// Matrices as the file has them, `f32`, `f16` or `bf16`, straight from the mapped file where the
+    /// device can; nothing requires gradients. For inference, and for adapters on a frozen model.
+    Stored,
+}
+
+/// Fills every float parameter of `module` from `files`, held as `weights` says.
 ///
 /// `key_of` turns a parameter's path into its key, and `ignored` tells which left-over keys may be
 /// passed over.
@@ -236,6 +271,7 @@ fn widen(dtype: Dtype, shape: Vec<usize>, bytes: &[u8]) -> Option<TensorData> {
 pub fn load_module<M: Module>(
     module: M,
     files: &WeightFiles,
+    weights: Weights,
     key_of: impl Fn(&str) -> String,
     ignored: impl Fn(&str) -> bool,
 ) -> Result<M> {
@@ -268,6 +304,7 @@ pub fn load_module<M: Module>(
     }
     struct Fill<'a, F> {
         files: &'a WeightFiles,
+        weights: Weights,
         key_of: F,
         failure: Option<Error>,
     }
@@ -276,11 +313,24 @@ pub fn load_module<M: Module>(
             if self.failure.is_some() {
                 return param;
             }
-            match self.files.tensor(&(self.key_of)(path)) {
+            let key = (self.key_of)(path);
+            let device = param.lazy_device();
+            let data = match self.weights {
+                // Norms and biases are small, and their kernels compute in `f32`.
+                Weights::Stored if D >= 2 => self.files.stored(&key),
+                _ => self.files.tensor(&key),
+            };
+            match data {
                 Ok(data) => {
+                    let dtype = match data.dtype() {
+                        narrow @ (DType::F16 | DType::BF16) if device.supports_dtype(narrow) => {
+                            narrow
+                        }
+                        _ => DType::F32,
+                    };
+                    let data = data.convert_dtype(dtype);
                     let id = param.id;
-                    let tensor = Tensor::from_data(data, &param.lazy_device());
-                    param.transform_for_load(tensor, id)
+                    param.transform_for_load(Tensor::from_data(data, (&device, dtype)), id)
                 }
                 Err(error) => {
                     self.failure = Some(error);
@@ -291,12 +341,14 @@ pub fn load_module<M: Module>(
     }
     let mut fill = Fill {
         files,
+        weights,
         key_of,
         failure: None,
     };
     let module = module_path::map_params(module, &mut fill);
     match fill.failure {
         Some(error) => Err(error),
+        None if weights == Weights::Stored => Ok(module.no_grad()),
         None => Ok(module),
     }
 }
@@ -421,9 +473,9 @@ fn is_shard(name: &str) -> bool {
         .is_some_and(|(index, count)| digits(index) && digits(count))
 }
 
-struct Bytes<'a>(&'a TensorData, Dtype);
+struct Numbers<'a>(&'a TensorData, Dtype);
 
-impl View for Bytes<'_> {
+impl View for Numbers<'_> {
     fn dtype(&self) -> Dtype {
         self.1
     }
@@ -465,7 +517,7 @@ pub fn write_tensors(
                 ));
             }
         };
-        views.push((name.as_str(), Bytes(data, dtype)));
+        views.push((name.as_str(), Numbers(data, dtype)));
     }
     replace(path, |part| {
         safetensors::serialize_to_file(views, Some(metadata.clone()), part)

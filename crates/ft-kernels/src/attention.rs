@@ -87,7 +87,7 @@ impl AttentionMask {
     }
 
     #[cfg(feature = "cpu")]
-    fn rule(&self, scale: f64) -> crate::flex::attention::Rule {
+    fn rule(&self, scores: Scores) -> crate::flex::attention::Rule {
         let read = || {
             let numbers = self.segments.clone()?.into_data().convert::<i64>();
             let numbers = numbers.try_to_vec::<i64>().expect("converted to i64");
@@ -97,7 +97,8 @@ impl AttentionMask {
             (!numbers.chunks_exact(keys).all(alike)).then(|| numbers.into())
         };
         crate::flex::attention::Rule {
-            scale: scale as f32,
+            scale: scores.scale as f32,
+            softcap: scores.softcap.map(|cap| cap as f32),
             past: self.past,
             window: self.window,
             segments: self.made.segments.get_or_init(read).clone(),
@@ -105,7 +106,27 @@ impl AttentionMask {
     }
 }
 
-/// `softmax(q·kᵀ·scale + mask)·v`.
+/// How scores are made of products.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scores {
+    /// Factor of `⟨q, k⟩`, commonly `1/√head_dim`.
+    pub scale: f64,
+    /// `c·tanh(s/c)` of every score `s`, as in Gemma 2 (arXiv:2408.00118, section 2).
+    pub softcap: Option<f64>,
+}
+
+impl From<f64> for Scores {
+    fn from(scale: f64) -> Self {
+        Self {
+            scale,
+            softcap: None,
+        }
+    }
+}
+
+/// `softmax(cap(q·kᵀ·scale) + mask)·v`.
+///
+/// `scores` is the scale alone, or [`Scores`] with a cap.
 ///
 /// # Shapes
 ///
@@ -120,9 +141,10 @@ pub fn attention(
     q: Tensor<4>,
     k: Tensor<4>,
     v: Tensor<4>,
-    scale: f64,
+    scores: impl Into<Scores>,
     mask: &AttentionMask,
 ) -> Tensor<4> {
+    let scores = scores.into();
     let (queries, keys) = (q.dims()[2], k.dims()[2]);
     assert_eq!(
         (queries, keys),
@@ -134,9 +156,9 @@ pub fn attention(
         use crate::flex::attention::Attention;
         use burn::backend::Dispatch;
         let [q, k, v] = [q, k, v].map(Tensor::into_dispatch);
-        return Tensor::from_dispatch(Dispatch::attention(q, k, v, mask.rule(scale)));
+        return Tensor::from_dispatch(Dispatch::attention(q, k, v, mask.rule(scores)));
     }
-    portable(q, k, v, scale, mask)
+    portable(q, k, v, scores, mask)
 }
 
 /// [`attention`] of Burn's operations; holds `[batch, heads, queries, keys]`.
@@ -144,9 +166,10 @@ pub fn portable(
     q: Tensor<4>,
     k: Tensor<4>,
     v: Tensor<4>,
-    scale: f64,
+    scores: impl Into<Scores>,
     mask: &AttentionMask,
 ) -> Tensor<4> {
+    let Scores { scale, softcap } = scores.into();
     let [batch, heads, queries, width] = q.dims();
     let [_, kv_heads, keys, _] = k.dims();
     let group = heads / kv_heads;
@@ -154,6 +177,9 @@ pub fn portable(
     let mut scores = q
         .matmul(k.transpose())
         .reshape([batch, heads, queries, keys]);
+    if let Some(cap) = softcap {
+        scores = (scores / cap).tanh() * cap;
+    }
     if let Some(forbidden) = mask.forbidden() {
         let forbidden = forbidden.clone().expand([batch, heads, queries, keys]);
         scores = scores.mask_fill(forbidden, f32::NEG_INFINITY);

@@ -30,6 +30,11 @@ struct Parts {
 ///
 /// If there are no rows, or a target is not in the vocabulary.
 pub fn cross_entropy_sum(hidden: Tensor<2>, weight: Tensor<2>, targets: &[i64]) -> Tensor<1> {
+    let weight = if weight.dtype() == hidden.dtype() {
+        weight
+    } else {
+        weight.cast(hidden.dtype())
+    };
     #[cfg(feature = "cpu")]
     if crate::flex::takes(&hidden) && crate::flex::takes(&weight) {
         return in_graph(hidden, weight, targets, on_flex);

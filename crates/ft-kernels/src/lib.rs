@@ -22,13 +22,15 @@ mod cross_entropy;
 #[cfg(feature = "cpu")]
 mod flex;
 mod gated_mlp;
+mod input;
 mod linear;
 mod norm;
 mod rotary;
 
-pub use attention::{AttentionMask, attention};
+pub use attention::{AttentionMask, Scores, attention};
 pub use cross_entropy::cross_entropy_sum;
 pub use gated_mlp::{Activation, gated_mlp};
+pub use input::Input;
 pub use linear::{LowRank, linear};
 pub use norm::{layer_norm, rms_norm};
 pub use rotary::apply_rotary;

@@ -1,9 +1,13 @@
 //! A linear layer with a low-rank adapter in one operation: `x·Wᵀ + s·(x·Aᵀ)·Bᵀ` (Hu et al., 2021,
 //! arXiv:2106.09685, equation 3).
 //!
-//! The adapter acts on activations: no dense `W + s·BA`, and no gradient of a `W` that is frozen.
+//! The adapter acts on activations: no dense `W + s·BA`, and no gradient of a `W` that is frozen. A
+//! frozen `W` may be held in 16 bits, which halves its memory and changes no result beyond the
+//! rounding of the products' order: it is widened on the way, which is exact.
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
+
+use crate::Input;
 
 /// The factors of an adapter, and their scale.
 #[derive(Clone, Debug)]
@@ -20,31 +24,49 @@ pub struct LowRank {
 ///
 /// # Shapes
 ///
-/// - `x`: `[rows, in]`, `weight`: `[out, in]`, a transposed view will do
+/// - `x`: `[rows, in]`, a tensor or an [`Input`]; `weight`: `[out, in]`, a transposed view will do, in
+///   `x`'s type or, if it is frozen, in `f16` or `bf16`
 /// - output: `[rows, out]`
-pub fn linear(x: Tensor<2>, weight: Tensor<2>, adapter: Option<LowRank>) -> Tensor<2> {
+///
+/// # Panics
+///
+/// If a weight of 16 bits is to train: its gradient would be lost in rounding.
+pub fn linear(x: impl Into<Input<2>>, weight: Tensor<2>, adapter: Option<LowRank>) -> Tensor<2> {
+    let x = x.into();
+    let narrow = matches!(weight.dtype(), DType::F16 | DType::BF16);
+    assert!(
+        !(narrow && weight.is_tracked() && weight.dtype() != x.value.dtype()),
+        "a weight held in {:?} cannot train: load the model in f32, or freeze it and attach an adapter",
+        weight.dtype()
+    );
     #[cfg(feature = "cpu")]
-    if crate::flex::takes(&x)
-        && crate::flex::takes(&weight)
+    if crate::flex::takes(&x.value)
+        && crate::flex::takes_weight(&weight)
         && (adapter.as_ref()).is_none_or(|l| crate::flex::takes(&l.a) && crate::flex::takes(&l.b))
     {
         use crate::flex::linear::Linear;
         use burn::backend::Dispatch;
-        let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
+        let (recipe, x) = (x.recipe, x.value.into_dispatch());
+        let weight = weight.into_dispatch();
         let y = match adapter {
-            None => Dispatch::linear(x, weight),
+            None => Dispatch::linear(x, weight, recipe),
             Some(LowRank { a, b, scale }) => {
                 let (a, b) = (a.into_dispatch(), b.into_dispatch());
-                Dispatch::linear_lora(x, weight, a, b, scale as f32)
+                Dispatch::linear_lora(x, weight, a, b, scale as f32, recipe)
             }
         };
         return Tensor::from_dispatch(y);
     }
-    portable(x, weight, adapter)
+    portable(x.value, weight, adapter)
 }
 
 /// [`linear`] of Burn's operations.
 pub fn portable(x: Tensor<2>, weight: Tensor<2>, adapter: Option<LowRank>) -> Tensor<2> {
+    let weight = if weight.dtype() == x.dtype() {
+        weight
+    } else {
+        weight.cast(x.dtype())
+    };
     let y = x.clone().matmul(weight.transpose());
     match adapter {
         None => y,

@@ -1,7 +1,7 @@
 //! Adapters into weights: `W ← W + s·BA`, after which nothing of them is left.
 
 use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use ft_core::{Layout, Linear, Linears};
 
 use crate::switch::{active_adapters, adapter_names};
@@ -46,7 +46,8 @@ fn merge(path: &str, linear: &mut Linear) -> Result<()> {
     if active.is_empty() {
         return Ok(());
     }
-    let mut weight = linear.weight.val();
+    // Held in 16 bits, the sum would lose what small adapters add.
+    let mut weight = linear.weight.val().cast(DType::F32);
     for adapter in &active {
         let delta = match linear.layout() {
             Layout::OutIn => adapter.delta(),

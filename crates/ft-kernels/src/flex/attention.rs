@@ -18,9 +18,9 @@ use gemm::Parallelism;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::exp::{exp, exp_shifted, max, sum_of_pairs};
+use super::exp::{exp, exp_shifted, max, sum_of_pairs, tanh};
 use super::product::{Matrix, Output, product};
-use super::{contiguous, slice, tensor};
+use super::tensor;
 
 /// Queries and keys a tile: their scores take 128 KiB, which stays in a core's cache.
 const QUERIES: usize = 128;
@@ -30,6 +30,7 @@ const KEYS: usize = 256;
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
     pub(crate) scale: f32,
+    pub(crate) softcap: Option<f32>,
     /// The position of the first query among the keys.
     pub(crate) past: usize,
     pub(crate) window: Option<usize>,
@@ -84,7 +85,7 @@ impl Backward<Flex, 3> for Gradient {
     type State = ([FlexTensor; 4], Arc<[f32]>, Rule);
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let d_out = contiguous(grads.consume::<Flex>(&ops.node));
+        let d_out = grads.consume::<Flex>(&ops.node);
         let ([q, k, v, out], log_sums, rule) = ops.state;
         let gradients = backward(&q, &k, &v, &out, &log_sums, &d_out, &rule);
         for (node, gradient) in ops.parents.into_iter().zip(gradients) {
@@ -114,6 +115,12 @@ impl<'a> Heads<'a> {
             by_position: strides[2] as usize,
             width: tensor.shape()[3],
         }
+    }
+
+    /// One position of one head.
+    fn row(&self, batch: usize, head: usize, position: usize) -> &'a [f32] {
+        let start = batch * self.by_batch + head * self.by_head + position * self.by_position;
+        &self.data[start..][..self.width]
     }
 
     /// Positions `range` of one head as a matrix, `[range, width]`.
@@ -193,7 +200,11 @@ fn tiles(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>>
         .map(move |start| start..(start + size).min(end))
 }
 
-/// The output, `[batch, heads, queries, width]`, and the logarithm of each row's sum of exponentials.
+/// The output, `[batch, heads, queries, width]`, and the logarithm of each row's sum of exponentials,
+/// `[batch, queries, heads]`.
+///
+/// The output lies in memory as `[batch, queries, heads, width]`, as the projection after it wants it:
+/// no copy is made between them, and the graph keeps one tensor for both.
 fn forward(q: &FlexTensor, k: &FlexTensor, v: &FlexTensor, rule: &Rule) -> (FlexTensor, Vec<f32>) {
     let (q, k, v) = (readable(q), readable(k), readable(v));
     let [batch, heads, queries, width] = q.shape().dims();
@@ -202,62 +213,98 @@ fn forward(q: &FlexTensor, k: &FlexTensor, v: &FlexTensor, rule: &Rule) -> (Flex
     let (q, k, v) = (Heads::new(&q), Heads::new(&k), Heads::new(&v));
     let mut out = vec![0.0; batch * heads * queries * width];
     let mut log_sums = vec![0.0; batch * heads * queries];
-    if out.is_empty() {
-        return (tensor(out, [batch, heads, queries, width]), log_sums);
-    }
-    // One task a tile of queries of one head.
+    // One task a tile of queries, and within it one a head.
     let mut tasks = Vec::new();
-    let outputs = out
-        .chunks_exact_mut(queries * width)
-        .zip(log_sums.chunks_exact_mut(queries));
-    for (index, (mut out, mut log_sums)) in outputs.enumerate() {
+    let (mut out_rest, mut sums_rest) = (&mut out[..], &mut log_sums[..]);
+    for batch in 0..batch {
         for range in tiles(0..queries, QUERIES) {
-            let (out_tile, out_rest) = out.split_at_mut(range.len() * width);
-            let (sums_tile, sums_rest) = log_sums.split_at_mut(range.len());
-            tasks.push((index / heads, index % heads, range, out_tile, sums_tile));
-            (out, log_sums) = (out_rest, sums_rest);
+            let (out, sums);
+            (out, out_rest) = out_rest.split_at_mut(range.len() * heads * width);
+            (sums, sums_rest) = sums_rest.split_at_mut(range.len() * heads);
+            tasks.push((batch, range, out, sums));
         }
     }
-    tasks.into_par_iter().for_each_init(
-        || vec![0.0; QUERIES.min(queries) * KEYS.min(keys)],
-        |scores, (batch, head, range, out, log_sums)| {
+    let scratch = || vec![0.0; QUERIES.min(queries) * KEYS.min(keys)];
+    tasks.into_par_iter().for_each(|(batch, range, out, sums)| {
+        let of_head = |scores: &mut Vec<f32>, head: usize| {
             let rows = q.rows(batch, head, range.clone());
-            let mut most = vec![f32::NEG_INFINITY; range.len()];
-            let sums = log_sums;
-            for tile in tiles(rule.keys_of(&range), KEYS) {
-                let scores = &mut scores[..range.len() * tile.len()];
-                let key_rows = k.rows(batch, head / group, tile.clone());
-                product(
-                    rows,
-                    key_rows.t(),
-                    rule.scale,
-                    scores,
-                    Output::Overwrite,
-                    Parallelism::None,
-                );
-                if !rule.allows_all(&range, &tile) {
-                    rule.forbid(scores, &range, &tile, batch, keys);
-                }
-                accumulate_softmax(scores, tile.len(), &mut most, sums, out, width);
-                let values = v.rows(batch, head / group, tile.clone());
-                let probabilities = Matrix::new(scores, range.len(), tile.len());
-                product(
-                    probabilities,
-                    values,
-                    1.0,
-                    out,
-                    Output::Add,
-                    Parallelism::None,
-                );
+            let of_keys = |tile: &Range<usize>| {
+                let head = head / group;
+                (
+                    k.rows(batch, head, tile.clone()),
+                    v.rows(batch, head, tile.clone()),
+                )
+            };
+            let place = (batch, &range, keys);
+            forward_tile(rows, of_keys, rule, place, scores)
+        };
+        let parts: Vec<_> = (0..heads)
+            .into_par_iter()
+            .map_init(scratch, of_head)
+            .collect();
+        for (row, (out, sums)) in out
+            .chunks_exact_mut(heads * width)
+            .zip(sums.chunks_exact_mut(heads))
+            .enumerate()
+        {
+            for (head, (part, log_sums)) in parts.iter().enumerate() {
+                let here = &part[row * width..][..width];
+                out[head * width..][..width].copy_from_slice(here);
+                sums[head] = log_sums[row];
             }
-            for ((sum, most), out) in sums.iter_mut().zip(&most).zip(out.chunks_exact_mut(width)) {
-                let scale = 1.0 / *sum;
-                out.iter_mut().for_each(|x| *x *= scale);
-                *sum = sum.ln() + most;
-            }
-        },
-    );
-    (tensor(out, [batch, heads, queries, width]), log_sums)
+        }
+    });
+    (in_rows(out, [batch, queries, heads, width]), log_sums)
+}
+
+/// A tensor `[batch, heads, seq, width]` of numbers that lie as `[batch, seq, heads, width]`.
+fn in_rows(data: Vec<f32>, shape: [usize; 4]) -> FlexTensor {
+    let tensor = tensor(data, shape);
+    let layout = tensor.layout().transpose(1, 2);
+    tensor.with_layout(layout)
+}
+
+/// The output of a tile of queries of one head, and the logarithms of their sums of exponentials.
+fn forward_tile<'a>(
+    queries: Matrix<'_>,
+    keys_and_values: impl Fn(&Range<usize>) -> (Matrix<'a>, Matrix<'a>),
+    rule: &Rule,
+    (batch, range, all_keys): (usize, &Range<usize>, usize),
+    scores: &mut [f32],
+) -> (Vec<f32>, Vec<f32>) {
+    let (rows, width) = (queries.rows(), queries.cols());
+    let mut out = vec![0.0; rows * width];
+    let mut sums = vec![0.0; rows];
+    let mut most = vec![f32::NEG_INFINITY; rows];
+    for tile in tiles(rule.keys_of(range), KEYS) {
+        let scores = &mut scores[..rows * tile.len()];
+        let (keys, values) = keys_and_values(&tile);
+        let (scale, none) = (rule.scale, Parallelism::None);
+        product(queries, keys.t(), scale, scores, Output::Overwrite, none);
+        if let Some(cap) = rule.softcap {
+            soften(scores, cap);
+        }
+        if !rule.allows_all(range, &tile) {
+            rule.forbid(scores, range, &tile, batch, all_keys);
+        }
+        accumulate_softmax(scores, tile.len(), &mut most, &mut sums, &mut out, width);
+        let probabilities = Matrix::new(scores, rows, tile.len());
+        product(probabilities, values, 1.0, &mut out, Output::Add, none);
+    }
+    for ((sum, most), out) in sums.iter_mut().zip(&most).zip(out.chunks_exact_mut(width)) {
+        let scale = 1.0 / *sum;
+        out.iter_mut().for_each(|x| *x *= scale);
+        *sum = sum.ln() + most;
+    }
+    (out, sums)
+}
+
+/// `cap·tanh(s/cap)`
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
+fn soften(scores: &mut [f32], cap: f32) {
+    for score in scores {
+        *score = cap * tanh(*score / cap);
+    }
 }
 
 /// Turns scores into `e^(score − most so far)`, and what was summed before to the same shift.
@@ -303,35 +350,29 @@ fn backward(
     let [batch, heads, queries, width] = q.shape().dims();
     let [_, kv_heads, keys, _] = k.shape().dims();
     let group = heads / kv_heads;
-    let (q, k, v, d_rows) = (
-        Heads::new(&q),
-        Heads::new(&k),
-        Heads::new(&v),
-        Heads::new(d_out),
-    );
-    let (out, d_out) = (slice(out), slice(d_out));
-    let mut dq = vec![0.0; out.len()];
+    let (out, d_out) = (readable(out), readable(d_out));
+    let (q, k, v) = (Heads::new(&q), Heads::new(&k), Heads::new(&v));
+    let (out, d_out) = (Heads::new(&out), Heads::new(&d_out));
+    let mut dq = vec![0.0; batch * heads * queries * width];
     // By query head; the heads that share keys are added below.
     let mut dk = vec![0.0; batch * heads * keys * width];
     let mut dv = vec![0.0; dk.len()];
     let outputs = dk
-        .par_chunks_mut(keys * width)
-        .zip(dv.par_chunks_mut(keys * width));
-    let outputs = outputs.zip(dq.par_chunks_mut(queries * width));
-    let inputs = out
-        .par_chunks(queries * width)
-        .zip(d_out.par_chunks(queries * width));
-    let inputs = inputs.zip(log_sums.par_chunks(queries)).enumerate();
-    outputs.zip(inputs).for_each_init(
+        .par_chunks_mut((keys * width).max(1))
+        .zip(dv.par_chunks_mut((keys * width).max(1)));
+    let outputs = outputs.zip(dq.par_chunks_mut((queries * width).max(1)));
+    outputs.enumerate().for_each_init(
         || (Vec::new(), Vec::new()),
-        |(p, dp), (((dk, dv), dq), (index, ((out, d_out), log_sums)))| {
+        |(p, dp), (index, ((dk, dv), dq))| {
             let (batch, head) = (index / heads, index % heads);
             for range in tiles(0..queries, QUERIES) {
                 let query_rows = q.rows(batch, head, range.clone());
-                let d_out_rows = d_rows.rows(batch, head, range.clone());
-                let flat = range.start * width..range.end * width;
-                let along: Vec<f32> = rows_dot(&out[flat.clone()], &d_out[flat.clone()], width);
-                let dq = &mut dq[flat];
+                let d_out_rows = d_out.rows(batch, head, range.clone());
+                let along = rows_dot(&out, &d_out, batch, head, range.clone());
+                let log_sums: Vec<f32> = (range.clone())
+                    .map(|query| log_sums[(batch * queries + query) * heads + head])
+                    .collect();
+                let dq = &mut dq[range.start * width..range.end * width];
                 for tile in tiles(rule.keys_of(&range), KEYS) {
                     let size = range.len() * tile.len();
                     p.resize(size, 0.0);
@@ -347,6 +388,9 @@ fn backward(
                         Output::Overwrite,
                         Parallelism::None,
                     );
+                    if let Some(cap) = rule.softcap {
+                        soften(p, cap);
+                    }
                     if !rule.allows_all(&range, &tile) {
                         rule.forbid(p, &range, &tile, batch, keys);
                     }
@@ -358,7 +402,7 @@ fn backward(
                         Output::Overwrite,
                         Parallelism::None,
                     );
-                    score_gradient(p, dp, tile.len(), &log_sums[range.clone()], &along);
+                    score_gradient(p, dp, tile.len(), &log_sums, &along, rule.softcap);
                     let p = Matrix::new(p, range.len(), tile.len());
                     let ds = Matrix::new(dp, range.len(), tile.len());
                     product(
@@ -388,7 +432,7 @@ fn backward(
             return tensor(by_head, shape);
         }
         let mut sum = vec![0.0; by_head.len() / group];
-        sum.par_chunks_mut(keys * width)
+        sum.par_chunks_mut((keys * width).max(1))
             .zip(by_head.par_chunks(group * keys * width))
             .for_each(|(sum, parts)| {
                 for part in parts.chunks_exact(keys * width) {
@@ -406,18 +450,47 @@ fn backward(
     ]
 }
 
-fn rows_dot(a: &[f32], b: &[f32], width: usize) -> Vec<f32> {
-    let rows = a.chunks_exact(width).zip(b.chunks_exact(width));
-    rows.map(|(a, b)| sum_of_pairs(a, b, |a, b| a * b))
+/// `⟨aᵢ, bᵢ⟩` over these positions of a head.
+fn rows_dot(
+    a: &Heads<'_>,
+    b: &Heads<'_>,
+    batch: usize,
+    head: usize,
+    range: Range<usize>,
+) -> Vec<f32> {
+    range
+        .map(|position| {
+            let (a, b) = (a.row(batch, head, position), b.row(batch, head, position));
+            sum_of_pairs(a, b, |a, b| a * b)
+        })
         .collect()
 }
 
 /// From scores to probabilities in `p`, and from their gradient to that of the scores in `dp`:
-/// `p = e^(s − log Σeˢ)`, `ds = p·(dp − ⟨out, d_out⟩)`.
+/// `p = e^(s − log Σeˢ)`, `ds = p·(dp − ⟨out, d_out⟩)`, through the cap by `1 − (s/cap)²`.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn score_gradient(p: &mut [f32], dp: &mut [f32], keys: usize, log_sums: &[f32], along: &[f32]) {
+fn score_gradient(
+    p: &mut [f32],
+    dp: &mut [f32],
+    keys: usize,
+    log_sums: &[f32],
+    along: &[f32],
+    softcap: Option<f32>,
+) {
     let rows = p.chunks_exact_mut(keys).zip(dp.chunks_exact_mut(keys));
     for ((p, dp), (log_sum, along)) in rows.zip(log_sums.iter().zip(along)) {
+        if let Some(cap) = softcap {
+            for (score, dp) in p.iter().zip(dp.iter_mut()) {
+                // A forbidden score is −∞ and its probability zero.
+                let part = score.max(-cap) / cap;
+                let slope = 1.0 - part * part;
+                *dp = exp(score - log_sum) * (*dp - along) * slope;
+            }
+            for p in p.iter_mut() {
+                *p = exp(*p - log_sum);
+            }
+            continue;
+        }
         for (p, dp) in p.iter_mut().zip(dp) {
             *p = exp(*p - log_sum);
             *dp = *p * (*dp - along);

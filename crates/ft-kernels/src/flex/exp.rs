@@ -88,8 +88,9 @@ pub(super) fn exp_shifted(x: &mut [f32], shift: f32) -> f32 {
     sum
 }
 
+/// The sum of sixteen partial sums.
 #[inline(always)]
-fn total(sums: [f32; 16]) -> f32 {
+pub(super) fn total(sums: [f32; 16]) -> f32 {
     let mut width = 8;
     let mut sums = sums;
     while width > 0 {

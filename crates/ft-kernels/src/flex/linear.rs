@@ -1,7 +1,8 @@
 //! `x·Wᵀ`, and the same with a low-rank adapter, on slices.
 //!
 //! With an adapter the products add into one output; `W + s·BA` exists at no time, and of a frozen
-//! `W` there is no gradient. Kept for the backward pass are the inputs and `x·Aᵀ`.
+//! `W` there is no gradient. Kept for the backward pass are `x·Aᵀ` and, only if a gradient needs it,
+//! the input: its recipe if it has one, else the numbers.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -12,12 +13,18 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
 
 use super::product::{Matrix, Output, product, threads_for};
+use super::weight::{Weight, with_rows};
 use super::{contiguous, matrix, tensor};
+use crate::input::Recipe;
 
 #[backend_extension(Flex, Autodiff)]
 pub(crate) trait Linear: Backend {
     /// `x`: `[rows, in]`, `weight`: `[out, in]`.
-    fn linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        recipe: Recipe<2>,
+    ) -> FloatTensor<Self>;
 
     /// `a`: `[r, in]`, `b`: `[out, r]`.
     fn linear_lora(
@@ -26,12 +33,13 @@ pub(crate) trait Linear: Backend {
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,
         scale: f32,
+        recipe: Recipe<2>,
     ) -> FloatTensor<Self>;
 }
 
 impl Linear for Flex {
-    fn linear(x: FlexTensor, weight: FlexTensor) -> FlexTensor {
-        times_transposed(&x, &weight)
+    fn linear(x: FlexTensor, weight: FlexTensor, _: Recipe<2>) -> FlexTensor {
+        times_transposed(&x, &with_rows(weight))
     }
 
     fn linear_lora(
@@ -40,23 +48,30 @@ impl Linear for Flex {
         a: FlexTensor,
         b: FlexTensor,
         scale: f32,
+        _: Recipe<2>,
     ) -> FlexTensor {
-        let reduced = times_transposed(&x, &a);
-        with_lora(&x, &weight, &reduced, &b, scale)
+        let reduced = times_transposed(&x, &with_rows(a));
+        with_lora(&x, &with_rows(weight), &reduced, &with_rows(b), scale)
     }
 }
 
 impl<C: CheckpointStrategy> Linear for Autodiff<Flex, C> {
-    fn linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        recipe: Recipe<2>,
+    ) -> FloatTensor<Self> {
+        let wanted = weight.is_tracked();
         let (x, x_node) = x.into_parts();
         let (weight, weight_node) = weight.into_parts();
+        let weight = with_rows(weight);
         let y = times_transposed(&x, &weight);
         match Plain
             .prepare::<C>([x_node, weight_node])
             .compute_bound()
             .stateful()
         {
-            OpsKind::Tracked(prep) => prep.finish((x, weight), y),
+            OpsKind::Tracked(prep) => prep.finish((Kept::new(x, recipe, wanted), weight), y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
     }
@@ -67,11 +82,14 @@ impl<C: CheckpointStrategy> Linear for Autodiff<Flex, C> {
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,
         scale: f32,
+        recipe: Recipe<2>,
     ) -> FloatTensor<Self> {
+        let wanted = weight.is_tracked() || a.is_tracked();
         let (x, x_node) = x.into_parts();
         let (weight, weight_node) = weight.into_parts();
         let (a, a_node) = a.into_parts();
         let (b, b_node) = b.into_parts();
+        let [weight, a, b] = [weight, a, b].map(with_rows);
         let reduced = times_transposed(&x, &a);
         let y = with_lora(&x, &weight, &reduced, &b, scale);
         match LowRank
@@ -79,8 +97,43 @@ impl<C: CheckpointStrategy> Linear for Autodiff<Flex, C> {
             .compute_bound()
             .stateful()
         {
-            OpsKind::Tracked(prep) => prep.finish(([x, weight, a, b, reduced], scale), y),
+            OpsKind::Tracked(prep) => {
+                let x = Kept::new(x, recipe, wanted);
+                prep.finish((x, [weight, a, b, reduced], scale), y)
+            }
             OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+}
+
+/// What the backward pass has of the input.
+#[derive(Clone, Debug)]
+enum Kept {
+    /// No gradient needs it.
+    Nothing,
+    Numbers(FlexTensor),
+    Recipe(Recipe<2>),
+}
+
+impl Kept {
+    fn new(x: FlexTensor, recipe: Recipe<2>, wanted: bool) -> Self {
+        match recipe {
+            _ if !wanted => Kept::Nothing,
+            Recipe::Keep => Kept::Numbers(x),
+            recipe => Kept::Recipe(recipe),
+        }
+    }
+
+    /// # Panics
+    ///
+    /// If nothing was kept, so nothing can need it.
+    fn input(self) -> FlexTensor {
+        match self {
+            Kept::Nothing => panic!("kept whenever a gradient needs it"),
+            Kept::Numbers(x) => x,
+            Kept::Recipe(recipe) => (recipe.make())
+                .and_then(|x| x.try_into_primitive::<Flex>().ok())
+                .expect("made of tensors of Flex"),
         }
     }
 }
@@ -89,17 +142,22 @@ impl<C: CheckpointStrategy> Linear for Autodiff<Flex, C> {
 struct Plain;
 
 impl Backward<Flex, 2> for Plain {
-    type State = (FlexTensor, FlexTensor);
+    type State = (Kept, FlexTensor);
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let dy = contiguous(grads.consume::<Flex>(&ops.node));
         let (x, weight) = ops.state;
         let [x_node, weight_node] = ops.parents;
         if let Some(node) = weight_node {
+            let x = x.input();
             grads.register::<Flex>(node.id, times(matrix(&dy).t(), matrix(&x)));
         }
         if let Some(node) = x_node {
-            grads.register::<Flex>(node.id, times(matrix(&dy), matrix(&weight)));
+            let [rows, _] = dy.shape().dims();
+            let features = weight.shape()[1];
+            let mut dx = vec![0.0; rows * features];
+            Weight::new(&weight).backward(matrix(&dy), &mut dx);
+            grads.register::<Flex>(node.id, tensor(dx, [rows, features]));
         }
     }
 }
@@ -108,22 +166,23 @@ impl Backward<Flex, 2> for Plain {
 struct LowRank;
 
 impl Backward<Flex, 4> for LowRank {
-    type State = ([FlexTensor; 5], f32);
+    type State = (Kept, [FlexTensor; 4], f32);
 
     fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
         let dy = contiguous(grads.consume::<Flex>(&ops.node));
-        let ([x, weight, a, b, reduced], scale) = ops.state;
+        let (x, [weight, a, b, reduced], scale) = ops.state;
         let [x_node, weight_node, a_node, b_node] = ops.parents;
-        if let Some(node) = weight_node {
-            grads.register::<Flex>(node.id, times(matrix(&dy).t(), matrix(&x)));
+        let x = (weight_node.is_some() || a_node.is_some()).then(|| x.input());
+        if let (Some(node), Some(x)) = (weight_node, &x) {
+            grads.register::<Flex>(node.id, times(matrix(&dy).t(), matrix(x)));
         }
         if let Some(node) = b_node {
             let [rows, out] = dy.shape().dims();
             let rank = reduced.shape()[1];
             let mut d_b = vec![0.0; out * rank];
-            let parallelism = threads_for(out, rank, rows);
+            let threads = threads_for(out, rank, rows);
             let (dy, reduced) = (matrix(&dy).t(), matrix(&reduced));
-            product(dy, reduced, scale, &mut d_b, Output::Overwrite, parallelism);
+            product(dy, reduced, scale, &mut d_b, Output::Overwrite, threads);
             grads.register::<Flex>(node.id, tensor(d_b, [out, rank]));
         }
         if x_node.is_none() && a_node.is_none() {
@@ -133,41 +192,25 @@ impl Backward<Flex, 4> for LowRank {
         let [rows, out] = dy.shape().dims();
         let [rank, features] = a.shape().dims();
         let mut d_reduced = vec![0.0; rows * rank];
-        let parallelism = threads_for(rows, rank, out);
-        let (dy_matrix, b) = (matrix(&dy), matrix(&b));
+        let threads = threads_for(rows, rank, out);
+        let dy = matrix(&dy);
         product(
-            dy_matrix,
-            b,
+            dy,
+            matrix(&b),
             scale,
             &mut d_reduced,
             Output::Overwrite,
-            parallelism,
+            threads,
         );
         let d_reduced = Matrix::new(&d_reduced, rows, rank);
-        if let Some(node) = a_node {
-            grads.register::<Flex>(node.id, times(d_reduced.t(), matrix(&x)));
+        if let (Some(node), Some(x)) = (a_node, &x) {
+            grads.register::<Flex>(node.id, times(d_reduced.t(), matrix(x)));
         }
         if let Some(node) = x_node {
             let mut dx = vec![0.0; rows * features];
-            let parallelism = threads_for(rows, features, out);
-            let weight = matrix(&weight);
-            product(
-                dy_matrix,
-                weight,
-                1.0,
-                &mut dx,
-                Output::Overwrite,
-                parallelism,
-            );
-            let parallelism = threads_for(rows, features, rank);
-            product(
-                d_reduced,
-                matrix(&a),
-                1.0,
-                &mut dx,
-                Output::Add,
-                parallelism,
-            );
+            Weight::new(&weight).backward(dy, &mut dx);
+            let threads = threads_for(rows, features, rank);
+            product(d_reduced, matrix(&a), 1.0, &mut dx, Output::Add, threads);
             grads.register::<Flex>(node.id, tensor(dx, [rows, features]));
         }
     }
@@ -182,7 +225,10 @@ fn times(a: Matrix<'_>, b: Matrix<'_>) -> FlexTensor {
 
 /// `x·Wᵀ`
 fn times_transposed(x: &FlexTensor, weight: &FlexTensor) -> FlexTensor {
-    times(matrix(x), matrix(weight).t())
+    let (rows, out) = (x.shape()[0], weight.shape()[0]);
+    let mut y = vec![0.0; rows * out];
+    Weight::new(weight).forward(matrix(x), &mut y);
+    tensor(y, [rows, out])
 }
 
 /// `x·Wᵀ + s·(x·Aᵀ)·Bᵀ`, where `reduced` is `x·Aᵀ`.
@@ -193,14 +239,12 @@ fn with_lora(
     b: &FlexTensor,
     scale: f32,
 ) -> FlexTensor {
-    let [rows, features] = x.shape().dims();
+    let rows = x.shape()[0];
     let [out, rank] = b.shape().dims();
     let mut y = vec![0.0; rows * out];
-    let parallelism = threads_for(rows, out, features);
-    let (x, weight) = (matrix(x), matrix(weight).t());
-    product(x, weight, 1.0, &mut y, Output::Overwrite, parallelism);
-    let parallelism = threads_for(rows, out, rank);
+    Weight::new(weight).forward(matrix(x), &mut y);
+    let threads = threads_for(rows, out, rank);
     let (reduced, b) = (matrix(reduced), matrix(b).t());
-    product(reduced, b, scale, &mut y, Output::Add, parallelism);
+    product(reduced, b, scale, &mut y, Output::Add, threads);
     tensor(y, [rows, out])
 }

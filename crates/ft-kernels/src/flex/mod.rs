@@ -13,6 +13,7 @@ pub(crate) mod linear;
 mod product;
 pub(crate) mod rms_norm;
 pub(crate) mod rotary;
+mod weight;
 
 use burn::backend::flex::{FlexTensor, Layout};
 use burn::backend::{DispatchDevice, TensorMetadata};
@@ -21,6 +22,11 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 /// Whether a tensor lies where these kernels can take it: on Flex, in `f32`.
 pub(crate) fn takes<const D: usize>(tensor: &Tensor<D>) -> bool {
     tensor.dtype() == DType::F32 && is_flex(&tensor.device())
+}
+
+/// The same for a weight, which may be held in 16 bits.
+pub(crate) fn takes_weight(tensor: &Tensor<2>) -> bool {
+    matches!(tensor.dtype(), DType::F32 | DType::F16 | DType::BF16) && is_flex(&tensor.device())
 }
 
 fn is_flex(device: &Device) -> bool {

@@ -49,6 +49,27 @@ impl<'a> Matrix<'a> {
         self.cols
     }
 
+    /// The numbers row by row, if they lie so.
+    pub(super) fn as_rows(&self) -> Option<&'a [f32]> {
+        let dense = self.col_stride == 1 && (self.row_stride == self.cols || self.rows == 1);
+        dense.then(|| &self.data[..self.rows * self.cols])
+    }
+
+    /// Some of the columns.
+    pub(super) fn columns(self, range: std::ops::Range<usize>) -> Self {
+        assert!(range.end <= self.cols, "the matrix has fewer columns");
+        let start = if self.rows == 0 {
+            0
+        } else {
+            range.start * self.col_stride
+        };
+        Self {
+            data: &self.data[start..],
+            cols: range.len(),
+            ..self
+        }
+    }
+
     /// The transposed matrix, the same numbers.
     pub(super) fn t(self) -> Self {
         Self {
@@ -81,14 +102,38 @@ pub(super) fn product(
     mode: Output,
     parallelism: Parallelism,
 ) {
+    let width = b.cols;
+    assert_eq!(out.len(), a.rows * width, "the output has another size");
+    product_in_rows(a, b, scale, out, width, mode, parallelism);
+}
+
+/// [`product`] into the first `b.cols` numbers of every row of `out`, whose rows begin `row_stride`
+/// apart.
+///
+/// # Panics
+///
+/// If the sizes do not fit.
+pub(super) fn product_in_rows(
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    scale: f32,
+    out: &mut [f32],
+    row_stride: usize,
+    mode: Output,
+    parallelism: Parallelism,
+) {
     assert_eq!(a.cols, b.rows, "inner sizes differ");
     let (m, n, k) = (a.rows, b.cols, a.cols);
-    assert_eq!(out.len(), m * n, "the output has another size");
     if m == 0 || n == 0 {
         return;
     }
-    // SAFETY: `Matrix::strided` has checked that every element of `a` and `b` lies in its slice, `out`
-    // has `m * n` elements and is borrowed mutably, so it overlaps with neither.
+    assert!(
+        n <= row_stride && (m - 1) * row_stride + n <= out.len(),
+        "the output has another size"
+    );
+    // SAFETY: `Matrix::strided` has checked that every element of `a` and `b` lies in its slice, and
+    // the assertion above that every element of the output does. `out` is borrowed mutably, so it
+    // overlaps with neither, and its rows do not overlap since `n <= row_stride`.
     unsafe {
         gemm::gemm(
             m,
@@ -96,7 +141,7 @@ pub(super) fn product(
             k,
             out.as_mut_ptr(),
             1,
-            n as isize,
+            row_stride as isize,
             mode == Output::Add,
             a.data.as_ptr(),
             a.col_stride as isize,
@@ -138,6 +183,25 @@ mod tests {
         assert_eq!(out, [19.0, 22.0, 43.0, 50.0]);
         product(a, b, 0.5, &mut out, Output::Add, Parallelism::None);
         assert_eq!(out, [28.5, 33.0, 64.5, 75.0]);
+    }
+
+    #[test]
+    fn into_a_part_of_every_row() {
+        let a = Matrix::new(&[1.0, 2.0], 2, 1);
+        let b = Matrix::new(&[3.0, 4.0], 1, 2);
+        let mut out = vec![0.0; 8];
+        let none = Parallelism::None;
+        product_in_rows(a, b, 1.0, &mut out[1..], 4, Output::Overwrite, none);
+        assert_eq!(out, [0.0, 3.0, 4.0, 0.0, 0.0, 6.0, 8.0, 0.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "another size")]
+    fn a_product_stays_in_its_output() {
+        let a = Matrix::new(&[1.0, 2.0], 2, 1);
+        let b = Matrix::new(&[3.0, 4.0], 1, 2);
+        let none = Parallelism::None;
+        product_in_rows(a, b, 1.0, &mut [0.0; 5], 4, Output::Overwrite, none);
     }
 
     #[test]

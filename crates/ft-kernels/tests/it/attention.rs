@@ -1,5 +1,5 @@
 use burn::tensor::{Int, Tensor, TensorData};
-use ft_kernels::{AttentionMask, attention, portable};
+use ft_kernels::{AttentionMask, Scores, attention, portable};
 
 use crate::{assert_close, device, gradient, leaf, weighted_sum};
 
@@ -12,6 +12,7 @@ struct Case {
     width: usize,
     window: Option<usize>,
     segments: bool,
+    softcap: Option<f64>,
 }
 
 const PLAIN: Case = Case {
@@ -23,6 +24,7 @@ const PLAIN: Case = Case {
     width: 4,
     window: None,
     segments: false,
+    softcap: None,
 };
 
 fn check(case: Case) {
@@ -49,10 +51,14 @@ fn check(case: Case) {
         Tensor::<2, Int>::from_data(TensorData::new(ids, [batch, keys]), &device)
     });
     let mask = AttentionMask::new(queries, past, case.window, segments.as_ref(), &device);
-    type Operation = fn(Tensor<4>, Tensor<4>, Tensor<4>, f64, &AttentionMask) -> Tensor<4>;
+    type Operation = fn(Tensor<4>, Tensor<4>, Tensor<4>, Scores, &AttentionMask) -> Tensor<4>;
     let run = |f: Operation| {
         let [q, k, v] = [&q, &k, &v].map(|x| x.clone().swap_dims(1, 2));
-        f(q, k, v, 0.3, &mask)
+        let scores = Scores {
+            scale: 0.3,
+            softcap: case.softcap,
+        };
+        f(q, k, v, scores, &mask)
     };
     let all = |f: Operation| {
         let y = run(f);
@@ -149,6 +155,33 @@ fn a_sliding_window() {
             ..PLAIN
         });
     }
+}
+
+#[test]
+fn capped_scores() {
+    for segments in [false, true] {
+        check(Case {
+            batch: 2,
+            heads: 4,
+            kv_heads: 2,
+            queries: 301,
+            width: 6,
+            softcap: Some(0.8),
+            segments,
+            ..PLAIN
+        });
+    }
+}
+
+#[test]
+fn no_queries_at_all() {
+    let device = device();
+    let [q, k, v] = [(); 3].map(|()| leaf([2, 2, 0, 4], &device));
+    let mask = AttentionMask::new(0, 0, None, None, &device);
+    let y = attention(q.clone(), k, v, 0.3, &mask);
+    assert_eq!(y.dims(), [2, 2, 0, 4]);
+    let grads = y.sum().backward();
+    assert_eq!(gradient(&q, &grads).shape()[..], [2, 2, 0, 4]);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-use burn::tensor::{Device, Distribution, Tensor};
-use ft_kernels::{LowRank, linear, portable};
+use burn::tensor::{DType, Device, Distribution, Tensor};
+use ft_kernels::{Activation, Input, LowRank, linear, portable};
 
 use crate::{assert_close, device, gradient, leaf, weighted_sum};
 
@@ -80,4 +80,99 @@ fn an_embedding_of_all_rows_and_a_part_of_a_larger_tensor() {
     let copy = Tensor::<2>::from_data(part.to_data(), &device);
     let found = linear(part, w.clone(), None).into_data();
     assert_close("part", found, linear(copy, w, None).into_data(), 0.0);
+}
+
+/// A frozen weight of 16 bits gives what the same numbers in `f32` give, in both directions, for one row
+/// (read in one pass), a few, and many (widened panel by panel), stored as it is or transposed.
+#[test]
+fn a_weight_of_16_bits_is_widened_exactly() {
+    let device = device();
+    let (features, out, rank) = (259, 1031, 3);
+    for dtype in [DType::F16, DType::BF16] {
+        for transposed in [false, true] {
+            let shape = if transposed {
+                [features, out]
+            } else {
+                [out, features]
+            };
+            let narrow = Tensor::<2>::random(shape, Distribution::Default, &device).cast(dtype);
+            let wide = narrow.clone().cast(DType::F32);
+            let turned = |w: &Tensor<2>| match transposed {
+                true => w.clone().transpose(),
+                false => w.clone(),
+            };
+            let (a, b) = (leaf([rank, features], &device), leaf([out, rank], &device));
+            for rows in [1, 3, 4, 5, 67] {
+                let x = leaf([rows, features], &device);
+                let run = |weight: Tensor<2>, adapted: bool| {
+                    let adapter = adapted.then(|| LowRank {
+                        a: a.clone(),
+                        b: b.clone(),
+                        scale: 0.7,
+                    });
+                    let y = linear(x.clone(), weight, adapter);
+                    let grads = weighted_sum(y.clone()).backward();
+                    [y.into_data(), gradient(&x, &grads)]
+                };
+                for adapted in [false, true] {
+                    let found = run(turned(&narrow), adapted);
+                    let expected = run(turned(&wide), adapted);
+                    for (found, expected) in found.into_iter().zip(expected) {
+                        let what = format!("{dtype:?} {rows} {transposed} {adapted}");
+                        assert_close(&what, found, expected, 1e-6);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "cannot train")]
+fn a_weight_of_16_bits_that_is_to_train_is_refused() {
+    let device = device();
+    let w = Tensor::<2>::ones([4, 6], &device).cast(DType::BF16);
+    linear(leaf([2, 6], &device), w.require_grad(), None);
+}
+
+/// What a layer makes again in its backward pass is what it was applied to.
+#[test]
+fn an_input_with_a_recipe_gives_the_gradients_of_a_tensor() {
+    let device = device();
+    let (x, scale) = (leaf([2, 7, 12], &device), leaf([12], &device));
+    let (gate, up) = (leaf([2, 7, 12], &device), leaf([2, 7, 12], &device));
+    let w = leaf([5, 12], &device);
+    let (a, b) = (leaf([3, 12], &device), leaf([5, 3], &device));
+    let norm = || Input::rms_norm(x.clone(), scale.clone(), 1e-5);
+    let product = || Input::gated_mlp(gate.clone(), up.clone(), Activation::Silu);
+    let run = |input: Input<3>, sources: [&Tensor<3>; 2]| {
+        let adapter = LowRank {
+            a: a.clone(),
+            b: b.clone(),
+            scale: 0.7,
+        };
+        let y = linear(input.into_rows(), w.clone(), Some(adapter));
+        let grads = weighted_sum(y).backward();
+        let [first, second] = sources;
+        [
+            gradient(&w, &grads),
+            gradient(&a, &grads),
+            gradient(&b, &grads),
+            gradient(first, &grads),
+            gradient(second, &grads),
+        ]
+    };
+    let plain = |input: Input<3>| Input::from(input.value().clone());
+    let pairs = [
+        (run(norm(), [&x, &x]), run(plain(norm()), [&x, &x])),
+        (
+            run(product(), [&gate, &up]),
+            run(plain(product()), [&gate, &up]),
+        ),
+    ];
+    for (found, expected) in pairs {
+        for (found, expected) in found.into_iter().zip(expected) {
+            assert_close("made again", found, expected, 1e-6);
+        }
+    }
 }

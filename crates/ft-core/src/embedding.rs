@@ -1,0 +1,30 @@
+//! Rows of a matrix by number: tokens, or positions.
+
+use burn::module::{Module, Param};
+use burn::tensor::{DType, Device, Int, Tensor, module};
+
+use crate::linear::normal;
+
+/// A table of vectors.
+#[derive(Module, Debug)]
+pub(crate) struct Embedding {
+    /// `[rows, width]`; held in 16 bits if it was loaded so.
+    pub(crate) weight: Param<Tensor<2>>,
+}
+
+impl Embedding {
+    pub(crate) fn new(rows: usize, width: usize, std: f64, device: &Device) -> Self {
+        Self {
+            weight: normal([rows, width], std, device),
+        }
+    }
+
+    /// `[batch, seq]` ids to `[batch, seq, width]` in `f32`.
+    pub(crate) fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
+        let rows = module::embedding(self.weight.val(), ids);
+        match rows.dtype() {
+            DType::F16 | DType::BF16 => rows.cast(DType::F32),
+            _ => rows,
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! Products with a weight as it is stored: in `f32`, or in 16 bits and widened on the way.
+//!
+//! Every number of `f16` and `bf16` is a number of `f32`, so widening loses nothing and the
+//! mathematics are those of `f32`. Many rows go through `gemm`, a panel of the weight at a time that
+//! is widened into cache. Few rows, as in decoding, are bound by reading the weight once: one pass
+//! over its rows, widened in registers.
+
+use burn::backend::TensorMetadata;
+use burn::backend::flex::FlexTensor;
+use burn::tensor::{DType, bf16, f16};
+use multiversion::multiversion;
+use rayon::prelude::*;
+
+use super::exp::total;
+use super::product::{Matrix, Output, product, product_in_rows, threads_for};
+
+/// Numbers of a widened panel: 1 MiB of `f32`.
+const PANEL: usize = 1 << 18;
+/// Up to so many rows, a pass over the weight's rows is faster than `gemm`.
+const FEW: usize = 4;
+/// Numbers of the weight a task in such a pass.
+const PIECE: usize = 1 << 16;
+
+/// A matrix `[rows, cols]` whose rows lie one after the other in memory.
+#[derive(Clone, Copy)]
+struct Stored<'a> {
+    numbers: Numbers<'a>,
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Numbers<'a> {
+    F32(&'a [f32]),
+    F16(&'a [f16]),
+    Bf16(&'a [bf16]),
+}
+
+/// A weight `[out, in]`, which may be stored as its transpose, as GPT-2's are.
+#[derive(Clone, Copy)]
+pub(super) struct Weight<'a> {
+    stored: Stored<'a>,
+    transposed: bool,
+}
+
+/// Makes a tensor of rank 2 one that [`Weight::new`] takes; most are already.
+pub(super) fn with_rows(tensor: FlexTensor) -> FlexTensor {
+    let strides = tensor.layout().strides();
+    let along = |row: usize, col: usize| strides[col] == 1 && strides[row] >= 0;
+    if along(0, 1) || along(1, 0) {
+        tensor
+    } else {
+        tensor.to_contiguous()
+    }
+}
+
+impl<'a> Weight<'a> {
+    /// # Panics
+    ///
+    /// If neither rows nor columns lie one after the other in memory, or the numbers are no floats of
+    /// 16 or 32 bits.
+    pub(super) fn new(tensor: &'a FlexTensor) -> Self {
+        let [rows, cols] = tensor.shape().dims();
+        let strides = tensor.layout().strides();
+        let transposed = strides[1] != 1;
+        let (rows, cols, row_stride, col_stride) = if transposed {
+            (cols, rows, strides[1], strides[0])
+        } else {
+            (rows, cols, strides[0], strides[1])
+        };
+        assert!(col_stride == 1 && row_stride >= 0, "see `with_rows`");
+        let start = tensor.layout().start_offset();
+        let numbers = match tensor.dtype() {
+            DType::F32 => Numbers::F32(&tensor.storage()[start..]),
+            DType::F16 => Numbers::F16(&tensor.storage()[start..]),
+            DType::BF16 => Numbers::Bf16(&tensor.storage()[start..]),
+            other => panic!("a weight of {other:?}"),
+        };
+        let row_stride = row_stride as usize;
+        Self {
+            stored: Stored {
+                numbers,
+                rows,
+                cols,
+                row_stride,
+            },
+            transposed,
+        }
+    }
+
+    /// `out = x·Wᵀ`, `[rows, out]`.
+    pub(super) fn forward(&self, x: Matrix<'_>, out: &mut [f32]) {
+        if self.transposed {
+            self.stored.times(x, out);
+        } else {
+            self.stored.times_transposed(x, out);
+        }
+    }
+
+    /// `out = dy·W`, `[rows, in]`: from the gradient of the output to that of the input.
+    pub(super) fn backward(&self, dy: Matrix<'_>, out: &mut [f32]) {
+        if self.transposed {
+            self.stored.times_transposed(dy, out);
+        } else {
+            self.stored.times(dy, out);
+        }
+    }
+}
+
+impl<'a> Stored<'a> {
+    /// `out = x·Sᵀ`, `[x.rows, rows]`.
+    fn times_transposed(&self, x: Matrix<'_>, out: &mut [f32]) {
+        assert_eq!(x.cols(), self.cols, "inner sizes differ");
+        assert_eq!(
+            out.len(),
+            x.rows() * self.rows,
+            "the output has another size"
+        );
+        if out.is_empty() {
+            return;
+        }
+        if x.rows() <= FEW
+            && let Some(x) = x.as_rows()
+        {
+            return self.dot_rows(x, out);
+        }
+        match self.numbers {
+            Numbers::F32(numbers) => {
+                let weight = Matrix::strided(numbers, self.rows, self.cols, self.row_stride, 1);
+                let threads = threads_for(x.rows(), self.rows, self.cols);
+                product(x, weight.t(), 1.0, out, Output::Overwrite, threads);
+            }
+            _ => self.for_each_panel(|first, panel| {
+                let (out, threads) = (
+                    &mut out[first..],
+                    threads_for(x.rows(), panel.rows(), self.cols),
+                );
+                product_in_rows(
+                    x,
+                    panel.t(),
+                    1.0,
+                    out,
+                    self.rows,
+                    Output::Overwrite,
+                    threads,
+                );
+            }),
+        }
+    }
+
+    /// `out = x·S`, `[x.rows, cols]`.
+    fn times(&self, x: Matrix<'_>, out: &mut [f32]) {
+        assert_eq!(x.cols(), self.rows, "inner sizes differ");
+        assert_eq!(
+            out.len(),
+            x.rows() * self.cols,
+            "the output has another size"
+        );
+        match self.numbers {
+            Numbers::F32(numbers) => {
+                let weight = Matrix::strided(numbers, self.rows, self.cols, self.row_stride, 1);
+                let threads = threads_for(x.rows(), self.cols, self.rows);
+                product(x, weight, 1.0, out, Output::Overwrite, threads);
+            }
+            _ => {
+                out.fill(0.0);
+                self.for_each_panel(|first, panel| {
+                    let x = x.columns(first..first + panel.rows());
+                    let threads = threads_for(x.rows(), self.cols, panel.rows());
+                    product(x, panel, 1.0, out, Output::Add, threads);
+                });
+            }
+        }
+    }
+
+    /// Shows `f` a few rows at a time in `f32`, and where they begin.
+    fn for_each_panel(&self, mut f: impl FnMut(usize, Matrix<'_>)) {
+        if self.rows == 0 || self.cols == 0 {
+            return;
+        }
+        let most = (PANEL / self.cols).clamp(1, self.rows);
+        let mut panel = vec![0.0; most * self.cols];
+        for first in (0..self.rows).step_by(most) {
+            let rows = most.min(self.rows - first);
+            let panel = &mut panel[..rows * self.cols];
+            panel
+                .par_chunks_mut(self.cols)
+                .enumerate()
+                .with_min_len(16)
+                .for_each(|(row, wide)| self.widen_row(first + row, wide));
+            f(first, Matrix::new(panel, rows, self.cols));
+        }
+    }
+
+    fn widen_row(&self, row: usize, wide: &mut [f32]) {
+        let here = row * self.row_stride..row * self.row_stride + self.cols;
+        match self.numbers {
+            Numbers::F32(numbers) => wide.copy_from_slice(&numbers[here]),
+            Numbers::F16(numbers) => widen_f16(&numbers[here], wide),
+            Numbers::Bf16(numbers) => widen_bf16(&numbers[here], wide),
+        }
+    }
+
+    /// `out[i, j] = ⟨xᵢ, Sⱼ⟩` for a few rows `x`, reading the weight once.
+    fn dot_rows(&self, x: &[f32], out: &mut [f32]) {
+        let count = x.len() / self.cols.max(1);
+        let rows = (PIECE / self.cols.max(1)).clamp(1, self.rows);
+        let dot_piece = |first: usize, piece: &mut [f32]| {
+            // `piece` is `[rows here, count]`.
+            let mut wide = vec![0.0; if count > 1 { self.cols } else { 0 }];
+            for (row, piece) in piece.chunks_exact_mut(count).enumerate() {
+                self.dot_row(first + row, x, &mut wide, piece);
+            }
+        };
+        if count == 1 {
+            let pieces = out.par_chunks_mut(rows).enumerate();
+            return pieces.for_each(|(i, piece)| dot_piece(i * rows, piece));
+        }
+        let mut by_row = vec![0.0; out.len()];
+        let pieces = by_row.par_chunks_mut(rows * count).enumerate();
+        pieces.for_each(|(i, piece)| dot_piece(i * rows, piece));
+        for (i, out) in out.chunks_exact_mut(self.rows).enumerate() {
+            for (out, row) in out.iter_mut().zip(by_row.chunks_exact(count)) {
+                *out = row[i];
+            }
+        }
+    }
+
+    fn dot_row(&self, row: usize, x: &[f32], wide: &mut [f32], out: &mut [f32]) {
+        let here = row * self.row_stride..row * self.row_stride + self.cols;
+        match (self.numbers, out) {
+            (Numbers::F32(numbers), out) => {
+                for (x, out) in x.chunks_exact(self.cols).zip(out) {
+                    *out = dot(&numbers[here.clone()], x);
+                }
+            }
+            (Numbers::F16(numbers), [out]) => *out = dot_f16(&numbers[here], x),
+            (Numbers::Bf16(numbers), [out]) => *out = dot_bf16(&numbers[here], x),
+            (_, out) => {
+                self.widen_row(row, wide);
+                for (x, out) in x.chunks_exact(self.cols).zip(out) {
+                    *out = dot(wide, x);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn from_bf16(x: bf16) -> f32 {
+    f32::from_bits(u32::from(x.to_bits()) << 16)
+}
+
+/// Exponent and mantissa move to their places in `f32`, and the exponent's bias from 15 to 127 by a
+/// product, which is exact and right for subnormal numbers too.
+#[inline(always)]
+fn from_f16(x: f16) -> f32 {
+    let bits = u32::from(x.to_bits());
+    let magnitude = (bits & 0x7fff) << 13;
+    let finite = f32::from_bits(magnitude) * f32::from_bits((127 + 112) << 23);
+    let infinite = f32::from_bits(magnitude | 0x7f80_0000);
+    let magnitude = if bits & 0x7c00 == 0x7c00 {
+        infinite
+    } else {
+        finite
+    };
+    f32::from_bits(magnitude.to_bits() | (bits & 0x8000) << 16)
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+fma", "x86_64+avx2+fma"))]
+fn widen_bf16(narrow: &[bf16], wide: &mut [f32]) {
+    for (wide, narrow) in wide.iter_mut().zip(narrow) {
+        *wide = from_bf16(*narrow);
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+fma", "x86_64+avx2+fma"))]
+fn widen_f16(narrow: &[f16], wide: &mut [f32]) {
+    for (wide, narrow) in wide.iter_mut().zip(narrow) {
+        *wide = from_f16(*narrow);
+    }
+}
+
+/// `⟨w, x⟩` in 64 partial sums, which hide the latency of the addition.
+#[inline(always)]
+fn dot_by<T: Copy>(w: &[T], x: &[f32], widen: impl Fn(T) -> f32) -> f32 {
+    let (w_chunks, w_rest) = w.as_chunks::<64>();
+    let (x_chunks, x_rest) = x.as_chunks::<64>();
+    let mut sums = [[0.0f32; 16]; 4];
+    for (w, x) in w_chunks.iter().zip(x_chunks) {
+        for part in 0..4 {
+            for i in 0..16 {
+                let at = part * 16 + i;
+                sums[part][i] += widen(w[at]) * x[at];
+            }
+        }
+    }
+    let mut sum = [0.0; 16];
+    for i in 0..16 {
+        sum[i] = (sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i]);
+    }
+    let rest: f32 = w_rest.iter().zip(x_rest).map(|(w, x)| widen(*w) * x).sum();
+    total(sum) + rest
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+fma", "x86_64+avx2+fma"))]
+fn dot(w: &[f32], x: &[f32]) -> f32 {
+    dot_by(w, x, |w| w)
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+fma", "x86_64+avx2+fma"))]
+fn dot_bf16(w: &[bf16], x: &[f32]) -> f32 {
+    dot_by(w, x, from_bf16)
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+fma", "x86_64+avx2+fma"))]
+fn dot_f16(w: &[f16], x: &[f32]) -> f32 {
+    dot_by(w, x, from_f16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_of_16_bits_widens_exactly() {
+        for bits in 0..=u16::MAX {
+            let (half, brain) = (f16::from_bits(bits), bf16::from_bits(bits));
+            if half.is_nan() {
+                assert!(from_f16(half).is_nan());
+            } else {
+                assert_eq!(from_f16(half).to_bits(), half.to_f32().to_bits(), "{half}");
+            }
+            if brain.is_nan() {
+                assert!(from_bf16(brain).is_nan());
+            } else {
+                assert_eq!(from_bf16(brain).to_bits(), brain.to_f32().to_bits());
+            }
+        }
+    }
+}
