@@ -16,7 +16,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use ft::burn::optim::{AdamWConfig, GradientsParams};
 use ft::burn::tensor::{Int, Tensor, TensorData};
-use ft::core::{AutoCausalLm, CausalLm, TokenBatch, Tokenizer, causal_lm_loss};
+use ft::core::{AutoCausalLm, CausalLm, TokenBatch, Tokenizer, Weights, causal_lm_loss};
 use ft::peft::LoraConfig;
 use serde::Deserialize;
 use serde_json::json;
@@ -45,6 +45,9 @@ struct Args {
     /// cpu, cuda, wgpu, vulkan or metal.
     #[arg(long, default_value = "cpu")]
     device: String,
+    /// How the weights are held: f32, or as the file has them (LoRA only).
+    #[arg(long, value_enum, default_value_t = Held::F32)]
+    weights: Held,
     /// `cargo bench` passes this to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -54,6 +57,12 @@ struct Args {
 enum Mode {
     Lora,
     Full,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Held {
+    F32,
+    Stored,
 }
 
 #[derive(Deserialize)]
@@ -81,7 +90,15 @@ fn main() -> Result<()> {
 
     let tokenizer = Tokenizer::from_pretrained(&args.model)?;
     let batches = batches(&args, &tokenizer)?;
-    let mut model = AutoCausalLm::from_pretrained(&args.model, &device)?;
+    ensure!(
+        args.mode == Mode::Lora || args.weights == Held::F32,
+        "--mode full trains all weights: they are held in f32"
+    );
+    let weights = match args.weights {
+        Held::F32 => Weights::F32,
+        Held::Stored => Weights::Stored,
+    };
+    let mut model = AutoCausalLm::from_pretrained_with(&args.model, &device, weights)?;
     tokenizer.check_vocab(model.config().vocab_size())?;
     model.config().check_length(args.seq)?;
     if args.mode == Mode::Lora {
@@ -120,6 +137,7 @@ fn main() -> Result<()> {
         "peer": concat!("ft ", env!("CARGO_PKG_VERSION")),
         "mode": if args.mode == Mode::Lora { "lora" } else { "full" },
         "dtype": "float32",
+        "weights": if args.weights == Held::F32 { "f32" } else { "stored" },
         "batch": args.batch,
         "seq": args.seq,
         "recompute": args.recompute,

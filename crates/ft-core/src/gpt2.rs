@@ -6,6 +6,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor};
 
+use crate::blocks;
 use crate::causal_lm::{CausalLm, Head};
 use crate::config::{Gpt2Config, ModelConfig};
 use crate::embedding::Embedding;
@@ -105,16 +106,9 @@ impl CausalLm for Gpt2 {
 impl Linears for Gpt2 {
     fn for_each_linear(&self, f: &mut dyn FnMut(&str, &Linear)) {
         for (i, block) in self.transformer.h.iter().enumerate() {
-            f(
-                &format!("transformer.h.{i}.attn.c_attn"),
-                &block.attn.c_attn,
-            );
-            f(
-                &format!("transformer.h.{i}.attn.c_proj"),
-                &block.attn.c_proj,
-            );
-            f(&format!("transformer.h.{i}.mlp.c_fc"), &block.mlp.c_fc);
-            f(&format!("transformer.h.{i}.mlp.c_proj"), &block.mlp.c_proj);
+            for (name, linear) in BLOCK_LINEARS.iter().zip(block.linears()) {
+                f(&format!("transformer.h.{i}.{name}"), linear);
+            }
         }
         if let Some(head) = &self.lm_head {
             f("lm_head", head);
@@ -123,17 +117,17 @@ impl Linears for Gpt2 {
 
     fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut Linear)) {
         for (i, block) in self.transformer.h.iter_mut().enumerate() {
-            let (attn, mlp) = (&mut block.attn, &mut block.mlp);
-            f(&format!("transformer.h.{i}.attn.c_attn"), &mut attn.c_attn);
-            f(&format!("transformer.h.{i}.attn.c_proj"), &mut attn.c_proj);
-            f(&format!("transformer.h.{i}.mlp.c_fc"), &mut mlp.c_fc);
-            f(&format!("transformer.h.{i}.mlp.c_proj"), &mut mlp.c_proj);
+            for (name, linear) in BLOCK_LINEARS.iter().zip(block.linears_mut()) {
+                f(&format!("transformer.h.{i}.{name}"), linear);
+            }
         }
         if let Some(head) = &mut self.lm_head {
             f("lm_head", head);
         }
     }
 }
+
+const BLOCK_LINEARS: [&str; 4] = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"];
 
 impl Transformer {
     fn forward(&self, tokens: &TokenBatch, mut cache: Option<&mut KvCache>) -> Tensor<3> {
@@ -150,13 +144,15 @@ impl Transformer {
                 .expand([batch, seq])
         });
         let mask = AttentionMask::new(seq, past, None, segments.as_ref(), &device);
-        let mut x = self.wte.forward(tokens.input_ids.clone()) + self.wpe.forward(positions);
-        for (i, block) in self.h.iter().enumerate() {
-            let normed = block.ln_1.forward(x.clone());
-            x = x + block.attn.forward(i, normed, &mask, cache.as_deref_mut());
-            let normed = block.ln_2.forward(x.clone());
-            x = x + block.mlp.forward(normed);
-        }
+        let x = self.wte.forward(tokens.input_ids.clone()) + self.wpe.forward(positions);
+        let drops_out = blocks::drop_out(self.h.iter().flat_map(Block::linears));
+        let x = blocks::run(
+            &self.h,
+            x,
+            cache.as_deref_mut(),
+            drops_out,
+            move |i, block, x, cache| block.forward(i, x, &mask, cache),
+        );
         if let Some(cache) = cache {
             cache.advance(seq);
         }
@@ -213,6 +209,34 @@ impl Block {
                 act: config.activation_function,
             },
         }
+    }
+
+    fn linears(&self) -> [&Linear; 4] {
+        let (attn, mlp) = (&self.attn, &self.mlp);
+        [&attn.c_attn, &attn.c_proj, &mlp.c_fc, &mlp.c_proj]
+    }
+
+    fn linears_mut(&mut self) -> [&mut Linear; 4] {
+        let (attn, mlp) = (&mut self.attn, &mut self.mlp);
+        [
+            &mut attn.c_attn,
+            &mut attn.c_proj,
+            &mut mlp.c_fc,
+            &mut mlp.c_proj,
+        ]
+    }
+
+    fn forward(
+        &self,
+        layer: usize,
+        x: Tensor<3>,
+        mask: &AttentionMask,
+        cache: Option<&mut KvCache>,
+    ) -> Tensor<3> {
+        let normed = self.ln_1.forward(x.clone());
+        let x = x + self.attn.forward(layer, normed, mask, cache);
+        let normed = self.ln_2.forward(x.clone());
+        x + self.mlp.forward(normed)
     }
 }
 

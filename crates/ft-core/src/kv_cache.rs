@@ -5,6 +5,7 @@ use burn::tensor::{Int, Tensor};
 /// The key-value cache of one batch of sequences.
 #[derive(Clone, Debug)]
 pub struct KvCache {
+    /// Keys and values of each layer, in buffers that may have room for more.
     layers: Vec<Option<(Tensor<4>, Tensor<4>)>>,
     segments: Option<Tensor<2, Int>>,
     len: usize,
@@ -32,21 +33,24 @@ impl KvCache {
 
     /// Appends keys and values (`[batch, kv_heads, new, head_dim]`) of one layer and returns those
     /// of all tokens so far.
+    ///
+    /// The buffers grow by half at a time, and in between new tokens are written where they belong, so
+    /// that a token costs its own size and not that of all before it.
     pub(crate) fn append(
         &mut self,
         layer: usize,
         k: Tensor<4>,
         v: Tensor<4>,
     ) -> (Tensor<4>, Tensor<4>) {
+        let all = self.len + k.dims()[2];
         let (k, v) = match self.layers[layer].take() {
+            // What many callers leave it at: a prompt, read once.
             None => (k, v),
-            Some((past_k, past_v)) => (
-                Tensor::cat(vec![past_k, k], 2),
-                Tensor::cat(vec![past_v, v], 2),
-            ),
+            Some((past_k, past_v)) => (write(past_k, self.len, k), write(past_v, self.len, v)),
         };
-        self.layers[layer] = Some((k.clone(), v.clone()));
-        (k, v)
+        let (seen_k, seen_v) = (k.clone().narrow(2, 0, all), v.clone().narrow(2, 0, all));
+        self.layers[layer] = Some((k, v));
+        (seen_k, seen_v)
     }
 
     /// Appends the segments (`[batch, new]`) of new tokens and returns those of all so far; tokens
@@ -91,4 +95,20 @@ impl KvCache {
         }
         self.segments = self.segments.take().map(|s| s.select(0, index));
     }
+}
+
+/// Writes new tokens behind the first `past` of a buffer, `[batch, kv_heads, capacity, head_dim]`, which
+/// grows if it has to. Nobody else may hold the buffer, or it is copied.
+fn write(buffer: Tensor<4>, past: usize, new: Tensor<4>) -> Tensor<4> {
+    let [rows, heads, capacity, width] = buffer.dims();
+    let end = past + new.dims()[2];
+    let buffer = if capacity < end {
+        let room = [rows, heads, end + (end / 2).max(64), width];
+        let seen = buffer.narrow(2, 0, past);
+        let larger = Tensor::zeros(room, (&new.device(), new.dtype()));
+        larger.slice_assign([0..rows, 0..heads, 0..past, 0..width], seen)
+    } else {
+        buffer
+    };
+    buffer.slice_assign([0..rows, 0..heads, past..end, 0..width], new)
 }

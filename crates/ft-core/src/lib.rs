@@ -12,6 +12,7 @@
 //! - [`safetensors_folder`]: checkpoints, one file or sharded, memory-mapped.
 
 mod auto;
+mod blocks;
 mod causal_lm;
 mod chat_template;
 mod config;

@@ -7,6 +7,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor};
 
+use crate::blocks;
 use crate::causal_lm::{CausalLm, Head};
 use crate::config::{LlamaConfig, LlamaKind, ModelConfig};
 use crate::embedding::Embedding;
@@ -77,12 +78,12 @@ struct Mlp {
 }
 
 /// What all layers of one forward pass share.
-struct Shared<'a> {
+#[derive(Clone)]
+struct Shared {
     cos: Tensor<4>,
     sin: Tensor<4>,
     /// One mask for each distinct window.
     masks: Vec<AttentionMask>,
-    cache: Option<&'a mut KvCache>,
 }
 
 impl Llama {
@@ -149,23 +150,7 @@ impl CausalLm for Llama {
 impl Linears for Llama {
     fn for_each_linear(&self, f: &mut dyn FnMut(&str, &Linear)) {
         for (i, layer) in self.model.layers.iter().enumerate() {
-            let Attention {
-                q_proj,
-                k_proj,
-                v_proj,
-                o_proj,
-                ..
-            } = &layer.self_attn;
-            let Mlp {
-                gate_proj,
-                up_proj,
-                down_proj,
-                ..
-            } = &layer.mlp;
-            let linears = [
-                q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj,
-            ];
-            for (name, linear) in BLOCK_LINEARS.iter().zip(linears) {
+            for (name, linear) in BLOCK_LINEARS.iter().zip(layer.linears()) {
                 f(&format!("model.layers.{i}.{name}"), linear);
             }
         }
@@ -176,23 +161,7 @@ impl Linears for Llama {
 
     fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut Linear)) {
         for (i, layer) in self.model.layers.iter_mut().enumerate() {
-            let Attention {
-                q_proj,
-                k_proj,
-                v_proj,
-                o_proj,
-                ..
-            } = &mut layer.self_attn;
-            let Mlp {
-                gate_proj,
-                up_proj,
-                down_proj,
-                ..
-            } = &mut layer.mlp;
-            let linears = [
-                q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj,
-            ];
-            for (name, linear) in BLOCK_LINEARS.iter().zip(linears) {
+            for (name, linear) in BLOCK_LINEARS.iter().zip(layer.linears_mut()) {
                 f(&format!("model.layers.{i}.{name}"), linear);
             }
         }
@@ -230,17 +199,17 @@ impl Decoder {
             .iter()
             .map(|window| AttentionMask::new(seq, past, *window, segments.as_ref(), &device))
             .collect();
-        let mut shared = Shared {
-            cos,
-            sin,
-            masks,
-            cache,
-        };
-        let mut x = self.embed_tokens.forward(tokens.input_ids.clone());
-        for (i, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(i, x, &mut shared);
-        }
-        if let Some(cache) = shared.cache {
+        let shared = Shared { cos, sin, masks };
+        let x = self.embed_tokens.forward(tokens.input_ids.clone());
+        let drops_out = blocks::drop_out(self.layers.iter().flat_map(Block::linears));
+        let x = blocks::run(
+            &self.layers,
+            x,
+            cache.as_deref_mut(),
+            drops_out,
+            move |i, layer, x, cache| layer.forward(i, x, &shared, cache),
+        );
+        if let Some(cache) = cache {
             cache.advance(seq);
         }
         self.norm.forward(x)
@@ -299,10 +268,42 @@ impl Block {
         }
     }
 
-    fn forward(&self, layer: usize, x: Tensor<3>, shared: &mut Shared) -> Tensor<3> {
-        let mask = shared.masks[self.window].clone();
+    fn linears(&self) -> [&Linear; 7] {
+        let (attn, mlp) = (&self.self_attn, &self.mlp);
+        [
+            &attn.q_proj,
+            &attn.k_proj,
+            &attn.v_proj,
+            &attn.o_proj,
+            &mlp.gate_proj,
+            &mlp.up_proj,
+            &mlp.down_proj,
+        ]
+    }
+
+    fn linears_mut(&mut self) -> [&mut Linear; 7] {
+        let (attn, mlp) = (&mut self.self_attn, &mut self.mlp);
+        [
+            &mut attn.q_proj,
+            &mut attn.k_proj,
+            &mut attn.v_proj,
+            &mut attn.o_proj,
+            &mut mlp.gate_proj,
+            &mut mlp.up_proj,
+            &mut mlp.down_proj,
+        ]
+    }
+
+    fn forward(
+        &self,
+        layer: usize,
+        x: Tensor<3>,
+        shared: &Shared,
+        cache: Option<&mut KvCache>,
+    ) -> Tensor<3> {
+        let mask = &shared.masks[self.window];
         let normed = self.input_layernorm.input(x.clone());
-        let x = x + self.self_attn.forward(layer, normed, &mask, shared);
+        let x = x + (self.self_attn).forward(layer, normed, mask, shared, cache);
         let normed = self.post_attention_layernorm.input(x.clone());
         x + self.mlp.forward(normed)
     }
@@ -314,7 +315,8 @@ impl Attention {
         layer: usize,
         x: Input<3>,
         mask: &AttentionMask,
-        shared: &mut Shared,
+        shared: &Shared,
+        cache: Option<&mut KvCache>,
     ) -> Tensor<3> {
         let [batch, seq, _] = x.value().dims();
         let split = |x: Tensor<3>, heads, norm: &Option<RmsNorm>| {
@@ -330,7 +332,7 @@ impl Attention {
         let v = split(self.v_proj.forward(x), self.kv_heads, &None);
         let q = kernels::apply_rotary(q, &shared.cos, &shared.sin);
         let k = kernels::apply_rotary(k, &shared.cos, &shared.sin);
-        let (k, v) = match &mut shared.cache {
+        let (k, v) = match cache {
             Some(cache) => cache.append(layer, k, v),
             None => (k, v),
         };

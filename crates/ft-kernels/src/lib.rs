@@ -25,6 +25,7 @@ mod gated_mlp;
 mod input;
 mod linear;
 mod norm;
+mod recompute;
 mod rotary;
 
 pub use attention::{AttentionMask, Scores, attention};
@@ -33,6 +34,7 @@ pub use gated_mlp::{Activation, gated_mlp};
 pub use input::Input;
 pub use linear::{LowRank, linear};
 pub use norm::{layer_norm, rms_norm};
+pub use recompute::recompute;
 pub use rotary::apply_rotary;
 
 /// The same operations from Burn's own: for every backend, and to compare with.

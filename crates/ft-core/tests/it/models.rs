@@ -65,14 +65,17 @@ fn agrees_with_transformers(name: &str) {
     let logits = model.head().forward(hidden);
     assert_close("logits", logits.into_data(), &expected["logits"], TOLERANCE);
 
-    gradients_agree(model, &expected);
+    // Kept or computed again block by block: the gradients are the same.
+    let device = device.autodiff();
+    for device in [device.clone(), device.gradient_checkpointing()] {
+        let model = AutoCausalLm::from_pretrained(&golden(name), &device).expect("loads");
+        gradients_agree(model, &device, &expected);
+    }
 }
 
 /// The mean loss over `labels = input_ids`, and its gradient for every parameter.
-fn gradients_agree(model: AutoCausalLm, expected: &BTreeMap<String, TensorData>) {
-    let device = Device::default().autodiff();
-    let model = model.train();
-    let ids = ints(&expected["input_ids"], &device);
+fn gradients_agree(model: AutoCausalLm, device: &Device, expected: &BTreeMap<String, TensorData>) {
+    let ids = ints(&expected["input_ids"], device);
     let hidden = model.hidden_states(&TokenBatch::new(ids.clone()), None);
     let loss = causal_lm_loss(hidden, model.head(), ids);
     let mean = loss.sum / loss.count as f64;

@@ -11,6 +11,7 @@ mod exp;
 pub(crate) mod gated;
 pub(crate) mod linear;
 mod product;
+pub(crate) mod recompute;
 pub(crate) mod rms_norm;
 pub(crate) mod rotary;
 mod weight;

@@ -4,6 +4,7 @@ mod attention;
 mod cross_entropy;
 mod elementwise;
 mod linear;
+mod recompute;
 
 use burn::tensor::{Device, Distribution, Gradients, Tensor, TensorData};
 
