@@ -9,10 +9,12 @@ pub(crate) mod attention;
 pub(crate) mod cross_entropy;
 mod exp;
 pub(crate) mod gated;
+mod head;
 pub(crate) mod linear;
 mod product;
 pub(crate) mod rms_norm;
 pub(crate) mod rotary;
+pub(crate) mod token_logps;
 
 use burn::backend::flex::{FlexTensor, Layout};
 use burn::backend::{DispatchDevice, TensorMetadata};

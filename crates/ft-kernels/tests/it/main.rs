@@ -3,7 +3,9 @@
 mod attention;
 mod cross_entropy;
 mod elementwise;
+mod head_loss;
 mod linear;
+mod token_logps;
 
 use burn::tensor::{Device, Distribution, Gradients, Tensor, TensorData};
 
