@@ -147,8 +147,7 @@ fn on_flex(
     let loss: f64 = found.losses.iter().copied().map(f64::from).sum();
     Parts {
         loss: Tensor::from_data([loss as f32], &device),
-        gradients: (found.gradients)
-            .map(|gradient| gradient.map(|tensor| Tensor::from_primitive::<Flex>(tensor))),
+        gradients: (found.gradients).map(|gradient| gradient.map(Tensor::from_primitive::<Flex>)),
     }
 }
 

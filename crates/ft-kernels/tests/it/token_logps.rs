@@ -253,6 +253,32 @@ fn extreme_logits_stay_finite() {
     }
 }
 
+/// Logits of 10000 and 10000 + 625/1024, both exact: the probabilities are those of the difference, of
+/// which a sum of exponentials of size e¹⁰⁰⁰⁰ would keep three digits.
+#[test]
+fn large_logits_that_are_close_keep_their_difference() {
+    let device = device();
+    let difference = 625.0 / 1024.0;
+    let p = 1.0 / (1.0 + f64::exp(difference));
+    for f in [token_logps_and_entropy, portable::token_logps_and_entropy] {
+        let hidden = Tensor::<2>::from_data([[1e4]], &device);
+        let weight = Tensor::<2>::from_data([[1.0], [1.0 + 1.0 / 16384.0]], &device);
+        let weight = weight.require_grad();
+        let [logps, entropy] = f(hidden, weight.clone(), &[0], LogitOptions::default());
+        let expected = -(p * p.ln() + (1.0 - p) * (1.0 - p).ln());
+        let expected = TensorData::from([expected as f32]);
+        assert_close("entropy", entropy.into_data(), expected, 1e-6);
+        let slopes = gradient(&weight, &logps.backward());
+        let slope = (1e4 * (1.0 - p)) as f32;
+        assert_close(
+            "slopes",
+            slopes,
+            TensorData::from([[slope], [-slope]]),
+            1e-6,
+        );
+    }
+}
+
 /// Four equal logits: `ln p = −ln 4`, and the entropy is its greatest, `ln 4`, with slope 0.
 #[test]
 fn of_equal_logits_the_entropy_is_the_logarithm_of_their_number() {
