@@ -6,7 +6,8 @@
 //!   states and head separately, so that training never holds the logits;
 //! - [`Linear`]: the one projection of every model, with low-rank adapters applied to activations;
 //! - the operations that models share are functions of [`ft_kernels`];
-//! - [`linear_cross_entropy`]: head and loss in one, chunk by chunk;
+//! - [`linear_cross_entropy`]: head and loss in one, chunk by chunk; [`token_logps`] the same for
+//!   log-probabilities;
 //! - [`Tokenizer`] and [`ChatTemplate`]: text to ids, rendered as transformers does;
 //! - [`generate()`]: decoding with a key-value cache;
 //! - [`safetensors_folder`]: checkpoints, one file or sharded, memory-mapped.
@@ -33,6 +34,7 @@ mod rope;
 pub mod safetensors_folder;
 pub mod sampling;
 mod token_batch;
+mod token_logps;
 mod tokenizer;
 
 pub use auto::{AutoCausalLm, SaveOptions};
@@ -40,18 +42,23 @@ pub use causal_lm::{CausalLm, Head};
 pub use chat_template::{ChatTemplate, Message};
 pub use config::{Gpt2Config, LlamaConfig, LlamaKind, MODEL_TYPES, ModelConfig, RopeScaling};
 pub use error::{Error, Result};
+pub use ft_kernels::{LogitOptions, LossOptions};
 pub use generate::{FinishReason, Generated, Streamed, generate};
 pub use generation_config::{GenerationConfig, copy_generation_config};
 pub use gpt2::Gpt2;
 pub use hub::{HubOptions, resolve};
 pub use kv_cache::KvCache;
 pub use linear::{Layout, Linear};
-pub use linear_cross_entropy::{IGNORE_INDEX, LossSum, causal_lm_loss, linear_cross_entropy};
+pub use linear_cross_entropy::{
+    IGNORE_INDEX, LossSum, causal_lm_loss, causal_lm_loss_with, linear_cross_entropy,
+    linear_cross_entropy_with,
+};
 pub use linears::Linears;
 pub use llama::Llama;
 pub use lora::Lora;
 pub use safetensors_folder::Weights;
 pub use token_batch::TokenBatch;
+pub use token_logps::{TokenLogps, token_logps, token_logps_and_entropy};
 pub use tokenizer::Tokenizer;
 
 /// Compiles the README's example.

@@ -10,17 +10,34 @@
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
+use crate::LogitOptions;
+use crate::graph::{check_trainable, constant, in_type_of};
+
 /// At most this many logits exist at a time (64 MiB of `f32`).
 const CHUNK_LOGITS: usize = 1 << 24;
 
-/// What comes out of the chunks: the sum of the losses and its gradients, outside the graph.
-struct Parts {
-    loss: Tensor<1>,
-    hidden: Option<Tensor<2>>,
-    weight: Option<Tensor<2>>,
+/// What the loss is of; the default is the plain one.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LossOptions {
+    /// The part `ε` of each target's weight that all classes share, the target among them (Szegedy
+    /// et al., 2015, arXiv:1512.00567, section 7; `label_smoothing` of PyTorch's `cross_entropy`).
+    pub label_smoothing: f64,
+    /// What the model does to its logits.
+    pub logits: LogitOptions,
 }
 
-/// `Σ −log softmax(h·Wᵀ)[target]` over the rows, a tensor of one element.
+/// What comes out of the chunks: the sum of the losses and its gradients, of the hidden states and
+/// of the weight, outside the graph.
+struct Parts {
+    loss: Tensor<1>,
+    gradients: [Option<Tensor<2>>; 2],
+}
+
+/// `Σ −log softmax(z)[target]` over the rows, a tensor of one element, with `z` the logits `h·Wᵀ`
+/// after their options.
+///
+/// With label smoothing `ε` of `V` classes, a row's loss is
+/// `−(1 − ε)·log softmax(z)[target] − ε/V·Σ log softmax(z)`.
 ///
 /// # Shapes
 ///
@@ -28,101 +45,126 @@ struct Parts {
 ///
 /// # Panics
 ///
-/// If there are no rows, or a target is not in the vocabulary.
-pub fn cross_entropy_sum(hidden: Tensor<2>, weight: Tensor<2>, targets: &[i64]) -> Tensor<1> {
-    let weight = if weight.dtype() == hidden.dtype() {
-        weight
-    } else {
-        weight.cast(hidden.dtype())
-    };
-    #[cfg(feature = "cpu")]
-    if crate::flex::takes(&hidden) && crate::flex::takes(&weight) {
-        return in_graph(hidden, weight, targets, on_flex);
-    }
-    portable(hidden, weight, targets)
-}
-
-/// [`cross_entropy_sum`] of Burn's operations.
-pub fn portable(hidden: Tensor<2>, weight: Tensor<2>, targets: &[i64]) -> Tensor<1> {
-    in_graph(hidden, weight, targets, of_burn_operations)
-}
-
-fn in_graph(
+/// If there are no rows, or a target is not in the vocabulary, or an option makes no sense.
+pub fn cross_entropy_sum(
     hidden: Tensor<2>,
     weight: Tensor<2>,
     targets: &[i64],
-    compute: impl Fn(Tensor<2>, Tensor<2>, &[i64], usize, [bool; 2]) -> Parts,
+    options: LossOptions,
 ) -> Tensor<1> {
-    let rows = hidden.dims()[0];
-    let vocab = weight.dims()[0];
+    #[cfg(feature = "cpu")]
+    if crate::flex::takes(&hidden) && crate::flex::takes_weight(&weight) {
+        let chunk = rows_a_chunk(&weight);
+        return in_graph(hidden, weight, targets, options, chunk, on_flex);
+    }
+    portable(hidden, weight, targets, options)
+}
+
+/// [`cross_entropy_sum`] of Burn's operations.
+pub fn portable(
+    hidden: Tensor<2>,
+    weight: Tensor<2>,
+    targets: &[i64],
+    options: LossOptions,
+) -> Tensor<1> {
+    let chunk = rows_a_chunk(&weight);
+    let weight = in_type_of(weight, &hidden);
+    in_graph(hidden, weight, targets, options, chunk, of_burn_operations)
+}
+
+/// How many rows of logits may exist at a time.
+pub(crate) fn rows_a_chunk(weight: &Tensor<2>) -> usize {
+    (CHUNK_LOGITS / weight.dims()[0].max(1)).max(1)
+}
+
+/// # Panics
+///
+/// If there are no rows, not a target for each, a target is not in the vocabulary, or the weight is to
+/// train in 16 bits.
+pub(crate) fn check_targets(hidden: &Tensor<2>, weight: &Tensor<2>, targets: &[i64]) {
+    check_trainable(weight, hidden);
+    let (rows, vocab) = (hidden.dims()[0], weight.dims()[0]);
     assert!(rows > 0, "a loss of no rows");
     assert_eq!(rows, targets.len(), "a target a row");
     if let Some(bad) = targets.iter().find(|t| !(0..vocab as i64).contains(t)) {
         panic!("label {bad} is not in the vocabulary of {vocab} tokens");
     }
-    let tracked = [hidden.is_tracked(), weight.is_tracked()];
-    let chunk = (CHUNK_LOGITS / vocab).clamp(1, rows);
-    let (h, w) = (hidden.clone().inner(), weight.clone().inner());
-    let parts = compute(h, w, targets, chunk, tracked);
-    if parts.hidden.is_none() && parts.weight.is_none() {
+}
+
+/// `compute` gets the tensors outside the graph, the rows of a chunk, and which gradients to find.
+fn in_graph(
+    hidden: Tensor<2>,
+    weight: Tensor<2>,
+    targets: &[i64],
+    options: LossOptions,
+    chunk: usize,
+    compute: impl Fn([Tensor<2>; 2], &[i64], LossOptions, usize, [bool; 2]) -> Parts,
+) -> Tensor<1> {
+    let smoothing = options.label_smoothing;
+    let valid = (0.0..=1.0).contains(&smoothing);
+    assert!(valid, "a label smoothing of {smoothing}, not from 0 to 1");
+    options.logits.check();
+    check_targets(&hidden, &weight, targets);
+    let inputs = [hidden, weight];
+    let wanted = inputs.each_ref().map(Tensor::is_tracked);
+    let parts = compute(
+        inputs.clone().map(Tensor::inner),
+        targets,
+        options,
+        chunk,
+        wanted,
+    );
+    if wanted == [false; 2] {
         return parts.loss;
     }
-    let mut sum = Tensor::from_inner(parts.loss);
-    if let Some(gradient) = parts.hidden {
-        sum = sum + zero_with_gradient(hidden, gradient);
-    }
-    if let Some(gradient) = parts.weight {
-        sum = sum + zero_with_gradient(weight, gradient);
+    let mut sum = constant(parts.loss, &inputs[0]);
+    for (input, gradient) in inputs.into_iter().zip(parts.gradients) {
+        if let Some(gradient) = gradient {
+            sum = sum + zero_with_gradient(input, gradient);
+        }
     }
     sum
 }
 
 /// A scalar of value zero whose gradient with respect to `x` is `gradient`.
 fn zero_with_gradient(x: Tensor<2>, gradient: Tensor<2>) -> Tensor<1> {
-    let product = (x * Tensor::from_inner(gradient)).sum();
+    let gradient = constant(gradient, &x);
+    let product = (x * gradient).sum();
     product.clone() - product.detach()
 }
 
 #[cfg(feature = "cpu")]
 fn on_flex(
-    hidden: Tensor<2>,
-    weight: Tensor<2>,
+    inputs: [Tensor<2>; 2],
     targets: &[i64],
+    options: LossOptions,
     chunk: usize,
-    [want_hidden, want_weight]: [bool; 2],
+    wanted: [bool; 2],
 ) -> Parts {
+    use crate::flex::cross_entropy::cross_entropy;
     use burn::backend::Flex;
-    let device = hidden.device();
-    let primitive = |tensor: Tensor<2>| {
+    let device = inputs[0].device();
+    let [hidden, weight] = inputs.map(|tensor| {
         (tensor.try_into_primitive::<Flex>()).expect("a tensor of Flex, as was checked")
-    };
-    let (hidden, weight) = (primitive(hidden), primitive(weight));
-    let found = crate::flex::cross_entropy::cross_entropy(
-        hidden,
-        &weight,
-        targets,
-        chunk,
-        want_hidden,
-        want_weight,
-    );
+    });
+    let found = cross_entropy(hidden, &weight, targets, options, chunk, wanted);
     // Summed in f64: thousands of losses of about the same size.
     let loss: f64 = found.losses.iter().copied().map(f64::from).sum();
-    let wrap = |tensor| Tensor::from_primitive::<Flex>(tensor);
     Parts {
         loss: Tensor::from_data([loss as f32], &device),
-        hidden: found.hidden.map(wrap),
-        weight: found.weight.map(wrap),
+        gradients: (found.gradients).map(|gradient| gradient.map(Tensor::from_primitive::<Flex>)),
     }
 }
 
 fn of_burn_operations(
-    h: Tensor<2>,
-    w: Tensor<2>,
+    [h, w]: [Tensor<2>; 2],
     targets: &[i64],
+    options: LossOptions,
     chunk: usize,
     [want_hidden, want_weight]: [bool; 2],
 ) -> Parts {
-    let [rows, width] = h.dims();
+    let (rows, vocab) = (h.dims()[0], w.dims()[0]);
+    let smoothing = options.label_smoothing;
     let targets = Tensor::<1, Int>::from_data(targets, &h.device());
     let mut losses = Vec::new();
     let mut hidden_grads = Vec::new();
@@ -132,17 +174,30 @@ fn of_burn_operations(
         let part = h.clone().narrow(0, start, size);
         let target = targets.clone().narrow(0, start, size).reshape([size, 1]);
         let logits = part.clone().matmul(w.clone().transpose());
+        let logits = options.logits.apply(logits);
+        let slope_of_cap = options.logits.slope_of_cap(&logits);
         let max = logits.clone().max_dim(1);
         let picked = logits.clone().gather(1, target.clone());
-        let exp = (logits - max.clone()).exp();
+        let mut expected = (picked - max.clone()) * (1.0 - smoothing);
+        let shifted = logits - max;
+        if smoothing > 0.0 {
+            expected = expected + shifted.clone().mean_dim(1) * smoothing;
+        }
+        let exp = shifted.exp();
         let total = exp.clone().sum_dim(1);
-        losses.push((total.clone().log() + max - picked).sum());
+        losses.push((total.clone().log() - expected).sum());
         if !(want_hidden || want_weight) {
             continue;
         }
-        // ∂L/∂logits = softmax − onehot(label)
-        let minus_one = Tensor::full([size, 1], -1.0, &part.device());
-        let grad = (exp / total).scatter(1, target, minus_one, IndexingUpdateOp::Add);
+        // ∂L/∂z = softmax(z) − (1 − ε)·onehot(target) − ε/V
+        let minus = Tensor::full([size, 1], smoothing - 1.0, &part.device());
+        let mut grad = (exp / total).scatter(1, target, minus, IndexingUpdateOp::Add);
+        if smoothing > 0.0 {
+            grad = grad - smoothing / vocab as f64;
+        }
+        if let Some(slope) = slope_of_cap {
+            grad = grad * slope;
+        }
         if want_weight {
             let new = grad.clone().transpose().matmul(part);
             weight_grad = Some(match weight_grad {
@@ -154,9 +209,52 @@ fn of_burn_operations(
             hidden_grads.push(grad.matmul(w.clone()));
         }
     }
+    let hidden_grad = want_hidden.then(|| Tensor::cat(hidden_grads, 0));
     Parts {
         loss: Tensor::cat(losses, 0).sum(),
-        hidden: want_hidden.then(|| Tensor::cat(hidden_grads, 0).reshape([rows, width])),
-        weight: weight_grad,
+        gradients: [hidden_grad, weight_grad]
+            .map(|gradient| gradient.map(|gradient| options.logits.scaled(gradient))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, TensorData, Tolerance};
+
+    #[test]
+    fn chunks_of_any_size_give_the_same() {
+        let device = Device::default().autodiff();
+        let numbers = |rows: usize, step: f32| {
+            let numbers: Vec<f32> = (1..=rows * 3).map(|i| (step * i as f32).sin()).collect();
+            Tensor::<2>::from_data(TensorData::new(numbers, [rows, 3]), &device).require_grad()
+        };
+        let (hidden, weight) = (numbers(7, 1.3), numbers(5, 0.7));
+        let options = LossOptions {
+            label_smoothing: 0.1,
+            logits: LogitOptions {
+                scale: 2.0,
+                softcap: Some(1.5),
+            },
+        };
+        let run = |kernel: bool, chunk: usize| {
+            let (h, w) = (hidden.clone(), weight.clone());
+            let targets = [0, 4, 2, 2, 1, 3, 0];
+            let loss = match kernel {
+                true => in_graph(h, w, &targets, options, chunk, on_flex),
+                false => in_graph(h, w, &targets, options, chunk, of_burn_operations),
+            };
+            let grads = loss.backward();
+            let of = |x: &Tensor<2>| x.grad(&grads).expect("a gradient").into_data();
+            [loss.into_data(), of(&hidden), of(&weight)]
+        };
+        let whole = run(true, 7);
+        for kernel in [true, false] {
+            for chunk in [1, 2, 3, 6, 7, 100] {
+                for (found, expected) in run(kernel, chunk).iter().zip(&whole) {
+                    found.assert_approx_eq::<f32>(expected, Tolerance::absolute(2e-6));
+                }
+            }
+        }
     }
 }

@@ -22,20 +22,25 @@ mod cross_entropy;
 #[cfg(feature = "cpu")]
 mod flex;
 mod gated_mlp;
+mod graph;
 mod input;
 mod linear;
+mod logit_options;
 mod norm;
 mod recompute;
 mod rotary;
+mod token_logps;
 
 pub use attention::{AttentionMask, Scores, attention};
-pub use cross_entropy::cross_entropy_sum;
+pub use cross_entropy::{LossOptions, cross_entropy_sum};
 pub use gated_mlp::{Activation, gated_mlp};
 pub use input::Input;
 pub use linear::{LowRank, linear};
+pub use logit_options::LogitOptions;
 pub use norm::{layer_norm, rms_norm};
 pub use recompute::recompute;
 pub use rotary::apply_rotary;
+pub use token_logps::{token_logps, token_logps_and_entropy};
 
 /// The same operations from Burn's own: for every backend, and to compare with.
 pub mod portable {
@@ -45,4 +50,7 @@ pub mod portable {
     pub use crate::linear::portable as linear;
     pub use crate::norm::portable as rms_norm;
     pub use crate::rotary::portable as apply_rotary;
+    pub use crate::token_logps::{
+        portable as token_logps, portable_with_entropy as token_logps_and_entropy,
+    };
 }

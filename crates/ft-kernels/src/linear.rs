@@ -5,9 +5,10 @@
 //! frozen `W` may be held in 16 bits, which halves its memory and changes no result beyond the
 //! rounding of the products' order: it is widened on the way, which is exact.
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 
 use crate::Input;
+use crate::graph::{check_trainable, in_type_of};
 
 /// The factors of an adapter, and their scale.
 #[derive(Clone, Debug)]
@@ -33,12 +34,7 @@ pub struct LowRank {
 /// If a weight of 16 bits is to train: its gradient would be lost in rounding.
 pub fn linear(x: impl Into<Input<2>>, weight: Tensor<2>, adapter: Option<LowRank>) -> Tensor<2> {
     let x = x.into();
-    let narrow = matches!(weight.dtype(), DType::F16 | DType::BF16);
-    assert!(
-        !(narrow && weight.is_tracked() && weight.dtype() != x.value.dtype()),
-        "a weight held in {:?} cannot train: load the model in f32, or freeze it and attach an adapter",
-        weight.dtype()
-    );
+    check_trainable(&weight, &x.value);
     #[cfg(feature = "cpu")]
     if crate::flex::takes(&x.value)
         && crate::flex::takes_weight(&weight)
@@ -62,11 +58,7 @@ pub fn linear(x: impl Into<Input<2>>, weight: Tensor<2>, adapter: Option<LowRank
 
 /// [`linear`] of Burn's operations.
 pub fn portable(x: Tensor<2>, weight: Tensor<2>, adapter: Option<LowRank>) -> Tensor<2> {
-    let weight = if weight.dtype() == x.dtype() {
-        weight
-    } else {
-        weight.cast(x.dtype())
-    };
+    let weight = in_type_of(weight, &x);
     let y = x.clone().matmul(weight.transpose());
     match adapter {
         None => y,

@@ -49,6 +49,7 @@ fn trains<M: Module>(module: &M) -> bool {
 mod node {
     use super::*;
     use crate::flex::recompute::{Gradient, Recompute, Rerun};
+    use crate::graph::constant;
     use burn::backend::Dispatch;
 
     /// Gradients of the parameters that train, in the order of traversal, each in one dimension.
@@ -59,15 +60,17 @@ mod node {
         M: Module + 'static,
         F: Fn(&M, Tensor<3>) -> Tensor<3> + Send + 'static,
     {
-        let value = f(&module.clone().no_grad(), x.clone().detach());
+        // A leaf stays one when it is detached.
+        let alone = x.clone().detach().set_require_grad(false);
+        let value = f(&module.clone().no_grad(), alone.clone());
         let slots = Slots::default();
         let mut node = PassOn {
-            x: x.clone(),
+            x,
             slots: slots.clone(),
             count: 0,
         };
         module.visit(&mut node);
-        let run = Mutex::new((module.clone(), x.detach(), f));
+        let run = Mutex::new((module.clone(), alone, f));
         let rerun = Rerun::new(move |dy| {
             let run = run.lock().unwrap_or_else(PoisonError::into_inner);
             let (module, x, f) = &*run;
@@ -114,10 +117,7 @@ mod node {
         let module = module.clone().map(&mut Leaves);
         let x = x.require_grad();
         let y = f(&module, x.clone());
-        let mut dy = Tensor::from_inner(dy);
-        if let Some(strategy) = y.gradient_checkpointing_strategy() {
-            dy = dy.with_gradient_checkpointing_strategy(strategy);
-        }
+        let dy = constant(dy, &y);
         let gradients = (y * dy).sum().backward();
         let mut found = Found {
             gradients: &gradients,

@@ -1,9 +1,12 @@
-//! The chunked loss against PyTorch (`golden/loss.py`), and its laws.
+//! The chunked loss against PyTorch (`golden/loss.py`), log-probabilities, and their laws.
 
 use burn::module::Param;
-use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
+use burn::tensor::{Device, Distribution, Int, Tensor, TensorData, activation};
 use ft_core::safetensors_folder::read_tensors;
-use ft_core::{Head, IGNORE_INDEX, Layout, Linear, causal_lm_loss, linear_cross_entropy};
+use ft_core::{
+    Head, IGNORE_INDEX, Layout, Linear, LogitOptions, Lora, LossOptions, causal_lm_loss,
+    causal_lm_loss_with, linear_cross_entropy, token_logps, token_logps_and_entropy,
+};
 
 use crate::models::{assert_close, golden, ints};
 
@@ -143,4 +146,214 @@ fn a_batch_without_labels_counts_nothing() {
     let labels = Tensor::<1, Int>::from_data([IGNORE_INDEX, IGNORE_INDEX], &device);
     let loss = linear_cross_entropy(hidden, Head::Tied(&weight), labels);
     assert_eq!((loss.count, loss.sum.into_scalar::<f32>()), (0, 0.0));
+}
+
+/// Numbers of a formula, between −1 and 1.
+fn fixed<const D: usize>(shape: [usize; D], step: f64, device: &Device) -> Tensor<D> {
+    let count = shape.iter().product::<usize>();
+    let numbers: Vec<f32> = (0..count)
+        .map(|i| ((step * (i + 1) as f64).sin()) as f32)
+        .collect();
+    Tensor::from_data(TensorData::new(numbers, shape), device)
+}
+
+/// Labels of two rows, of which the first position predicts nothing: three count in the first row
+/// and one in the second.
+fn some_labels(device: &Device) -> Tensor<2, Int> {
+    let i = IGNORE_INDEX;
+    Tensor::from_data([[3, i, 6, 0, 2], [1, i, i, 5, i]], device)
+}
+
+const OPTIONS: LogitOptions = LogitOptions {
+    scale: 2.0,
+    softcap: Some(3.0),
+};
+
+/// Five heads that are all the same map, stored and computed in different ways.
+fn equal_heads(device: &Device) -> Vec<(&'static str, Linear)> {
+    let weight = fixed([7, 3], 0.7, device);
+    let linear = |weight: Tensor<2>, bias: bool, layout: Layout| {
+        let mut linear = Linear::new(3, 7, bias, layout, 1.0, device);
+        linear.weight = Param::from_tensor(weight);
+        linear
+    };
+    let (a, b) = (fixed([2, 3], 0.9, device), fixed([7, 2], 1.9, device));
+    let delta = b.clone().matmul(a.clone()) * 0.5;
+    let mut adapted = linear(weight.clone() - delta, false, Layout::OutIn);
+    adapted.adapters.push(Lora::new("default", a, b, 0.5, 0.0));
+    let mut switched_off = linear(weight.clone(), false, Layout::OutIn);
+    let other = Lora::new(
+        "off",
+        Tensor::ones([2, 3], device),
+        Tensor::ones([7, 2], device),
+        1.0,
+        0.0,
+    );
+    switched_off.adapters.push(Lora {
+        active: false,
+        ..other
+    });
+    vec![
+        ("plain", linear(weight.clone(), false, Layout::OutIn)),
+        (
+            "in-out",
+            linear(weight.clone().transpose(), false, Layout::InOut),
+        ),
+        (
+            "a bias of zeros",
+            linear(weight.clone(), true, Layout::OutIn),
+        ),
+        ("an adapter", adapted),
+        ("an adapter that is off", switched_off),
+    ]
+}
+
+/// Log-probabilities and entropies of every head against the whole logits.
+#[test]
+fn token_logps_of_every_head_are_those_of_the_logits() {
+    let device = Device::default().autodiff();
+    let hidden = fixed([2, 5, 3], 1.3, &device).require_grad();
+    let mask = Tensor::<2>::from_data([[0.0, 1.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.0]], &device);
+    let upstream = fixed([2, 4], 0.4, &device);
+    for (name, linear) in equal_heads(&device) {
+        let logits = OPTIONS.apply(Head::Linear(&linear).forward(hidden.clone()));
+        let log_p = activation::log_softmax(logits, 2).narrow(1, 0, 4);
+        let labels = [[0i64, 6, 0, 2], [0, 0, 5, 0]];
+        let labels = Tensor::<2, Int>::from_data(labels, &device).unsqueeze_dim::<3>(2);
+        let logps = log_p.clone().gather(2, labels).squeeze_dim::<2>(2) * mask.clone();
+        let entropy = -(log_p.clone().exp() * log_p).sum_dim(2).squeeze_dim::<2>(2) * mask.clone();
+
+        let (found, found_entropy) = token_logps_and_entropy(
+            hidden.clone(),
+            Head::Linear(&linear),
+            some_labels(&device),
+            OPTIONS,
+        );
+        let alone = token_logps(
+            hidden.clone(),
+            Head::Linear(&linear),
+            some_labels(&device),
+            OPTIONS,
+        );
+        assert_close(name, found.mask.to_data(), &mask.to_data(), 0.0);
+        assert_close(name, found.logps.to_data(), &logps.to_data(), 1e-5);
+        assert_close(name, alone.logps.to_data(), &logps.to_data(), 1e-5);
+        assert_close(name, found_entropy.to_data(), &entropy.to_data(), 1e-5);
+
+        let grads = |logps: Tensor<2>, entropy: Tensor<2>| {
+            let sum = (logps * upstream.clone() + entropy * (upstream.clone() + 2.0)).sum();
+            let grads = sum.backward();
+            [
+                hidden.grad(&grads).expect("gradient"),
+                linear
+                    .weight
+                    .val()
+                    .grad(&grads)
+                    .expect("gradient")
+                    .unsqueeze(),
+            ]
+        };
+        let expected = grads(logps, entropy);
+        for (found, expected) in grads(found.logps, found_entropy).into_iter().zip(expected) {
+            assert_close(name, found.into_data(), &expected.into_data(), 1e-5);
+        }
+    }
+}
+
+/// With smoothing, scale and cap, whether the head goes through the graph or not.
+#[test]
+fn a_loss_with_options_is_the_same_of_every_head() {
+    let device = Device::default().autodiff();
+    let hidden = fixed([2, 5, 3], 1.3, &device).require_grad();
+    let options = LossOptions {
+        label_smoothing: 0.2,
+        logits: OPTIONS,
+    };
+    let of = |linear: &Linear| {
+        let labels = some_labels(&device);
+        let loss = causal_lm_loss_with(hidden.clone(), Head::Linear(linear), labels, options);
+        assert_eq!(loss.count, 4);
+        let gradient = hidden.grad(&loss.sum.backward()).expect("gradient");
+        [loss.sum.into_data(), gradient.into_data()]
+    };
+    let heads = equal_heads(&device);
+    let expected = of(&heads[0].1);
+    for (name, linear) in &heads[1..] {
+        for (found, expected) in of(linear).into_iter().zip(&expected) {
+            assert_close(name, found, expected, 1e-5);
+        }
+    }
+    // By hand: (1 − ε)·(−ln p[label]) + ε·mean(−ln p), from the log-probabilities of all tokens.
+    let logits = OPTIONS.apply(Head::Linear(&heads[0].1).forward(hidden.clone()));
+    let log_p = activation::log_softmax(logits, 2)
+        .into_data()
+        .try_to_vec::<f32>()
+        .expect("f32");
+    let sum: f32 = [(0, 1, 6), (0, 2, 0), (0, 3, 2), (1, 2, 5)]
+        .into_iter()
+        .map(|(row, position, label)| {
+            let log_p = &log_p[(row * 5 + position) * 7..][..7];
+            -0.8 * log_p[label] - 0.2 * log_p.iter().sum::<f32>() / 7.0
+        })
+        .sum();
+    assert_close(
+        "by hand",
+        expected[0].clone(),
+        &TensorData::from([sum]),
+        1e-5,
+    );
+}
+
+/// Minus the sum of the log-probabilities is the loss, of a tied head too, row by row.
+#[test]
+fn token_logps_sum_to_the_loss() {
+    let device = Device::default().autodiff();
+    let hidden = fixed([2, 5, 3], 1.3, &device).require_grad();
+    let weight = Param::from_tensor(fixed([7, 3], 0.7, &device));
+    let labels = some_labels(&device);
+    let head = Head::Tied(&weight);
+    for row in 0..2 {
+        let found = token_logps(
+            hidden.clone(),
+            head,
+            labels.clone(),
+            LogitOptions::default(),
+        );
+        let loss = causal_lm_loss(
+            hidden.clone().narrow(0, row, 1),
+            head,
+            labels.clone().narrow(0, row, 1),
+        );
+        let logps = found.logps.clone().narrow(0, row, 1).sum().neg();
+        let count = found
+            .mask
+            .clone()
+            .narrow(0, row, 1)
+            .sum()
+            .into_scalar::<f32>();
+        assert_eq!(count, loss.count as f32);
+        let gradients = |sum: Tensor<1>| {
+            let grads = sum.backward();
+            let of_hidden = hidden.grad(&grads).expect("gradient");
+            let of_weight = weight.val().grad(&grads).expect("gradient");
+            [of_hidden.into_data(), of_weight.into_data()]
+        };
+        assert_close("sum", logps.to_data(), &loss.sum.to_data(), 1e-6);
+        for (f, e) in gradients(logps).into_iter().zip(gradients(loss.sum)) {
+            assert_close("gradient", f, &e, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn a_batch_without_labels_has_log_probabilities_of_zero() {
+    let device = Device::default();
+    let weight = Param::from_tensor(fixed([7, 3], 0.7, &device));
+    let hidden = fixed([1, 3, 3], 1.3, &device);
+    let labels = Tensor::<2, Int>::from_data([[5, IGNORE_INDEX, IGNORE_INDEX]], &device);
+    let (found, entropy) =
+        token_logps_and_entropy(hidden, Head::Tied(&weight), labels, LogitOptions::default());
+    for zeros in [found.logps, found.mask, entropy] {
+        assert_eq!(zeros.into_data(), TensorData::from([[0.0f32, 0.0]]));
+    }
 }

@@ -5,11 +5,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use burn::module::{Module, Param};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::module::Param;
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use ft_core::module_path::{PathVisitor, visit_params};
 use ft_core::safetensors_folder::read_tensors;
-use ft_core::{AutoCausalLm, CausalLm, ModelConfig, TokenBatch, causal_lm_loss};
+use ft_core::{
+    AutoCausalLm, CausalLm, ModelConfig, SaveOptions, TokenBatch, Weights, causal_lm_loss,
+};
 
 /// Largest allowed difference, relative to the largest number of the expected tensor.
 const TOLERANCE: f32 = 2e-5;
@@ -263,5 +265,60 @@ fn packed_equals_separate() {
         };
         let found = model.logits(&packed, None).into_data();
         assert_close(name, found, &Tensor::cat(alone, 1).into_data(), TOLERANCE);
+    }
+}
+
+/// A model in 16 bits, held so, computes what it computes when it is widened first; nothing of it trains.
+#[test]
+fn weights_held_as_they_are_stored_give_the_same() {
+    struct Held(Vec<DType>);
+    impl PathVisitor for Held {
+        fn visit<const D: usize>(&mut self, _: &str, param: &Param<Tensor<D>>) {
+            assert!(!param.val().is_tracked());
+            if D == 2 {
+                self.0.push(param.val().dtype());
+            }
+        }
+    }
+    for name in ["llama", "llama_untied_bias", "qwen3", "gpt2"] {
+        for (dtype, held) in [
+            (FloatDType::BF16, DType::BF16),
+            (FloatDType::F16, DType::F16),
+            (FloatDType::F32, DType::F32),
+        ] {
+            let device = Device::default().autodiff();
+            let folder = tempfile::TempDir::new().expect("temporary folder");
+            let options = SaveOptions {
+                dtype,
+                ..SaveOptions::default()
+            };
+            AutoCausalLm::from_pretrained(&golden(name), &device)
+                .and_then(|model| model.save_pretrained(folder.path(), &options))
+                .expect("saves");
+            let [wide, narrow] = [Weights::F32, Weights::Stored].map(|weights| {
+                AutoCausalLm::from_pretrained_with(folder.path(), &device, weights).expect("loads")
+            });
+            let mut dtypes = Held(Vec::new());
+            visit_params(&narrow, &mut dtypes);
+            assert!(
+                dtypes.0.iter().all(|dtype| *dtype == held),
+                "{:?}",
+                dtypes.0
+            );
+            let ids: Vec<u32> = (0..23).map(|i| i * 7 % 90).collect();
+            let run = |model: &AutoCausalLm| {
+                let tokens = TokenBatch::from_ids(&ids, &device);
+                let logits = model.logits(&tokens, None);
+                let hidden = model.hidden_states(&tokens, None);
+                let loss = causal_lm_loss(hidden, model.head(), tokens.input_ids).sum;
+                (logits.into_data(), loss.into_scalar::<f32>())
+            };
+            let ((found, loss), (expected, wide_loss)) = (run(&narrow), run(&wide));
+            assert_close(name, found, &expected, 2e-6);
+            assert!(
+                (loss - wide_loss).abs() < 1e-5 * wide_loss,
+                "{loss} {wide_loss}"
+            );
+        }
     }
 }

@@ -1,20 +1,19 @@
-//! Head and cross-entropy on slices: logits of a few hundred rows at a time, turned into their own
-//! gradient where they lie.
+//! Cross-entropy on slices: a row of logits becomes its loss, and its own gradient where it lies.
 
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::exp::{exp_shifted, max};
-use super::product::{Matrix, Output, product, threads_for};
-use super::{contiguous, matrix, slice, tensor};
+use super::exp::{exp_shifted, max, sum_of_pairs};
+use super::head::{Head, capped};
+use crate::LossOptions;
 
-/// The loss of every row, and the gradients of their sum that were asked for.
+/// The loss of every row, and the gradients of their sum that were asked for, of the hidden states
+/// and of the weight.
 pub(crate) struct LossAndGradients {
     pub(crate) losses: Vec<f32>,
-    pub(crate) hidden: Option<FlexTensor>,
-    pub(crate) weight: Option<FlexTensor>,
+    pub(crate) gradients: [Option<FlexTensor>; 2],
 }
 
 /// `hidden`: `[rows, width]`, `weight`: `[vocab, width]`, `targets`: `[rows]`, all in the vocabulary.
@@ -22,62 +21,76 @@ pub(crate) fn cross_entropy(
     hidden: FlexTensor,
     weight: &FlexTensor,
     targets: &[i64],
+    options: LossOptions,
     chunk: usize,
-    want_hidden: bool,
-    want_weight: bool,
+    wanted: [bool; 2],
 ) -> LossAndGradients {
-    let hidden = contiguous(hidden);
-    let [rows, width] = hidden.shape().dims();
-    let vocab = weight.shape()[0];
-    let head = matrix(weight);
-    let mut losses = vec![0.0; rows];
-    let mut d_hidden = vec![0.0; if want_hidden { rows * width } else { 0 }];
-    let mut d_weight = vec![0.0; if want_weight { vocab * width } else { 0 }];
-    let mut logits = vec![0.0; chunk.min(rows) * vocab];
-    for start in (0..rows).step_by(chunk) {
-        let size = chunk.min(rows - start);
-        let part = Matrix::new(
-            &slice(&hidden)[start * width..][..size * width],
-            size,
-            width,
-        );
-        let logits = &mut logits[..size * vocab];
-        let threads = threads_for(size, vocab, width);
-        product(part, head.t(), 1.0, logits, Output::Overwrite, threads);
-        logits
-            .par_chunks_mut(vocab)
+    let head = Head::new(weight, options.logits);
+    let vocab = head.vocab();
+    let smoothing = options.label_smoothing as f32;
+    let mut losses = vec![0.0; hidden.shape()[0]];
+    let gradients = head.in_chunks(hidden, chunk, wanted, |start, logits| {
+        let rows = (logits.par_chunks_mut(vocab))
             .zip(&targets[start..])
             .zip(&mut losses[start..])
-            .for_each(|((logits, target), loss)| *loss = loss_of_row(logits, *target as usize));
-        let gradient = Matrix::new(logits, size, vocab);
-        if want_hidden {
-            let out = &mut d_hidden[start * width..][..size * width];
-            product(gradient, head, 1.0, out, Output::Overwrite, threads);
+            .map(|((z, target), loss)| (z, *target as usize, loss));
+        match options.logits.softcap {
+            None => rows.for_each(|(z, target, loss)| *loss = loss_of_row(z, target, smoothing)),
+            Some(cap) => rows.for_each_init(
+                || vec![0.0; vocab],
+                |slopes, (z, target, loss)| {
+                    cap_row(z, cap as f32, slopes);
+                    *loss = loss_of_row(z, target, smoothing);
+                    multiply(z, slopes);
+                },
+            ),
         }
-        if want_weight {
-            product(gradient.t(), part, 1.0, &mut d_weight, Output::Add, threads);
-        }
-    }
-    LossAndGradients {
-        losses,
-        hidden: want_hidden.then(|| tensor(d_hidden, [rows, width])),
-        weight: want_weight.then(|| tensor(d_weight, [vocab, width])),
-    }
+    });
+    LossAndGradients { losses, gradients }
 }
 
-/// `−log softmax(z)[target]`; leaves `softmax(z) − onehot(target)` in `z`.
+/// With smoothing `ε` of `V` classes: `ln Σeᶻ − (1 − ε)·z[target] − ε·mean(z)`; leaves in `z` the
+/// gradient `softmax(z) − (1 − ε)·onehot(target) − ε/V`.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn loss_of_row(z: &mut [f32], target: usize) -> f32 {
+fn loss_of_row(z: &mut [f32], target: usize, smoothing: f32) -> f32 {
     let most = max(z);
-    let shifted = z[target] - most;
+    let mut expected = (1.0 - smoothing) * (z[target] - most);
+    if smoothing > 0.0 {
+        expected += smoothing * mean_shifted(z, most);
+    }
     // Large vocabularies have millions of small terms: sums of 4096 of them are added in f64.
     let total: f64 = (z.chunks_mut(4096))
         .map(|part| f64::from(exp_shifted(part, most)))
         .sum();
     let scale = (1.0 / total) as f32;
+    let everywhere = smoothing / z.len() as f32;
     for z in z.iter_mut() {
-        *z *= scale;
+        *z = *z * scale - everywhere;
     }
-    z[target] -= 1.0;
-    total.ln() as f32 - shifted
+    z[target] -= 1.0 - smoothing;
+    total.ln() as f32 - expected
+}
+
+/// `mean(z) − most`, of differences so that large logits lose nothing.
+#[inline(always)]
+fn mean_shifted(z: &[f32], most: f32) -> f32 {
+    let sum: f64 = (z.chunks(4096))
+        .map(|part| f64::from(sum_of_pairs(part, part, |z, _| z - most)))
+        .sum();
+    (sum / z.len() as f64) as f32
+}
+
+/// `z ← c·tanh(z)`, and its slopes, which the gradient needs when `z` has become a probability.
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
+fn cap_row(z: &mut [f32], cap: f32, slopes: &mut [f32]) {
+    for (z, slope) in z.iter_mut().zip(slopes) {
+        (*z, *slope) = capped(*z, cap);
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
+fn multiply(z: &mut [f32], by: &[f32]) {
+    for (z, by) in z.iter_mut().zip(by) {
+        *z *= by;
+    }
 }

@@ -156,7 +156,7 @@ impl Backward<Flex, 2> for Plain {
             let [rows, _] = dy.shape().dims();
             let features = weight.shape()[1];
             let mut dx = vec![0.0; rows * features];
-            Weight::new(&weight).backward(matrix(&dy), &mut dx);
+            Weight::new(&weight).backward(matrix(&dy), 1.0, &mut dx);
             grads.register::<Flex>(node.id, tensor(dx, [rows, features]));
         }
     }
@@ -208,7 +208,7 @@ impl Backward<Flex, 4> for LowRank {
         }
         if let Some(node) = x_node {
             let mut dx = vec![0.0; rows * features];
-            Weight::new(&weight).backward(dy, &mut dx);
+            Weight::new(&weight).backward(dy, 1.0, &mut dx);
             let threads = threads_for(rows, features, rank);
             product(d_reduced, matrix(&a), 1.0, &mut dx, Output::Add, threads);
             grads.register::<Flex>(node.id, tensor(dx, [rows, features]));
@@ -227,7 +227,7 @@ fn times(a: Matrix<'_>, b: Matrix<'_>) -> FlexTensor {
 fn times_transposed(x: &FlexTensor, weight: &FlexTensor) -> FlexTensor {
     let (rows, out) = (x.shape()[0], weight.shape()[0]);
     let mut y = vec![0.0; rows * out];
-    Weight::new(weight).forward(matrix(x), &mut y);
+    Weight::new(weight).forward(matrix(x), 1.0, &mut y);
     tensor(y, [rows, out])
 }
 
@@ -242,7 +242,7 @@ fn with_lora(
     let rows = x.shape()[0];
     let [out, rank] = b.shape().dims();
     let mut y = vec![0.0; rows * out];
-    Weight::new(weight).forward(matrix(x), &mut y);
+    Weight::new(weight).forward(matrix(x), 1.0, &mut y);
     let threads = threads_for(rows, out, rank);
     let (reduced, b) = (matrix(reduced), matrix(b).t());
     product(reduced, b, scale, &mut y, Output::Add, threads);

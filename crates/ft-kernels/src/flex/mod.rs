@@ -9,11 +9,13 @@ pub(crate) mod attention;
 pub(crate) mod cross_entropy;
 mod exp;
 pub(crate) mod gated;
+mod head;
 pub(crate) mod linear;
 mod product;
 pub(crate) mod recompute;
 pub(crate) mod rms_norm;
 pub(crate) mod rotary;
+pub(crate) mod token_logps;
 mod weight;
 
 use burn::backend::flex::{FlexTensor, Layout};

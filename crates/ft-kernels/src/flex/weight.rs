@@ -89,28 +89,28 @@ impl<'a> Weight<'a> {
         }
     }
 
-    /// `out = x·Wᵀ`, `[rows, out]`.
-    pub(super) fn forward(&self, x: Matrix<'_>, out: &mut [f32]) {
+    /// `out = scale·x·Wᵀ`, `[rows, out]`.
+    pub(super) fn forward(&self, x: Matrix<'_>, scale: f32, out: &mut [f32]) {
         if self.transposed {
-            self.stored.times(x, out);
+            self.stored.times(x, scale, out);
         } else {
-            self.stored.times_transposed(x, out);
+            self.stored.times_transposed(x, scale, out);
         }
     }
 
-    /// `out = dy·W`, `[rows, in]`: from the gradient of the output to that of the input.
-    pub(super) fn backward(&self, dy: Matrix<'_>, out: &mut [f32]) {
+    /// `out = scale·dy·W`, `[rows, in]`: from the gradient of the output to that of the input.
+    pub(super) fn backward(&self, dy: Matrix<'_>, scale: f32, out: &mut [f32]) {
         if self.transposed {
-            self.stored.times_transposed(dy, out);
+            self.stored.times_transposed(dy, scale, out);
         } else {
-            self.stored.times(dy, out);
+            self.stored.times(dy, scale, out);
         }
     }
 }
 
 impl<'a> Stored<'a> {
-    /// `out = x·Sᵀ`, `[x.rows, rows]`.
-    fn times_transposed(&self, x: Matrix<'_>, out: &mut [f32]) {
+    /// `out = scale·x·Sᵀ`, `[x.rows, rows]`.
+    fn times_transposed(&self, x: Matrix<'_>, scale: f32, out: &mut [f32]) {
         assert_eq!(x.cols(), self.cols, "inner sizes differ");
         assert_eq!(
             out.len(),
@@ -123,13 +123,17 @@ impl<'a> Stored<'a> {
         if x.rows() <= FEW
             && let Some(x) = x.as_rows()
         {
-            return self.dot_rows(x, out);
+            self.dot_rows(x, out);
+            if scale != 1.0 {
+                out.iter_mut().for_each(|out| *out *= scale);
+            }
+            return;
         }
         match self.numbers {
             Numbers::F32(numbers) => {
                 let weight = Matrix::strided(numbers, self.rows, self.cols, self.row_stride, 1);
                 let threads = threads_for(x.rows(), self.rows, self.cols);
-                product(x, weight.t(), 1.0, out, Output::Overwrite, threads);
+                product(x, weight.t(), scale, out, Output::Overwrite, threads);
             }
             _ => self.for_each_panel(|first, panel| {
                 let (out, threads) = (
@@ -139,7 +143,7 @@ impl<'a> Stored<'a> {
                 product_in_rows(
                     x,
                     panel.t(),
-                    1.0,
+                    scale,
                     out,
                     self.rows,
                     Output::Overwrite,
@@ -149,8 +153,8 @@ impl<'a> Stored<'a> {
         }
     }
 
-    /// `out = x·S`, `[x.rows, cols]`.
-    fn times(&self, x: Matrix<'_>, out: &mut [f32]) {
+    /// `out = scale·x·S`, `[x.rows, cols]`.
+    fn times(&self, x: Matrix<'_>, scale: f32, out: &mut [f32]) {
         assert_eq!(x.cols(), self.rows, "inner sizes differ");
         assert_eq!(
             out.len(),
@@ -161,14 +165,14 @@ impl<'a> Stored<'a> {
             Numbers::F32(numbers) => {
                 let weight = Matrix::strided(numbers, self.rows, self.cols, self.row_stride, 1);
                 let threads = threads_for(x.rows(), self.cols, self.rows);
-                product(x, weight, 1.0, out, Output::Overwrite, threads);
+                product(x, weight, scale, out, Output::Overwrite, threads);
             }
             _ => {
                 out.fill(0.0);
                 self.for_each_panel(|first, panel| {
                     let x = x.columns(first..first + panel.rows());
                     let threads = threads_for(x.rows(), self.cols, panel.rows());
-                    product(x, panel, 1.0, out, Output::Add, threads);
+                    product(x, panel, scale, out, Output::Add, threads);
                 });
             }
         }

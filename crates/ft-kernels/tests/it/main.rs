@@ -3,8 +3,10 @@
 mod attention;
 mod cross_entropy;
 mod elementwise;
+mod head_loss;
 mod linear;
 mod recompute;
+mod token_logps;
 
 use burn::tensor::{Device, Distribution, Gradients, Tensor, TensorData};
 

@@ -53,7 +53,7 @@ fn parts_that_run_again_give_the_same_gradients() {
         let parts = [(); 3].map(|()| Part::new(&device));
         for tracked in [true, false] {
             let x = leaf([2, 5, 6], &device);
-            let x = if tracked { x } else { x.detach() };
+            let x = x.set_require_grad(tracked);
             let (y, runs) = through(&parts, x.clone());
             assert_eq!(runs.load(Ordering::Relaxed), 3);
             let found = weighted_sum(y.clone()).backward();
@@ -83,7 +83,7 @@ fn parts_that_run_again_give_the_same_gradients() {
 fn where_nothing_trains_a_part_runs_once() {
     let device = device();
     let parts = [Part::new(&device).no_grad()];
-    let x = leaf([1, 2, 6], &device).detach();
+    let x = leaf([1, 2, 6], &device).set_require_grad(false);
     let (_, runs) = through(&parts, x.clone());
     assert_eq!(runs.load(Ordering::Relaxed), 1);
     let (y, _) = through(&parts, x);
