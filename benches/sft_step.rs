@@ -9,17 +9,19 @@
 //! cargo bench --bench sft_step -- --model DIR --data alpaca.json --mode lora
 //! ```
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
 use ft::burn::optim::{AdamWConfig, GradientsParams};
 use ft::burn::tensor::{Int, Tensor, TensorData};
 use ft::core::{AutoCausalLm, CausalLm, TokenBatch, Tokenizer, Weights, causal_lm_loss};
 use ft::peft::LoraConfig;
-use serde::Deserialize;
 use serde_json::json;
+
+#[path = "shared/batches.rs"]
+mod batches;
 
 #[derive(Parser)]
 struct Args {
@@ -39,7 +41,7 @@ struct Args {
     threads: usize,
     #[arg(long, default_value_t = 2e-4)]
     lr: f64,
-    /// Recompute element-wise operations in the backward pass instead of keeping their results.
+    /// Compute each block again in the backward pass instead of keeping its activations.
     #[arg(long)]
     recompute: bool,
     /// cpu, cuda, wgpu, vulkan or metal.
@@ -65,14 +67,6 @@ enum Held {
     Stored,
 }
 
-#[derive(Deserialize)]
-struct Row {
-    instruction: String,
-    #[serde(default)]
-    input: String,
-    output: String,
-}
-
 fn main() -> Result<()> {
     let args = Args::parse();
     ensure!(
@@ -89,7 +83,7 @@ fn main() -> Result<()> {
     device.seed(0);
 
     let tokenizer = Tokenizer::from_pretrained(&args.model)?;
-    let batches = batches(&args, &tokenizer)?;
+    let batches = batches::blocks(&args.data, &tokenizer, args.batch * args.seq, args.steps)?;
     ensure!(
         args.mode == Mode::Lora || args.weights == Held::F32,
         "--mode full trains all weights: they are held in f32"
@@ -148,41 +142,4 @@ fn main() -> Result<()> {
     });
     println!("{line}");
     Ok(())
-}
-
-/// `steps` blocks of batch × seq token ids.
-fn batches(args: &Args, tokenizer: &Tokenizer) -> Result<Vec<Vec<i64>>> {
-    let rows: Vec<Row> = read_json(&args.data)?;
-    let eos = tokenizer
-        .eos_token_id()
-        .context("the tokenizer names no end-of-text token")?;
-    let block = args.batch * args.seq;
-    let mut ids = Vec::new();
-    for row in rows {
-        let parts = [row.instruction, row.input, row.output];
-        let parts: Vec<String> = parts.into_iter().filter(|p| !p.is_empty()).collect();
-        ids.extend(tokenizer.encode(&parts.join("\n"), false)?);
-        ids.push(eos);
-        if ids.len() >= args.steps * block {
-            break;
-        }
-    }
-    ensure!(
-        ids.len() >= args.steps * block,
-        "{} has {} tokens, too few for {} steps of {block}",
-        args.data.display(),
-        ids.len(),
-        args.steps
-    );
-    Ok(ids
-        .chunks_exact(block)
-        .take(args.steps)
-        .map(|block| block.iter().map(|&id| i64::from(id)).collect())
-        .collect())
-}
-
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is not as expected", path.display()))
 }

@@ -13,8 +13,8 @@ use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 use crate::LogitOptions;
 use crate::graph::{check_trainable, constant, in_type_of};
 
-/// At most this many logits exist at a time (64 MiB of `f32`).
-const CHUNK_LOGITS: usize = 1 << 24;
+/// At most this many logits exist at a time (32 MiB of `f32`).
+const CHUNK_LOGITS: usize = 1 << 23;
 
 /// What the loss is of; the default is the plain one.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

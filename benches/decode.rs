@@ -1,0 +1,102 @@
+//! Speed of reading a prompt and of greedy decoding; prints one JSON line.
+//!
+//! The prompt is read once to warm up and once for the time, with the logits of all its tokens, as the
+//! peer does. Then `--new` tokens are generated, end tokens or not; decoding is timed from the first to
+//! the last of them.
+//!
+//! ```sh
+//! cargo bench --bench decode -- --model DIR
+//! ```
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use clap::{Parser, ValueEnum};
+use ft::core::{AutoCausalLm, CausalLm, GenerationConfig, TokenBatch, Tokenizer, Weights, generate};
+use serde_json::json;
+
+const SENTENCE: &str =
+    "Once upon a time, in a small village by the sea, there lived an old man who ";
+
+#[derive(Parser)]
+struct Args {
+    #[arg(long)]
+    model: PathBuf,
+    #[arg(long)]
+    prompt: Option<String>,
+    #[arg(long, default_value_t = 96)]
+    new: usize,
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// How the weights are held: as the file has them, or f32.
+    #[arg(long, value_enum, default_value_t = Held::Stored)]
+    weights: Held,
+    /// cpu, cuda, wgpu, vulkan or metal.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// `cargo bench` passes this to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Held {
+    F32,
+    Stored,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(args.threads)
+        .build_global()?;
+    let device = ft::device(&args.device)?;
+    let tokenizer = Tokenizer::from_pretrained(&args.model)?;
+    let weights = match args.weights {
+        Held::F32 => Weights::F32,
+        Held::Stored => Weights::Stored,
+    };
+    let model = AutoCausalLm::from_pretrained_with(&args.model, &device, weights)?;
+    let prompt = args.prompt.unwrap_or_else(|| SENTENCE.repeat(8));
+    let ids = tokenizer.encode(&prompt, true)?;
+
+    let read = || -> Result<f64> {
+        let start = Instant::now();
+        model.logits(&TokenBatch::from_ids(&ids, &device), None);
+        device.sync()?;
+        Ok(start.elapsed().as_secs_f64())
+    };
+    read()?;
+    let prompt_s = read()?;
+    let config = GenerationConfig {
+        max_new_tokens: args.new,
+        temperature: 0.0,
+        ..GenerationConfig::default()
+    };
+    let mut times = Vec::new();
+    let mut listen = |_: ft::core::Streamed<'_>| {
+        times.push(Instant::now());
+        ControlFlow::Continue(())
+    };
+    let prompts = [ids.clone()];
+    let generated = generate(&model, None, &prompts, &config, &device, &mut listen)?;
+    let decode_s = match times[..] {
+        [first, .., last] => (last - first).as_secs_f64(),
+        _ => bail!("--new must be at least 2"),
+    };
+    let tokens = &generated[0].token_ids;
+    let round = |x: f64| (x * 10.0).round() / 10.0;
+    let line = json!({
+        "peer": concat!("ft ", env!("CARGO_PKG_VERSION")),
+        "weights": if args.weights == Held::F32 { "f32" } else { "stored" },
+        "prompt_tokens": ids.len(),
+        "prompt_tokens_per_s": round(ids.len() as f64 / prompt_s),
+        "decode_tokens_per_s": round((tokens.len() - 1) as f64 / decode_s),
+        "peak_rss_mb": ft::peak_rss_mb(),
+        "text": tokenizer.decode(tokens, false)?,
+    });
+    println!("{line}");
+    Ok(())
+}
