@@ -79,6 +79,10 @@ struct Args {
     /// Several rows in one, kept apart by the attention mask.
     #[arg(long)]
     packing: bool,
+    /// Compute each block again in the backward pass instead of keeping its activations: half the memory
+    /// or less, for a second forward pass.
+    #[arg(long)]
+    gradient_checkpointing: bool,
     /// Seed of the split, the order, the factors and the dropout.
     #[arg(long, default_value_t = 42)]
     seed: u64,
@@ -101,7 +105,10 @@ struct Args {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let device = ft::device(&args.device)?.autodiff();
+    let mut device = ft::device(&args.device)?.autodiff();
+    if args.gradient_checkpointing {
+        device = device.gradient_checkpointing();
+    }
     std::fs::create_dir_all(&args.output)
         .map_err(|e| anyhow::anyhow!("cannot write to {}: {e}", args.output.display()))?;
 
