@@ -39,6 +39,7 @@ pub mod portable {
     pub use crate::cross_entropy::portable as cross_entropy_sum;
     pub use crate::gated_mlp::portable as gated_mlp;
     pub use crate::linear::portable as linear;
-    pub use crate::norm::portable as rms_norm;
+    pub use crate::norm::portable_layer_norm as layer_norm;
+    pub use crate::norm::portable_rms_norm as rms_norm;
     pub use crate::rotary::portable as apply_rotary;
 }

@@ -9,6 +9,7 @@ pub(crate) mod attention;
 pub(crate) mod cross_entropy;
 mod exp;
 pub(crate) mod gated;
+pub(crate) mod layer_norm;
 pub(crate) mod linear;
 mod product;
 pub(crate) mod rms_norm;

@@ -88,7 +88,8 @@ impl Backward<Flex, 2> for Gradient {
     }
 }
 
-fn rows_a_piece(features: usize) -> usize {
+/// How many rows go to a thread at a time.
+pub(super) fn rows_a_piece(features: usize) -> usize {
     (PIECE / features).max(1)
 }
 
