@@ -14,7 +14,9 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
-use ft::core::{AutoCausalLm, CausalLm, GenerationConfig, TokenBatch, Tokenizer, Weights, generate};
+use ft::core::{
+    AutoCausalLm, CausalLm, GenerationConfig, TokenBatch, Tokenizer, Weights, generate,
+};
 use serde_json::json;
 
 const SENTENCE: &str =

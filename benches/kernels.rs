@@ -46,14 +46,21 @@ fn main() -> Result<()> {
 
     let x = leaf([ROWS, WIDTH], &device);
     let (w, b) = (leaf([WIDTH], &device), leaf([WIDTH], &device));
-    compare("rms_norm", laps, [
-        &|| rms_norm(x.clone(), w.clone(), 1e-5).sum(),
-        &|| portable::rms_norm(x.clone(), w.clone(), 1e-5).sum(),
-    ]);
-    compare("layer_norm", laps, [
-        &|| layer_norm(x.clone(), w.clone(), b.clone(), 1e-5).sum(),
-        &|| portable::layer_norm(x.clone(), w.clone(), b.clone(), 1e-5).sum(),
-    ]);
+    compare(
+        "rms_norm",
+        laps,
+        [&|| rms_norm(x.clone(), w.clone(), 1e-5).sum(), &|| {
+            portable::rms_norm(x.clone(), w.clone(), 1e-5).sum()
+        }],
+    );
+    compare(
+        "layer_norm",
+        laps,
+        [
+            &|| layer_norm(x.clone(), w.clone(), b.clone(), 1e-5).sum(),
+            &|| portable::layer_norm(x.clone(), w.clone(), b.clone(), 1e-5).sum(),
+        ],
+    );
 
     let [gate, up] = [(); 2].map(|()| leaf([ROWS, INNER], &device));
     for (name, act) in [
@@ -61,24 +68,34 @@ fn main() -> Result<()> {
         ("gated_mlp gelu", Activation::Gelu),
         ("gated_mlp gelu_new", Activation::GeluTanh),
     ] {
-        compare(name, laps, [
-            &|| gated_mlp(gate.clone(), up.clone(), act).sum(),
-            &|| portable::gated_mlp(gate.clone(), up.clone(), act).sum(),
-        ]);
+        compare(
+            name,
+            laps,
+            [&|| gated_mlp(gate.clone(), up.clone(), act).sum(), &|| {
+                portable::gated_mlp(gate.clone(), up.clone(), act).sum()
+            }],
+        );
     }
 
     let [q, k, v] = [9, 3, 3].map(|heads| leaf([BATCH, heads, SEQ, 64], &device));
     let angles = Tensor::<4>::random([1, 1, SEQ, 32], Distribution::Default, &device);
     let (cos, sin) = (angles.clone().cos(), angles.sin());
-    compare("apply_rotary", laps, [
-        &|| apply_rotary(q.clone(), &cos, &sin).sum(),
-        &|| portable::apply_rotary(q.clone(), &cos, &sin).sum(),
-    ]);
+    compare(
+        "apply_rotary",
+        laps,
+        [&|| apply_rotary(q.clone(), &cos, &sin).sum(), &|| {
+            portable::apply_rotary(q.clone(), &cos, &sin).sum()
+        }],
+    );
     let mask = AttentionMask::new(SEQ, 0, None, None, &device);
-    compare("attention", laps, [
-        &|| attention(q.clone(), k.clone(), v.clone(), 0.125, &mask).sum(),
-        &|| portable::attention(q.clone(), k.clone(), v.clone(), 0.125, &mask).sum(),
-    ]);
+    compare(
+        "attention",
+        laps,
+        [
+            &|| attention(q.clone(), k.clone(), v.clone(), 0.125, &mask).sum(),
+            &|| portable::attention(q.clone(), k.clone(), v.clone(), 0.125, &mask).sum(),
+        ],
+    );
 
     let frozen = Tensor::<2>::random([INNER, WIDTH], Distribution::Default, &device);
     let adapter = LowRank {
@@ -87,27 +104,43 @@ fn main() -> Result<()> {
         scale: 2.0,
     };
     let adapter = || Some(adapter.clone());
-    compare("linear with adapter", laps, [
-        &|| linear(x.clone(), frozen.clone(), adapter()).sum(),
-        &|| portable::linear(x.clone(), frozen.clone(), adapter()).sum(),
-    ]);
+    compare(
+        "linear with adapter",
+        laps,
+        [
+            &|| linear(x.clone(), frozen.clone(), adapter()).sum(),
+            &|| portable::linear(x.clone(), frozen.clone(), adapter()).sum(),
+        ],
+    );
     let narrow = frozen.clone().cast(DType::BF16);
-    compare("linear with adapter, bf16", laps, [
-        &|| linear(x.clone(), narrow.clone(), adapter()).sum(),
-        &|| portable::linear(x.clone(), narrow.clone(), adapter()).sum(),
-    ]);
+    compare(
+        "linear with adapter, bf16",
+        laps,
+        [
+            &|| linear(x.clone(), narrow.clone(), adapter()).sum(),
+            &|| portable::linear(x.clone(), narrow.clone(), adapter()).sum(),
+        ],
+    );
 
     let head = Tensor::<2>::random([VOCAB, WIDTH], Distribution::Default, &device);
     let targets: Vec<i64> = (0..ROWS as i64).map(|i| i * 37 % VOCAB as i64).collect();
     let (loss, logits) = (LossOptions::default(), LogitOptions::default());
-    compare("cross_entropy_sum", laps, [
-        &|| cross_entropy_sum(x.clone(), head.clone(), &targets, loss),
-        &|| portable::cross_entropy_sum(x.clone(), head.clone(), &targets, loss),
-    ]);
-    compare("token_logps", laps, [
-        &|| token_logps(x.clone(), head.clone(), &targets, logits).sum(),
-        &|| portable::token_logps(x.clone(), head.clone(), &targets, logits).sum(),
-    ]);
+    compare(
+        "cross_entropy_sum",
+        laps,
+        [
+            &|| cross_entropy_sum(x.clone(), head.clone(), &targets, loss),
+            &|| portable::cross_entropy_sum(x.clone(), head.clone(), &targets, loss),
+        ],
+    );
+    compare(
+        "token_logps",
+        laps,
+        [
+            &|| token_logps(x.clone(), head.clone(), &targets, logits).sum(),
+            &|| portable::token_logps(x.clone(), head.clone(), &targets, logits).sum(),
+        ],
+    );
     Ok(())
 }
 

@@ -70,10 +70,15 @@ fn longest(args: &Args, limit_mb: u64) -> Result<Value> {
     let fits = |length: usize| -> Result<bool> {
         let line = in_a_process(args, length)?;
         eprintln!("{line}");
-        Ok(line["peak_rss_mb"].as_u64().is_some_and(|mb| mb <= limit_mb))
+        Ok(line["peak_rss_mb"]
+            .as_u64()
+            .is_some_and(|mb| mb <= limit_mb))
     };
     let mut fitting = 256;
-    ensure!(fits(fitting)?, "not even {fitting} tokens take {limit_mb} MB");
+    ensure!(
+        fits(fitting)?,
+        "not even {fitting} tokens take {limit_mb} MB"
+    );
     let mut too_long = 2 * fitting;
     while fits(too_long)? {
         fitting = too_long;
@@ -103,7 +108,10 @@ fn in_a_process(args: &Args, length: usize) -> Result<Value> {
     command.args(args.recompute.then_some("--recompute"));
     command.args(args.stored.then_some("--stored"));
     let output = command.stderr(std::process::Stdio::inherit()).output()?;
-    ensure!(output.status.success(), "the step of {length} tokens failed");
+    ensure!(
+        output.status.success(),
+        "the step of {length} tokens failed"
+    );
     let text = String::from_utf8(output.stdout)?;
     serde_json::from_str(text.trim()).context("a step prints one JSON line")
 }

@@ -1,5 +1,7 @@
 //! Activations by Hugging Face's names, and the gated feed-forward product.
 
+use std::f64::consts::FRAC_1_SQRT_2;
+
 use burn::tensor::{Tensor, activation};
 use serde::{Deserialize, Serialize};
 
@@ -26,11 +28,17 @@ impl Activation {
     pub fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Activation::Silu => activation::silu(x),
-            Activation::Gelu => activation::gelu(x),
+            Activation::Gelu => gelu(x),
             Activation::GeluTanh => activation::gelu_approximate(x),
             Activation::Relu => activation::relu(x),
         }
     }
+}
+
+/// Of operations that Burn differentiates one by one: the gradient of its own `gelu` is, on all
+/// backends but Flex, that of the approximation by tanh.
+fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    x.clone() * ((x * FRAC_1_SQRT_2).erf() + 1.0) * 0.5
 }
 
 /// `act(gate) ⊙ up`, SwiGLU with [`Activation::Silu`] (Shazeer, 2020, arXiv:2002.05202, equation 6).
@@ -38,23 +46,18 @@ impl Activation {
 /// # Shapes
 ///
 /// - `gate`, `up` and output: the same
+///
+/// # Panics
+///
+/// If the shapes differ.
 pub fn gated_mlp<const D: usize>(gate: Tensor<D>, up: Tensor<D>, act: Activation) -> Tensor<D> {
+    assert_eq!(gate.dims(), up.dims(), "gate and up have the same shape");
     #[cfg(feature = "cpu")]
-    {
-        use crate::flex::gated::{Gate, Gated};
+    if crate::flex::takes(&gate) && crate::flex::takes(&up) {
+        use crate::flex::gated::Gated;
         use burn::backend::Dispatch;
-        let kernel = match act {
-            Activation::Silu => Some(Gate::Silu),
-            Activation::GeluTanh => Some(Gate::GeluTanh),
-            Activation::Gelu | Activation::Relu => None,
-        };
-        if let Some(kernel) = kernel
-            && crate::flex::takes(&gate)
-            && crate::flex::takes(&up)
-        {
-            let y = Dispatch::gated(gate.into_dispatch(), up.into_dispatch(), kernel);
-            return Tensor::from_dispatch(y);
-        }
+        let y = Dispatch::gated(gate.into_dispatch(), up.into_dispatch(), act);
+        return Tensor::from_dispatch(y);
     }
     portable(gate, up, act)
 }

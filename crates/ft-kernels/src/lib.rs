@@ -48,7 +48,8 @@ pub mod portable {
     pub use crate::cross_entropy::portable as cross_entropy_sum;
     pub use crate::gated_mlp::portable as gated_mlp;
     pub use crate::linear::portable as linear;
-    pub use crate::norm::portable as rms_norm;
+    pub use crate::norm::portable_layer_norm as layer_norm;
+    pub use crate::norm::portable_rms_norm as rms_norm;
     pub use crate::rotary::portable as apply_rotary;
     pub use crate::token_logps::{
         portable as token_logps, portable_with_entropy as token_logps_and_entropy,

@@ -13,7 +13,21 @@ use burn::tensor::Tensor;
 /// - `cos`, `sin`: `[batch or 1, 1, seq, head_dim / 2]`
 ///
 /// The angles are constants: no gradient reaches them.
+///
+/// # Panics
+///
+/// If the shapes do not fit.
 pub fn apply_rotary(x: Tensor<4>, cos: &Tensor<4>, sin: &Tensor<4>) -> Tensor<4> {
+    let [batch, _, seq, width] = x.dims();
+    for angles in [cos, sin].map(Tensor::dims) {
+        let [rows, heads, positions, half] = angles;
+        assert_eq!(width, 2 * half, "half as many angles as a head is wide");
+        assert!(
+            (rows == batch || rows == 1) && heads == 1 && positions == seq,
+            "angles of {angles:?} do not fit heads of {:?}",
+            x.dims()
+        );
+    }
     #[cfg(feature = "cpu")]
     if crate::flex::takes(&x) && crate::flex::takes(cos) && crate::flex::takes(sin) {
         use crate::flex::rotary::Rotary;

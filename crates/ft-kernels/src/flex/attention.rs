@@ -19,12 +19,15 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::exp::{exp, exp_shifted, max, sum_of_pairs, tanh};
+use super::pieces::each;
 use super::product::{Matrix, Output, product};
 use super::tensor;
 
 /// Queries and keys a tile: their scores take 128 KiB, which stays in a core's cache.
 const QUERIES: usize = 128;
 const KEYS: usize = 256;
+/// Below so many products of numbers, the heads of a tile are not worth other threads.
+const FEW: usize = 1 << 19;
 
 /// What a query may see, and the factor of the scores.
 #[derive(Clone, Debug)]
@@ -225,7 +228,7 @@ fn forward(q: &FlexTensor, k: &FlexTensor, v: &FlexTensor, rule: &Rule) -> (Flex
         }
     }
     let scratch = || vec![0.0; QUERIES.min(queries) * KEYS.min(keys)];
-    tasks.into_par_iter().for_each(|(batch, range, out, sums)| {
+    each(tasks.into_par_iter(), |(batch, range, out, sums)| {
         let of_head = |scores: &mut Vec<f32>, head: usize| {
             let rows = q.rows(batch, head, range.clone());
             let of_keys = |tile: &Range<usize>| {
@@ -238,10 +241,13 @@ fn forward(q: &FlexTensor, k: &FlexTensor, v: &FlexTensor, rule: &Rule) -> (Flex
             let place = (batch, &range, keys);
             forward_tile(rows, of_keys, rule, place, scores)
         };
-        let parts: Vec<_> = (0..heads)
-            .into_par_iter()
-            .map_init(scratch, of_head)
-            .collect();
+        let parts: Vec<_> = if range.len() * heads * keys * width < FEW {
+            let mut scores = scratch();
+            (0..heads).map(|head| of_head(&mut scores, head)).collect()
+        } else {
+            let heads = (0..heads).into_par_iter();
+            heads.map_init(scratch, of_head).collect()
+        };
         for (row, (out, sums)) in out
             .chunks_exact_mut(heads * width)
             .zip(sums.chunks_exact_mut(heads))

@@ -10,32 +10,27 @@ use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::exp::{sigmoid, tanh};
+use super::exp::{normal, sigmoid, tanh};
+use super::pieces::each;
 use super::{contiguous, slice, tensor};
+use crate::Activation;
 
 /// Numbers a piece.
 const PIECE: usize = 1 << 14;
 
-/// The activations that have a kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Gate {
-    Silu,
-    GeluTanh,
-}
-
 #[backend_extension(Flex, Autodiff)]
 pub(crate) trait Gated: Backend {
-    fn gated(gate: FloatTensor<Self>, up: FloatTensor<Self>, act: Gate) -> FloatTensor<Self>;
+    fn gated(gate: FloatTensor<Self>, up: FloatTensor<Self>, act: Activation) -> FloatTensor<Self>;
 }
 
 impl Gated for Flex {
-    fn gated(gate: FlexTensor, up: FlexTensor, act: Gate) -> FlexTensor {
+    fn gated(gate: FlexTensor, up: FlexTensor, act: Activation) -> FlexTensor {
         forward(&contiguous(gate), &contiguous(up), act)
     }
 }
 
 impl<C: CheckpointStrategy> Gated for Autodiff<Flex, C> {
-    fn gated(gate: FloatTensor<Self>, up: FloatTensor<Self>, act: Gate) -> FloatTensor<Self> {
+    fn gated(gate: FloatTensor<Self>, up: FloatTensor<Self>, act: Activation) -> FloatTensor<Self> {
         let (gate, gate_node) = gate.into_parts();
         let (up, up_node) = up.into_parts();
         let (gate, up) = (contiguous(gate), contiguous(up));
@@ -55,7 +50,7 @@ impl<C: CheckpointStrategy> Gated for Autodiff<Flex, C> {
 struct Gradient;
 
 impl Backward<Flex, 2> for Gradient {
-    type State = (FlexTensor, FlexTensor, Gate);
+    type State = (FlexTensor, FlexTensor, Activation);
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let dy = contiguous(grads.consume::<Flex>(&ops.node));
@@ -67,10 +62,7 @@ impl Backward<Flex, 2> for Gradient {
         let outputs = d_gate.par_chunks_mut(PIECE).zip(d_up.par_chunks_mut(PIECE));
         let inputs = gate.par_chunks(PIECE).zip(up.par_chunks(PIECE));
         outputs.zip(inputs.zip(dy.par_chunks(PIECE))).for_each(
-            |((d_gate, d_up), ((gate, up), dy))| match act {
-                Gate::Silu => silu_gradient(gate, up, dy, d_gate, d_up),
-                Gate::GeluTanh => gelu_gradient(gate, up, dy, d_gate, d_up),
-            },
+            |((d_gate, d_up), ((gate, up), dy))| gradients(gate, up, dy, act, d_gate, d_up),
         );
         let [gate_node, up_node] = ops.parents;
         if let Some(node) = gate_node {
@@ -82,57 +74,95 @@ impl Backward<Flex, 2> for Gradient {
     }
 }
 
-fn forward(gate: &FlexTensor, up: &FlexTensor, act: Gate) -> FlexTensor {
-    assert_eq!(gate.shape(), up.shape(), "gate and up have the same shape");
+fn forward(gate: &FlexTensor, up: &FlexTensor, act: Activation) -> FlexTensor {
     let (gates, ups) = (slice(gate), slice(up));
     let mut y = vec![0.0; gates.len()];
     let inputs = gates.par_chunks(PIECE).zip(ups.par_chunks(PIECE));
-    y.par_chunks_mut(PIECE)
-        .zip(inputs)
-        .for_each(|(y, (gate, up))| match act {
-            Gate::Silu => silu(gate, up, y),
-            Gate::GeluTanh => gelu(gate, up, y),
-        });
+    let pieces = y.par_chunks_mut(PIECE).zip(inputs);
+    each(pieces, |(y, (gate, up))| products(gate, up, act, y));
     tensor(y, gate.shape())
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn silu(gate: &[f32], up: &[f32], y: &mut [f32]) {
-    for ((y, g), u) in y.iter_mut().zip(gate).zip(up) {
-        *y = g * sigmoid(*g) * u;
+fn products(gate: &[f32], up: &[f32], act: Activation, y: &mut [f32]) {
+    match act {
+        Activation::Silu => each_product(gate, up, y, |g| silu(g).0),
+        Activation::Gelu => each_product(gate, up, y, |g| gelu(g).0),
+        Activation::GeluTanh => each_product(gate, up, y, |g| gelu_tanh(g).0),
+        Activation::Relu => each_product(gate, up, y, |g| relu(g).0),
     }
 }
 
-/// `d/dg g·σ(g) = σ(g)·(1 + g·(1 − σ(g)))`
+#[inline(always)]
+fn each_product(gate: &[f32], up: &[f32], y: &mut [f32], value: impl Fn(f32) -> f32) {
+    for ((y, g), u) in y.iter_mut().zip(gate).zip(up) {
+        *y = value(*g) * u;
+    }
+}
+
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn silu_gradient(gate: &[f32], up: &[f32], dy: &[f32], d_gate: &mut [f32], d_up: &mut [f32]) {
+fn gradients(
+    gate: &[f32],
+    up: &[f32],
+    dy: &[f32],
+    act: Activation,
+    d_gate: &mut [f32],
+    d_up: &mut [f32],
+) {
+    match act {
+        Activation::Silu => each_gradient(gate, up, dy, d_gate, d_up, silu),
+        Activation::Gelu => each_gradient(gate, up, dy, d_gate, d_up, gelu),
+        Activation::GeluTanh => each_gradient(gate, up, dy, d_gate, d_up, gelu_tanh),
+        Activation::Relu => each_gradient(gate, up, dy, d_gate, d_up, relu),
+    }
+}
+
+#[inline(always)]
+fn each_gradient(
+    gate: &[f32],
+    up: &[f32],
+    dy: &[f32],
+    d_gate: &mut [f32],
+    d_up: &mut [f32],
+    value_and_slope: impl Fn(f32) -> (f32, f32),
+) {
     let inputs = gate.iter().zip(up).zip(dy);
     for ((d_gate, d_up), ((g, u), dy)) in d_gate.iter_mut().zip(d_up).zip(inputs) {
-        let s = sigmoid(*g);
-        *d_up = dy * g * s;
-        *d_gate = dy * u * s * (1.0 + g * (1.0 - s));
+        let (value, slope) = value_and_slope(*g);
+        *d_up = dy * value;
+        *d_gate = dy * u * slope;
     }
 }
 
-/// √(2/π)
-const ROOT: f32 = 0.797_884_6;
-const CUBIC: f32 = 0.044_715;
+// The activations: value and slope.
 
-#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn gelu(gate: &[f32], up: &[f32], y: &mut [f32]) {
-    for ((y, g), u) in y.iter_mut().zip(gate).zip(up) {
-        let t = tanh(ROOT * (g + CUBIC * g * g * g));
-        *y = 0.5 * g * (1.0 + t) * u;
-    }
+/// `g·σ(g)`, `σ(g)·(1 + g·(1 − σ(g)))`
+#[inline(always)]
+fn silu(g: f32) -> (f32, f32) {
+    let s = sigmoid(g);
+    (g * s, s * (1.0 + g * (1.0 - s)))
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn gelu_gradient(gate: &[f32], up: &[f32], dy: &[f32], d_gate: &mut [f32], d_up: &mut [f32]) {
-    let inputs = gate.iter().zip(up).zip(dy);
-    for ((d_gate, d_up), ((g, u), dy)) in d_gate.iter_mut().zip(d_up).zip(inputs) {
-        let t = tanh(ROOT * (g + CUBIC * g * g * g));
-        *d_up = dy * 0.5 * g * (1.0 + t);
-        let inner = ROOT * (1.0 + 3.0 * CUBIC * g * g);
-        *d_gate = dy * u * (0.5 * (1.0 + t) + 0.5 * g * (1.0 - t * t) * inner);
-    }
+/// `g·Φ(g)`, `Φ(g) + g·φ(g)` (Hendrycks and Gimpel, 2016, arXiv:1606.08415, section 2)
+#[inline(always)]
+fn gelu(g: f32) -> (f32, f32) {
+    let (distribution, density) = normal(g);
+    (g * distribution, distribution + g * density)
+}
+
+/// `g·(1 + tanh u)/2` with `u = √(2/π)·(g + 0.044715·g³)`
+#[inline(always)]
+fn gelu_tanh(g: f32) -> (f32, f32) {
+    const ROOT: f32 = 0.797_884_6; // √(2/π)
+    const CUBIC: f32 = 0.044_715;
+    let t = tanh(ROOT * (g + CUBIC * g * g * g));
+    let inner = ROOT * (1.0 + 3.0 * CUBIC * g * g);
+    let slope = 0.5 * (1.0 + t) + 0.5 * g * (1.0 - t * t) * inner;
+    (0.5 * g * (1.0 + t), slope)
+}
+
+/// `max(g, 0)`, and the slope 0 at 0 as PyTorch has it; NaN stays NaN.
+#[inline(always)]
+fn relu(g: f32) -> (f32, f32) {
+    if g <= 0.0 { (0.0, 0.0) } else { (g, 1.0) }
 }

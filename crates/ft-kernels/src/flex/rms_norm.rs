@@ -11,6 +11,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::exp::sum_of_pairs;
+use super::pieces::each;
 use super::{contiguous, slice, tensor};
 
 /// Numbers a piece: half of a core's cache.
@@ -88,7 +89,8 @@ impl Backward<Flex, 2> for Gradient {
     }
 }
 
-fn rows_a_piece(features: usize) -> usize {
+/// How many rows go to a thread at a time.
+pub(super) fn rows_a_piece(features: usize) -> usize {
     (PIECE / features).max(1)
 }
 
@@ -96,9 +98,8 @@ fn forward(x: &FlexTensor, weight: &FlexTensor, epsilon: f32) -> FlexTensor {
     let (numbers, w) = (slice(x), slice(weight));
     let piece = rows_a_piece(w.len()) * w.len();
     let mut y = vec![0.0; numbers.len()];
-    y.par_chunks_mut(piece)
-        .zip(numbers.par_chunks(piece))
-        .for_each(|(y, x)| normalize(x, w, epsilon, y));
+    let rows = y.par_chunks_mut(piece).zip(numbers.par_chunks(piece));
+    each(rows, |(y, x)| normalize(x, w, epsilon, y));
     tensor(y, x.shape())
 }
 

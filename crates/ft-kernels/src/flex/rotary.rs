@@ -10,7 +10,11 @@ use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
+use super::pieces::each;
 use super::{contiguous, slice, tensor};
+
+/// Numbers a piece.
+const PIECE: usize = 1 << 14;
 
 #[backend_extension(Flex, Autodiff)]
 pub(crate) trait Rotary: Backend {
@@ -70,7 +74,6 @@ fn rotate(x: &FlexTensor, cos: &FlexTensor, sin: &FlexTensor, direction: f32) ->
     };
     let [batch, heads, seq, width] = x.shape().dims();
     let [angle_batch, _, _, half] = cos.shape().dims();
-    assert_eq!(2 * half, width, "a head has two halves");
     let strides = x.layout().strides();
     assert!(strides.iter().all(|&s| s >= 0), "no reversed tensors");
     let (by_batch, by_head, by_position) = (
@@ -84,15 +87,19 @@ fn rotate(x: &FlexTensor, cos: &FlexTensor, sin: &FlexTensor, direction: f32) ->
     if y.is_empty() {
         return tensor(y, [batch, heads, seq, width]);
     }
-    y.par_chunks_mut(seq * width)
-        .enumerate()
-        .for_each(|(i, y)| {
-            let (b, h) = (i / heads, i % heads);
+    let head_size = seq * width;
+    let heads_a_piece = (PIECE / head_size).max(1);
+    let pieces = y.par_chunks_mut(heads_a_piece * head_size).enumerate();
+    each(pieces, |(piece, y)| {
+        for (i, y) in y.chunks_exact_mut(head_size).enumerate() {
+            let head = piece * heads_a_piece + i;
+            let (b, h) = (head / heads, head % heads);
             let angles = b.min(angle_batch - 1) * seq * half;
             let x = &numbers[b * by_batch + h * by_head..];
             let (cos, sin) = (&cos[angles..], &sin[angles..]);
             rotate_head(x, by_position, cos, sin, half, direction, y);
-        });
+        }
+    });
     tensor(y, [batch, heads, seq, width])
 }
 

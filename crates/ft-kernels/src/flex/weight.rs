@@ -8,10 +8,10 @@
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, bf16, f16};
-use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::exp::total;
+use super::half::{dot, dot_bf16, dot_f16, widen_bf16, widen_f16};
+use super::pieces::each;
 use super::product::{Matrix, Output, product, product_in_rows, threads_for};
 
 /// Numbers of a widened panel: 1 MiB of `f32`.
@@ -219,11 +219,11 @@ impl<'a> Stored<'a> {
         };
         if count == 1 {
             let pieces = out.par_chunks_mut(rows).enumerate();
-            return pieces.for_each(|(i, piece)| dot_piece(i * rows, piece));
+            return each(pieces, |(i, piece)| dot_piece(i * rows, piece));
         }
         let mut by_row = vec![0.0; out.len()];
         let pieces = by_row.par_chunks_mut(rows * count).enumerate();
-        pieces.for_each(|(i, piece)| dot_piece(i * rows, piece));
+        each(pieces, |(i, piece)| dot_piece(i * rows, piece));
         for (i, out) in out.chunks_exact_mut(self.rows).enumerate() {
             for (out, row) in out.iter_mut().zip(by_row.chunks_exact(count)) {
                 *out = row[i];
@@ -246,100 +246,6 @@ impl<'a> Stored<'a> {
                 for (x, out) in x.chunks_exact(self.cols).zip(out) {
                     *out = dot(wide, x);
                 }
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn from_bf16(x: bf16) -> f32 {
-    f32::from_bits(u32::from(x.to_bits()) << 16)
-}
-
-/// Exponent and mantissa move to their places in `f32`, and the exponent's bias from 15 to 127 by a
-/// product, which is exact and right for subnormal numbers too.
-#[inline(always)]
-fn from_f16(x: f16) -> f32 {
-    let bits = u32::from(x.to_bits());
-    let magnitude = (bits & 0x7fff) << 13;
-    let finite = f32::from_bits(magnitude) * f32::from_bits((127 + 112) << 23);
-    let infinite = f32::from_bits(magnitude | 0x7f80_0000);
-    let magnitude = if bits & 0x7c00 == 0x7c00 {
-        infinite
-    } else {
-        finite
-    };
-    f32::from_bits(magnitude.to_bits() | (bits & 0x8000) << 16)
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+fma", "x86_64+avx2+fma"))]
-fn widen_bf16(narrow: &[bf16], wide: &mut [f32]) {
-    for (wide, narrow) in wide.iter_mut().zip(narrow) {
-        *wide = from_bf16(*narrow);
-    }
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+fma", "x86_64+avx2+fma"))]
-fn widen_f16(narrow: &[f16], wide: &mut [f32]) {
-    for (wide, narrow) in wide.iter_mut().zip(narrow) {
-        *wide = from_f16(*narrow);
-    }
-}
-
-/// `⟨w, x⟩` in 64 partial sums, which hide the latency of the addition.
-#[inline(always)]
-fn dot_by<T: Copy>(w: &[T], x: &[f32], widen: impl Fn(T) -> f32) -> f32 {
-    let (w_chunks, w_rest) = w.as_chunks::<64>();
-    let (x_chunks, x_rest) = x.as_chunks::<64>();
-    let mut sums = [[0.0f32; 16]; 4];
-    for (w, x) in w_chunks.iter().zip(x_chunks) {
-        for part in 0..4 {
-            for i in 0..16 {
-                let at = part * 16 + i;
-                sums[part][i] += widen(w[at]) * x[at];
-            }
-        }
-    }
-    let mut sum = [0.0; 16];
-    for i in 0..16 {
-        sum[i] = (sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i]);
-    }
-    let rest: f32 = w_rest.iter().zip(x_rest).map(|(w, x)| widen(*w) * x).sum();
-    total(sum) + rest
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+fma", "x86_64+avx2+fma"))]
-fn dot(w: &[f32], x: &[f32]) -> f32 {
-    dot_by(w, x, |w| w)
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+fma", "x86_64+avx2+fma"))]
-fn dot_bf16(w: &[bf16], x: &[f32]) -> f32 {
-    dot_by(w, x, from_bf16)
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+fma", "x86_64+avx2+fma"))]
-fn dot_f16(w: &[f16], x: &[f32]) -> f32 {
-    dot_by(w, x, from_f16)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_number_of_16_bits_widens_exactly() {
-        for bits in 0..=u16::MAX {
-            let (half, brain) = (f16::from_bits(bits), bf16::from_bits(bits));
-            if half.is_nan() {
-                assert!(from_f16(half).is_nan());
-            } else {
-                assert_eq!(from_f16(half).to_bits(), half.to_f32().to_bits(), "{half}");
-            }
-            if brain.is_nan() {
-                assert!(from_bf16(brain).is_nan());
-            } else {
-                assert_eq!(from_bf16(brain).to_bits(), brain.to_f32().to_bits());
             }
         }
     }

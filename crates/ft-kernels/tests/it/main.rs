@@ -1,22 +1,54 @@
-//! Every kernel against its portable twin: outputs and gradients, on shapes that are odd on purpose.
+//! Every kernel against its portable twin, PyTorch's numbers and finite differences: outputs and
+//! gradients, on shapes that are odd on purpose.
+//!
+//! `FT_TEST_DEVICE=wgpu` (with the feature `wgpu`) runs the operations on Burn's wgpu device. What is
+//! expected is computed on the CPU in any case.
 
 mod attention;
 mod cross_entropy;
+mod devices;
 mod elementwise;
+mod finite_differences;
+mod golden;
+mod gradient_reach;
 mod head_loss;
 mod linear;
+mod no_numbers;
+mod operations;
 mod recompute;
 mod token_logps;
 
-use burn::tensor::{Device, Distribution, Gradients, Tensor, TensorData};
+use std::cell::Cell;
 
-pub(crate) fn device() -> Device {
-    Device::default().autodiff()
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+
+pub(crate) use devices::{cpu, device, on_the_cpu};
+
+thread_local! {
+    /// How many tensors this test has made.
+    static MADE: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Normal numbers that a gradient is asked of.
+/// Numbers of about a normal distribution, the same in every run, other ones at every call of a test.
+pub(crate) fn numbers<const D: usize>(shape: [usize; D]) -> TensorData {
+    let made = MADE.with(|made| made.replace(made.get() + 1));
+    let mut state = made << 32;
+    let mut uniform = || {
+        // Steele, Lea and Flood's SplitMix64 (2014)
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 40) as f32 / (1 << 24) as f32
+    };
+    // Twelve uniform numbers have a variance of 1.
+    let normal = |_| (0..12).map(|_| uniform()).sum::<f32>() - 6.0;
+    let numbers: Vec<f32> = (0..shape.iter().product()).map(normal).collect();
+    TensorData::new(numbers, shape)
+}
+
+/// Numbers that a gradient is asked of.
 pub(crate) fn leaf<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
-    Tensor::random(shape, Distribution::Normal(0.0, 1.0), device).require_grad()
+    Tensor::from_data(numbers(shape), device).require_grad()
 }
 
 pub(crate) fn gradient<const D: usize>(x: &Tensor<D>, grads: &Gradients) -> TensorData {
@@ -39,10 +71,13 @@ pub(crate) fn assert_close(what: &str, found: TensorData, expected: TensorData, 
 
 /// A scalar in which every number has a weight of its own, so that gradients differ everywhere.
 pub(crate) fn weighted_sum<const D: usize>(y: Tensor<D>) -> Tensor<1> {
-    let n = y.shape().num_elements() as i64;
-    let weights = Tensor::<1, burn::tensor::Int>::arange(0..n, &y.device())
-        .float()
-        .mul_scalar(0.37)
-        .sin();
-    (y.reshape([n as usize]) * weights).sum()
+    let n = y.shape().num_elements();
+    let weights = Tensor::from_data(weights(n), &y.device());
+    (y.reshape([n]) * weights).sum()
+}
+
+/// The weights of [`weighted_sum`], which are the gradient of what it sums.
+pub(crate) fn weights(n: usize) -> TensorData {
+    let weights: Vec<f32> = (0..n).map(|i| (i as f32 * 0.37).sin()).collect();
+    TensorData::new(weights, [n])
 }

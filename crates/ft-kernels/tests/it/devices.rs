@@ -1,0 +1,29 @@
+//! Which device the tests run on.
+
+use burn::tensor::Device;
+
+/// The CPU with gradients, where everything that is expected is computed.
+pub(crate) fn cpu() -> Device {
+    Device::flex().autodiff()
+}
+
+/// The device under test with gradients: `FT_TEST_DEVICE`, or the CPU.
+pub(crate) fn device() -> Device {
+    match std::env::var("FT_TEST_DEVICE").as_deref() {
+        Err(_) | Ok("cpu") => cpu(),
+        #[cfg(feature = "wgpu")]
+        Ok("wgpu") => Device::wgpu(burn::tensor::DeviceKind::DefaultDevice).autodiff(),
+        Ok(other) => {
+            panic!("FT_TEST_DEVICE={other}: it is cpu or, with the feature wgpu, wgpu")
+        }
+    }
+}
+
+/// Whether the CPU is under test; says that a test is skipped if not.
+pub(crate) fn on_the_cpu() -> bool {
+    let yes = device() == cpu();
+    if !yes {
+        eprintln!("SKIPPED: this test is about the kernels of the CPU");
+    }
+    yes
+}
