@@ -49,18 +49,25 @@ pub(super) fn widen_f16(narrow: &[f16], wide: &mut [f32]) {
 fn dot_by<T: Copy>(w: &[T], x: &[f32], widen: impl Fn(T) -> f32) -> f32 {
     let (w_chunks, w_rest) = w.as_chunks::<64>();
     let (x_chunks, x_rest) = x.as_chunks::<64>();
-    let mut sums = [[0.0f32; 16]; 4];
+    let (mut a, mut b, mut c, mut d) = ([0.0f32; 16], [0.0f32; 16], [0.0f32; 16], [0.0f32; 16]);
     for (w, x) in w_chunks.iter().zip(x_chunks) {
-        for part in 0..4 {
-            for i in 0..16 {
-                let at = part * 16 + i;
-                sums[part][i] += widen(w[at]) * x[at];
-            }
+        // Loops over one array each become vector instructions; a loop over all four does not.
+        for i in 0..16 {
+            a[i] += widen(w[i]) * x[i];
+        }
+        for i in 0..16 {
+            b[i] += widen(w[16 + i]) * x[16 + i];
+        }
+        for i in 0..16 {
+            c[i] += widen(w[32 + i]) * x[32 + i];
+        }
+        for i in 0..16 {
+            d[i] += widen(w[48 + i]) * x[48 + i];
         }
     }
     let mut sum = [0.0; 16];
     for i in 0..16 {
-        sum[i] = (sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i]);
+        sum[i] = (a[i] + b[i]) + (c[i] + d[i]);
     }
     let rest: f32 = w_rest.iter().zip(x_rest).map(|(w, x)| widen(*w) * x).sum();
     total(sum) + rest
