@@ -17,7 +17,9 @@
 //! assert!((y.into_data().try_to_vec::<f32>().unwrap()[0] - 0.848_53).abs() < 1e-5);
 //! ```
 
+mod adamw;
 mod attention;
+mod blockwise;
 mod cross_entropy;
 #[cfg(feature = "cpu")]
 mod flex;
@@ -26,7 +28,9 @@ mod linear;
 mod norm;
 mod rotary;
 
+pub use adamw::{AdamWStep, adamw, adamw_8bit};
 pub use attention::{AttentionMask, attention};
+pub use blockwise::{BLOCK, Blockwise, DynamicMap};
 pub use cross_entropy::cross_entropy_sum;
 pub use gated_mlp::{Activation, gated_mlp};
 pub use linear::{LowRank, linear};
@@ -35,6 +39,7 @@ pub use rotary::apply_rotary;
 
 /// The same operations from Burn's own: for every backend, and to compare with.
 pub mod portable {
+    pub use crate::adamw::{portable as adamw, portable_8bit as adamw_8bit};
     pub use crate::attention::portable as attention;
     pub use crate::cross_entropy::portable as cross_entropy_sum;
     pub use crate::gated_mlp::portable as gated_mlp;

@@ -5,6 +5,7 @@
 //! keeps what the gradient needs. The mathematics are functions on slices of `f32`, split over
 //! threads in pieces whose size does not depend on the number of threads, so neither do the results.
 
+pub(crate) mod adamw;
 pub(crate) mod attention;
 pub(crate) mod cross_entropy;
 mod exp;

@@ -1,5 +1,6 @@
 //! Every kernel against its portable twin: outputs and gradients, on shapes that are odd on purpose.
 
+mod adamw;
 mod attention;
 mod cross_entropy;
 mod elementwise;
