@@ -69,6 +69,8 @@ pub struct AdamWState<const D: usize> {
     moments: Moments<D>,
 }
 
+// A few hundred bytes beside the numbers of a parameter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug)]
 enum Moments<const D: usize> {
     Floats([Tensor<D>; 2]),
