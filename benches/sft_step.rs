@@ -14,10 +14,11 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
-use ft::burn::optim::{AdamWConfig, GradientsParams};
+use ft::burn::optim::GradientsParams;
 use ft::burn::tensor::{Int, Tensor, TensorData};
 use ft::core::{AutoCausalLm, CausalLm, TokenBatch, Tokenizer, Weights, causal_lm_loss};
 use ft::peft::LoraConfig;
+use ft::train::{Optim, OptimizerStates, TrainConfig};
 use serde_json::json;
 
 #[path = "shared/batches.rs"]
@@ -41,6 +42,9 @@ struct Args {
     threads: usize,
     #[arg(long, default_value_t = 2e-4)]
     lr: f64,
+    /// adamw or adamw-8bit.
+    #[arg(long, default_value_t = Optim::AdamW)]
+    optim: Optim,
     /// Compute each block again in the backward pass instead of keeping its activations.
     #[arg(long)]
     recompute: bool,
@@ -104,10 +108,10 @@ fn main() -> Result<()> {
         model = ft::peft::attach(model, &config, "default", 0)?;
     }
     let (trainable, _) = ft::peft::trainable_parameters(&model);
-    let mut optimizer = AdamWConfig::new()
-        .with_epsilon(1e-8)
-        .with_weight_decay(0.0)
-        .init();
+    let mut optimizer = OptimizerStates::adamw(&TrainConfig {
+        optim: args.optim,
+        ..TrainConfig::default()
+    });
 
     let (mut times, mut losses) = (Vec::new(), Vec::new());
     for ids in &batches {
@@ -116,12 +120,12 @@ fn main() -> Result<()> {
         let input_ids = Tensor::<2, Int>::from_data(data, &device);
         let hidden = model.hidden_states(&TokenBatch::new(input_ids.clone()), None);
         let loss = causal_lm_loss(hidden, model.head(), input_ids);
-        let mean = loss.sum / loss.count as f64;
-        let grads = GradientsParams::from_grads(mean.backward(), &model);
-        model = optimizer.step(args.lr, model, grads);
+        let scale = 1.0 / loss.count as f64;
+        let grads = GradientsParams::from_grads(loss.sum.backward(), &model);
+        model = optimizer.step(model, grads, args.lr, scale);
         device.sync()?;
         times.push(start.elapsed().as_secs_f64());
-        losses.push(mean.into_scalar::<f64>());
+        losses.push(loss.sum.into_scalar::<f64>() * scale);
     }
     let timed = &mut times[2..];
     timed.sort_by(f64::total_cmp);
@@ -135,6 +139,7 @@ fn main() -> Result<()> {
         "batch": args.batch,
         "seq": args.seq,
         "recompute": args.recompute,
+        "optim": args.optim.to_string(),
         "trainable": trainable,
         "tokens_per_s": round((args.batch * args.seq) as f64 / median, 1),
         "peak_rss_mb": ft::peak_rss_mb(),

@@ -15,7 +15,7 @@ use clap::Parser;
 use ft::core::{AutoCausalLm, CausalLm, HubOptions, Tokenizer, Weights, causal_lm_loss, resolve};
 use ft::data::{Batch, Collation, Format, SftBatches, SftDataset};
 use ft::peft::{LoraConfig, TargetModules};
-use ft::train::{BoxError, Callback, Schedule, TrainConfig, Trainer};
+use ft::train::{BoxError, Callback, Optim, Schedule, TrainConfig, Trainer};
 use serde_json::json;
 
 /// Instruction tuning with LoRA.
@@ -57,6 +57,9 @@ struct Args {
     /// Part of the steps over which the learning rate rises.
     #[arg(long, default_value_t = 0.0)]
     warmup_ratio: f64,
+    /// adamw, or adamw-8bit for states of a quarter of the size.
+    #[arg(long, default_value_t = Optim::AdamW)]
+    optim: Optim,
     /// Rank of the factors.
     #[arg(long, default_value_t = 16)]
     r: usize,
@@ -167,6 +170,7 @@ fn main() -> Result<()> {
         learning_rate: args.lr,
         schedule: args.schedule,
         warmup_ratio: args.warmup_ratio,
+        optim: args.optim,
         epochs: args.epochs,
         max_steps: args.max_steps,
         gradient_accumulation_steps: args.grad_accum,

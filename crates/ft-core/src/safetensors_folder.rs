@@ -525,17 +525,20 @@ pub fn write_tensors(
     })
 }
 
-/// Reads one safetensors file whole, floats widened to `f32`, integers to `i64`.
+/// Reads one safetensors file whole, floats widened to `f32`, integers to `i64`, bytes as they are.
 ///
 /// # Errors
 ///
 /// If the file cannot be read or is not whole.
 pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, TensorData>> {
     let files = WeightFiles::open_file(path)?;
-    let names: Vec<String> = files.names().map(str::to_string).collect();
+    let read = |name: &str| match files.raw(name)? {
+        (Dtype::U8, shape, bytes) => Ok(TensorData::new(bytes.to_vec(), shape)),
+        _ => files.tensor(name),
+    };
+    let names = files.names();
     names
-        .into_iter()
-        .map(|name| Ok((name.clone(), files.tensor(&name)?)))
+        .map(|name| Ok((name.to_string(), read(name)?)))
         .collect()
 }
 

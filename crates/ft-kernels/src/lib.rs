@@ -17,7 +17,9 @@
 //! assert!((y.into_data().try_to_vec::<f32>().unwrap()[0] - 0.848_53).abs() < 1e-5);
 //! ```
 
+mod adamw;
 mod attention;
+mod blockwise;
 mod cross_entropy;
 #[cfg(feature = "cpu")]
 mod flex;
@@ -28,10 +30,14 @@ mod linear;
 mod logit_options;
 mod norm;
 mod recompute;
+#[cfg(any(feature = "cpu", feature = "gpu"))]
+mod recompute_nodes;
 mod rotary;
 mod token_logps;
 
+pub use adamw::{AdamWStep, adamw, adamw_8bit};
 pub use attention::{AttentionMask, Scores, attention};
+pub use blockwise::{BLOCK, Blockwise, DynamicMap};
 pub use cross_entropy::{LossOptions, cross_entropy_sum};
 pub use gated_mlp::{Activation, gated_mlp};
 pub use input::Input;
@@ -44,6 +50,7 @@ pub use token_logps::{token_logps, token_logps_and_entropy};
 
 /// The same operations from Burn's own: for every backend, and to compare with.
 pub mod portable {
+    pub use crate::adamw::{portable as adamw, portable_8bit as adamw_8bit};
     pub use crate::attention::portable as attention;
     pub use crate::cross_entropy::portable as cross_entropy_sum;
     pub use crate::gated_mlp::portable as gated_mlp;

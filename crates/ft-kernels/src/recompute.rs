@@ -15,8 +15,7 @@ use burn::tensor::{Gradients, Tensor};
 /// `f(module, x)`, computed again in the backward pass instead of kept.
 ///
 /// `f` must give the same both times: it may draw random numbers only after it has seeded the
-/// device. On backends that have no such node (all but the CPU), and where nothing requires gradients,
-/// this is a plain call.
+/// device. Where nothing requires gradients this is a plain call.
 ///
 /// # Shapes
 ///
@@ -26,13 +25,14 @@ where
     M: Module + 'static,
     F: Fn(&M, Tensor<3>) -> Tensor<3> + Send + 'static,
 {
-    #[cfg(feature = "cpu")]
-    if crate::flex::takes(&x) && (x.is_tracked() || trains(module)) {
+    #[cfg(any(feature = "cpu", feature = "gpu"))]
+    if x.is_tracked() || trains(module) {
         return node::recompute(module, x, f);
     }
     f(module, x)
 }
 
+#[cfg(any(feature = "cpu", feature = "gpu"))]
 fn trains<M: Module>(module: &M) -> bool {
     struct Any(bool);
     impl ModuleVisitor for Any {
@@ -48,8 +48,8 @@ fn trains<M: Module>(module: &M) -> bool {
 #[cfg(feature = "cpu")]
 mod node {
     use super::*;
-    use crate::flex::recompute::{Gradient, Recompute, Rerun};
     use crate::graph::constant;
+    use crate::recompute_nodes::{Gradient, Recompute, Rerun};
     use burn::backend::Dispatch;
 
     /// Gradients of the parameters that train, in the order of traversal, each in one dimension.

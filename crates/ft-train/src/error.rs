@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::Optim;
+
 /// A `Result` of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -139,6 +141,19 @@ pub enum Error {
         /// Names whose shapes differ, with both shapes.
         misshapen: Vec<String>,
     },
+    /// The states in a file are those of another optimizer.
+    #[error(
+        "{} holds the states of {}, and the optimizer here is {}: take the one that the run began with",
+        path.display(), named(saved), named(here)
+    )]
+    OtherOptimizer {
+        /// The file.
+        path: PathBuf,
+        /// Whose states it holds; `None` stands for one that is not in [`Optim`].
+        saved: Option<Optim>,
+        /// The optimizer that was to have them.
+        here: Option<Optim>,
+    },
     /// A file or folder could not be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
@@ -179,6 +194,10 @@ impl Error {
             source,
         }
     }
+}
+
+fn named(optim: &Option<Optim>) -> String {
+    optim.map_or("one of its own kind".to_string(), |optim| optim.to_string())
 }
 
 /// What to do about a damaged checkpoint.

@@ -1,8 +1,8 @@
 //! One optimizer over all parameters, with its states kept by the parameters' paths.
 //!
 //! Burn's own container keeps states by `ParamId`, which is new in every process. Here a state
-//! belongs to a path, so that a checkpoint fits the model that another process builds. The update is
-//! Burn's ([`Optimizer::step`]); any of its optimizers will do.
+//! belongs to a path, so that a checkpoint fits the model that another process builds. Any of Burn's
+//! optimizers will do ([`Optimizer::step`]); [`AdamW`] is the default.
 //!
 //! Decoupled weight decay (Loshchilov and Hutter, 2017, arXiv:1711.05101) shrinks matrices and
 //! spares norms and biases, as transformers does: parameters of rank 1 or less get an optimizer of
@@ -13,8 +13,7 @@ use std::path::Path;
 
 use burn::module::{Module, Param};
 use burn::optim::{
-    AdamW, AdamWConfig, DynOptimizer, DynState, GradientsParams, Optimizer, RecordState, StateSink,
-    StateSource,
+    DynOptimizer, DynState, GradientsParams, Optimizer, RecordState, StateSink, StateSource,
 };
 use burn::tensor::{Tensor, TensorData};
 use ft_core::module_path::{self, PathMapper, PathVisitor};
@@ -22,27 +21,33 @@ use ft_core::safetensors_folder::{read_metadata, read_tensors, write_tensors};
 use serde_json::Value;
 
 use crate::trainable::renew;
-use crate::{Error, Result, TrainConfig};
+use crate::{AdamW, Error, Optim, Result, TrainConfig};
 
 /// An optimizer with its state for every parameter that it has updated.
 pub struct OptimizerStates<O> {
     matrices: O,
     vectors: O,
+    /// Its name, if the settings have one for it.
+    optim: Option<Optim>,
+    /// For an optimizer that scales gradients on its way, the same one with a scale.
+    with_scale: Option<fn(O, f64) -> O>,
     states: BTreeMap<String, DynState>,
 }
 
+/// The key of the optimizer's name in the metadata of a file.
+const OPTIM: &str = "optim";
+
 impl OptimizerStates<AdamW> {
-    /// AdamW as `config` has it, without weight decay on parameters of rank 1.
+    /// AdamW as `config` has it, in `f32` or 8 bits, without weight decay on parameters of rank 1.
     pub fn adamw(config: &TrainConfig) -> Self {
-        let adamw = |weight_decay: f64| {
-            AdamWConfig::new()
-                .with_beta_1(config.betas.0 as f32)
-                .with_beta_2(config.betas.1 as f32)
-                .with_epsilon(config.eps as f32)
-                .with_weight_decay(weight_decay as f32)
-                .build()
-        };
-        Self::new(adamw(config.weight_decay), adamw(0.0))
+        let adamw = AdamW::new(config);
+        Self {
+            vectors: adamw.clone().with_weight_decay(0.0),
+            matrices: adamw,
+            optim: Some(config.optim),
+            with_scale: Some(AdamW::with_scale),
+            states: BTreeMap::new(),
+        }
     }
 }
 
@@ -52,12 +57,19 @@ impl<O: Optimizer> OptimizerStates<O> {
         Self {
             matrices,
             vectors,
+            optim: None,
+            with_scale: None,
             states: BTreeMap::new(),
         }
     }
 
+    /// The optimizer's name, if the settings have one for it.
+    pub fn optim(&self) -> Option<Optim> {
+        self.optim
+    }
+
     /// Updates every parameter that has a gradient. Gradients are multiplied by `scale` first, which
-    /// divides by the count of a window and clips in one pass.
+    /// divides by the count of a window and clips; [`AdamW`] does so in the pass of its update.
     pub fn step<M: Module>(
         &mut self,
         model: M,
@@ -81,13 +93,20 @@ impl<O: Optimizer> OptimizerStates<O> {
                     return param;
                 };
                 let state = self.all.states.remove(path);
-                let optimizer = self.all.optimizer_of(D);
+                let optimizer = self.all.optimizer_of(D).clone();
+                let (optimizer, left) = match self.all.with_scale {
+                    Some(with_scale) => (with_scale(optimizer, self.scale), None),
+                    None => (optimizer, Some(self.scale)),
+                };
                 let mut next = None;
                 let param = renew(param, |tensor| {
                     let state = state.map(|state| {
                         O::to_device::<D>(state.downcast::<O::State<D>>(), &tensor.device())
                     });
-                    let gradient = gradient.mul_scalar(self.scale);
+                    let gradient = match left {
+                        Some(scale) => gradient.mul_scalar(scale),
+                        None => gradient,
+                    };
                     let (tensor, state) =
                         optimizer.step(self.learning_rate, tensor, gradient, state);
                     next = state;
@@ -126,6 +145,9 @@ impl<O: Optimizer> OptimizerStates<O> {
                 .state_flatten(path, state, &mut sink);
         }
         let mut metadata = HashMap::new();
+        if let Some(optim) = self.optim {
+            metadata.insert(OPTIM.to_string(), optim.to_string());
+        }
         for (name, scalar) in sink.scalars {
             let value = u64::try_from(scalar)
                 .map(Value::from)
@@ -146,7 +168,15 @@ impl<O: Optimizer> OptimizerStates<O> {
     /// If the file cannot be read, or its states are not those of these parameters and this kind of
     /// optimizer.
     pub fn load<M: Module>(&mut self, path: &Path, model: &M) -> Result<()> {
-        let metadata = read_metadata(path)?;
+        let mut metadata = read_metadata(path)?;
+        let saved = metadata.remove(OPTIM).and_then(|name| name.parse().ok());
+        if saved != self.optim {
+            return Err(Error::OtherOptimizer {
+                path: path.to_path_buf(),
+                saved,
+                here: self.optim,
+            });
+        }
         let tensors = read_tensors(path)?;
         let scalars = metadata.into_iter().filter_map(|(name, text)| {
             let value: Value = serde_json::from_str(&text).ok()?;
@@ -210,7 +240,6 @@ impl<O: Optimizer> PathVisitor for Load<O> {
             .collect();
         for name in &names {
             if let Some(data) = self.tensors.remove(name) {
-                let data = data.convert_dtype(value.dtype());
                 self.source.insert_tensor(name.clone(), data);
             }
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, Schedule};
+use crate::{Error, Optim, Result, Schedule};
 
 /// The settings of a run.
 ///
@@ -40,6 +40,8 @@ pub struct TrainConfig {
     pub gradient_accumulation_steps: usize,
     /// The gradient of a step is scaled down to this norm, taken over all parameters.
     pub max_grad_norm: Option<f64>,
+    /// The optimizer.
+    pub optim: Optim,
     /// AdamW's decoupled weight decay; parameters of rank 1 (norms, biases) are spared.
     pub weight_decay: f64,
     /// AdamW's decay rates of the two moments.
@@ -81,6 +83,7 @@ impl Default for TrainConfig {
             max_steps: None,
             gradient_accumulation_steps: 1,
             max_grad_norm: Some(1.0),
+            optim: Optim::AdamW,
             weight_decay: 0.0,
             betas: (0.9, 0.999),
             eps: 1e-8,

@@ -14,10 +14,11 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::optim::{AdamW, Optimizer};
+use burn::optim::Optimizer;
 use burn::tensor::Device;
 use ft_core::LossSum;
 use ft_data::Batches;
+use ft_kernels::Blockwise;
 use serde_json::Value;
 
 use crate::progress::Progress;
@@ -25,8 +26,9 @@ use crate::run_folder::RunFolder;
 use crate::trainer_state::{Settings, TrainerState, settings};
 use crate::window_plan::{WindowPlan, total_steps};
 use crate::{
-    Accumulator, Callback, Error, Evaluation, OptimizerStates, Result, StepRecord, TrainConfig,
-    TrainReport, Verdict, Window, clip_factor, evaluate, global_norm, step_seed, trainable,
+    Accumulator, AdamW, Callback, Error, Evaluation, Optim, OptimizerStates, Result, StepRecord,
+    TrainConfig, TrainReport, Verdict, Window, clip_factor, evaluate, global_norm, step_seed,
+    trainable,
 };
 
 type BoxedBatches<'a, B> = Box<dyn Batches<Batch = B> + 'a>;
@@ -69,7 +71,7 @@ pub struct Trainer<'a, M, B, O = AdamW> {
 }
 
 impl<'a, M: Module, B> Trainer<'a, M, B> {
-    /// A trainer with AdamW as `config` has it.
+    /// A trainer with the optimizer that `config` names.
     ///
     /// `step` gives the summed loss of a batch and how many labels it was summed over.
     pub fn new(
@@ -120,7 +122,7 @@ impl<'a, M: Module, B, O: Optimizer> Trainer<'a, M, B, O> {
         self
     }
 
-    /// Another optimizer than AdamW.
+    /// Another optimizer than the settings can name; they must leave `optim` as it is.
     #[must_use]
     pub fn with_optimizer<P: Optimizer>(
         self,
@@ -149,7 +151,7 @@ impl<'a, M: Module, B, O: Optimizer> Trainer<'a, M, B, O> {
     /// labels, a loss or gradient that is not finite), a file cannot be read or written, a checkpoint
     /// is damaged or of another run, or a callback says so. A step that fails changes no parameter.
     pub fn fit(mut self, model: M) -> Result<(M, TrainReport)> {
-        self.validate()?;
+        self.validate(&model)?;
         let total_steps = total_steps(&self.config, self.batches.as_ref())?;
         // Initialises lazy parameters too, so that no step's randomness depends on it.
         let mut model = model.train();
@@ -158,6 +160,7 @@ impl<'a, M: Module, B, O: Optimizer> Trainer<'a, M, B, O> {
         }
         let settings = settings(
             &self.config,
+            self.optimizer.optim(),
             total_steps,
             self.batches.len(0),
             &self.identity,
@@ -191,23 +194,38 @@ impl<'a, M: Module, B, O: Optimizer> Trainer<'a, M, B, O> {
         run.all(model)
     }
 
-    fn validate(&self) -> Result<()> {
+    fn validate(&self, model: &M) -> Result<()> {
         let mut mistakes = match self.config.validate() {
+            Ok(()) => Vec::new(),
             Err(Error::Config(mistakes)) => mistakes,
-            other => return other.and_then(|()| self.validate_evaluation()),
+            Err(other) => return Err(other),
         };
-        if let Err(Error::Config(more)) = self.validate_evaluation() {
-            mistakes.extend(more);
-        }
-        Err(Error::Config(mistakes))
-    }
-
-    fn validate_evaluation(&self) -> Result<()> {
-        match (self.config.eval_every, &self.evaluation) {
-            (Some(steps), None) => Err(Error::Config(vec![format!(
+        if let (Some(steps), None) = (self.config.eval_every, &self.evaluation) {
+            mistakes.push(format!(
                 "eval_every is {steps}: the trainer has no data to evaluate on (with_evaluation)"
-            )])),
-            _ => Ok(()),
+            ));
+        }
+        let (named, taken) = (self.config.optim, self.optimizer.optim());
+        if named != Optim::default() && taken != Some(named) {
+            mistakes.push(format!(
+                "optim is {named}: the trainer was given another optimizer (with_optimizer); take one of the two"
+            ));
+        }
+        if taken == Some(Optim::AdamW8bit)
+            && let Some(device) = model
+                .devices()
+                .iter()
+                .find(|device| !Blockwise::fits(device))
+        {
+            mistakes.push(format!(
+                "optim is {}: {device:?} cannot hold numbers of 8 bits; take adamw",
+                Optim::AdamW8bit
+            ));
+        }
+        if mistakes.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Config(mistakes))
         }
     }
 }

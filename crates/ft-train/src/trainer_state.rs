@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::window_plan::Position;
-use crate::{Evaluation, Schedule, TrainConfig};
+use crate::{Evaluation, Optim, Schedule, TrainConfig};
 
 /// The layout of `trainer_state.json`.
 const VERSION: u32 = 1;
@@ -83,6 +83,7 @@ impl TrainerState {
 /// What the parameters after a step depend on, besides data, model and step function.
 pub(crate) fn settings(
     config: &TrainConfig,
+    optim: Option<Optim>,
     total_steps: usize,
     batches_in_epoch: usize,
     identity: &Settings,
@@ -99,6 +100,9 @@ pub(crate) fn settings(
     let accumulation = config.gradient_accumulation_steps;
     set("gradient_accumulation_steps", accumulation.into());
     set("max_grad_norm", json!(config.max_grad_norm));
+    if let Some(optim) = optim {
+        set("optim", json!(optim));
+    }
     set("weight_decay", config.weight_decay.into());
     set("betas", json!(config.betas));
     set("eps", config.eps.into());

@@ -5,6 +5,7 @@
 //! keeps what the gradient needs. The mathematics are functions on slices of `f32`, split over
 //! threads in pieces whose size does not depend on the number of threads, so neither do the results.
 
+pub(crate) mod adamw;
 pub(crate) mod attention;
 pub(crate) mod cross_entropy;
 mod exp;
@@ -15,7 +16,6 @@ pub(crate) mod layer_norm;
 pub(crate) mod linear;
 mod pieces;
 mod product;
-pub(crate) mod recompute;
 pub(crate) mod rms_norm;
 pub(crate) mod rotary;
 pub(crate) mod token_logps;

@@ -4,6 +4,7 @@
 //! `FT_TEST_DEVICE=wgpu` (with the feature `wgpu`) runs the operations on Burn's wgpu device. What is
 //! expected is computed on the CPU in any case.
 
+mod adamw;
 mod attention;
 mod cross_entropy;
 mod devices;

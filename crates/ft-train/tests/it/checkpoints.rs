@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
-use burn::optim::SgdConfig;
+use burn::optim::momentum::MomentumConfig;
+use burn::optim::{AdamConfig, SgdConfig};
 use burn::tensor::Device;
 use ft_core::safetensors_folder::read_tensors;
 use ft_train::{
@@ -79,8 +80,8 @@ fn a_checkpoint_holds_what_trains_by_path() {
         assert_eq!(saved[&path].iter::<f32>().collect::<Vec<_>>(), values);
     }
     let states = read_tensors(&newest.join("optimizer.safetensors")).expect("reads");
-    assert!(states.contains_key("hidden.weight.momentum.moment_1"));
-    assert!(states.contains_key("norm.gamma.momentum.moment_2"));
+    assert!(states.contains_key("hidden.weight.moment_1"));
+    assert!(states.contains_key("norm.gamma.moment_2"));
 }
 
 #[test]
@@ -258,11 +259,35 @@ fn states_of_another_optimizer_are_refused() {
     let refused = trainer(resume(folder.path()), Data::of(&[4, 4]))
         .with_optimizer(OptimizerStates::new(sgd(), sgd()))
         .fit(Net::new(0.2));
+    let Err(Error::OtherSettings { differences, .. }) = refused else {
+        panic!("took them");
+    };
+    assert_eq!(
+        differences,
+        ["optim: \"adamw\" in the checkpoint, absent now"]
+    );
+}
+
+#[test]
+fn states_of_another_optimizer_without_a_name_are_refused() {
+    let _turn = alone();
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let with = |config, sgd: SgdConfig| {
+        trainer(config, Data::of(&[4, 4]))
+            .with_optimizer(OptimizerStates::new(sgd.build(), sgd.build()))
+            .fit(Net::new(0.2))
+    };
+    let momentum = SgdConfig::new().with_momentum(Some(MomentumConfig::new()));
+    with(config(folder.path()), momentum).expect("trains");
+    let adam = || AdamConfig::new().build();
+    let refused = trainer(resume(folder.path()), Data::of(&[4, 4]))
+        .with_optimizer(OptimizerStates::new(adam(), adam()))
+        .fit(Net::new(0.2));
     let Err(Error::OtherParameters { unexpected, .. }) = refused else {
         panic!("took them");
     };
     assert!(
-        unexpected.contains(&"hidden.weight.momentum.moment_1".to_string()),
+        unexpected.contains(&"hidden.weight.momentum.velocity".to_string()),
         "{unexpected:?}"
     );
 }

@@ -8,9 +8,10 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
+use burn::backend::{
+    Autodiff, Backend, DispatchKindConversion, DispatchTensor, TensorMetadata, backend_extension,
+};
 use burn::tensor::Tensor;
 
 /// From the gradient of the output to that of the input; leaves those of the parameters where their
@@ -46,31 +47,41 @@ impl fmt::Debug for Gradient {
     }
 }
 
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex: cfg(feature = "cpu"), Cube: cfg(feature = "gpu"), Autodiff)]
 pub(crate) trait Recompute: Backend {
     /// `value`, with `x` as its parent.
-    fn recompute(x: FloatTensor<Self>, value: FloatTensor<Self>, rerun: Rerun)
-    -> FloatTensor<Self>;
+    fn recompute(
+        x: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        rerun: Rerun,
+    ) -> FloatTensor<Self> {
+        let (_, _) = (x, rerun);
+        value
+    }
 
     /// `x`, with itself and `param` as parents.
     fn pass_on(
         x: FloatTensor<Self>,
         param: FloatTensor<Self>,
         gradient: Gradient,
-    ) -> FloatTensor<Self>;
-}
-
-impl Recompute for Flex {
-    fn recompute(_: FlexTensor, value: FlexTensor, _: Rerun) -> FlexTensor {
-        value
-    }
-
-    fn pass_on(x: FlexTensor, _: FlexTensor, _: Gradient) -> FlexTensor {
+    ) -> FloatTensor<Self> {
+        let (_, _) = (param, gradient);
         x
     }
 }
 
-impl<C: CheckpointStrategy> Recompute for Autodiff<Flex, C> {
+#[cfg(feature = "cpu")]
+impl Recompute for burn::backend::Flex {}
+
+#[cfg(feature = "gpu")]
+impl Recompute for burn::backend::Cube {}
+
+impl<B, C> Recompute for Autodiff<B, C>
+where
+    B: Backend,
+    C: CheckpointStrategy,
+    DispatchTensor: DispatchKindConversion<B>,
+{
     fn recompute(
         x: FloatTensor<Self>,
         value: FloatTensor<Self>,
@@ -78,7 +89,10 @@ impl<C: CheckpointStrategy> Recompute for Autodiff<Flex, C> {
     ) -> FloatTensor<Self> {
         let (_, node) = x.into_parts();
         let value = value.into_primitive();
-        match RunAgain.prepare::<C>([node]).compute_bound().stateful() {
+        match Backward::<B, 1>::prepare::<C>(RunAgain, [node])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prep) => prep.finish(rerun, value),
             OpsKind::UnTracked(prep) => prep.finish(value),
         }
@@ -92,8 +106,7 @@ impl<C: CheckpointStrategy> Recompute for Autodiff<Flex, C> {
         let (x, node) = x.into_parts();
         let shape = param.shape();
         let (_, param) = param.into_parts();
-        match HandOn
-            .prepare::<C>([node, param])
+        match Backward::<B, 2>::prepare::<C>(HandOn, [node, param])
             .compute_bound()
             .stateful()
         {
@@ -106,14 +119,17 @@ impl<C: CheckpointStrategy> Recompute for Autodiff<Flex, C> {
 #[derive(Debug)]
 struct RunAgain;
 
-impl Backward<Flex, 1> for RunAgain {
+impl<B: Backend> Backward<B, 1> for RunAgain
+where
+    DispatchTensor: DispatchKindConversion<B>,
+{
     type State = Rerun;
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let dy = Tensor::from_primitive::<Flex>(grads.consume::<Flex>(&ops.node));
+        let dy = Tensor::from_primitive::<B>(grads.consume::<B>(&ops.node));
         let dx = (ops.state.0)(dy);
         if let [Some(node)] = ops.parents {
-            grads.register::<Flex>(node.id, primitive(dx));
+            grads.register::<B>(node.id, primitive::<B, 3>(dx));
         }
     }
 }
@@ -121,22 +137,29 @@ impl Backward<Flex, 1> for RunAgain {
 #[derive(Debug)]
 struct HandOn;
 
-impl Backward<Flex, 2> for HandOn {
+impl<B: Backend> Backward<B, 2> for HandOn
+where
+    DispatchTensor: DispatchKindConversion<B>,
+{
     type State = (Gradient, burn::tensor::Shape);
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let dx = grads.consume::<Flex>(&ops.node);
+        let dx = grads.consume::<B>(&ops.node);
         let (gradient, shape) = ops.state;
         let [x, param] = ops.parents;
         if let (Some(node), Some(gradient)) = (param, (gradient.0)()) {
-            grads.register::<Flex>(node.id, primitive(gradient).reshape(shape));
+            let gradient = primitive::<B, 1>(gradient);
+            grads.register::<B>(node.id, B::float_reshape(gradient, shape));
         }
         if let Some(node) = x {
-            grads.register::<Flex>(node.id, dx);
+            grads.register::<B>(node.id, dx);
         }
     }
 }
 
-fn primitive<const D: usize>(tensor: Tensor<D>) -> FlexTensor {
-    (tensor.try_into_primitive::<Flex>()).expect("the gradient of tensors of Flex is one")
+fn primitive<B: Backend, const D: usize>(tensor: Tensor<D>) -> FloatTensor<B>
+where
+    DispatchTensor: DispatchKindConversion<B>,
+{
+    (tensor.try_into_primitive::<B>()).expect("a gradient lies where its tensor does")
 }
