@@ -99,8 +99,11 @@ impl Blockwise {
         let [numbers] = x.dims();
         let blocks = numbers.div_ceil(BLOCK);
         let x = x.cast(DType::F32);
-        let filling = Tensor::zeros([blocks * BLOCK - numbers], (&device, DType::F32));
-        let x = Tensor::cat(vec![x, filling], 0).reshape([blocks, BLOCK]);
+        let x = match blocks * BLOCK - numbers {
+            0 => x,
+            rest => Tensor::cat(vec![x, Tensor::zeros([rest], (&device, DType::F32))], 0),
+        };
+        let x = x.reshape([blocks, BLOCK]);
         let absmax = x.clone().abs().max_dim(1);
         let parts = x * absmax.clone().clamp_min(f32::MIN_POSITIVE).recip();
         let parts = parts.reshape([blocks * BLOCK]);
