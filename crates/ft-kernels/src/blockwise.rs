@@ -3,9 +3,10 @@
 //! precision of all others).
 //!
 //! A number `x` of a block with the absolute maximum `a` is held as the code of the number in the map
-//! that is nearest to `x/a`. The map is that of dynamic tree quantization (section 1.3; Dettmers, 2015,
-//! arXiv:1511.04561): seven decades, of which each has twice the numbers of the one below it, so that
-//! large numbers are held to 1% and small ones are not lost. It is `create_dynamic_map` of bitsandbytes.
+//! that is nearest to `x/a`. The map is that of dynamic tree quantization (sections 1.3 and 2.2): seven
+//! decades, of which each has twice the numbers of the one below it, so that no number is off by more
+//! than 0.71% of the maximum (unsigned: 0.36%), and one of a millionth of it is not lost. It is
+//! `create_dynamic_map` of bitsandbytes.
 
 use std::sync::LazyLock;
 
@@ -99,8 +100,11 @@ impl Blockwise {
         let [numbers] = x.dims();
         let blocks = numbers.div_ceil(BLOCK);
         let x = x.cast(DType::F32);
-        let filling = Tensor::zeros([blocks * BLOCK - numbers], (&device, DType::F32));
-        let x = Tensor::cat(vec![x, filling], 0).reshape([blocks, BLOCK]);
+        let x = match blocks * BLOCK - numbers {
+            0 => x,
+            rest => Tensor::cat(vec![x, Tensor::zeros([rest], (&device, DType::F32))], 0),
+        };
+        let x = x.reshape([blocks, BLOCK]);
         let absmax = x.clone().abs().max_dim(1);
         let parts = x * absmax.clone().clamp_min(f32::MIN_POSITIVE).recip();
         let parts = parts.reshape([blocks * BLOCK]);

@@ -5,6 +5,8 @@
 //! other cases it is made of Burn's own operations, in [`portable`], which works on every backend and is
 //! what the tests compare with.
 //!
+//! [`adamw`] is the step of the optimizer, which has no gradient.
+//!
 //! Results do not depend on the number of threads beyond the rounding of matrix products.
 //!
 //! ```

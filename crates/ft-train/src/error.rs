@@ -197,7 +197,10 @@ impl Error {
 }
 
 fn named(optim: &Option<Optim>) -> String {
-    optim.map_or("one of its own kind".to_string(), |optim| optim.to_string())
+    match optim {
+        Some(optim) => optim.to_string(),
+        None => "one that the settings have no name for".to_string(),
+    }
 }
 
 /// What to do about a damaged checkpoint.

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
-use burn::tensor::{DType, Element, Int, Tensor};
+use burn::tensor::{DType, Int, Tensor};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
@@ -38,7 +38,7 @@ pub(crate) fn adamw<const D: usize>(
         );
     }
     let gradient = contiguous(flex(gradient));
-    let [mut p, mut m, mut v] = [param, first, second].map(|tensor| to_change::<f32>(flex(tensor)));
+    let [mut p, mut m, mut v] = [param, first, second].map(|tensor| to_change(flex(tensor)));
     (
         p.storage_mut::<f32>().par_chunks_mut(PIECE),
         super::slice(&gradient).par_chunks(PIECE),
@@ -68,11 +68,11 @@ pub(crate) fn adamw_8bit<const D: usize>(
         );
     }
     let gradient = contiguous(flex(gradient));
-    let mut p = to_change::<f32>(flex(param));
+    let mut p = to_change(flex(param));
     let [(mut m, mut m_max), (mut v, mut v_max)] = [first, second].map(|moment| {
         let codes = moment.codes.try_into_primitive::<Flex>();
-        let codes = to_change::<u8>(codes.expect("on Flex"));
-        (codes, to_change::<f32>(flex(moment.absmax)))
+        let codes = to_change(codes.expect("on Flex"));
+        (codes, to_change(flex(moment.absmax)))
     });
     (
         p.storage_mut::<f32>().par_chunks_mut(PIECE),
@@ -102,15 +102,10 @@ fn float<const D: usize>(tensor: FlexTensor) -> Tensor<D> {
     Tensor::from_primitive::<Flex>(tensor)
 }
 
-/// A tensor that is all of its storage, in row-major order; `storage_mut` then copies only if it is shared.
-fn to_change<E: Element>(tensor: FlexTensor) -> FlexTensor {
-    let layout = tensor.layout();
-    let all = layout.num_elements() * size_of::<E>() == tensor.bytes().len();
-    if all && layout.contiguous_offsets().is_some() {
-        tensor
-    } else {
-        tensor.to_contiguous()
-    }
+/// A tensor that is all of its storage, in row-major order, so that `storage_mut` gives its numbers; it
+/// copies if others hold the storage too.
+fn to_change(tensor: FlexTensor) -> FlexTensor {
+    tensor.to_contiguous()
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]

@@ -5,8 +5,8 @@ use ft_kernels::{AdamWStep, BLOCK, Blockwise, DynamicMap, adamw, adamw_8bit, por
 
 use crate::assert_close;
 
-/// One, a prime, less and more than a block, more than a piece.
-const SIZES: [usize; 6] = [1, 7, 255, 257, 8191, 40_009];
+/// One, a prime, a block and its neighbours, more than a piece.
+const SIZES: [usize; 7] = [1, 7, 255, 256, 257, 8191, 40_009];
 
 fn random(numbers: usize) -> Tensor<1> {
     Tensor::random(
