@@ -51,9 +51,7 @@ enum Held {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(args.threads)
-        .build_global()?;
+    ft::compute_threads(Some(args.threads));
     let device = ft::device(&args.device)?;
     let tokenizer = Tokenizer::from_pretrained(&args.model)?;
     let weights = match args.weights {

@@ -38,9 +38,7 @@ struct Args {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(args.threads)
-        .build_global()?;
+    ft::compute_threads(Some(args.threads));
     let device = Device::default().autodiff();
     let laps = args.laps;
 

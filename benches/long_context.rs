@@ -117,9 +117,7 @@ fn in_a_process(args: &Args, length: usize) -> Result<Value> {
 }
 
 fn step(args: &Args, length: usize) -> Result<Value> {
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(args.threads)
-        .build_global()?;
+    ft::compute_threads(Some(args.threads));
     let mut device = ft::device("cpu")?.autodiff();
     if args.recompute {
         device = device.gradient_checkpointing();

@@ -77,9 +77,7 @@ fn main() -> Result<()> {
         args.steps > 2,
         "--steps must be at least 3: the first two are not timed"
     );
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(args.threads)
-        .build_global()?;
+    ft::compute_threads(Some(args.threads));
     let mut device = ft::device(&args.device)?.autodiff();
     if args.recompute {
         device = device.gradient_checkpointing();

@@ -65,6 +65,8 @@ struct Args {
 }
 
 fn main() -> Result<()> {
+    #[cfg(feature = "cpu")]
+    ft::compute_threads(None);
     let args = Args::parse();
     let device = ft::device(&args.device)?;
     let hub = HubOptions::from_env();

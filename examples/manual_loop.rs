@@ -53,6 +53,8 @@ struct Args {
 }
 
 fn main() -> Result<()> {
+    #[cfg(feature = "cpu")]
+    ft::compute_threads(None);
     let args = Args::parse();
     let device = ft::device(&args.device)?.autodiff();
     let folder = resolve(&args.model, &HubOptions::from_env())?;

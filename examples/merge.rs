@@ -46,6 +46,8 @@ enum Dtype {
 }
 
 fn main() -> Result<()> {
+    #[cfg(feature = "cpu")]
+    ft::compute_threads(None);
     let args = Args::parse();
     let device = ft::device("cpu")?;
     let hub = HubOptions::from_env();

@@ -49,6 +49,8 @@ struct Args {
 }
 
 fn main() -> Result<()> {
+    #[cfg(feature = "cpu")]
+    ft::compute_threads(None);
     let args = Args::parse();
     ensure!(args.context >= 2, "--context must be at least 2");
     ensure!(args.batch_size >= 1, "--batch-size must be at least 1");

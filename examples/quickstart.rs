@@ -55,6 +55,8 @@ struct Args {
 }
 
 fn main() -> Result<()> {
+    #[cfg(feature = "cpu")]
+    ft::compute_threads(None);
     let args = Args::parse();
     let start = Instant::now();
     let device = ft::device(&args.device)?;
