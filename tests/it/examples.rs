@@ -15,6 +15,11 @@ pub(crate) const DATA: &str = concat!(
 
 /// Runs an example that cargo has built beside this test.
 pub(crate) fn run(example: &str, arguments: &[&str]) -> Output {
+    run_with(example, arguments, &[])
+}
+
+/// The same with these variables in its environment.
+fn run_with(example: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let test = std::env::current_exe().expect("this program");
     let profile = test.ancestors().nth(2).expect("target/PROFILE");
     let program = profile.join("examples").join(example);
@@ -26,15 +31,20 @@ pub(crate) fn run(example: &str, arguments: &[&str]) -> Output {
     Command::new(program)
         .args(arguments)
         .env_remove("HF_ENDPOINT")
+        .envs(variables.iter().copied())
         .output()
         .expect("runs")
 }
 
 /// The JSON object that ends the output of a run with `--json`.
 fn json(example: &str, arguments: &[&str]) -> Value {
+    json_with(example, arguments, &[])
+}
+
+fn json_with(example: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Value {
     let mut arguments = arguments.to_vec();
     arguments.push("--json");
-    let output = run(example, &arguments);
+    let output = run_with(example, &arguments, variables);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{example} {arguments:?}: {stderr}");
     let stdout = String::from_utf8(output.stdout).expect("UTF-8");
@@ -202,5 +212,35 @@ fn every_example_explains_itself() {
             output.status.success() && text.contains("--json"),
             "{example}: {text}"
         );
+    }
+}
+
+/// Twenty steps with the kernels and with Burn's operations alone, on one thread and on three.
+#[test]
+fn kernels_and_threads_change_no_loss() {
+    let losses = |variables: &[(&str, &str)]| -> Vec<f64> {
+        let run = json_with("manual_loop", &["--steps", "20"], variables);
+        let losses = run["train_losses"].as_array().expect("losses").iter();
+        losses.filter_map(Value::as_f64).collect()
+    };
+    let fused = losses(&[("RAYON_NUM_THREADS", "1")]);
+    assert_eq!(fused.len(), 20);
+    assert!(fused[19] < 0.9 * fused[0], "{fused:?}");
+    let others = [
+        ("FT_KERNELS", "portable", 1e-3),
+        ("RAYON_NUM_THREADS", "3", 1e-3),
+    ];
+    for (name, value, tolerance) in others {
+        let other = losses(&[(name, value)]);
+        assert!(
+            name != "FT_KERNELS" || other != fused,
+            "the same to the bit: nothing was switched"
+        );
+        for (step, (a, b)) in other.iter().zip(&fused).enumerate() {
+            assert!(
+                (a - b).abs() < tolerance,
+                "{name}={value}, step {step}: {a}, expected {b}"
+            );
+        }
     }
 }

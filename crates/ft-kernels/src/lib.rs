@@ -7,6 +7,9 @@
 //!
 //! [`adamw`] is the step of the optimizer, which has no gradient.
 //!
+//! With `FT_KERNELS=portable` in the environment a program computes with those alone, which tells
+//! whether a kernel is at fault when something looks wrong.
+//!
 //! Results do not depend on the number of threads beyond the rounding of matrix products.
 //!
 //! ```

@@ -21,6 +21,8 @@ pub(crate) mod rotary;
 pub(crate) mod token_logps;
 mod weight;
 
+use std::sync::LazyLock;
+
 use burn::backend::flex::{FlexTensor, Layout};
 use burn::backend::{DispatchDevice, TensorMetadata};
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -35,7 +37,17 @@ pub(crate) fn takes_weight(tensor: &Tensor<2>) -> bool {
     matches!(tensor.dtype(), DType::F32 | DType::F16 | DType::BF16) && is_flex(&tensor.device())
 }
 
+/// Whether `FT_KERNELS=portable` leaves everything to Burn's operations.
+fn switched_off() -> bool {
+    static SWITCHED_OFF: LazyLock<bool> =
+        LazyLock::new(|| std::env::var_os("FT_KERNELS").is_some_and(|value| value == "portable"));
+    *SWITCHED_OFF
+}
+
 fn is_flex(device: &Device) -> bool {
+    if switched_off() {
+        return false;
+    }
     // Other variants exist when other backends are compiled in.
     #[allow(unreachable_patterns)]
     match device.as_dispatch() {
