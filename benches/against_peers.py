@@ -32,6 +32,7 @@ DECODE = [("decoding, f32", ["--weights", "f32"]), ("decoding, weights as stored
 def built():
     """The paths of the benchmarks that cargo built."""
     build = ["cargo", "bench", "--locked", "--no-run", "--message-format=json"]
+    build += ["--bench", "sft_step", "--bench", "decode"]
     lines = subprocess.run(build, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     found = [json.loads(line) for line in lines if line.startswith("{")]
     return {m["target"]["name"]: m["executable"] for m in found if m.get("executable")}
