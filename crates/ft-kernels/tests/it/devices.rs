@@ -19,11 +19,11 @@ pub(crate) fn device() -> Device {
     }
 }
 
-/// Whether the CPU is under test; says that a test is skipped if not.
-pub(crate) fn on_the_cpu() -> bool {
+/// Whether the CPU is under test; says why a test is skipped if not.
+pub(crate) fn on_the_cpu(why: &str) -> bool {
     let yes = device() == cpu();
     if !yes {
-        eprintln!("SKIPPED: this test is about the kernels of the CPU");
+        eprintln!("SKIPPED on this device: {why}");
     }
     yes
 }

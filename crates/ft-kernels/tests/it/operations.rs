@@ -6,7 +6,7 @@ use ft_kernels::{
     portable, rms_norm,
 };
 
-use crate::{assert_close, cpu, device, numbers, weights};
+use crate::{assert_close, cpu, device, numbers, read, values, weights};
 
 /// A tensor that a gradient may be asked of, kept flat, so that all ranks fit into one list.
 pub(crate) struct Leaf {
@@ -39,9 +39,7 @@ pub(crate) fn run<const D: usize>(
 ) -> Found {
     let leaves: Vec<Leaf> = (inputs.iter().zip(tracked))
         .map(|(data, tracked)| {
-            let n = data.num_elements();
-            let flat = TensorData::new(data.clone().try_to_vec::<f32>().expect("f32"), [n]);
-            let flat = Tensor::<1>::from_data(flat, device);
+            let flat = Tensor::<1>::from_data(values(data).as_slice(), device);
             Leaf {
                 flat: if *tracked { flat.require_grad() } else { flat },
                 shape: data.shape().to_vec(),
@@ -49,19 +47,16 @@ pub(crate) fn run<const D: usize>(
         })
         .collect();
     let y = f(&leaves);
-    let output = y.to_data();
+    let output = read(y.clone());
     let gradients = if tracked.contains(&true) {
         let n = output.num_elements();
         let d_output = d_output.unwrap_or_else(|| weights(n));
-        let d_output = TensorData::new(d_output.try_to_vec::<f32>().expect("f32"), [n]);
-        let grads = (y.reshape([n]) * Tensor::<1>::from_data(d_output, device))
-            .sum()
-            .backward();
+        let d_output = Tensor::<1>::from_data(values(&d_output).as_slice(), device);
+        let grads = (y.reshape([n]) * d_output).sum().backward();
         (leaves.iter())
             .map(|leaf| {
-                let gradient = leaf.flat.grad(&grads)?.into_data();
-                let gradient = gradient.try_to_vec::<f32>().expect("f32");
-                Some(TensorData::new(gradient, leaf.shape.clone()))
+                let gradient = read(leaf.flat.grad(&grads)?);
+                Some(TensorData::new(values(&gradient), leaf.shape.clone()))
             })
             .collect()
     } else {
@@ -92,7 +87,7 @@ impl Operation {
         (self.inputs.iter())
             .map(|(_, shape)| {
                 let flat = numbers([shape.iter().product()]);
-                TensorData::new(flat.try_to_vec::<f32>().expect("f32"), shape.clone())
+                TensorData::new(values(&flat), shape.clone())
             })
             .collect()
     }
@@ -184,7 +179,7 @@ pub(crate) fn rotary_of(
 ) -> Operation {
     let shape = [rows_of_angles, 1, seq, width / 2];
     let angles = numbers([shape.iter().product()]);
-    let angles = TensorData::new(angles.try_to_vec::<f32>().expect("f32"), shape);
+    let angles = TensorData::new(values(&angles), shape);
     operation(
         format!("apply_rotary [{batch}, {heads}, {seq}, {width}]"),
         &[("x", &[batch, seq, heads, width])],
