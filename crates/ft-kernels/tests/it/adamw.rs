@@ -1,23 +1,19 @@
 use burn::backend::Flex;
 use burn::optim::{AdamWConfig, Optimizer};
-use burn::tensor::{DType, Device, Distribution, Int, Tensor};
+use burn::tensor::{DType, Distribution, Int, Tensor};
 use ft_kernels::{AdamWStep, BLOCK, Blockwise, DynamicMap, adamw, adamw_8bit, portable};
 
-use crate::assert_close;
+use crate::{assert_close, device, on_the_cpu};
 
 /// One, a prime, a block and its neighbours, more than a piece.
 const SIZES: [usize; 7] = [1, 7, 255, 256, 257, 8191, 40_009];
 
 fn random(numbers: usize) -> Tensor<1> {
-    Tensor::random(
-        [numbers],
-        Distribution::Normal(0.0, 1.0),
-        &Device::default(),
-    )
+    Tensor::random([numbers], Distribution::Normal(0.0, 1.0), &device().inner())
 }
 
 fn zeros(numbers: usize) -> Tensor<1> {
-    Tensor::zeros([numbers], &Device::default())
+    Tensor::zeros([numbers], &device().inner())
 }
 
 fn step(number: usize) -> AdamWStep {
@@ -89,7 +85,7 @@ fn steps_are_those_of_burns_adamw() {
 /// g = 2·½: m = 0.1, v = 0.001, m̂ = v̂ = 1; p = 3 − 0.1·0.5·3 − 0.1·1/(1 + 1) = 2.8.
 #[test]
 fn a_step_by_hand() {
-    let number = |x: f32| Tensor::<1>::from_data([x], &Device::default());
+    let number = |x: f32| Tensor::<1>::from_data([x], &device().inner());
     let step = AdamWStep {
         number: 1,
         learning_rate: 0.1,
@@ -128,6 +124,9 @@ fn place(x: &Tensor<1>) -> *const f32 {
 
 #[test]
 fn what_nobody_else_holds_is_changed_where_it_lies() {
+    if !on_the_cpu("it looks at the storage of Flex") {
+        return;
+    }
     let (param, first, second) = (random(1000), zeros(1000), zeros(1000));
     let before = [&param, &first, &second].map(place);
     let (param, [first, second]) = adamw(param, random(1000), [first, second], &step(1));
@@ -182,6 +181,9 @@ fn walk_8bit(f: Step8bit, param: &Tensor<1>, gradients: &[Tensor<1>]) -> Walked8
 /// The same numbers but for rounding; a number on a bound may take either code.
 #[test]
 fn steps_in_8_bits_are_those_of_burns_operations() {
+    if !on_the_cpu("8-bit states need a device with u8") {
+        return;
+    }
     for numbers in SIZES {
         let param = random(numbers);
         // Of very different sizes, so that some second moments round to zero.
@@ -218,6 +220,9 @@ fn steps_in_8_bits_are_those_of_burns_operations() {
 
 #[test]
 fn threads_change_nothing() {
+    if !on_the_cpu("it is about the threads of Flex") {
+        return;
+    }
     let param = random(100_003);
     let gradients = [random(100_003), random(100_003)];
     let run = |threads: usize| {
@@ -234,6 +239,9 @@ fn threads_change_nothing() {
 /// Neighbours in the highest decade, [0.1, 1], lie 0.9/64 (signed) or 0.9/128 apart, all others nearer.
 #[test]
 fn what_is_dequantized_is_the_nearest_number_of_the_map() {
+    if !on_the_cpu("8-bit states need a device with u8") {
+        return;
+    }
     for (map, parts) in [(DynamicMap::Signed, 64.0), (DynamicMap::Unsigned, 128.0)] {
         let x = match map {
             DynamicMap::Signed => random(5000),
@@ -255,6 +263,9 @@ fn what_is_dequantized_is_the_nearest_number_of_the_map() {
 
 #[test]
 fn the_maximum_of_a_block_is_held_as_it_is() {
+    if !on_the_cpu("8-bit states need a device with u8") {
+        return;
+    }
     let x = random(3 * BLOCK).abs();
     let held = Blockwise::quantize(x.clone(), DynamicMap::Unsigned);
     let absmax = floats(held.absmax.clone());
@@ -268,6 +279,9 @@ fn the_maximum_of_a_block_is_held_as_it_is() {
 
 #[test]
 fn zeros_stay_zeros() {
+    if !on_the_cpu("8-bit states need a device with u8") {
+        return;
+    }
     let param = random(300);
     let walked = walk_8bit(adamw_8bit, &param, &[zeros(300), zeros(300)]);
     let kept: Vec<f32> = floats(param)
@@ -284,10 +298,13 @@ fn zeros_stay_zeros() {
 /// Once it is gone, its first moment over nothing but ε would be 10⁻⁵·0.9 / 10⁻⁸, 900 learning rates.
 #[test]
 fn a_small_gradient_beside_a_large_one_does_not_blow_up() {
+    if !on_the_cpu("8-bit states need a device with u8") {
+        return;
+    }
     let mut gradient = [0.0; 256];
     gradient[0] = 1.0;
     gradient[1] = 1e-4;
-    let gradient = Tensor::<1>::from_data(gradient, &Device::default());
+    let gradient = Tensor::<1>::from_data(gradient, &device().inner());
     for f in [adamw_8bit as Step8bit, portable::adamw_8bit] {
         let walked = walk_8bit(f, &zeros(256), &[gradient.clone() * 4.0, zeros(256)]);
         let moved = walked.param[1].abs();

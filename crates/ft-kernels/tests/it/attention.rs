@@ -172,6 +172,9 @@ fn capped_scores() {
 
 #[test]
 fn no_queries_at_all() {
+    if !on_the_cpu("CubeCL's backends have no empty tensors") {
+        return;
+    }
     let device = device();
     let [q, k, v] = [(); 3].map(|()| leaf([2, 2, 0, 4], &device));
     let mask = AttentionMask::new(0, 0, None, None, &device);

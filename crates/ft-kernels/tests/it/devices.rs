@@ -1,6 +1,6 @@
 //! Which device the tests run on.
 
-use burn::tensor::Device;
+use burn::tensor::{DType, Device};
 
 /// The CPU with gradients, where everything that is expected is computed.
 pub(crate) fn cpu() -> Device {
@@ -24,6 +24,15 @@ pub(crate) fn on_the_cpu(why: &str) -> bool {
     let yes = device() == cpu();
     if !yes {
         eprintln!("SKIPPED on this device: {why}");
+    }
+    yes
+}
+
+/// Whether the device computes with numbers of this type; says that a test is skipped if not.
+pub(crate) fn has(dtype: DType) -> bool {
+    let yes = device().supports_dtype(dtype);
+    if !yes {
+        eprintln!("SKIPPED: the device has no {dtype:?}");
     }
     yes
 }

@@ -169,6 +169,9 @@ fn a_frozen_head_of_16_bits_gives_what_its_numbers_give() {
         },
     };
     for dtype in [DType::BF16, DType::F16] {
+        if !crate::has(dtype) {
+            continue;
+        }
         let narrow = crate::cross_entropy::fixed(1009, 33, 0.754).cast(dtype);
         let wide = narrow.clone().cast(DType::F32);
         let run = |weight: &Tensor<2>| {

@@ -23,7 +23,7 @@ use std::cell::Cell;
 
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
-pub(crate) use devices::{cpu, device, on_the_cpu};
+pub(crate) use devices::{cpu, device, has, on_the_cpu};
 
 thread_local! {
     /// How many tensors this test has made.
