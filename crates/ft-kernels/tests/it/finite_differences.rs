@@ -1,10 +1,12 @@
 //! Gradients against the slopes of the outputs themselves.
 //!
-//! For a loss `L` and a direction `u` of numbers 1 and −1, `(L(x + hu) − L(x − hu)) / 2h` is `⟨∇L, u⟩` up to `h²` times
-//! a third derivative, and up to the rounding of `L` over `h`. In `f32`, where a number is off by 6e-8 of itself, both
-//! are alike at `h ≈ ∛(6e-8) ≈ 2⁻⁸`: 1.5e-5 times derivatives of order 1 to 20, and 1.5e-5 times what the few
-//! roundings of an operation add up to. `L` is summed in `f64`. So a difference of `2e-3·‖∇L‖`, which is what `⟨∇L, u⟩`
-//! is as a rule, is a wrong gradient: a wrong sign or a forgotten term of one number of a gradient of 100 gives `0.1·‖∇L‖`.
+//! For a loss `L` and a direction `u` of numbers 1 and −1, `(L(x + hu) − L(x − hu)) / 2h` is `⟨∇L, u⟩` up to
+//! `h²/6` times a third derivative, and up to the rounding of `L` over `h`. In `f32`, where a number is off by
+//! 6e-8 of itself, both are about alike at `h ≈ ∛(6e-8) ≈ 2⁻⁸`, some 1e-5 each. `L` is summed in `f64`.
+//!
+//! Differences are measured by `‖∇L‖`, the usual size of `⟨∇L, u⟩`. The largest found is 1.2e-4 (attention, of
+//! the steepest softmax); four times that is allowed. A wrong sign or a forgotten term of a single number
+//! among a hundred gives 0.1.
 
 use burn::tensor::TensorData;
 
@@ -12,7 +14,7 @@ use crate::operations::{Operation, Twin, all};
 use crate::{device, numbers, values, weights};
 
 const STEP: f32 = 1.0 / 256.0;
-const TOLERANCE: f64 = 2e-3;
+const TOLERANCE: f64 = 5e-4;
 const DIRECTIONS: usize = 4;
 
 /// `L`: the outputs times [`weights`], which `Operation::run` takes for the gradient from above.
