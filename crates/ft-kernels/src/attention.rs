@@ -33,6 +33,10 @@ impl AttentionMask {
     /// The mask of `queries` tokens that follow `past` cached ones: causal, within `window` tokens
     /// if given, and within the token's own segment if `segments` (`[batch, past + queries]`) are
     /// given.
+    ///
+    /// # Panics
+    ///
+    /// If the window is 0: a token sees itself at least.
     pub fn new(
         queries: usize,
         past: usize,
@@ -40,6 +44,7 @@ impl AttentionMask {
         segments: Option<&Tensor<2, Int>>,
         device: &Device,
     ) -> Self {
+        assert_ne!(window, Some(0), "a token sees itself at least");
         Self {
             queries,
             past,
@@ -136,7 +141,7 @@ impl From<f64> for Scores {
 ///
 /// # Panics
 ///
-/// If the mask was made for other numbers of queries and keys.
+/// If the mask was made for other numbers of queries and keys, or the shapes do not fit.
 pub fn attention(
     q: Tensor<4>,
     k: Tensor<4>,
@@ -145,6 +150,7 @@ pub fn attention(
     mask: &AttentionMask,
 ) -> Tensor<4> {
     let scores = scores.into();
+    check_shapes(q.dims(), k.dims(), v.dims());
     let (queries, keys) = (q.dims()[2], k.dims()[2]);
     assert_eq!(
         (queries, keys),
@@ -159,6 +165,18 @@ pub fn attention(
         return Tensor::from_dispatch(Dispatch::attention(q, k, v, mask.rule(scores)));
     }
     portable(q, k, v, scores, mask)
+}
+
+fn check_shapes(q: [usize; 4], k: [usize; 4], v: [usize; 4]) {
+    assert_eq!(k, v, "keys and values have the same shape");
+    assert_eq!(q[0], k[0], "queries and keys have the same batch");
+    assert_eq!(q[3], k[3], "queries and keys have the same width");
+    assert!(
+        k[1] > 0 && q[1].is_multiple_of(k[1]),
+        "{} query heads cannot share {} key heads",
+        q[1],
+        k[1]
+    );
 }
 
 /// [`attention`] of Burn's operations; holds `[batch, heads, queries, keys]`.

@@ -31,9 +31,10 @@ pub struct LowRank {
 ///
 /// # Panics
 ///
-/// If a weight of 16 bits is to train: its gradient would be lost in rounding.
+/// If the shapes do not fit, or a weight of 16 bits is to train: its gradient would be lost in rounding.
 pub fn linear(x: impl Into<Input<2>>, weight: Tensor<2>, adapter: Option<LowRank>) -> Tensor<2> {
     let x = x.into();
+    check_shapes(x.value.dims(), weight.dims(), adapter.as_ref());
     check_trainable(&weight, &x.value);
     #[cfg(feature = "cpu")]
     if crate::flex::takes(&x.value)
@@ -54,6 +55,15 @@ pub fn linear(x: impl Into<Input<2>>, weight: Tensor<2>, adapter: Option<LowRank
         return Tensor::from_dispatch(y);
     }
     portable(x.value, weight, adapter)
+}
+
+fn check_shapes(x: [usize; 2], weight: [usize; 2], adapter: Option<&LowRank>) {
+    assert_eq!(x[1], weight[1], "the input has the weight's features");
+    if let Some(LowRank { a, b, .. }) = adapter {
+        assert_eq!(a.dims()[1], weight[1], "the adapter's A takes the weight's features");
+        assert_eq!(b.dims()[0], weight[0], "the adapter's B gives the weight's features");
+        assert_eq!(a.dims()[0], b.dims()[1], "A and B have the same rank");
+    }
 }
 
 /// [`linear`] of Burn's operations.

@@ -279,3 +279,21 @@ fn a_mask_for_another_length() {
     let [q, k, v] = [(); 3].map(|()| leaf([1, 1, 4, 2], &device));
     attention(q, k, v, 1.0, &AttentionMask::new(5, 0, None, None, &device));
 }
+
+#[test]
+#[should_panic(expected = "cannot share")]
+fn heads_that_do_not_divide() {
+    let device = device();
+    let [q, k, v] = [5, 2, 2].map(|heads| leaf([1, heads, 4, 2], &device));
+    attention(q, k, v, 1.0, &AttentionMask::new(4, 0, None, None, &device));
+}
+
+/// As views of larger tensors they would be read beyond their ends.
+#[test]
+#[should_panic(expected = "the same batch")]
+fn keys_of_another_batch() {
+    let device = device();
+    let q = leaf([2, 1, 4, 2], &device);
+    let [k, v] = [(); 2].map(|()| leaf([3, 1, 4, 2], &device).narrow(0, 0, 1));
+    attention(q, k, v, 1.0, &AttentionMask::new(4, 0, None, None, &device));
+}
