@@ -112,7 +112,7 @@ enum Kept {
     /// No gradient needs it.
     Nothing,
     Numbers(FlexTensor),
-    Recipe(Recipe<2>),
+    Recipe(Box<Recipe<2>>),
 }
 
 impl Kept {
@@ -120,7 +120,7 @@ impl Kept {
         match recipe {
             _ if !wanted => Kept::Nothing,
             Recipe::Keep => Kept::Numbers(x),
-            recipe => Kept::Recipe(recipe),
+            recipe => Kept::Recipe(Box::new(recipe)),
         }
     }
 
