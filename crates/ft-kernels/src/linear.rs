@@ -60,8 +60,16 @@ pub fn linear(x: impl Into<Input<2>>, weight: Tensor<2>, adapter: Option<LowRank
 fn check_shapes(x: [usize; 2], weight: [usize; 2], adapter: Option<&LowRank>) {
     assert_eq!(x[1], weight[1], "the input has the weight's features");
     if let Some(LowRank { a, b, .. }) = adapter {
-        assert_eq!(a.dims()[1], weight[1], "the adapter's A takes the weight's features");
-        assert_eq!(b.dims()[0], weight[0], "the adapter's B gives the weight's features");
+        assert_eq!(
+            a.dims()[1],
+            weight[1],
+            "the adapter's A takes the weight's features"
+        );
+        assert_eq!(
+            b.dims()[0],
+            weight[0],
+            "the adapter's B gives the weight's features"
+        );
         assert_eq!(a.dims()[0], b.dims()[1], "A and B have the same rank");
     }
 }
