@@ -13,8 +13,8 @@ use anyhow::Result;
 use clap::Parser;
 use ft::burn::tensor::{DType, Device, Distribution, Tensor};
 use ft::kernels::{
-    Activation, AttentionMask, LogitOptions, LossOptions, LowRank, apply_rotary, attention,
-    cross_entropy_sum, gated_mlp, layer_norm, linear, portable, rms_norm, token_logps,
+    Activation, AdamWStep, AttentionMask, LogitOptions, LossOptions, LowRank, adamw, apply_rotary,
+    attention, cross_entropy_sum, gated_mlp, layer_norm, linear, portable, rms_norm, token_logps,
 };
 use serde_json::json;
 
@@ -24,6 +24,8 @@ const ROWS: usize = BATCH * SEQ;
 const WIDTH: usize = 576;
 const INNER: usize = 1536;
 const VOCAB: usize = 49152;
+/// Of the optimizer's step.
+const PARAMETERS: usize = 10_000_000;
 
 #[derive(Parser)]
 struct Args {
@@ -139,6 +141,33 @@ fn main() -> Result<()> {
             &|| portable::token_logps(x.clone(), head.clone(), &targets, logits).sum(),
         ],
     );
+
+    // The optimizer's step has no gradient: numbers in, numbers out.
+    let [param, gradient] = [(); 2].map(|()| leaf([PARAMETERS], &device).inner());
+    let zeros = || [(); 2].map(|()| param.zeros_like());
+    let step = AdamWStep {
+        number: 1,
+        learning_rate: 1e-4,
+        betas: (0.9, 0.999),
+        eps: 1e-8,
+        weight_decay: 0.01,
+        scale: 1.0,
+    };
+    compare_calls(
+        "adamw",
+        laps,
+        [
+            &|| drop(adamw(param.clone(), gradient.clone(), zeros(), &step)),
+            &|| {
+                drop(portable::adamw(
+                    param.clone(),
+                    gradient.clone(),
+                    zeros(),
+                    &step,
+                ))
+            },
+        ],
+    );
     Ok(())
 }
 
@@ -148,11 +177,20 @@ fn leaf<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
 
 /// Times the two in turn, from the inputs to the gradients, and prints a line.
 fn compare(name: &str, laps: usize, run: [&dyn Fn() -> Tensor<1>; 2]) {
+    let [kernel, twin] = run;
+    compare_calls(
+        name,
+        laps,
+        [&|| drop(kernel().backward()), &|| drop(twin().backward())],
+    );
+}
+
+fn compare_calls(name: &str, laps: usize, run: [&dyn Fn(); 2]) {
     let mut times = [const { Vec::new() }; 2];
     for _ in 0..=laps {
         for (run, times) in run.iter().zip(&mut times) {
             let start = Instant::now();
-            run().backward();
+            run();
             times.push(start.elapsed().as_secs_f64() * 1e3);
         }
     }

@@ -35,8 +35,6 @@ mod linear;
 mod logit_options;
 mod norm;
 mod recompute;
-#[cfg(any(feature = "cpu", feature = "gpu"))]
-mod recompute_nodes;
 mod rotary;
 mod token_logps;
 

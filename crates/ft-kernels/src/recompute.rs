@@ -7,6 +7,9 @@
 //! The graph gets one node for the part, whose gradient runs the part again in a graph of its own, and
 //! before it one node for each parameter, which hands on the gradient that this run found.
 
+#[cfg(any(feature = "cpu", feature = "gpu"))]
+mod nodes;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
@@ -15,7 +18,8 @@ use burn::tensor::{Gradients, Tensor};
 /// `f(module, x)`, computed again in the backward pass instead of kept.
 ///
 /// `f` must give the same both times: it may draw random numbers only after it has seeded the
-/// device. Where nothing requires gradients this is a plain call.
+/// device. Where nothing requires gradients, and on backends other than the CPU's and CubeCL's, this is a
+/// plain call.
 ///
 /// # Shapes
 ///
@@ -26,8 +30,8 @@ where
     F: Fn(&M, Tensor<3>) -> Tensor<3> + Send + 'static,
 {
     #[cfg(any(feature = "cpu", feature = "gpu"))]
-    if x.is_tracked() || trains(module) {
-        return node::recompute(module, x, f);
+    if nodes::exist_on(&x.device()) && (x.is_tracked() || trains(module)) {
+        return graph::recompute(module, x, f);
     }
     f(module, x)
 }
@@ -45,11 +49,11 @@ fn trains<M: Module>(module: &M) -> bool {
     any.0
 }
 
-#[cfg(feature = "cpu")]
-mod node {
+#[cfg(any(feature = "cpu", feature = "gpu"))]
+mod graph {
+    use super::nodes::{Gradient, Recompute, Rerun};
     use super::*;
     use crate::graph::constant;
-    use crate::recompute_nodes::{Gradient, Recompute, Rerun};
     use burn::backend::Dispatch;
 
     /// Gradients of the parameters that train, in the order of traversal, each in one dimension.

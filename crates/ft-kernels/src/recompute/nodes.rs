@@ -10,9 +10,10 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{
-    Autodiff, Backend, DispatchKindConversion, DispatchTensor, TensorMetadata, backend_extension,
+    Autodiff, Backend, DispatchDevice, DispatchKindConversion, DispatchTensor, TensorMetadata,
+    backend_extension,
 };
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 /// From the gradient of the output to that of the input; leaves those of the parameters where their
 /// [`Gradient`]s look for them.
@@ -44,6 +45,22 @@ impl fmt::Debug for Rerun {
 impl fmt::Debug for Gradient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Gradient")
+    }
+}
+
+/// Whether the backend of this device has these nodes.
+pub(super) fn exist_on(device: &Device) -> bool {
+    match device.as_dispatch() {
+        DispatchDevice::Autodiff(inner) => match **inner {
+            #[cfg(feature = "cpu")]
+            DispatchDevice::Flex(_) => true,
+            #[cfg(feature = "gpu")]
+            DispatchDevice::Cube(_) => true,
+            // Of backends that the program has compiled in besides.
+            #[allow(unreachable_patterns)]
+            _ => false,
+        },
+        _ => false,
     }
 }
 
