@@ -15,18 +15,18 @@ import subprocess
 LORA = ["--mode", "lora"]
 LONG = ["--batch", "1", "--seq", "2048"]
 AGAIN = ["--recompute"]
-STORED = ["--weights", "stored"]
+STORED, WIDE = ["--weights", "stored"], ["--weights", "f32"]
 # name, arguments of both, arguments of ft alone
 STEPS = [
-    ("LoRA 4×256", LORA, []),
+    ("LoRA 4×256", LORA, WIDE),
     ("LoRA 4×256, weights as stored", LORA, STORED),
-    ("LoRA 1×2048", LORA + LONG, []),
+    ("LoRA 1×2048", LORA + LONG, WIDE),
     ("LoRA 1×2048, weights as stored", LORA + LONG, STORED),
-    ("LoRA 1×2048, recompute", LORA + LONG + AGAIN, []),
+    ("LoRA 1×2048, recompute", LORA + LONG + AGAIN, WIDE),
     ("LoRA 1×2048, recompute, weights as stored", LORA + LONG + AGAIN, STORED),
     ("full 4×256", ["--mode", "full"], []),
 ]
-DECODE = [("decoding, f32", ["--weights", "f32"]), ("decoding, weights as stored", STORED)]
+DECODE = [("decoding, f32", WIDE), ("decoding, weights as stored", STORED)]
 
 
 def built():

@@ -12,7 +12,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::{Parser, ValueEnum};
 use ft::burn::optim::GradientsParams;
 use ft::burn::tensor::{Int, Tensor, TensorData};
@@ -51,9 +51,10 @@ struct Args {
     /// cpu, cuda, wgpu, vulkan or metal.
     #[arg(long, default_value = "cpu")]
     device: String,
-    /// How the weights are held: f32, or as the file has them (LoRA only).
-    #[arg(long, value_enum, default_value_t = Held::F32)]
-    weights: Held,
+    /// How the weights are held: f32, or as the file has them, which is the default with LoRA and
+    /// impossible without.
+    #[arg(long, value_enum)]
+    weights: Option<Held>,
     /// `cargo bench` passes this to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -86,13 +87,12 @@ fn main() -> Result<()> {
 
     let tokenizer = Tokenizer::from_pretrained(&args.model)?;
     let batches = batches::blocks(&args.data, &tokenizer, args.batch * args.seq, args.steps)?;
-    ensure!(
-        args.mode == Mode::Lora || args.weights == Held::F32,
-        "--mode full trains all weights: they are held in f32"
-    );
-    let weights = match args.weights {
-        Held::F32 => Weights::F32,
-        Held::Stored => Weights::Stored,
+    let weights = match (args.mode, args.weights) {
+        (Mode::Lora, None | Some(Held::Stored)) => Weights::Stored,
+        (_, None | Some(Held::F32)) => Weights::F32,
+        (Mode::Full, Some(Held::Stored)) => {
+            bail!("--mode full trains all weights: they are held in f32")
+        }
     };
     let mut model = AutoCausalLm::from_pretrained_with(&args.model, &device, weights)?;
     tokenizer.check_vocab(model.config().vocab_size())?;
@@ -133,7 +133,7 @@ fn main() -> Result<()> {
         "peer": concat!("ft ", env!("CARGO_PKG_VERSION")),
         "mode": if args.mode == Mode::Lora { "lora" } else { "full" },
         "dtype": "float32",
-        "weights": if args.weights == Held::F32 { "f32" } else { "stored" },
+        "weights": if weights == Weights::F32 { "f32" } else { "stored" },
         "batch": args.batch,
         "seq": args.seq,
         "recompute": args.recompute,
