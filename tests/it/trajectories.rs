@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use ft::burn::module::Module;
 use ft::burn::tensor::Device;
 use ft::core::safetensors_folder::module_tensors;
-use ft::core::{AutoCausalLm, CausalLm, causal_lm_loss};
+use ft::core::{AutoCausalLm, CausalLm, Weights, causal_lm_loss};
 use ft::data::{Batch, Batches, Collation, Format, SftBatches, SftDataset};
 use ft::peft::{LoraConfig, attach, load_adapter, merge_and_unload, save_adapter};
 use ft::train::{Callback, StepRecord, TrainConfig, TrainReport, Trainer, Verdict, evaluate};
@@ -235,4 +235,20 @@ fn blocks_that_are_computed_again_train_alike() {
     assert!(kept.len() > 4);
     assert_eq!(kept, again);
     assert_eq!(model, model_again);
+}
+
+/// Without an adapter nothing of it trains, which must not pass for training.
+#[test]
+fn a_model_held_as_stored_has_nothing_to_train() {
+    let device = Device::default().autodiff();
+    let folder = crate::shipped_model::folder();
+    let model = AutoCausalLm::from_pretrained_with(&folder, &device, Weights::Stored);
+    let trainer = Trainer::new(
+        quiet(TrainConfig::default()),
+        batches(4, 2, PADDED),
+        loss(&device),
+    );
+    let error = trainer.fit(model.expect("loads")).map(|_| ());
+    let message = error.expect_err("nothing trains").to_string();
+    assert!(message.contains("attach"), "{message}");
 }

@@ -112,3 +112,63 @@ fn write(buffer: Tensor<4>, past: usize, new: Tensor<4>) -> Tensor<4> {
     };
     buffer.slice_assign([0..rows, 0..heads, past..end, 0..width], new)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, TensorData};
+
+    /// `[2, 1, count, 3]`, other numbers for every token of every row.
+    fn tokens(first: usize, count: usize) -> Tensor<4> {
+        let numbers = (0..2 * count).flat_map(|i| {
+            let (row, token) = (i / count, first + i % count);
+            (0..3).map(move |j| (row * 10_000 + token * 10 + j) as f32)
+        });
+        let data = TensorData::new(numbers.collect::<Vec<f32>>(), [2, 1, count, 3]);
+        Tensor::from_data(data, &Device::default())
+    }
+
+    fn numbers(x: Tensor<4>) -> Vec<f32> {
+        x.into_data().try_to_vec().expect("f32")
+    }
+
+    #[test]
+    fn tokens_come_out_in_order_however_they_came_in() {
+        let mut cache = KvCache::new(1);
+        let mut len = 0;
+        // The buffers grow at the second, and several times later.
+        for count in [5, 1, 1, 60, 1, 1, 200, 1].into_iter().chain([1; 150]) {
+            let (k, v) = cache.append(0, tokens(len, count), tokens(len, count) * 2.0);
+            cache.advance(count);
+            len += count;
+            assert_eq!(numbers(k), numbers(tokens(0, len)));
+            assert_eq!(numbers(v), numbers(tokens(0, len) * 2.0));
+        }
+    }
+
+    #[test]
+    fn a_copy_of_a_cache_goes_its_own_way() {
+        let mut cache = KvCache::new(1);
+        for first in [0, 3] {
+            cache.append(0, tokens(first, 3), tokens(first, 3));
+            cache.advance(3);
+        }
+        let mut other = cache.clone();
+        other.append(0, tokens(90, 1), tokens(90, 1));
+        let (k, _) = cache.append(0, tokens(6, 1), tokens(6, 1));
+        assert_eq!(numbers(k), numbers(tokens(0, 7)));
+    }
+
+    #[test]
+    fn rows_that_stay_keep_their_tokens_and_their_room() {
+        let mut cache = KvCache::new(1);
+        for first in [0, 3] {
+            cache.append(0, tokens(first, 3), tokens(first, 3));
+            cache.advance(3);
+        }
+        cache.select_rows(&[1]);
+        let row = |x: Tensor<4>| x.narrow(0, 1, 1);
+        let (k, _) = cache.append(0, row(tokens(6, 1)), row(tokens(6, 1)));
+        assert_eq!(numbers(k), numbers(row(tokens(0, 7))));
+    }
+}
