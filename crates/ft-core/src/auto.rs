@@ -69,8 +69,8 @@ impl AutoCausalLm {
     ///
     /// With [`Weights::Stored`] the matrices stay in the file's type and are not copied, so that a model
     /// in 16 bits takes half the memory and loads at once. Computation is in `f32` all the same, and
-    /// since every 16-bit number is one of `f32`, results differ by rounding alone. Nothing of
-    /// the model trains, adapters do.
+    /// since every 16-bit number is one of `f32`, results differ by rounding alone. No
+    /// matrix of the model trains, adapters do.
     ///
     /// # Errors
     ///

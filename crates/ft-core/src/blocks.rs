@@ -57,6 +57,8 @@ pub(crate) fn drop_out<'a>(linears: impl IntoIterator<Item = &'a Linear>) -> boo
 }
 
 fn draw_seed(device: &Device) -> u64 {
-    let number = Tensor::<1>::random([1], Distribution::Uniform(0.0, 1.0), device);
-    u64::from(number.into_scalar::<f32>().to_bits()) << 16
+    // Sixteen bits each: a loop that does not seed must not come round again.
+    let numbers = Tensor::<1>::random([4], Distribution::Uniform(0.0, 65536.0), device);
+    let numbers = numbers.into_data().convert::<f32>();
+    (numbers.iter::<f32>()).fold(0, |seed, number| (seed << 16) | (number as u64 & 0xffff))
 }

@@ -21,7 +21,13 @@ impl Embedding {
 
     /// `[batch, seq]` ids to `[batch, seq, width]` in `f32`.
     pub(crate) fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
-        let rows = module::embedding(self.weight.val(), ids);
+        let weight = self.weight.val();
+        assert!(
+            !(weight.is_tracked() && weight.dtype() != DType::F32),
+            "an embedding held in {:?} cannot train: load the model in f32",
+            weight.dtype()
+        );
+        let rows = module::embedding(weight, ids);
         match rows.dtype() {
             DType::F16 | DType::BF16 => rows.cast(DType::F32),
             _ => rows,

@@ -212,7 +212,8 @@ impl WeightFiles {
 fn map_file(path: &Path) -> Result<bytes::Bytes> {
     let file = File::open(path).map_err(Error::read(path))?;
     // SAFETY: the map is read-only and checkpoints are replaced by renaming, never written in
-    // place, so the bytes do not change while they are mapped. Another program that truncates the
+    // place, so the bytes do not change while they are mapped, which with `Weights::Stored` is as long
+    // as the model lives. Another program that truncates the
     // file under us would be an error that no mapping reader is safe from.
     #[allow(unsafe_code)]
     let map = unsafe { Mmap::map(&file) }.map_err(Error::read(path))?;
@@ -255,8 +256,12 @@ pub enum Weights {
     /// Widened to `f32`, so that they can train.
     #[default]
     F32,
-    /// Matrices as the file has them, `f32`, `f16` or `bf16`, straight from the mapped file where the
-    /// device can; nothing requires gradients. For inference, and for adapters on a frozen model.
+    /// Matrices as the file has them, `f32`, `f16` or `bf16`, straight from the mapped file; nothing
+    /// requires gradients. For inference, and for adapters on a frozen model.
+    ///
+    /// The file stays mapped as long as the model lives: replace it by renaming, as ft and most programs
+    /// do, and never by writing into it. Where kernels do not take 16 bits (all devices but the CPU),
+    /// matrices are widened to `f32` when they are loaded.
     Stored,
 }
 
@@ -323,7 +328,9 @@ pub fn load_module<M: Module>(
             match data {
                 Ok(data) => {
                     let dtype = match data.dtype() {
-                        narrow @ (DType::F16 | DType::BF16) if device.supports_dtype(narrow) => {
+                        narrow @ (DType::F16 | DType::BF16)
+                            if ft_kernels::takes_16_bits(&device) =>
+                        {
                             narrow
                         }
                         _ => DType::F32,

@@ -44,7 +44,7 @@ pub use blockwise::{BLOCK, Blockwise, DynamicMap};
 pub use cross_entropy::{LossOptions, cross_entropy_sum};
 pub use gated_mlp::{Activation, gated_mlp};
 pub use input::Input;
-pub use linear::{LowRank, linear};
+pub use linear::{LowRank, linear, takes_16_bits};
 pub use logit_options::LogitOptions;
 pub use norm::{layer_norm, rms_norm};
 pub use recompute::recompute;

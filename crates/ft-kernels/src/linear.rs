@@ -5,7 +5,7 @@
 //! frozen `W` may be held in 16 bits, which halves its memory and changes no result beyond the
 //! rounding of the products' order: it is widened on the way, which is exact.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use crate::Input;
 use crate::graph::{check_trainable, in_type_of};
@@ -55,6 +55,18 @@ pub fn linear(x: impl Into<Input<2>>, weight: Tensor<2>, adapter: Option<LowRank
         return Tensor::from_dispatch(y);
     }
     portable(x.value, weight, adapter)
+}
+
+/// Whether [`linear`] and the losses compute with a frozen weight of 16 bits as it is on this device.
+/// Elsewhere they widen it whole at every use, so that holding it in 16 bits saves nothing.
+pub fn takes_16_bits(device: &Device) -> bool {
+    #[cfg(feature = "cpu")]
+    return crate::flex::is_flex(device);
+    #[cfg(not(feature = "cpu"))]
+    {
+        let _ = device;
+        false
+    }
 }
 
 fn check_shapes(x: [usize; 2], weight: [usize; 2], adapter: Option<&LowRank>) {

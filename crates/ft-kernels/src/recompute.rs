@@ -18,12 +18,16 @@ use burn::tensor::{Gradients, Tensor};
 /// `f(module, x)`, computed again in the backward pass instead of kept.
 ///
 /// `f` must give the same both times: it may draw random numbers only after it has seeded the
-/// device. Where nothing requires gradients, and on backends other than the CPU's and CubeCL's, this is a
+/// device. Tensors that train reach it through `module` and `x` alone. Where nothing requires gradients, and on backends other than the CPU's and CubeCL's, this is a
 /// plain call.
 ///
 /// # Shapes
 ///
 /// - `x`: `[batch, seq, features]`; the output may have any size
+///
+/// # Panics
+///
+/// If `f` captures a tensor that requires gradients: they would be lost.
 pub fn recompute<M, F>(module: &M, x: Tensor<3>, f: F) -> Tensor<3>
 where
     M: Module + 'static,
@@ -67,6 +71,10 @@ mod graph {
         // A leaf stays one when it is detached.
         let alone = x.clone().detach().set_require_grad(false);
         let value = f(&module.clone().no_grad(), alone.clone());
+        assert!(
+            !value.is_tracked(),
+            "what is computed again may use tensors that train only through its module and its input"
+        );
         let slots = Slots::default();
         let mut node = PassOn {
             x,

@@ -439,7 +439,7 @@ fn backward(
         }
         let mut sum = vec![0.0; by_head.len() / group];
         sum.par_chunks_mut((keys * width).max(1))
-            .zip(by_head.par_chunks(group * keys * width))
+            .zip(by_head.par_chunks((group * keys * width).max(1)))
             .for_each(|(sum, parts)| {
                 for part in parts.chunks_exact(keys * width) {
                     sum.iter_mut()

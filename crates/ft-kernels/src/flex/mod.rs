@@ -44,7 +44,7 @@ fn switched_off() -> bool {
     *SWITCHED_OFF
 }
 
-fn is_flex(device: &Device) -> bool {
+pub(crate) fn is_flex(device: &Device) -> bool {
     if switched_off() {
         return false;
     }

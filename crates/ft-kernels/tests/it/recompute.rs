@@ -80,6 +80,17 @@ fn parts_that_run_again_give_the_same_gradients() {
 }
 
 #[test]
+#[should_panic(expected = "only through its module and its input")]
+fn a_captured_tensor_that_trains_is_refused() {
+    let device = device();
+    let (part, gate) = (Part::new(&device), leaf([1, 2, 6], &device));
+    let x = leaf([1, 2, 6], &device);
+    recompute(&part, x, move |part: &Part, x| {
+        part.forward(x) * gate.clone()
+    });
+}
+
+#[test]
 fn where_nothing_trains_a_part_runs_once() {
     let device = device();
     let parts = [Part::new(&device).no_grad()];
