@@ -1,0 +1,238 @@
+//! The weights of a model folder, mapped into memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{AllocationProperty, Bytes, DType, TensorData};
+use half::{bf16, f16};
+use memmap2::Mmap;
+use safetensors::tensor::{Dtype, SafeTensors};
+use serde_json::Value;
+
+use super::{INDEX, WEIGHTS};
+use crate::{Error, Result};
+
+/// The weights of a model folder, mapped into memory.
+#[derive(Debug)]
+pub struct WeightFiles {
+    /// What was opened, for messages: the file, or the index.
+    path: PathBuf,
+    maps: Vec<(PathBuf, bytes::Bytes)>,
+    /// Which map holds a tensor.
+    places: BTreeMap<String, usize>,
+}
+
+impl WeightFiles {
+    /// Opens `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
+    ///
+    /// # Errors
+    ///
+    /// If there is neither, a shard is missing, a file is truncated or is not safetensors, or the
+    /// index names tensors that its shards do not hold.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let single = folder.join(WEIGHTS);
+        if single.is_file() {
+            return Self::from_files(single.clone(), vec![single]);
+        }
+        let index = folder.join(INDEX);
+        if !index.is_file() {
+            let reason = if folder.is_dir() {
+                "holds neither model.safetensors nor model.safetensors.index.json (pickled \
+                 pytorch_model.bin files are not read: convert them with transformers)"
+            } else {
+                "is not a folder"
+            };
+            return Err(Error::invalid(folder, reason));
+        }
+        let text = std::fs::read_to_string(&index).map_err(Error::read(&index))?;
+        let parsed: Value = serde_json::from_str(&text)
+            .map_err(|e| Error::invalid(&index, format!("not valid JSON: {e}")))?;
+        let Some(weight_map) = parsed["weight_map"].as_object() else {
+            return Err(Error::invalid(&index, "has no weight_map"));
+        };
+        let mut shards = BTreeSet::new();
+        for (name, file) in weight_map {
+            let plain = file
+                .as_str()
+                .filter(|file| Path::new(file).file_name() == Some(file.as_ref()));
+            let Some(file) = plain else {
+                return Err(Error::invalid(
+                    &index,
+                    format!("{name} is said to be in {file}, which is not a file name"),
+                ));
+            };
+            shards.insert(file.to_string());
+        }
+        let missing: Vec<_> = shards
+            .iter()
+            .filter(|shard| !folder.join(shard).is_file())
+            .cloned()
+            .collect();
+        if !missing.is_empty() {
+            return Err(Error::invalid(
+                &index,
+                format!(
+                    "{} of {} shards are missing: {}; download the folder again",
+                    missing.len(),
+                    shards.len(),
+                    missing.join(", ")
+                ),
+            ));
+        }
+        let files = shards.iter().map(|shard| folder.join(shard)).collect();
+        let opened = Self::from_files(index.clone(), files)?;
+        let absent: Vec<_> = weight_map
+            .keys()
+            .filter(|name| !opened.places.contains_key(*name))
+            .cloned()
+            .collect();
+        if !absent.is_empty() {
+            return Err(Error::invalid(
+                &index,
+                format!("lists tensors that no shard holds: {}", absent.join(", ")),
+            ));
+        }
+        Ok(opened)
+    }
+
+    /// Opens one safetensors file of any name.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_file(path: &Path) -> Result<Self> {
+        Self::from_files(path.to_path_buf(), vec![path.to_path_buf()])
+    }
+
+    fn from_files(path: PathBuf, files: Vec<PathBuf>) -> Result<Self> {
+        let mut maps = Vec::new();
+        let mut places = BTreeMap::new();
+        for file in files {
+            let map = map_file(&file)?;
+            for name in parse(&file, &map)?.names() {
+                if places.insert(name.to_string(), maps.len()).is_some() {
+                    return Err(Error::invalid(
+                        &file,
+                        format!("{name} is in another shard as well"),
+                    ));
+                }
+            }
+            maps.push((file, map));
+        }
+        Ok(Self { path, maps, places })
+    }
+
+    /// The file or index that was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Names of all tensors.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.places.keys().map(String::as_str)
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.places.contains_key(name)
+    }
+
+    /// Shape and raw bytes of a tensor, as they lie in the file.
+    ///
+    /// # Errors
+    ///
+    /// If there is no tensor of this name.
+    pub fn raw(&self, name: &str) -> Result<(Dtype, Vec<usize>, &[u8])> {
+        let Some(&place) = self.places.get(name) else {
+            return Err(Error::invalid(
+                &self.path,
+                format!("holds no tensor {name}"),
+            ));
+        };
+        let (file, map) = &self.maps[place];
+        // The header was parsed once when the file was opened; parsing it again is cheap beside
+        // reading the tensor, and spares a structure that borrows from itself.
+        let parsed = parse(file, map)?;
+        let view = parsed
+            .tensor(name)
+            .map_err(|e| Error::invalid(file, e.to_string()))?;
+        Ok((view.dtype(), view.shape().to_vec(), view.data()))
+    }
+
+    /// A tensor as it lies in the file, without a copy where its numbers are aligned: it keeps the file
+    /// mapped, and its pages come from the disk when they are first read.
+    ///
+    /// # Errors
+    ///
+    /// As [`tensor`](Self::tensor).
+    pub fn stored(&self, name: &str) -> Result<TensorData> {
+        let (dtype, shape, bytes) = self.raw(name)?;
+        let dtype = match dtype {
+            Dtype::F32 => DType::F32,
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
+            _ => return self.tensor(name),
+        };
+        let aligned = bytes.as_ptr().addr().is_multiple_of(dtype.size());
+        if cfg!(target_endian = "big") || !aligned {
+            return Ok(self.tensor(name)?.convert_dtype(dtype));
+        }
+        let (_, map) = &self.maps[self.places[name]];
+        let bytes = Bytes::from_shared(map.slice_ref(bytes), AllocationProperty::File);
+        Ok(TensorData::from_bytes(bytes, shape, dtype))
+    }
+
+    /// A tensor with floats widened to `f32`.
+    ///
+    /// # Errors
+    ///
+    /// If there is no tensor of this name, or its type is not a float of 16, 32 or 64 bits or an
+    /// integer of 32 or 64.
+    pub fn tensor(&self, name: &str) -> Result<TensorData> {
+        let (dtype, shape, bytes) = self.raw(name)?;
+        widen(dtype, shape, bytes)
+            .ok_or_else(|| Error::invalid(&self.path, format!("{name} has type {dtype:?}, which cannot be read here; dequantize the checkpoint first")))
+    }
+}
+
+pub(super) fn map_file(path: &Path) -> Result<bytes::Bytes> {
+    let file = File::open(path).map_err(Error::read(path))?;
+    // SAFETY: the map is read-only and checkpoints are replaced by renaming, never written in
+    // place, so the bytes do not change while they are mapped, which with `Weights::Stored` is as long
+    // as the model lives. Another program that truncates the
+    // file under us would be an error that no mapping reader is safe from.
+    #[allow(unsafe_code)]
+    let map = unsafe { Mmap::map(&file) }.map_err(Error::read(path))?;
+    Ok(bytes::Bytes::from_owner(map))
+}
+
+fn parse<'a>(path: &Path, map: &'a [u8]) -> Result<SafeTensors<'a>> {
+    SafeTensors::deserialize(map).map_err(|e| {
+        Error::invalid(
+            path,
+            format!("not a whole safetensors file ({e}); it may be truncated: download it again"),
+        )
+    })
+}
+
+/// Little-endian bytes as numbers, floats as `f32`, integers as `i64`.
+fn widen(dtype: Dtype, shape: Vec<usize>, bytes: &[u8]) -> Option<TensorData> {
+    fn numbers<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
+        bytes
+            .as_chunks::<N>()
+            .0
+            .iter()
+            .map(|chunk| read(*chunk))
+            .collect()
+    }
+    Some(match dtype {
+        Dtype::F32 => TensorData::new(numbers(bytes, f32::from_le_bytes), shape),
+        Dtype::F16 => TensorData::new(numbers(bytes, |b| f16::from_le_bytes(b).to_f32()), shape),
+        Dtype::BF16 => TensorData::new(numbers(bytes, |b| bf16::from_le_bytes(b).to_f32()), shape),
+        Dtype::F64 => TensorData::new(numbers(bytes, |b| f64::from_le_bytes(b) as f32), shape),
+        Dtype::I64 => TensorData::new(numbers(bytes, i64::from_le_bytes), shape),
+        Dtype::I32 => TensorData::new(numbers(bytes, |b| i64::from(i32::from_le_bytes(b))), shape),
+        _ => return None,
+    })
+}
