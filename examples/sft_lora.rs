@@ -192,6 +192,7 @@ fn main() -> Result<()> {
         .with_token_count(Batch::token_count)
         .with_callback(SaveAdapter(lora.clone()))
         .with_identity("model", args.model.as_str())
+        .with_identity("weights", "stored")
         .with_identity("training_rows", learnt_print)
         .with_identity("held_out_rows", held_out_print)
         .with_identity("seq_len", args.seq_len)
