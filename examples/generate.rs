@@ -65,7 +65,6 @@ struct Args {
 }
 
 fn main() -> Result<()> {
-    #[cfg(feature = "cpu")]
     ft::compute_threads(None);
     let args = Args::parse();
     let device = ft::device(&args.device)?;

@@ -46,7 +46,6 @@ enum Dtype {
 }
 
 fn main() -> Result<()> {
-    #[cfg(feature = "cpu")]
     ft::compute_threads(None);
     let args = Args::parse();
     let device = ft::device("cpu")?;

@@ -49,7 +49,6 @@ struct Args {
 }
 
 fn main() -> Result<()> {
-    #[cfg(feature = "cpu")]
     ft::compute_threads(None);
     let args = Args::parse();
     ensure!(args.context >= 2, "--context must be at least 2");

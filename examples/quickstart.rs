@@ -55,7 +55,6 @@ struct Args {
 }
 
 fn main() -> Result<()> {
-    #[cfg(feature = "cpu")]
     ft::compute_threads(None);
     let args = Args::parse();
     let start = Instant::now();

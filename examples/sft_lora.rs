@@ -107,7 +107,6 @@ struct Args {
 }
 
 fn main() -> Result<()> {
-    #[cfg(feature = "cpu")]
     ft::compute_threads(None);
     let args = Args::parse();
     let mut device = ft::device(&args.device)?.autodiff();

@@ -19,10 +19,8 @@ pub use ft_train as train;
 
 mod device;
 mod memory;
-#[cfg(feature = "cpu")]
 mod threads;
 
 pub use device::{DeviceError, device};
 pub use memory::peak_rss_mb;
-#[cfg(feature = "cpu")]
 pub use threads::compute_threads;

@@ -192,15 +192,16 @@ impl<O: Optimizer> OptimizerStates<O> {
             tensors,
             states: BTreeMap::new(),
             missing: Vec::new(),
+            misshapen: Vec::new(),
             optimizer: std::marker::PhantomData,
         };
         module_path::visit_params(model, &mut load);
-        if !(load.missing.is_empty() && load.left.is_empty()) {
+        if !(load.missing.is_empty() && load.left.is_empty() && load.misshapen.is_empty()) {
             return Err(Error::OtherParameters {
                 path: path.to_path_buf(),
                 missing: load.missing,
                 unexpected: load.left.into_iter().collect(),
-                misshapen: Vec::new(),
+                misshapen: load.misshapen,
             });
         }
         self.states = load.states;
@@ -224,6 +225,7 @@ struct Load<O> {
     left: BTreeSet<String>,
     states: BTreeMap<String, DynState>,
     missing: Vec<String>,
+    misshapen: Vec<String>,
     optimizer: std::marker::PhantomData<O>,
 }
 
@@ -240,6 +242,16 @@ impl<O: Optimizer> PathVisitor for Load<O> {
             .collect();
         for name in &names {
             if let Some(data) = self.tensors.remove(name) {
+                // Moments have their parameter's shape; in 8 bits a code for each of its numbers.
+                let fits = match name.rsplit('.').next() {
+                    Some("codes") => data.num_elements() == value.shape().num_elements(),
+                    Some("absmax") => true,
+                    _ => data.shape().num_dims() != D || *data.shape() == value.shape(),
+                };
+                if !fits {
+                    let (model, file) = (&value.shape()[..], &data.shape()[..]);
+                    (self.misshapen).push(format!("{name} (model {model:?}, file {file:?})"));
+                }
                 self.source.insert_tensor(name.clone(), data);
             }
         }

@@ -14,7 +14,7 @@ use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
 
 use super::product::{Matrix, Output, product, threads_for};
 use super::weight::{Weight, with_rows};
-use super::{contiguous, matrix, tensor};
+use super::{contiguous, matrix, tensor, unreversed};
 use crate::input::Recipe;
 
 #[backend_extension(Flex, Autodiff)]
@@ -39,6 +39,7 @@ pub(crate) trait Linear: Backend {
 
 impl Linear for Flex {
     fn linear(x: FlexTensor, weight: FlexTensor, _: Recipe<2>) -> FlexTensor {
+        let x = unreversed(x);
         times_transposed(&x, &with_rows(weight))
     }
 
@@ -50,6 +51,7 @@ impl Linear for Flex {
         scale: f32,
         _: Recipe<2>,
     ) -> FlexTensor {
+        let x = unreversed(x);
         let reduced = times_transposed(&x, &with_rows(a));
         with_lora(&x, &with_rows(weight), &reduced, &with_rows(b), scale)
     }
@@ -64,7 +66,7 @@ impl<C: CheckpointStrategy> Linear for Autodiff<Flex, C> {
         let wanted = weight.is_tracked();
         let (x, x_node) = x.into_parts();
         let (weight, weight_node) = weight.into_parts();
-        let weight = with_rows(weight);
+        let (x, weight) = (unreversed(x), with_rows(weight));
         let y = times_transposed(&x, &weight);
         match Plain
             .prepare::<C>([x_node, weight_node])
@@ -89,6 +91,7 @@ impl<C: CheckpointStrategy> Linear for Autodiff<Flex, C> {
         let (weight, weight_node) = weight.into_parts();
         let (a, a_node) = a.into_parts();
         let (b, b_node) = b.into_parts();
+        let x = unreversed(x);
         let [weight, a, b] = [weight, a, b].map(with_rows);
         let reduced = times_transposed(&x, &a);
         let y = with_lora(&x, &weight, &reduced, &b, scale);

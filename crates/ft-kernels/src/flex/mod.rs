@@ -74,13 +74,21 @@ fn tensor(data: Vec<f32>, shape: impl Into<burn::tensor::Shape>) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(data, shape))
 }
 
-/// A tensor of rank 2 as a matrix, wherever its rows and columns lie.
+/// The tensor, copied if it is reversed along a dimension.
+fn unreversed(tensor: FlexTensor) -> FlexTensor {
+    match tensor.layout().strides().iter().all(|&stride| stride >= 0) {
+        true => tensor,
+        false => tensor.to_contiguous(),
+    }
+}
+
+/// A tensor of rank 2 that is not reversed as a matrix, wherever its rows and columns lie.
 fn matrix(tensor: &FlexTensor) -> product::Matrix<'_> {
     let layout: &Layout = tensor.layout();
     let [rows, cols] = tensor.shape().dims();
     let strides = layout.strides();
     let (row, col) = (strides[0], strides[1]);
-    assert!(row >= 0 && col >= 0, "no reversed matrices");
+    assert!(row >= 0 && col >= 0, "see `unreversed`");
     let data = &tensor.storage::<f32>()[layout.start_offset()..];
     product::Matrix::strided(data, rows, cols, row as usize, col as usize)
 }

@@ -11,7 +11,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::pieces::each;
-use super::{contiguous, slice, tensor};
+use super::{contiguous, slice, tensor, unreversed};
 
 /// Numbers a piece.
 const PIECE: usize = 1 << 14;
@@ -69,13 +69,12 @@ impl Backward<Flex, 1> for Gradient {
 /// `x` is `[batch, heads, seq, width]` with any strides whose last is 1; `direction` is 1 or −1.
 fn rotate(x: &FlexTensor, cos: &FlexTensor, sin: &FlexTensor, direction: f32) -> FlexTensor {
     let x = match x.layout().strides()[3] {
-        1 => x.clone(),
+        1 => unreversed(x.clone()),
         _ => x.to_contiguous(),
     };
     let [batch, heads, seq, width] = x.shape().dims();
     let [angle_batch, _, _, half] = cos.shape().dims();
     let strides = x.layout().strides();
-    assert!(strides.iter().all(|&s| s >= 0), "no reversed tensors");
     let (by_batch, by_head, by_position) = (
         strides[0] as usize,
         strides[1] as usize,

@@ -117,7 +117,8 @@ impl<'a> Stored<'a> {
             x.rows() * self.rows,
             "the output has another size"
         );
-        if out.is_empty() {
+        if out.is_empty() || self.cols == 0 {
+            out.fill(0.0);
             return;
         }
         if x.rows() <= FEW
@@ -208,8 +209,8 @@ impl<'a> Stored<'a> {
 
     /// `out[i, j] = ⟨xᵢ, Sⱼ⟩` for a few rows `x`, reading the weight once.
     fn dot_rows(&self, x: &[f32], out: &mut [f32]) {
-        let count = x.len() / self.cols.max(1);
-        let rows = (PIECE / self.cols.max(1)).clamp(1, self.rows);
+        let count = x.len() / self.cols;
+        let rows = (PIECE / self.cols).clamp(1, self.rows);
         let dot_piece = |first: usize, piece: &mut [f32]| {
             // `piece` is `[rows here, count]`.
             let mut wide = vec![0.0; if count > 1 { self.cols } else { 0 }];

@@ -81,6 +81,34 @@ fn an_embedding_of_all_rows_and_a_part_of_a_larger_tensor() {
     assert_close("part", found, linear(copy, w, None).into_data(), 0.0);
 }
 
+#[test]
+fn reversed_inputs_and_weights() {
+    let (x, w) = (numbers([5, 7]), numbers([3, 7]));
+    let run = |f: fn(Tensor<2>, Tensor<2>) -> Tensor<2>, device: &Device| {
+        let [x, w] = [&x, &w].map(|x| Tensor::<2>::from_data(x.clone(), device).require_grad());
+        let y = f(x.clone().flip([0, 1]), w.clone().flip([1]));
+        let grads = weighted_sum(y.clone()).backward();
+        [crate::read(y), gradient(&x, &grads), gradient(&w, &grads)]
+    };
+    let found = run(|x, w| linear(x, w, None), &device());
+    let expected = run(|x, w| portable::linear(x, w, None), &cpu());
+    for (found, expected) in found.into_iter().zip(expected) {
+        assert_close("reversed", found, expected, 1e-6);
+    }
+}
+
+#[test]
+fn no_features_give_zeros() {
+    if !crate::on_the_cpu("CubeCL's backends have no empty tensors") {
+        return;
+    }
+    for rows in [1, 3, 9] {
+        let x = Tensor::<2>::zeros([rows, 0], &device());
+        let y = linear(x, Tensor::zeros([4, 0], &device()), None);
+        assert_eq!(crate::values(&y.into_data()), vec![0.0; rows * 4]);
+    }
+}
+
 /// A frozen weight of 16 bits gives what the same numbers in `f32` give, in both directions, for one row
 /// (read in one pass), a few, and many (widened panel by panel), stored as it is or transposed.
 #[test]

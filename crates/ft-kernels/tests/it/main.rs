@@ -67,7 +67,8 @@ pub(crate) fn values(data: &TensorData) -> Vec<f32> {
     data.try_to_vec::<f32>().expect("f32")
 }
 
-/// `|found − expected| ≤ tolerance · max(1, |expected|)`, for the largest number expected.
+/// `|found − expected| ≤ tolerance · max(1, |expected|)`, for the largest number expected: numbers of about 1
+/// go in, and what cancels to less has their rounding.
 pub(crate) fn assert_close(what: &str, found: TensorData, expected: TensorData, tolerance: f32) {
     assert_eq!(found.shape(), expected.shape(), "{what}: shapes");
     let (found, expected) = (values(&found), values(&expected));

@@ -3,12 +3,14 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Distribution, Tensor, TensorData};
+use burn::tensor::{Device, Distribution, FloatDType, Tensor, TensorData};
 use ft_core::module_path::{PathMapper, PathVisitor, map_params, visit_params};
-use ft_core::{AutoCausalLm, CausalLm, Linears, ModelConfig, TokenBatch, causal_lm_loss};
+use ft_core::{
+    AutoCausalLm, CausalLm, Linears, ModelConfig, SaveOptions, TokenBatch, Weights, causal_lm_loss,
+};
 use ft_peft::{
     Error, LoraConfig, TargetModules, adapter_names, attach, delete, merge_and_unload, set_active,
-    trainable_parameters, unload, without_adapters,
+    set_trainable, trainable_parameters, unload, without_adapters,
 };
 use serde_json::json;
 
@@ -332,4 +334,87 @@ fn a_broken_adapter_is_not_merged() {
     let model = map_params(model.expect("attaches"), &mut Poison);
     let error = merge_and_unload(model).expect_err("refused").to_string();
     assert!(error.contains("model.layers.0.mlp.up_proj"), "{error}");
+}
+
+/// A base held in the 16 bits of its file gives the losses and the gradients of the same base widened
+/// first, with one adapter and with two, with dropout, and with blocks that are computed again.
+#[test]
+fn a_base_held_as_stored_trains_its_adapters_alike() {
+    struct Gradients<'a>(&'a burn::tensor::Gradients, Vec<TensorData>);
+    impl PathVisitor for Gradients<'_> {
+        fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
+            let gradient = param.val().grad(self.0);
+            assert_eq!(gradient.is_some(), path.contains("lora_"), "{path}");
+            self.1.extend(gradient.map(Tensor::into_data));
+        }
+    }
+    let kept = Device::default().autodiff();
+    for kind in ["llama", "gpt2"] {
+        let folder = tempfile::TempDir::new().expect("temporary folder");
+        let options = SaveOptions {
+            dtype: FloatDType::BF16,
+            ..SaveOptions::default()
+        };
+        (model(kind, &kept).save_pretrained(folder.path(), &options)).expect("saves");
+        for device in [kept.clone(), kept.clone().gradient_checkpointing()] {
+            for (dropout, adapters) in [(0.0, 1), (0.3, 1), (0.0, 2), (0.3, 2)] {
+                let config = LoraConfig {
+                    r: 4,
+                    lora_dropout: dropout,
+                    ..LoraConfig::default()
+                };
+                let [wide, stored] = [Weights::F32, Weights::Stored].map(|weights| {
+                    let mut model =
+                        AutoCausalLm::from_pretrained_with(folder.path(), &device, weights)
+                            .expect("loads");
+                    for name in &["one", "two"][..adapters] {
+                        set_active(&mut model, &[]).expect("no adapter is active");
+                        model = attach(model, &config, name, 3).expect("attaches");
+                    }
+                    set_active(&mut model, &["one", "two"][..adapters]).expect("active");
+                    let model = set_trainable(model, &["one", "two"][..adapters]).expect("train");
+                    // The same numbers in both, none of them zero.
+                    with_numbers(model)
+                });
+                let run = |model: &AutoCausalLm| {
+                    let _drawing = drawing();
+                    device.seed(5);
+                    let tokens = TokenBatch::from_ids(&[3, 14, 15, 9, 26, 5, 35], &device);
+                    let hidden = model.hidden_states(&tokens, None);
+                    let loss = causal_lm_loss(hidden, model.head(), tokens.input_ids).sum;
+                    let grads = loss.backward();
+                    let mut gradients = Gradients(&grads, vec![loss.into_data()]);
+                    visit_params(model, &mut gradients);
+                    gradients.1
+                };
+                let (found, expected) = (run(&stored), run(&wide));
+                assert!(found.len() > 1 && found.len() == expected.len());
+                for (found, expected) in found.iter().zip(&expected) {
+                    let largest = expected.iter::<f32>().fold(0.0, |m: f32, x| m.max(x.abs()));
+                    let off = distance(found, expected);
+                    let case = format!("{kind}, dropout {dropout}, {adapters} adapters");
+                    assert!(off <= 1e-4 * largest, "{case}: {off} of {largest}");
+                }
+            }
+        }
+    }
+}
+
+/// Fixed numbers in place of every factor's.
+fn with_numbers(model: AutoCausalLm) -> AutoCausalLm {
+    struct Fill;
+    impl PathMapper for Fill {
+        fn map<const D: usize>(&mut self, path: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            if !path.contains("lora_") {
+                return param;
+            }
+            let old = param.val();
+            let count = old.shape().num_elements();
+            let numbers: Vec<f32> = (0..count).map(|i| 0.2 * (i as f32 * 1.7).sin()).collect();
+            let data = TensorData::new(numbers, old.shape());
+            let id = param.id;
+            param.transform_for_load(Tensor::from_data(data, &old.device()), id)
+        }
+    }
+    map_params(model, &mut Fill)
 }
