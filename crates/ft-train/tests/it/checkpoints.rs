@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, SgdConfig};
-use burn::tensor::Device;
-use ft_core::safetensors_folder::read_tensors;
+use burn::tensor::{Device, TensorData};
+use ft_core::safetensors_folder::{read_metadata, read_tensors, write_tensors};
 use ft_train::{
     BoxError, Callback, Error, OptimizerStates, TrainConfig, TrainReport, latest_checkpoint,
 };
@@ -187,6 +187,29 @@ fn a_checkpoint_that_lacks_a_file_is_damaged() {
         matches!(damaged, Error::DamagedCheckpoint { .. }),
         "{damaged}"
     );
+}
+
+/// Before a step is taken with it, which would fail deep inside.
+#[test]
+fn an_optimizer_state_of_another_size_is_told() {
+    let _turn = alone();
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let killed = trainer(config(folder.path()), Data::of(&[4, 4]))
+        .with_callback(KillAfter(5))
+        .fit(Net::new(0.2));
+    assert!(killed.is_err());
+    let file = (folder.path()).join("checkpoints/step-4/optimizer.safetensors");
+    let metadata = read_metadata(&file).expect("reads");
+    let mut tensors = read_tensors(&file).expect("reads");
+    for moment in ["hidden.weight.moment_1", "hidden.weight.moment_2"] {
+        tensors.insert(moment.into(), TensorData::zeros::<f32, _>([2, 3]));
+    }
+    let tensors: Vec<_> = tensors.into_iter().collect();
+    write_tensors(&file, &tensors, &metadata).expect("writes");
+    let refused = error(run(resume(folder.path()))).to_string();
+    for part in ["hidden.weight.moment_1", "[6, 8]", "[2, 3]"] {
+        assert!(refused.contains(part), "{part:?} is not in: {refused}");
+    }
 }
 
 #[test]
