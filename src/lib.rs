@@ -5,6 +5,7 @@
 //! - [`core`] has models, weights in and out, tokenizer and chat template, generation;
 //! - [`data`] has datasets, masks and packing;
 //! - [`peft`] has adapters;
+//! - [`eval`] has metrics, statistics, benchmarks and judges;
 //! - [`train`] has the loop;
 //! - [`kernels`] has the operations that models are made of.
 //!
@@ -13,6 +14,7 @@
 pub use burn;
 pub use ft_core as core;
 pub use ft_data as data;
+pub use ft_eval as eval;
 pub use ft_kernels as kernels;
 pub use ft_peft as peft;
 pub use ft_train as train;

@@ -1,0 +1,1 @@
+//! Whether a difference between systems is one.

@@ -1,0 +1,1 @@
+//! Tests against the reference implementations; see `tests/golden`.
