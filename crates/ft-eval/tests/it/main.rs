@@ -1,1 +1,2 @@
 //! Tests against the reference implementations; see `tests/golden`.
+mod significance;
