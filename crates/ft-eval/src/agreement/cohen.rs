@@ -30,8 +30,8 @@ pub enum Weights {
 pub struct Kappa {
     /// From -1 over 0, agreement by chance, to 1.
     pub value: f64,
-    /// Large-sample standard error, as statsmodels' `cohens_kappa` (`std_kappa`); 0, where that may be NaN by
-    /// rounding, if the raters agree on everything.
+    /// Large-sample standard error, as statsmodels' `cohens_kappa` (`std_kappa`). It is 0 where raters agree on
+    /// everything or one of them uses a single category; rounding may leave statsmodels 1e-8 or NaN there.
     pub standard_error: f64,
 }
 
@@ -50,7 +50,7 @@ impl Kappa {
 ///
 /// Categories are those that occur, in their order; weights count places in it, not values (1, 2 and 9 are as
 /// far apart as 1, 2 and 3). `None` where the raters use one and the same category only, so that nothing could
-/// disagree (scikit-learn: NaN).
+/// disagree (scikit-learn: NaN). Fractional numbers are categories as well (scikit-learn refuses them).
 ///
 /// # Errors
 ///
@@ -214,7 +214,10 @@ fn standard_error(
         .sum::<f64>()
         / n;
     let variance = square - (kappa - expected * (1.0 - kappa)).powi(2);
-    (variance.max(0.0) / n).sqrt() / (1.0 - expected)
+    if variance < 1e-14 * square {
+        return 0.0;
+    }
+    (variance / n).sqrt() / (1.0 - expected)
 }
 
 #[cfg(test)]

@@ -38,8 +38,7 @@ const WIDEST: f64 = 56.0;
 /// assert!((studentized_range_sf(3.877, 3, 10.0) - 0.05).abs() < 1e-4);
 /// ```
 pub fn studentized_range_sf(q: f64, groups: usize, degrees: f64) -> f64 {
-    // NaN is refused as well.
-    if q.is_nan() || groups < 2 || !(degrees > 0.0) {
+    if q.is_nan() || groups < 2 || degrees.is_nan() || degrees <= 0.0 {
         return f64::NAN;
     }
     if q <= 0.0 {

@@ -1,2 +1,6 @@
 //! Tests against the reference implementations; see `tests/golden`.
+
+#![allow(clippy::unwrap_used)]
+
+mod agreement;
 mod significance;
