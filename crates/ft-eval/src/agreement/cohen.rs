@@ -197,6 +197,9 @@ fn standard_error(
     }
     // Mean agreement of a category of one rater with the other's frequencies.
     let with = |frequencies: &[f64]| -> Vec<f64> {
+        if weights == Weights::Equal {
+            return frequencies.to_vec();
+        }
         (0..categories)
             .map(|i| {
                 (0..)

@@ -55,6 +55,7 @@ impl Agreement {
     /// # Ok::<(), ft_eval::Error>(())
     /// ```
     pub fn of(ratings: &Ratings, settings: &Bootstrap) -> Result<Self> {
+        settings.validate(ratings.items())?;
         let cohen = measure(ratings, settings, cohen_pairs)?;
         let fleiss = measure(ratings, settings, fleiss_table)?;
         let places: Vec<f64> = (0..ratings.scale().len()).map(|i| i as f64).collect();

@@ -31,7 +31,7 @@ impl Default for Bootstrap {
 }
 
 impl Bootstrap {
-    fn validate(&self, items: usize) -> Result<()> {
+    pub(crate) fn validate(&self, items: usize) -> Result<()> {
         check_level(self.level)?;
         if self.resamples == 0 || items == 0 {
             return Err(Error::Input(
