@@ -61,25 +61,20 @@ pub fn fleiss_kappa<R: AsRef<[u64]>>(table: &[R]) -> Result<Option<FleissKappa>>
             )));
         }
     }
-    let rows = table.iter().map(AsRef::as_ref);
-    Ok(kappa(rows, ratings, first.len()))
-}
-
-/// Fleiss' kappa of rows with the same sum.
-pub(super) fn kappa<'a>(
-    rows: impl Iterator<Item = &'a [u64]>,
-    ratings: u64,
-    categories: usize,
-) -> Option<FleissKappa> {
-    let mut totals = vec![0_u64; categories];
-    let (mut items, mut squares) = (0_u64, 0_u64);
-    for row in rows {
-        items += 1;
+    let mut totals = vec![0; first.len()];
+    let mut squares = 0;
+    for row in table.iter().map(AsRef::as_ref) {
         for (total, count) in totals.iter_mut().zip(row) {
             *total += count;
             squares += count * count;
         }
     }
+    Ok(kappa(table.len() as u64, ratings, &totals, squares))
+}
+
+/// Fleiss' kappa of `items` with `ratings` each, from how many ratings each category has and the sum of the squared
+/// counts of items in categories.
+pub(super) fn kappa(items: u64, ratings: u64, totals: &[u64], squares: u64) -> Option<FleissKappa> {
     if ratings < 2 || totals.contains(&(items * ratings)) {
         return None;
     }

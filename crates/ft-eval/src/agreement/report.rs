@@ -57,7 +57,7 @@ impl Agreement {
     pub fn of(ratings: &Ratings, settings: &Bootstrap) -> Result<Self> {
         settings.validate(ratings.items())?;
         let cohen = measure(ratings, settings, cohen_pairs)?;
-        let fleiss = measure(ratings, settings, fleiss_table)?;
+        let fleiss = measure(ratings, settings, fleiss_of)?;
         let places: Vec<f64> = (0..ratings.scale().len()).map(|i| i as f64).collect();
         let nominal = alpha(ratings, settings, Level::Nominal, Some(&places))?;
         let numbers = ratings.numbers();
@@ -152,24 +152,28 @@ fn cohen_analytic(ratings: &Ratings, level: f64) -> Result<Option<Interval>> {
     Ok(kappa.map(|k| k.interval(level)))
 }
 
-fn fleiss_table(ratings: &Ratings, items: &[usize]) -> Value {
-    let categories = ratings.scale().len();
-    let mut table = vec![0; categories * items.len()];
-    let mut each = None;
-    for (row, &i) in table.chunks_mut(categories.max(1)).zip(items) {
-        let mut here = 0;
-        for place in ratings.item(i).iter().flatten() {
-            row[*place] += 1;
-            here += 1;
-        }
-        if *each.get_or_insert(here) != here {
+fn fleiss_of(ratings: &Ratings, items: &[usize]) -> Value {
+    let mut totals = vec![0; ratings.scale().len()];
+    let (mut squares, mut each) = (0, None);
+    for &i in items {
+        // Raters are few, so this is quicker than a table of items by categories.
+        let places: Vec<usize> = ratings.item(i).iter().flatten().copied().collect();
+        if *each.get_or_insert(places.len()) != places.len() {
             return Err("items differ in how many ratings they have");
         }
+        for place in &places {
+            totals[*place] += 1;
+            squares += places.iter().filter(|p| *p == place).count() as u64;
+        }
     }
-    let rows = table.chunks(categories.max(1));
-    fleiss::kappa(rows, each.unwrap_or(0), categories)
-        .map(|k| k.value)
-        .ok_or("items have fewer than two ratings, or all ratings are the same")
+    fleiss::kappa(
+        items.len() as u64,
+        each.unwrap_or(0) as u64,
+        &totals,
+        squares,
+    )
+    .map(|k| k.value)
+    .ok_or("items have fewer than two ratings, or all ratings are the same")
 }
 
 #[cfg(test)]
