@@ -45,14 +45,16 @@ pub fn fleiss_kappa<R: AsRef<[u64]>>(table: &[R]) -> Result<Option<FleissKappa>>
     let Some(first) = table.first().map(AsRef::as_ref) else {
         return Err(Error::Input("no items: give at least one".to_string()));
     };
-    let ratings: u64 = first.iter().sum();
+    // Wide, so that no table overflows.
+    let sum = |row: &[u64]| row.iter().map(|c| u128::from(*c)).sum::<u128>();
+    let ratings = sum(first);
     if ratings == 0 {
         return Err(Error::Input(
             "item 0 has no ratings: leave such items out".to_string(),
         ));
     }
     for (i, row) in table.iter().map(AsRef::as_ref).enumerate() {
-        let (here, categories) = (row.iter().sum::<u64>(), row.len());
+        let (here, categories) = (sum(row), row.len());
         if here != ratings || categories != first.len() {
             return Err(Error::Input(format!(
                 "item {i} has {here} ratings in {categories} categories, and item 0 {ratings} in {}: Fleiss' kappa \
@@ -62,24 +64,29 @@ pub fn fleiss_kappa<R: AsRef<[u64]>>(table: &[R]) -> Result<Option<FleissKappa>>
         }
     }
     let mut totals = vec![0; first.len()];
-    let mut squares = 0;
+    let mut squares = 0.0;
     for row in table.iter().map(AsRef::as_ref) {
         for (total, count) in totals.iter_mut().zip(row) {
-            *total += count;
-            squares += count * count;
+            *total += u128::from(*count);
+            squares += (*count as f64).powi(2);
         }
     }
-    Ok(kappa(table.len() as u64, ratings, &totals, squares))
+    Ok(kappa(table.len() as u128, ratings, &totals, squares))
 }
 
 /// Fleiss' kappa of `items` with `ratings` each, from how many ratings each category has and the sum of the squared
 /// counts of items in categories.
-pub(super) fn kappa(items: u64, ratings: u64, totals: &[u64], squares: u64) -> Option<FleissKappa> {
+pub(super) fn kappa(
+    items: u128,
+    ratings: u128,
+    totals: &[u128],
+    squares: f64,
+) -> Option<FleissKappa> {
     if ratings < 2 || totals.contains(&(items * ratings)) {
         return None;
     }
     let (n, m) = (items as f64, ratings as f64);
-    let seen = (squares as f64 - n * m) / (n * m * (m - 1.0));
+    let seen = (squares - n * m) / (n * m * (m - 1.0));
     let shares = || totals.iter().map(|t| *t as f64 / (n * m));
     let expected: f64 = shares().map(|p| p * p).sum();
     // Σ p q and Σ p q (q - p), q = 1 - p.

@@ -154,7 +154,7 @@ fn cohen_analytic(ratings: &Ratings, level: f64) -> Result<Option<Interval>> {
 
 fn fleiss_of(ratings: &Ratings, items: &[usize]) -> Value {
     let mut totals = vec![0; ratings.scale().len()];
-    let (mut squares, mut each) = (0, None);
+    let (mut squares, mut each) = (0.0, None);
     for &i in items {
         // Raters are few, so this is quicker than a table of items by categories.
         let places: Vec<usize> = ratings.item(i).iter().flatten().copied().collect();
@@ -163,12 +163,12 @@ fn fleiss_of(ratings: &Ratings, items: &[usize]) -> Value {
         }
         for place in &places {
             totals[*place] += 1;
-            squares += places.iter().filter(|p| *p == place).count() as u64;
+            squares += places.iter().filter(|p| *p == place).count() as f64;
         }
     }
     fleiss::kappa(
-        items.len() as u64,
-        each.unwrap_or(0) as u64,
+        items.len() as u128,
+        each.unwrap_or(0) as u128,
         &totals,
         squares,
     )
