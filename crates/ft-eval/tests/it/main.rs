@@ -1,1 +1,4 @@
-//! Tests against the reference implementations; see `tests/golden`.
+//! Integration tests of the crate, one file each.
+
+#[cfg(feature = "harness")]
+mod harness;
