@@ -23,6 +23,7 @@ mod error;
 pub mod harness;
 #[cfg(feature = "judges")]
 pub mod judges;
+mod random;
 pub mod significance;
 pub mod tagging;
 pub mod text;

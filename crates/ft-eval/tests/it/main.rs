@@ -1,4 +1,8 @@
-//! Integration tests of the crate, one file each.
+//! Tests against the reference implementations; see `tests/golden`.
 
+#![allow(clippy::unwrap_used)]
+
+mod agreement;
 #[cfg(feature = "harness")]
 mod harness;
+mod significance;

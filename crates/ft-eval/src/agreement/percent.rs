@@ -1,0 +1,41 @@
+//! The share of agreeing pairs of ratings, chance included.
+
+/// Of all pairs of ratings of the same item, the share that is equal. `None` without pairs.
+///
+/// `items[i]` holds the ratings of item `i`, `None` where a rater gave none. Two raters: the share of items they
+/// agree on. Several raters without missing ratings: the mean over pairs of raters, which is Fleiss' `P̄`.
+///
+/// ```
+/// # use ft_eval::agreement::percent_agreement;
+/// let items = [[Some("a"), Some("a"), Some("b")], [Some("a"), None, Some("a")]];
+/// assert_eq!(percent_agreement(&items), Some(2.0 / 4.0));
+/// ```
+pub fn percent_agreement<L: Ord, R: AsRef<[Option<L>]>>(items: &[R]) -> Option<f64> {
+    let (mut equal, mut pairs) = (0, 0);
+    for item in items {
+        let mut ratings: Vec<&L> = item.as_ref().iter().flatten().collect();
+        ratings.sort_unstable();
+        let n = ratings.len() as u64;
+        pairs += n * n.saturating_sub(1);
+        for alike in ratings.chunk_by(|a, b| a == b) {
+            let n = alike.len() as u64;
+            equal += n * (n - 1);
+        }
+    }
+    (pairs > 0).then(|| equal as f64 / pairs as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratings_without_a_second_one_are_no_pairs() {
+        assert_eq!(percent_agreement::<u8, [_; 2]>(&[]), None);
+        assert_eq!(percent_agreement(&[[Some(1), None], [None, Some(1)]]), None);
+        assert_eq!(
+            percent_agreement(&[[Some(1), None], [Some(2), Some(2)]]),
+            Some(1.0)
+        );
+    }
+}
