@@ -16,12 +16,15 @@
 //! ```
 
 mod aggregation;
+mod comparison;
 mod dataset;
 mod evaluate;
 mod evaluation;
 mod exact_match;
 mod filters;
 mod functions;
+#[cfg(test)]
+mod golden;
 mod group;
 mod language_model;
 mod metric;
@@ -32,7 +35,9 @@ mod python_regex;
 mod python_value;
 mod requests;
 mod response_cache;
+mod results_files;
 mod scoring;
+mod table;
 mod task;
 mod task_config;
 mod task_file;
@@ -40,6 +45,7 @@ mod task_index;
 mod tasks;
 mod template;
 
+pub use comparison::{ComparedMetric, Comparison, SavedResults, compare};
 pub use evaluate::{EvaluateOptions, evaluate};
 pub use evaluation::{Evaluation, MetricResult, Sample, TaskResult};
 pub use functions::{
@@ -47,6 +53,7 @@ pub use functions::{
 };
 pub use language_model::{Continuation, GenerateUntil, LanguageModel, LogLikelihood};
 pub use python_random::PythonRandom;
+pub use results_files::ResultsFiles;
 pub use task::Task;
 pub use task_config::OutputType;
 pub use task_index::{TaskIndex, TaskSet};

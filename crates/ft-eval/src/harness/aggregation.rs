@@ -4,6 +4,7 @@
 //! F1, Matthews and `nanmean` come from the bootstrap (Efron, 1979) with the very draws of
 //! lm-evaluation-harness: chunk `i` of at most 1000 resamples is drawn by Python's
 //! `random.Random(i).choices`. Other aggregations have none.
+//! Where an exponential overflows, which is an exception in Python, the number is infinite.
 
 use rayon::prelude::*;
 

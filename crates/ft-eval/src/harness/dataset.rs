@@ -7,8 +7,9 @@
 //!
 //! Rows become columns as in Hugging Face's datasets: every row gets the fields of all rows, in the
 //! order in which they come up, null where it has none, and whole numbers become broken ones in a
-//! column that has those too. Texts that look like times stay texts (pyarrow would turn some into
-//! timestamps), and a column of several kinds is left as it is.
+//! column that has those too. Objects in a column that differ in their fields are left as they are, and
+//! so is a column of several kinds. What differs: texts that look like times stay texts, where pyarrow
+//! makes timestamps of some.
 
 use std::path::{Path, PathBuf};
 
@@ -142,31 +143,30 @@ impl<'a> Dataset<'a> {
     }
 }
 
-/// The rows of a file: a JSON array, an object with the rows under `field`, or a row a line.
+/// The rows of a file.
 fn read_rows(path: &Path, field: Option<&str>) -> Result<Vec<Value>> {
-    let invalid = |reason: String| Error::Invalid {
-        path: path.to_path_buf(),
-        reason,
-    };
     let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
         path: path.to_path_buf(),
         source,
     })?;
+    parse_rows(&text, field).map_err(|reason| Error::Invalid {
+        path: path.to_path_buf(),
+        reason,
+    })
+}
+
+/// Rows from text: a JSON array, an object with the rows under `field`, or a row a line.
+pub(super) fn parse_rows(text: &str, field: Option<&str>) -> Result<Vec<Value>, String> {
     let text = text.trim_start_matches('\u{feff}');
     let rows: Vec<Value> = if let Some(field) = field {
-        let mut whole: Value = serde_json::from_str(text)
-            .map_err(|error| invalid(format!("it is not JSON: {error}")))?;
+        let mut whole: Value =
+            serde_json::from_str(text).map_err(|error| format!("it is not JSON: {error}"))?;
         match whole.get_mut(field).map(Value::take) {
             Some(Value::Array(rows)) => rows,
-            _ => {
-                return Err(invalid(format!(
-                    "it has no list of rows under the field {field:?}"
-                )));
-            }
+            _ => return Err(format!("it has no list of rows under the field {field:?}")),
         }
     } else if text.trim_start().starts_with('[') {
-        serde_json::from_str(text)
-            .map_err(|error| invalid(format!("it is not a JSON array: {error}")))?
+        serde_json::from_str(text).map_err(|error| format!("it is not a JSON array: {error}"))?
     } else {
         // Not `str::lines`: texts may hold the separators that it would cut at.
         text.split('\n')
@@ -174,15 +174,12 @@ fn read_rows(path: &Path, field: Option<&str>) -> Result<Vec<Value>> {
             .filter(|(_, line)| !line.trim().is_empty())
             .map(|(i, line)| {
                 serde_json::from_str(line)
-                    .map_err(|error| invalid(format!("line {} is not JSON: {error}", i + 1)))
+                    .map_err(|error| format!("line {} is not JSON: {error}", i + 1))
             })
-            .collect::<Result<_>>()?
+            .collect::<Result<_, _>>()?
     };
     match rows.iter().position(|row| !row.is_object()) {
-        Some(row) => Err(invalid(format!(
-            "row {} is not an object with fields",
-            row + 1
-        ))),
+        Some(row) => Err(format!("row {} is not an object with fields", row + 1)),
         None => Ok(rows),
     }
 }
@@ -193,7 +190,7 @@ enum Kind {
     Null,
     Whole,
     Broken,
-    Fields(Vec<(String, Kind)>),
+    Fields(Fields),
     List(Box<Kind>),
     /// Texts, booleans, and columns of several kinds: left as they are.
     Other,
@@ -203,8 +200,8 @@ impl Kind {
     fn of(value: &Value) -> Kind {
         match value {
             Value::Null => Kind::Null,
-            Value::Number(number) if number.is_f64() => Kind::Broken,
-            Value::Number(_) => Kind::Whole,
+            Value::Number(number) if number.is_i64() => Kind::Whole,
+            Value::Number(_) => Kind::Broken,
             Value::Array(items) => Kind::List(Box::new(
                 items
                     .iter()
@@ -225,18 +222,7 @@ impl Kind {
             (Kind::Null, kind) | (kind, Kind::Null) => kind,
             (Kind::Whole, Kind::Broken) | (Kind::Broken, Kind::Whole) => Kind::Broken,
             (Kind::List(a), Kind::List(b)) => Kind::List(Box::new(a.join(*b))),
-            (Kind::Fields(mut a), Kind::Fields(b)) => {
-                for (name, kind) in b {
-                    match a.iter_mut().find(|(known, _)| *known == name) {
-                        Some((_, known)) => {
-                            let old = std::mem::replace(known, Kind::Null);
-                            *known = old.join(kind);
-                        }
-                        None => a.push((name, kind)),
-                    }
-                }
-                Kind::Fields(a)
-            }
+            (Kind::Fields(a), Kind::Fields(b)) if same_names(&a, &b) => Kind::Fields(merge(a, b)),
             (a, b) if a == b => a,
             _ => Kind::Other,
         }
@@ -261,10 +247,37 @@ impl Kind {
     }
 }
 
-fn as_columns(rows: Vec<Value>) -> Vec<Doc> {
-    let kind = rows
+type Fields = Vec<(String, Kind)>;
+
+fn same_names(a: &Fields, b: &Fields) -> bool {
+    a.len() == b.len()
+        && a.iter()
+            .all(|(name, _)| b.iter().any(|(other, _)| other == name))
+}
+
+/// The fields of both, those of `a` first.
+fn merge(mut a: Fields, b: Fields) -> Fields {
+    for (name, kind) in b {
+        match a.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => {
+                let old = std::mem::replace(known, Kind::Null);
+                *known = old.join(kind);
+            }
+            None => a.push((name, kind)),
+        }
+    }
+    a
+}
+
+/// Rows with the fields of all rows.
+pub(super) fn as_columns(rows: Vec<Value>) -> Vec<Doc> {
+    let columns = rows
         .iter()
-        .fold(Kind::Null, |kind, row| kind.join(Kind::of(row)));
+        .fold(Vec::new(), |columns, row| match Kind::of(row) {
+            Kind::Fields(fields) => merge(columns, fields),
+            _ => columns,
+        });
+    let kind = Kind::Fields(columns);
     rows.into_iter().map(|row| kind.cast(row)).collect()
 }
 
@@ -276,17 +289,17 @@ mod tests {
     #[test]
     fn every_row_gets_the_fields_of_all() {
         let rows = as_columns(vec![
-            json!({"a": 1, "s": {"x": [1]}}),
-            json!({"b": "t", "a": 2.5, "s": {"y": null, "x": [0.5]}}),
+            json!({"a": 1, "s": {"x": [1], "y": 0}, "t": {"u": 1}}),
+            json!({"b": "t", "a": 2.5, "s": {"y": null, "x": [0.5]}, "t": {}}),
             json!({"s": null}),
         ]);
         let lines: Vec<String> = rows.iter().map(Value::to_string).collect();
         assert_eq!(
             lines,
             [
-                r#"{"a":1.0,"s":{"x":[1.0],"y":null},"b":null}"#,
-                r#"{"a":2.5,"s":{"x":[0.5],"y":null},"b":"t"}"#,
-                r#"{"a":null,"s":null,"b":null}"#,
+                r#"{"a":1.0,"s":{"x":[1.0],"y":0},"t":{"u":1},"b":null}"#,
+                r#"{"a":2.5,"s":{"x":[0.5],"y":null},"t":{},"b":"t"}"#,
+                r#"{"a":null,"s":null,"t":null,"b":null}"#,
             ]
         );
     }

@@ -141,6 +141,12 @@ impl Group {
                 if found.is_empty() {
                     continue;
                 }
+                // The last entry for a metric and filter counts.
+                let key = format!("{},{filter}", aggregate.metric);
+                group
+                    .metrics
+                    .retain(|old| old.name != aggregate.metric || old.filter != filter);
+                group.sample_count.retain(|(old, _)| *old != key);
                 let weight = |size: usize| {
                     if aggregate.weight_by_size {
                         size as f64
@@ -170,9 +176,7 @@ impl Group {
                     }),
                 });
                 let documents = found.iter().map(|(_, size)| size).sum();
-                group
-                    .sample_count
-                    .push((format!("{},{filter}", aggregate.metric), documents));
+                group.sample_count.push((key, documents));
             }
         }
         group
@@ -180,7 +184,7 @@ impl Group {
 }
 
 /// The pooled error of `(error, size)`.
-fn pooled(errors: &[(f64, f64)]) -> f64 {
+pub(super) fn pooled(errors: &[(f64, f64)]) -> f64 {
     let total: f64 = errors.iter().map(|(_, size)| size).sum();
     let sum: f64 = errors
         .iter()
@@ -190,7 +194,7 @@ fn pooled(errors: &[(f64, f64)]) -> f64 {
 }
 
 /// The error of a plain mean.
-fn unweighted(errors: &[(f64, f64)]) -> f64 {
+pub(super) fn unweighted(errors: &[(f64, f64)]) -> f64 {
     errors
         .iter()
         .map(|(error, _)| error.powi(2))

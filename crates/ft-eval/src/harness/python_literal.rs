@@ -3,7 +3,7 @@
 //! Task files write lists of choices as templates such as `{{[sol1, sol2]}}`; what comes out is
 //! Python's notation of a list, which the harness reads back. Read here are None, booleans, numbers,
 //! strings in every notation (prefixes `r`, `u`; triple quotes; neighbours joined), lists, tuples and
-//! dictionaries. Bytes, sets and complex numbers have no place in a task and are errors.
+//! dictionaries. Bytes, sets, complex numbers and `\N{...}` have no place in a task and are errors.
 
 use super::python_value::PyValue;
 
@@ -13,6 +13,7 @@ pub(super) fn literal_eval(text: &str) -> Result<PyValue, String> {
         chars: text.chars().collect(),
         at: 0,
         depth: 0,
+        open: 0,
     };
     let value = reader.tuple_or_value(None)?;
     reader.skip_space();
@@ -29,6 +30,8 @@ struct Reader {
     chars: Vec<char>,
     at: usize,
     depth: usize,
+    /// How many brackets are open: only in them may a value go on in the next line.
+    open: usize,
 }
 
 impl Reader {
@@ -40,12 +43,18 @@ impl Reader {
         self.chars.get(self.at + offset).copied()
     }
 
+    /// Passes over white space and comments.
     fn skip_space(&mut self) {
-        while self
-            .peek()
-            .is_some_and(|c| matches!(c, ' ' | '\t' | '\n' | '\r' | '\u{c}'))
-        {
-            self.at += 1;
+        while let Some(c) = self.peek() {
+            match c {
+                ' ' | '\t' | '\n' | '\r' | '\u{c}' => self.at += 1,
+                '#' => {
+                    while self.peek().is_some_and(|c| c != '\n') {
+                        self.at += 1;
+                    }
+                }
+                _ => break,
+            }
         }
     }
 
@@ -95,20 +104,23 @@ impl Reader {
         self.skip_space();
         let value = match self.peek() {
             None => Err("a value is missing".to_string()),
-            Some('[') => {
+            Some(bracket @ ('[' | '(' | '{')) => {
                 self.at += 1;
-                self.list()
-            }
-            Some('(') => {
-                self.at += 1;
-                self.tuple_or_value(Some(')'))
-            }
-            Some('{') => {
-                self.at += 1;
-                self.dict()
+                self.open += 1;
+                let value = match bracket {
+                    '[' => self.list(),
+                    '(' => self.tuple_or_value(Some(')')),
+                    _ => self.dict(),
+                };
+                self.open -= 1;
+                value
             }
             Some(c) if c == '-' || c == '+' => {
                 self.at += 1;
+                self.skip_space();
+                if matches!(self.peek(), Some('-' | '+')) {
+                    return Err("two signs stand before a number".to_string());
+                }
                 match self.value()? {
                     PyValue::Int(value) if c == '-' => Ok(PyValue::Int(-value)),
                     PyValue::Float(value) if c == '-' => Ok(PyValue::Float(-value)),
@@ -142,6 +154,9 @@ impl Reader {
         let mut fields: Vec<(PyValue, PyValue)> = Vec::new();
         while !self.take('}') {
             let key = self.value()?;
+            if matches!(key, PyValue::List(_) | PyValue::Dict(_)) {
+                return Err(format!("{} cannot be a key", key.repr()));
+            }
             if !self.take(':') {
                 return Err("':' is missing in a dictionary".to_string());
             }
@@ -243,7 +258,13 @@ impl Reader {
             let triple = self.peek_at(1) == Some(quote) && self.peek_at(2) == Some(quote);
             self.at += if triple { 3 } else { 1 };
             self.text(quote, triple, raw, &mut text)?;
-            self.skip_space();
+            if self.open == 0 {
+                while matches!(self.peek(), Some(' ' | '\t')) {
+                    self.at += 1;
+                }
+            } else {
+                self.skip_space();
+            }
         }
     }
 

@@ -233,6 +233,10 @@ impl TaskConfig {
         };
         let generation_kwargs = generation_kwargs(&read, output_type, &fewshot_delimiter)?;
 
+        let process_docs = read.process_docs()?;
+        let doc_to_text = read.doc_field("doc_to_text")?;
+        let doc_to_target = read.doc_field("doc_to_target")?;
+        let doc_to_choice = read.doc_field("doc_to_choice")?;
         // What the few-shot examples do not set for themselves they take from the task.
         for (name, key) in [
             ("split", "fewshot_split"),
@@ -300,10 +304,10 @@ impl TaskConfig {
             training_split: read.text("training_split")?,
             validation_split: read.text("validation_split")?,
             test_split: read.text("test_split")?,
-            process_docs: read.process_docs()?,
-            doc_to_text: read.doc_field("doc_to_text")?,
-            doc_to_target: read.doc_field("doc_to_target")?,
-            doc_to_choice: read.doc_field("doc_to_choice")?,
+            process_docs,
+            doc_to_text,
+            doc_to_target,
+            doc_to_choice,
             num_fewshot: read.count("num_fewshot")?,
             repeats: read.count("repeats")?.unwrap_or(1),
             gen_prefix: read.text("gen_prefix")?,

@@ -2,13 +2,15 @@
 //!
 //! Undefined names are errors (`StrictUndefined`), a last line end is kept, values are printed as
 //! Python prints them, strings have Python's methods, and `regex_replace` is `re.sub`.
-//! What differs from Jinja2: `%` does not format strings, and numbers are at most 128 bits wide.
+//! What differs from Jinja2: tuples are printed as lists, numbers are at most 128 bits wide, `%` does not
+//! format strings, and a few filters that no task uses (`random`, `truncate`, `wordcount`, `xmlattr`, ...)
+//! are missing; such a template is an error, not another text.
 
 use std::sync::LazyLock;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, ValueKind};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, Value};
 use serde_json::Value as Json;
 
 use super::python_regex::PythonRegex;
@@ -48,7 +50,7 @@ fn environment() -> Environment<'static> {
     let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
     environment.set_syntax(syntax.expect("the default delimiters are right"));
     environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_unknown_method_callback(python_method);
     environment.set_formatter(|out, state, value| {
         if value.is_undefined() {
             // Says which name is undefined.
@@ -63,7 +65,92 @@ fn environment() -> Environment<'static> {
     environment.add_filter("regex_replace", regex_replace);
     environment.add_filter("string", |value: Value| to_python(&value).str());
     environment.add_filter("join", join);
+    environment.add_filter("tojson", to_json);
+    environment.add_filter("e", html_escape);
+    environment.add_filter("escape", html_escape);
     environment
+}
+
+/// Methods of Python's values: those of minijinja's companion, and what it lacks or has otherwise.
+fn python_method(
+    state: &mut State<'_, '_>,
+    value: &Value,
+    method: &str,
+    args: &[Value],
+) -> Result<Value, Error> {
+    if let (ValueKind::Seq, "index", [wanted]) = (value.kind(), method, args) {
+        return value
+            .try_iter()?
+            .position(|item| item == *wanted)
+            .map(Value::from)
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::InvalidOperation,
+                    format!("{wanted} is not in the list"),
+                )
+            });
+    }
+    if let (Some(text), "title", []) = (value.as_str(), method, args) {
+        return Ok(Value::from(title(text)));
+    }
+    minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)
+}
+
+/// `str.title()`: a capital after everything that is no letter, apostrophes included.
+fn title(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut in_word = false;
+    for c in text.chars() {
+        if in_word {
+            out.extend(c.to_lowercase());
+        } else {
+            out.extend(c.to_uppercase());
+        }
+        in_word = c.is_alphabetic();
+    }
+    out
+}
+
+/// Jinja2's own `tojson`: keys sorted, nothing but ASCII, and safe to stand in HTML.
+fn to_json(value: Value) -> String {
+    fn sorted(value: PyValue) -> PyValue {
+        match value {
+            PyValue::List(items) => PyValue::List(items.into_iter().map(sorted).collect()),
+            PyValue::Dict(mut fields) => {
+                fields.sort_by_key(|(key, _)| key.str());
+                PyValue::Dict(
+                    fields
+                        .into_iter()
+                        .map(|(key, value)| (key, sorted(value)))
+                        .collect(),
+                )
+            }
+            other => other,
+        }
+    }
+    let mut out = String::new();
+    for c in sorted(to_python(&value)).json(None).chars() {
+        if c.is_ascii() && !"<>&'".contains(c) {
+            out.push(c);
+        } else {
+            out.extend(
+                c.encode_utf16(&mut [0; 2])
+                    .iter()
+                    .map(|unit| format!("\\u{unit:04x}")),
+            );
+        }
+    }
+    out
+}
+
+fn html_escape(value: Value) -> String {
+    to_python(&value)
+        .str()
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('\'', "&#39;")
+        .replace('"', "&#34;")
 }
 
 fn regex_replace(

@@ -510,7 +510,8 @@ def main():
                     kept["filtered_resps"] = row["filtered_resps"]
                 if (task, row["filter"]) not in seen:
                     seen.add((task, row["filter"]))
-                    kept["arguments"] = row["arguments"]
+                    if run["name"] in ("all", "chat", "chat in one turn"):
+                        kept["arguments"] = row["arguments"]
                     kept["line_keys"] = list(row)
                     kept["resps"] = row["resps"]
                     kept["target"] = row["target"]
@@ -518,7 +519,7 @@ def main():
         written["configs"] = {
             task: without_paths(plain(config))
             for task, config in written["configs"].items()
-            if run["name"] in ("all", "nested groups", "system only") and task not in ("own",)
+            if run["name"] in ("all", "system only") and task not in ("own",)
         }
         kept = {key: written[key] for key in (
             "results", "groups", "group_subtasks", "configs", "versions", "n-shot", "higher_is_better",

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use ft_eval::harness::{
     Continuation, Doc, EvaluateOptions, Evaluation, Function, FunctionRegistry, FunctionResult,
-    GenerateUntil, LanguageModel, LogLikelihood, MetricValue, Metrics, Response, TaskIndex,
-    TaskSet, evaluate,
+    GenerateUntil, LanguageModel, LogLikelihood, MetricValue, Metrics, Response, SavedResults,
+    TaskIndex, TaskSet, compare, evaluate,
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -320,7 +320,9 @@ pub(crate) fn assert_same(ours: &Value, golden: &Value, place: &str) {
             );
         }
         // True and false are the numbers 1 and 0 of a choice.
-        (Value::Number(a), Value::Bool(b)) => assert_eq!(a.as_i64(), Some(i64::from(*b)), "{place}"),
+        (Value::Number(a), Value::Bool(b)) => {
+            assert_eq!(a.as_i64(), Some(i64::from(*b)), "{place}")
+        }
         _ => assert_eq!(ours, golden, "{place}"),
     }
 }
@@ -459,5 +461,327 @@ fn the_results_file_has_lm_eval_s_keys_and_numbers() {
             .map(|key| json!(key))
             .collect();
         assert_eq!(&keys, golden["config_keys"].as_array().unwrap(), "{name}");
+    }
+}
+
+/// The cells of a Markdown table; numbers as numbers, since the reference's table library drops zeros.
+fn cells(table: &str) -> Vec<Vec<String>> {
+    let rows = table
+        .lines()
+        .filter(|line| line.starts_with('|') && !line.starts_with("|-"));
+    rows.map(|line| {
+        let cells = line.trim_matches('|').split('|');
+        cells
+            .map(|cell| match cell.trim().parse::<f64>() {
+                Ok(number) => format!("{number:.4}"),
+                Err(_) => cell.trim_end().to_string(),
+            })
+            .enumerate()
+            // The indentation of names counts, that of other cells does not.
+            .map(|(i, cell)| {
+                if i == 0 {
+                    cell
+                } else {
+                    cell.trim().to_string()
+                }
+            })
+            .collect()
+    })
+    .skip(1)
+    .collect()
+}
+
+#[test]
+fn the_table_has_lm_eval_s_rows() {
+    let golden = golden();
+    let dir = write_files(&golden);
+    for golden in golden["runs"].as_array().unwrap() {
+        let evaluation = run(dir.path(), golden);
+        let name = &golden["name"];
+        assert_eq!(
+            cells(&evaluation.table()),
+            cells(golden["table"].as_str().unwrap()),
+            "{name}"
+        );
+        match (evaluation.groups_table(), golden["groups_table"].as_str()) {
+            (Some(ours), Some(golden)) => assert_eq!(cells(&ours), cells(golden), "{name}"),
+            (ours, golden) => assert_eq!(ours.is_some(), golden.is_some(), "{name}"),
+        }
+    }
+}
+
+#[test]
+fn a_run_that_was_cut_off_anywhere_goes_on_with_what_was_answered() {
+    let golden = golden();
+    let dir = write_files(&golden);
+    let set = load(dir.path(), &["mc_pair", "rolling", "gsm", "gen_number"]);
+    let mut options = EvaluateOptions {
+        bootstrap_iters: 0,
+        limit: Some(5.0),
+        ..EvaluateOptions::default()
+    };
+    let whole = Mock::default();
+    let mut progress = Vec::new();
+    let expected = evaluate(&whole, &set, &options, &mut |done, total| {
+        progress.push((done, total))
+    })
+    .unwrap();
+    let total = whole.asked.get();
+    assert_eq!(
+        progress,
+        (0..=total).map(|done| (done, total)).collect::<Vec<_>>()
+    );
+    for cut in [0, 1, total / 3, total / 2, total - 1] {
+        let cache = dir.path().join(format!("cache/{cut}.jsonl"));
+        options.cache = Some(cache.clone());
+        let first = Mock {
+            fail_after: Some(cut),
+            ..Mock::default()
+        };
+        assert!(evaluate(&first, &set, &options, &mut |_, _| {}).is_err());
+        // What was being written when the process died.
+        let mut bytes = std::fs::read(&cache).unwrap();
+        bytes.extend_from_slice(b"{\"key\": \"12");
+        std::fs::write(&cache, bytes).unwrap();
+        let second = Mock::default();
+        let resumed = evaluate(&second, &set, &options, &mut |_, _| {}).unwrap();
+        assert_eq!(second.asked.get(), total - cut, "cut after {cut}");
+        assert_eq!(resumed.results, expected.results, "cut after {cut}");
+        assert_eq!(resumed.samples, expected.samples, "cut after {cut}");
+    }
+}
+
+#[test]
+fn files_are_named_as_lm_eval_names_them_and_read_back_for_the_gate() {
+    let golden = golden();
+    let dir = write_files(&golden);
+    let set = load(dir.path(), &["mc_all", "gsm", "rolling"]);
+    let mut options = EvaluateOptions {
+        model_name: "org/model:1".to_string(),
+        bootstrap_iters: 0,
+        ..EvaluateOptions::default()
+    };
+    let baseline = evaluate(&Mock::default(), &set, &options, &mut |_, _| {}).unwrap();
+    let files = baseline.write(dir.path().join("out"), true).unwrap();
+    let name = files.results.file_name().unwrap().to_str().unwrap();
+    assert!(
+        files
+            .results
+            .starts_with(dir.path().join("out/org__model__1")),
+        "{files:?}"
+    );
+    assert!(
+        name.starts_with("results_20") && name.ends_with(".json"),
+        "{name}"
+    );
+    assert_eq!(files.samples.len(), 3);
+    let lines = std::fs::read_to_string(&files.samples[0]).unwrap();
+    assert_eq!(lines.lines().count(), 26);
+
+    options.num_fewshot = Some(3);
+    let new = evaluate(&Mock::default(), &set, &options, &mut |_, _| {}).unwrap();
+    let read = SavedResults::read(&files.results).unwrap();
+    let comparison = compare(&read, &SavedResults::from(&new));
+    // Read from the files or taken from the run, it is the same.
+    assert_eq!(
+        comparison,
+        compare(&SavedResults::from(&baseline), &SavedResults::from(&new))
+    );
+    assert!(
+        comparison
+            .notes
+            .iter()
+            .any(|note| note.starts_with("mc_all: the number of examples"))
+    );
+    let acc = comparison
+        .metrics
+        .iter()
+        .find(|m| m.task == "mc_all" && m.metric == "acc")
+        .unwrap();
+    assert!(acc.p_value.is_some() && !acc.primary);
+    let norm = comparison
+        .metrics
+        .iter()
+        .find(|m| m.metric == "acc_norm")
+        .unwrap();
+    assert!(norm.primary);
+    let same = compare(&read, &read);
+    assert!(same.regressions(0.0).is_empty() && same.notes.is_empty());
+    assert!(
+        same.metrics
+            .iter()
+            .all(|m| m.gain == 0.0 && m.p_value.is_none_or(|p| p == 1.0))
+    );
+}
+
+/// Loads a task of this text over one document, and asks it.
+fn attempt(yaml: &str) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let yaml = format!("task: bad\ntest_split: test\n{yaml}");
+    std::fs::write(dir.path().join("bad.yaml"), yaml).unwrap();
+    std::fs::create_dir(dir.path().join("bad")).unwrap();
+    let row = r#"{"q": "x", "choices": ["a", "b"], "label": 1, "n": 1}"#;
+    std::fs::write(dir.path().join("bad/test.jsonl"), row).unwrap();
+    let set = TaskIndex::with_functions(&[dir.path()], FunctionRegistry::new())
+        .and_then(|index| index.load(&["bad"], dir.path()));
+    match set.and_then(|set| {
+        evaluate(
+            &Mock::default(),
+            &set,
+            &EvaluateOptions::default(),
+            &mut |_, _| {},
+        )
+    }) {
+        Ok(_) => "nothing is wrong".to_string(),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn what_cannot_be_used_is_told_with_its_place() {
+    const GOOD: &str = "output_type: multiple_choice\ndoc_to_text: q\ndoc_to_choice: choices\ndoc_to_target: label\n";
+    assert_eq!(attempt(GOOD), "nothing is wrong");
+    for (extra, words) in [
+        (
+            "doc_to_txt: x",
+            &["bad.yaml", "'doc_to_txt'", "doc_to_text"][..],
+        ),
+        (
+            "fewshot_config: {samplr: x}",
+            &["fewshot_config.samplr", "sampler"],
+        ),
+        (
+            "fewshot_config: {sampler: balanced}",
+            &["balanced", "first_n"],
+        ),
+        (
+            "process_docs: !function utils.f",
+            &["process_docs", "bad/utils.f", "native function"],
+        ),
+        ("process_docs: utils.f", &["'process_docs'", "!function"]),
+        ("doc_to_image: q", &["doc_to_image", "images"]),
+        ("class: x", &["class", "Python"]),
+        ("output_type: ranking", &["ranking", "multiple_choice"]),
+        ("metric_list: [{metric: rouge}]", &["rouge", "acc_norm"]),
+        (
+            "metric_list: [{metric: acc, aggregation: max}]",
+            &["max", "median"],
+        ),
+        (
+            "metric_list: [{metric: perplexity}]",
+            &["perplexity", "multiple_choice"],
+        ),
+        (
+            "metric_list: [{metric: likelihood}]",
+            &["task bad", "likelihood", "aggregation"],
+        ),
+        (
+            "filter_list: [{name: x, filter: [{function: custom}]}]",
+            &["custom", "multi_choice_regex"],
+        ),
+        (
+            "filter_list: [{name: x, filter: [{function: regex, pattern: a}]}]",
+            &["regex.pattern", "regex_pattern"],
+        ),
+        (
+            "filter_list: [{name: x, filter: [{function: lowercase}, {function: take_first}]}]",
+            &["lowercase", "is no text"],
+        ),
+        (
+            "filter_list: [{name: x, filter: [{function: regex, regex_pattern: '(('}]}]",
+            &["((", "cannot be used"],
+        ),
+        (
+            "doc_to_text: '{{question}}'",
+            &["task bad", "question", "the fields: q, choices, label, n"],
+        ),
+        ("doc_to_choice: '{{q}}'", &["doc_to_choice", "no list"]),
+        ("doc_to_target: missing", &["nothing is wrong"]),
+        ("doc_to_target: null", &["doc_to_target is missing"]),
+        (
+            "dataset_kwargs: {streaming: true}",
+            &["streaming", "data_files"],
+        ),
+        ("num_fewshot: 5", &["examples are asked for"]),
+        ("num_fewshot: -1", &["num_fewshot", "0 or more"]),
+        ("repeats: 0", &["repeats"]),
+        ("include: none.yaml", &["bad"]),
+        ("doc_to_text: '{{ 1'", &["template"]),
+    ] {
+        // A later key would be a duplicate: the good one is left out.
+        let key = extra.split(':').next().unwrap();
+        let rest: String = GOOD
+            .lines()
+            .filter(|line| line.split(':').next() != Some(key))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let message = attempt(&format!("{rest}{extra}\n"));
+        for word in words {
+            assert!(
+                message.contains(word),
+                "{extra}: {message:?} does not say {word:?}"
+            );
+        }
+    }
+    for yaml in [
+        "doc_to_text: q\ndoc_to_target: q\ngeneration_kwargs: {num_beams: 3}",
+        "doc_to_text: q\ndoc_to_target: q\ngeneration_kwargs: {until: 3}",
+        "doc_to_text: n\ndoc_to_target: q",
+        "output_type: loglikelihood\ndoc_to_text: q\ndoc_to_target: n",
+        "output_type: multiple_choice\ndoc_to_text: q\ndoc_to_target: label",
+    ] {
+        assert!(
+            attempt(yaml).contains("task bad"),
+            "{yaml}: {}",
+            attempt(yaml)
+        );
+    }
+}
+
+#[test]
+fn unknown_names_missing_files_and_double_tasks_are_errors() {
+    let golden = golden();
+    let dir = write_files(&golden);
+    let index = TaskIndex::with_functions(&[dir.path().join("tasks")], functions()).unwrap();
+    let message = |names: &[&str]| index.load(names, dir.path()).unwrap_err().to_string();
+    assert!(message(&["no_such_task"]).contains("mc_all"));
+    assert!(message(&["everything", "mc_all"]).contains("asked for twice"));
+    assert!(message(&[]).contains("name one"));
+    assert!(index.load(&["mc_a*"], dir.path()).unwrap().tasks().len() == 1);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let error = index
+        .load(&["gsm"], elsewhere.path())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("data/sums_test.jsonl") && error.contains("\"test\""),
+        "{error}"
+    );
+    // A file by its path.
+    let path = dir.path().join("tasks/gsm.yaml");
+    assert_eq!(
+        index
+            .load(&[path.to_str().unwrap()], dir.path())
+            .unwrap()
+            .tasks()[0]
+            .name(),
+        "gsm"
+    );
+}
+
+#[test]
+fn limits_that_leave_nothing_are_errors() {
+    let golden = golden();
+    let dir = write_files(&golden);
+    let set = load(dir.path(), &["ll"]);
+    for limit in [0.0, -1.0, f64::NAN] {
+        let options = EvaluateOptions {
+            limit: Some(limit),
+            ..EvaluateOptions::default()
+        };
+        assert!(
+            evaluate(&Mock::default(), &set, &options, &mut |_, _| {}).is_err(),
+            "{limit}"
+        );
     }
 }
