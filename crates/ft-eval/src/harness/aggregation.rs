@@ -196,14 +196,21 @@ fn bootstrap<T: Copy + Sync>(
     Ok(sample_deviation(&chunks.concat()))
 }
 
+/// The classes in ascending order. There are few, so they are looked for one after the other.
+fn labels(pairs: &[(f64, f64)]) -> Vec<f64> {
+    let mut labels: Vec<f64> = Vec::new();
+    for label in pairs.iter().flat_map(|(gold, pred)| [*gold, *pred]) {
+        if !labels.contains(&label) {
+            labels.push(label);
+        }
+    }
+    labels.sort_by(f64::total_cmp);
+    labels
+}
+
 /// F1 of the class 1, as scikit-learn's `f1_score` of two classes; 0 where it is undefined.
 fn f1(pairs: &[(f64, f64)]) -> Result<f64, String> {
-    let mut labels: Vec<f64> = pairs
-        .iter()
-        .flat_map(|(gold, pred)| [*gold, *pred])
-        .collect();
-    labels.sort_by(f64::total_cmp);
-    labels.dedup();
+    let labels = labels(pairs);
     if labels.len() > 2 || (labels.len() == 2 && !labels.contains(&1.0)) {
         return Err(format!(
             "f1 is for the classes 0 and 1, but there are {labels:?}: use another aggregation"
@@ -227,12 +234,7 @@ fn f1(pairs: &[(f64, f64)]) -> Result<f64, String> {
 /// Matthews' correlation of any number of classes (Gorodkin, 2004), as scikit-learn's
 /// `matthews_corrcoef`; 0 where it is undefined.
 fn matthews(pairs: &[(f64, f64)]) -> f64 {
-    let mut labels: Vec<f64> = pairs
-        .iter()
-        .flat_map(|(gold, pred)| [*gold, *pred])
-        .collect();
-    labels.sort_by(f64::total_cmp);
-    labels.dedup();
+    let labels = labels(pairs);
     let (mut golds, mut preds) = (vec![0.0; labels.len()], vec![0.0; labels.len()]);
     let mut correct = 0.0;
     let index = |label: f64| labels.partition_point(|known| *known < label);

@@ -1,8 +1,9 @@
 //! What a task file says, checked.
 //!
 //! The keys and their defaults are those of lm-evaluation-harness' `TaskConfig`. A key that it does
-//! not know, or that needs what this library does not have (Python classes, images, contamination
-//! checks), is an error that names the file, the key and what is supported.
+//! not know, or that needs what this library does not have (Python classes, images), is an error that
+//! names the file, the key and what is supported. `should_decontaminate` is taken over into the results and
+//! does nothing, as in the reference.
 
 use serde_json::{Map, Value, json};
 
@@ -140,7 +141,7 @@ const KEYS: [&str; 31] = [
 ];
 
 /// Keys of the reference that ask for what is not here.
-const UNSUPPORTED: [(&str, &str); 7] = [
+const UNSUPPORTED: [(&str, &str); 6] = [
     ("class", "tasks written in Python are not supported"),
     ("custom_dataset", "the data has to be in files"),
     ("doc_to_image", "images are not supported"),
@@ -150,10 +151,6 @@ const UNSUPPORTED: [(&str, &str); 7] = [
         "promptsource is not supported; write doc_to_text and doc_to_target",
     ),
     ("unsafe_code", "code of the model's making is not run"),
-    (
-        "should_decontaminate",
-        "contamination checks are not supported",
-    ),
 ];
 
 const FEWSHOT_KEYS: [&str; 10] = [
@@ -371,7 +368,8 @@ impl TaskConfig {
         let mut reported = Map::new();
         for key in KEYS {
             let value = match key {
-                "unsafe_code" | "should_decontaminate" => json!(false),
+                "unsafe_code" => json!(false),
+                "should_decontaminate" => keys.get(key).cloned().unwrap_or(json!(false)),
                 "description" => json!(self.description),
                 "target_delimiter" => json!(self.target_delimiter),
                 "fewshot_delimiter" => json!(self.fewshot_delimiter),
