@@ -30,6 +30,7 @@
 //! ```
 
 mod aggregation;
+mod answers;
 mod comparison;
 mod dataset;
 mod evaluate;
