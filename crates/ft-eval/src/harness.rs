@@ -1,5 +1,74 @@
 //! Benchmarks described and scored as lm-evaluation-harness 0.4 does, on local data files.
+//!
+//! A [`TaskIndex`] finds task files (the built-in ones and those of folders), [`evaluate`] runs them
+//! on a [`LanguageModel`], and the [`Evaluation`] that comes out has the numbers, every document with
+//! its prompts and answers, and the reference's JSON.
+//!
+//! Prompts, answers, hashes and numbers equal those of lm-evaluation-harness 0.4.13 on the same task file
+//! and the same answers of a model. What differs, and where it is told in full:
+//!
+//! - Python is not run: `!function` names a function of a [`FunctionRegistry`], and task classes, images,
+//!   sound, custom filters and promptsource are errors;
+//! - data is read from local JSON and JSON lines, and texts that look like times stay texts;
+//! - YAML is read as 1.2: `yes` and `no` are texts, and a key that stands twice is an error;
+//! - what the reference would pass over in silence is an error: a metric that is not computed for the
+//!   output type, an unknown setting of a generation, a text filter after `take_first`, a request without
+//!   an answer;
+//! - a right answer that is true or false is written as 1 or 0 in the samples, and probabilities as numbers;
+//! - where Python raises an OverflowError, a perplexity is infinite;
+//! - the metrics of generated texts are `exact_match` and those that a task computes itself.
+//!
+//! ```no_run
+//! use ft_eval::harness::{EvaluateOptions, LanguageModel, TaskIndex, evaluate};
+//!
+//! fn run(model: &dyn LanguageModel) -> ft_eval::Result<()> {
+//!     let tasks = TaskIndex::new(&["my_tasks"])?.load(&["piqa"], "data")?;
+//!     let evaluation = evaluate(model, &tasks, &EvaluateOptions::default(), &mut |_, _| {})?;
+//!     println!("{}", evaluation.to_json());
+//!     Ok(())
+//! }
+//! ```
 
+mod aggregation;
+mod answers;
+mod comparison;
+mod dataset;
+mod evaluate;
+mod evaluation;
+mod exact_match;
+mod filters;
+mod functions;
+#[cfg(test)]
+mod golden;
+mod group;
 mod language_model;
+mod metric;
+mod prompt;
+mod python_literal;
+mod python_random;
+mod python_regex;
+mod python_value;
+mod requests;
+mod response_cache;
+mod results_files;
+mod scoring;
+mod table;
+mod task;
+mod task_config;
+mod task_file;
+mod task_index;
+mod tasks;
+mod template;
 
+pub use comparison::{ComparedMetric, Comparison, SavedResults, compare};
+pub use evaluate::{EvaluateOptions, evaluate};
+pub use evaluation::{Evaluation, MetricResult, Sample, TaskResult};
+pub use functions::{
+    Doc, Function, FunctionRegistry, FunctionResult, MetricValue, Metrics, Response,
+};
 pub use language_model::{Continuation, GenerateUntil, LanguageModel, LogLikelihood};
+pub use python_random::PythonRandom;
+pub use results_files::ResultsFiles;
+pub use task::Task;
+pub use task_config::OutputType;
+pub use task_index::{TaskIndex, TaskSet};

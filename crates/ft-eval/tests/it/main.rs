@@ -3,4 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod agreement;
+#[cfg(feature = "harness")]
+mod harness;
 mod significance;
