@@ -1,1 +1,6 @@
 //! Tests against the reference implementations; see `tests/golden`.
+
+#![allow(clippy::unwrap_used)]
+
+mod porter_stemmer;
+mod rouge;
