@@ -2,5 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod meteor;
 mod porter_stemmer;
 mod rouge;
+mod word_tokenize;
