@@ -1,9 +1,10 @@
 //! The share of predictions that equal a reference.
 //!
-//! As `evaluate`'s `exact_match` and the metric of that name in lm-evaluation-harness 0.4 compute it, from 0 to 1. Each has one
-//! reference for a prediction; here a prediction that equals any of several is right. Two things differ
-//! from NumPy, which those compare with: a NUL at the end of a text counts here, and lower-casing may
-//! lengthen a text (NumPy cuts it to its array's width).
+//! As `exact_match` of `evaluate` and of lm-evaluation-harness 0.4 compute it, from 0 to 1. Those have
+//! one reference for a prediction; here a prediction that equals any of several is right. Two things
+//! differ from NumPy, which they compare with: a NUL at the end of a text counts here, and
+//! lower-casing may lengthen a text (NumPy cuts it to its array's width). Two texts of which nothing is
+//! left are equal, as in the harness; `evaluate`'s current script asks that they were equal before.
 
 use regex::Regex;
 use serde::{Deserialize, Serialize};

@@ -8,10 +8,10 @@
 //!
 //! Numbers equal those of NLTK 3.10 (`nltk.translate.meteor_score`) on the same words, from 0 to 1.
 //! NLTK matches greedily, which the paper does not: three passes (words, then Porter stems, then
-//! synonyms), each from the hypothesis's last word to its first and each time to the last
-//! free word of the reference. The pass over synonyms sees the *stems* of what is left, so that only
-//! words that are their own stem, or whose stem is a word, have synonyms there. The penalty stays for a perfect
-//! match: one chunk of m words costs γ/m^β.
+//! synonyms in WordNet 3.0), each from the hypothesis's last word to its first, and each time to the
+//! last free word of the reference. The pass over synonyms sees the *stems* of what is left, so that
+//! only words whose stem is a word have synonyms there. The penalty stays for a perfect match: one
+//! chunk of m words costs γ/m^β.
 //!
 //! Without the feature `wordnet` the pass over synonyms is left out, and scores are lower where it
 //! would have found some. `evaluate`'s METEOR gives NLTK its own words: see
