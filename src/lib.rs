@@ -5,7 +5,7 @@
 //! - [`core`] has models, weights in and out, tokenizer and chat template, generation;
 //! - [`data`] has datasets, masks and packing;
 //! - [`peft`] has adapters;
-//! - [`eval`] has metrics, statistics, benchmarks and judges;
+//! - [`eval`] has metrics, statistics and benchmarks;
 //! - [`train`] has the loop;
 //! - [`kernels`] has the operations that models are made of.
 //!

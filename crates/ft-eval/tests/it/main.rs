@@ -3,6 +3,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod agreement;
+mod edit_distance;
+mod exact_match;
 #[cfg(feature = "harness")]
 mod harness;
+mod meteor;
+mod perplexity;
+mod porter_stemmer;
+mod rouge;
 mod significance;
+mod squad;
+mod word_tokenize;

@@ -1,5 +1,0 @@
-//! Judgements by language models.
-
-mod chat_model;
-
-pub use chat_model::{ChatMessage, ChatModel, ChatReply, ChatRequest, Usage};
