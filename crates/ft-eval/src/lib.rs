@@ -18,3 +18,8 @@ pub mod significance;
 pub mod text;
 
 pub use error::{Error, Result};
+
+/// Compiles the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -110,13 +110,6 @@ impl FunctionRegistry {
         Self::default()
     }
 
-    /// The functions of the built-in tasks.
-    pub fn built_in() -> Self {
-        let mut registry = Self::default();
-        super::tasks::register(&mut registry);
-        registry
-    }
-
     /// Adds a function, or replaces the one of that name: `insert("hellaswag/utils.process_docs", ..)`.
     pub fn insert(&mut self, name: impl Into<String>, function: Function) {
         self.functions.insert(name.into(), function);

@@ -66,7 +66,7 @@ impl TaskIndex {
     ///
     /// If a folder cannot be read.
     pub fn new(folders: &[impl AsRef<Path>]) -> Result<Self> {
-        Self::with_functions(folders, FunctionRegistry::built_in())
+        Self::with_functions(folders, FunctionRegistry::new())
     }
 
     /// The same, with functions of one's own for the `!function` tags of the files.

@@ -1,9 +1,15 @@
-//! The built-in tasks: their files, and the functions those files name.
+//! The built-in task files, in `tasks/` of this crate.
 
-use super::FunctionRegistry;
+macro_rules! file {
+    ($name:literal) => {
+        ($name, include_str!(concat!("../../tasks/", $name)))
+    };
+}
 
-/// The built-in task files as `(FOLDER/FILE, text)`; a file's folder is where its functions are looked up.
-pub(super) const FILES: &[(&str, &str)] = &[];
-
-/// Adds the functions of the built-in tasks.
-pub(super) fn register(_registry: &mut FunctionRegistry) {}
+/// The built-in task files as `(FOLDER/FILE, text)`.
+pub(super) const FILES: &[(&str, &str)] = &[
+    file!("arc/arc_challenge.yaml"),
+    file!("arc/arc_easy.yaml"),
+    file!("gsm8k/gsm8k.yaml"),
+    file!("piqa/piqa.yaml"),
+];
