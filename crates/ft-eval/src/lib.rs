@@ -7,12 +7,17 @@
 //! - [`significance`]: whether a difference between two systems is one.
 //!
 //! The feature `harness` adds benchmarks described as lm-evaluation-harness describes them, over
-//! any implementation of its trait `LanguageModel`.
+//! any implementation of its trait `LanguageModel`; `judges` adds models that judge replies, over any
+//! implementation of `ChatModel`; `models` makes models of ft-core both.
 
 pub mod agreement;
 mod error;
 #[cfg(feature = "harness")]
 pub mod harness;
+#[cfg(feature = "judges")]
+pub mod judges;
+#[cfg(feature = "models")]
+pub mod models;
 mod random;
 pub mod significance;
 pub mod text;
