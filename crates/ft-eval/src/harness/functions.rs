@@ -115,6 +115,11 @@ impl FunctionRegistry {
         self.functions.insert(name.into(), function);
     }
 
+    /// Adds all functions of another registry, in place of those of the same names.
+    pub fn extend(&mut self, other: FunctionRegistry) {
+        self.functions.extend(other.functions);
+    }
+
     /// The function `name` of the first of the folders that has one.
     pub fn get(&self, folders: &[&str], name: &str) -> Option<Function> {
         folders
