@@ -4,7 +4,8 @@
 //! (`process_docs: !function utils.process_docs`). Here such a name is looked up in a
 //! [`FunctionRegistry`], as `FOLDER/MODULE.FUNCTION`, where the folder is the task's own name or the
 //! folder its file lies in: `hellaswag/utils.process_docs`. So a file of the harness runs unchanged
-//! as long as its functions are known; one that is not known is an error that names it.
+//! as long as its functions are known; one that is not known is an error that names it. Those of the
+//! built-in tasks are known to every [`TaskIndex`](super::TaskIndex).
 
 use std::collections::BTreeMap;
 
