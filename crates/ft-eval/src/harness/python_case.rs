@@ -17,8 +17,9 @@ pub(super) fn capitalize(text: &str) -> String {
 /// lacks. It is the upper case for most; a ligature keeps its further letters small, the digraphs of
 /// Croatian and the Greek vowels with iota have characters of their own, and Georgian has none.
 fn title(c: char) -> String {
-    const IOTA: char = '\u{345}';
-    const CIRCUMFLEX: char = '\u{342}';
+    const CAPITAL_IOTA: char = '\u{399}';
+    /// Written below the letter.
+    const SMALL_IOTA: char = '\u{345}';
     let code = c as u32;
     let own = |code: u32| char::from_u32(code).unwrap_or(c).to_string();
     match c {
@@ -28,10 +29,11 @@ fn title(c: char) -> String {
         '\u{1f80}'..='\u{1faf}' => own(code | 8),
         '\u{1fb3}' | '\u{1fc3}' | '\u{1ff3}' => own(code + 9),
         '\u{1fbc}' | '\u{1fcc}' | '\u{1ffc}' => own(code),
-        '\u{1fb7}' | '\u{1fc7}' | '\u{1ff7}' => own(code + 5) + &CIRCUMFLEX.to_string(),
-        '\u{1fb2}' | '\u{1fb4}' | '\u{1fc2}' | '\u{1fc4}' | '\u{1ff2}' | '\u{1ff4}' => {
-            c.to_uppercase().take(1).chain([IOTA]).collect()
-        }
+        '\u{1fb2}' | '\u{1fb4}' | '\u{1fb7}' | '\u{1fc2}' | '\u{1fc4}' | '\u{1fc7}'
+        | '\u{1ff2}' | '\u{1ff4}' | '\u{1ff7}' => c
+            .to_uppercase()
+            .map(|c| if c == CAPITAL_IOTA { SMALL_IOTA } else { c })
+            .collect(),
         '\u{149}' => c.to_uppercase().collect(),
         _ => {
             let mut upper = c.to_uppercase();
