@@ -6,13 +6,16 @@
 //! format strings, and a few filters that no task uses (`random`, `truncate`, `wordcount`, `xmlattr`, ...)
 //! are missing; such a template is an error, not another text.
 
+mod methods;
+
 use std::sync::LazyLock;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, ValueKind};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, Value};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
 use serde_json::Value as Json;
 
+use super::python_case::capitalize;
 use super::python_regex::PythonRegex;
 use super::python_value::PyValue;
 
@@ -50,7 +53,7 @@ fn environment() -> Environment<'static> {
     let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
     environment.set_syntax(syntax.expect("the default delimiters are right"));
     environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_unknown_method_callback(python_method);
+    environment.set_unknown_method_callback(methods::call);
     environment.set_formatter(|out, state, value| {
         if value.is_undefined() {
             // Says which name is undefined.
@@ -65,50 +68,14 @@ fn environment() -> Environment<'static> {
     environment.add_filter("regex_replace", regex_replace);
     environment.add_filter("string", |value: Value| to_python(&value).str());
     environment.add_filter("join", join);
+    environment.add_filter("trim", methods::trim);
+    environment.add_filter("capitalize", |value: Value| {
+        capitalize(&to_python(&value).str())
+    });
     environment.add_filter("tojson", to_json);
     environment.add_filter("e", html_escape);
     environment.add_filter("escape", html_escape);
     environment
-}
-
-/// Methods of Python's values: those of minijinja's companion, and what it lacks or has otherwise.
-fn python_method(
-    state: &mut State<'_, '_>,
-    value: &Value,
-    method: &str,
-    args: &[Value],
-) -> Result<Value, Error> {
-    if let (ValueKind::Seq, "index", [wanted]) = (value.kind(), method, args) {
-        return value
-            .try_iter()?
-            .position(|item| item == *wanted)
-            .map(Value::from)
-            .ok_or_else(|| {
-                Error::new(
-                    ErrorKind::InvalidOperation,
-                    format!("{wanted} is not in the list"),
-                )
-            });
-    }
-    if let (Some(text), "title", []) = (value.as_str(), method, args) {
-        return Ok(Value::from(title(text)));
-    }
-    minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)
-}
-
-/// `str.title()`: a capital after everything that is no letter, apostrophes included.
-fn title(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut in_word = false;
-    for c in text.chars() {
-        if in_word {
-            out.extend(c.to_lowercase());
-        } else {
-            out.extend(c.to_uppercase());
-        }
-        in_word = c.is_alphabetic();
-    }
-    out
 }
 
 /// Jinja2's own `tojson`: keys sorted, nothing but ASCII, and safe to stand in HTML.
@@ -244,8 +211,8 @@ mod tests {
 
     #[test]
     fn values_are_printed_as_python_prints_them() {
-        let doc =
-            json!({"a": ["x", "it's"], "b": true, "c": null, "d": 1.0, "n": 3, "m": {"k": [1]}});
+        let doc = json!({"a": ["x", "it's"], "b": true, "c": null, "d": 1.0, "n": 3, "m": {"k": [1]},
+            "s": "\u{1c}\u{200b}x y\u{a0}"});
         for (template, expected) in [
             (
                 "{{a}} {{b}} {{c}} {{d}} {{m}}",
@@ -264,6 +231,15 @@ mod tests {
                 "ab22",
             ),
             ("{{ 'ABCD'[n] }}{{ 'abc'[1:] }}", "Dbc"),
+            (
+                "{{s.strip()}}|{{s.lstrip()}}|{{s.rstrip()}}|{{s|trim}}",
+                "\u{200b}x y|\u{200b}x y\u{a0}|\u{1c}\u{200b}x y|\u{200b}x y",
+            ),
+            ("{{s.split()}} {{'xyx'.strip('x')}}", "['\\u200bx', 'y'] y"),
+            (
+                "{{'\u{1c4}A'.capitalize()}}{{'\u{df}'|capitalize}}",
+                "\u{1c5}aSs",
+            ),
             (
                 "{% for x in a %}{{ loop.index }}{{ x }}{% endfor %}",
                 "1x2it's",

@@ -79,6 +79,8 @@ class Mock(LM):
         for request in requests:
             context, kwargs = request.args
             reply = REPLIES[digest("text", context)[0] % len(REPLIES)]
+            if "\u27e6" in context:  # The question says what to reply.
+                reply = context.rpartition("\u27e6")[2].partition("\u27e7")[0]
             until = kwargs["until"]
             for stop in [until] if isinstance(until, str) else until:
                 reply = reply.split(stop)[0]

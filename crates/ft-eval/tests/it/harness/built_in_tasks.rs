@@ -6,9 +6,9 @@ use super::golden_runs::{golden, names, options, write_files};
 use super::mock_model::Mock;
 use super::same::{assert_same, compare_sample};
 
-#[test]
-fn built_in_tasks_ask_and_score_as_those_of_lm_eval() {
-    let golden = golden("built_in_tasks");
+/// Runs what a golden file has, and gives the number of samples.
+fn compare(file: &str) -> usize {
+    let golden = golden(file);
     let dir = write_files(&golden);
     let index = TaskIndex::new(&[] as &[&str]).unwrap();
     let mut compared = 0;
@@ -17,6 +17,11 @@ fn built_in_tasks_ask_and_score_as_those_of_lm_eval() {
         let tasks = index.load(&names(golden), dir.path()).unwrap();
         let evaluation =
             evaluate(&Mock::default(), &tasks, &options(golden), &mut |_, _| {}).unwrap();
+        assert_eq!(
+            evaluation.samples.len(),
+            golden["samples"].as_object().unwrap().len(),
+            "{name}"
+        );
         for (task, samples) in &evaluation.samples {
             let expected = golden["samples"][task].as_array().unwrap();
             assert_eq!(samples.len(), expected.len(), "{name}, {task}");
@@ -36,5 +41,20 @@ fn built_in_tasks_ask_and_score_as_those_of_lm_eval() {
             }
         }
     }
-    assert_eq!(compared, 435);
+    compared
+}
+
+#[test]
+fn tasks_of_choices_and_numbers_ask_and_score_as_those_of_lm_eval() {
+    assert_eq!(compare("built_in_choices"), 801);
+}
+
+#[test]
+fn tasks_with_functions_ask_and_score_as_those_of_lm_eval() {
+    assert_eq!(compare("built_in_code"), 798);
+}
+
+#[test]
+fn the_57_tasks_of_mmlu_and_its_groups_ask_and_score_as_those_of_lm_eval() {
+    assert_eq!(compare("built_in_mmlu"), 294);
 }

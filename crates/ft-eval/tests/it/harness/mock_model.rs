@@ -106,6 +106,10 @@ impl LanguageModel for Mock {
             self.count()?;
             let mut reply =
                 REPLIES[digest(&["text", &request.context])[0] as usize % REPLIES.len()];
+            // The question says what to reply.
+            if let Some((_, said)) = request.context.rsplit_once('\u{27e6}') {
+                reply = said.split('\u{27e7}').next().unwrap_or("");
+            }
             for stop in &request.until {
                 reply = reply.split(stop.as_str()).next().unwrap_or("");
             }

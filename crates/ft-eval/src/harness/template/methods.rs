@@ -1,0 +1,69 @@
+//! Methods of Python's values in templates: those of minijinja's companion, and what it lacks or has
+//! otherwise.
+
+use minijinja::value::ValueKind;
+use minijinja::{Error, ErrorKind, State, Value};
+
+use super::to_python;
+use crate::harness::python_case::capitalize;
+use crate::harness::python_value::{is_space, strip};
+
+pub(super) fn call(
+    state: &mut State<'_, '_>,
+    value: &Value,
+    method: &str,
+    args: &[Value],
+) -> Result<Value, Error> {
+    if let (ValueKind::Seq, "index", [wanted]) = (value.kind(), method, args) {
+        return value
+            .try_iter()?
+            .position(|item| item == *wanted)
+            .map(Value::from)
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::InvalidOperation,
+                    format!("{wanted} is not in the list"),
+                )
+            });
+    }
+    if let (Some(text), []) = (value.as_str(), args) {
+        match method {
+            // What is white space in Python is a little more than in Rust.
+            "strip" => return Ok(Value::from(strip(text))),
+            "lstrip" => return Ok(Value::from(text.trim_start_matches(is_space))),
+            "rstrip" => return Ok(Value::from(text.trim_end_matches(is_space))),
+            "split" => {
+                let words = text.split(is_space).filter(|word| !word.is_empty());
+                return Ok(words.map(Value::from).collect());
+            }
+            "capitalize" => return Ok(Value::from(capitalize(text))),
+            "title" => return Ok(Value::from(title(text))),
+            _ => {}
+        }
+    }
+    minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)
+}
+
+/// The filter `trim`.
+pub(super) fn trim(value: Value, characters: Option<String>) -> String {
+    let text = to_python(&value).str();
+    match characters {
+        None => strip(&text).to_string(),
+        Some(characters) => text.trim_matches(|c| characters.contains(c)).to_string(),
+    }
+}
+
+/// `str.title()`: a capital after everything that is no letter, apostrophes included.
+fn title(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut in_word = false;
+    for c in text.chars() {
+        if in_word {
+            out.extend(c.to_lowercase());
+        } else {
+            out.extend(c.to_uppercase());
+        }
+        in_word = c.is_alphabetic();
+    }
+    out
+}
