@@ -5,9 +5,15 @@
 //! lm-evaluation-harness, so its own file of such a task runs as well.
 
 mod aime;
+mod cb;
+mod copa;
 mod hellaswag;
+mod hendrycks_math;
+mod math_answer;
 mod math_equality;
 mod mmlu;
+mod mmlu_pro;
+mod race;
 mod truthfulqa;
 mod wikitext;
 mod winogrande;
@@ -36,13 +42,33 @@ const WRITTEN: &[(&str, &str)] = &[
     file!("commonsense_qa/commonsense_qa.yaml"),
     file!("gsm8k/gsm8k.yaml"),
     file!("hellaswag/hellaswag.yaml"),
+    file!("hendrycks_math/hendrycks_math.yaml"),
+    file!("hendrycks_math/hendrycks_math500.yaml"),
+    file!("hendrycks_math/hendrycks_math_algebra.yaml"),
+    file!("hendrycks_math/hendrycks_math_counting_and_prob.yaml"),
+    file!("hendrycks_math/hendrycks_math_geometry.yaml"),
+    file!("hendrycks_math/hendrycks_math_intermediate_algebra.yaml"),
+    file!("hendrycks_math/hendrycks_math_num_theory.yaml"),
+    file!("hendrycks_math/hendrycks_math_prealgebra.yaml"),
+    file!("hendrycks_math/hendrycks_math_precalc.yaml"),
     file!("lambada/lambada_openai.yaml"),
     file!("lambada/lambada_standard.yaml"),
+    file!("logiqa/logiqa.yaml"),
     file!("mmlu/_template"),
+    file!("mmlu_pro/_template"),
+    file!("nq_open/nq_open.yaml"),
     file!("openbookqa/openbookqa.yaml"),
     file!("piqa/piqa.yaml"),
+    file!("race/race.yaml"),
     file!("sciq/sciq.yaml"),
+    file!("siqa/social_iqa.yaml"),
     file!("super_glue/boolq.yaml"),
+    file!("super_glue/cb.yaml"),
+    file!("super_glue/copa.yaml"),
+    file!("super_glue/sglue_rte.yaml"),
+    file!("super_glue/wic.yaml"),
+    file!("swag/swag.yaml"),
+    file!("triviaqa/triviaqa.yaml"),
     file!("truthfulqa/truthfulqa_mc1.yaml"),
     file!("truthfulqa/truthfulqa_mc2.yaml"),
     file!("wikitext/wikitext.yaml"),
@@ -55,7 +81,10 @@ pub(super) fn files() -> &'static [TaskText] {
         let written = WRITTEN
             .iter()
             .map(|&(name, text)| (name.into(), text.into()));
-        written.chain(mmlu::files()).collect()
+        written
+            .chain(mmlu::files())
+            .chain(mmlu_pro::files())
+            .collect()
     });
     &FILES
 }
@@ -64,7 +93,12 @@ pub(super) fn files() -> &'static [TaskText] {
 pub(super) fn functions() -> FunctionRegistry {
     let mut registry = FunctionRegistry::new();
     aime::register(&mut registry);
+    cb::register(&mut registry);
+    copa::register(&mut registry);
     hellaswag::register(&mut registry);
+    hendrycks_math::register(&mut registry);
+    mmlu_pro::register(&mut registry);
+    race::register(&mut registry);
     truthfulqa::register(&mut registry);
     wikitext::register(&mut registry);
     winogrande::register(&mut registry);

@@ -3,6 +3,7 @@
 //! The answer is what stands in the last `\boxed{..}`, else what stands between the first and the last
 //! `$`, else the whole text.
 
+use super::math_answer::{between_dollars, boxed};
 use super::math_equality::same_answer;
 use super::text_response;
 use crate::harness::functions::{
@@ -39,31 +40,6 @@ fn answer_in(response: &str) -> &str {
     boxed(response)
         .or_else(|| between_dollars(response))
         .unwrap_or(response)
-}
-
-fn between_dollars(text: &str) -> Option<&str> {
-    let (_, rest) = text.split_once('$')?;
-    rest.rsplit_once('$').map(|(inside, _)| inside)
-}
-
-/// What stands in the last box. `\boxed 5` has no braces and goes up to a dollar.
-fn boxed(text: &str) -> Option<&str> {
-    const BARE: &str = r"\boxed ";
-    if let Some(start) = text.rfind(BARE) {
-        return text[start + BARE.len()..].split('$').next();
-    }
-    // An `\fbox` without a `\boxed` is found by the reference too, and then left.
-    let tail = &text[text.rfind(r"\boxed")?..];
-    let mut open = 0;
-    let end = tail.char_indices().find_map(|(i, c)| {
-        match c {
-            '{' => open += 1,
-            '}' => open -= 1,
-            _ => {}
-        }
-        (c == '}' && open == 0).then_some(i)
-    })?;
-    tail[..end].strip_prefix(r"\boxed{")
 }
 
 #[cfg(test)]

@@ -1,0 +1,48 @@
+//! Where the answer stands in a solution written in LaTeX: in a box, or between dollars.
+
+/// What stands between the first and the last dollar.
+pub(super) fn between_dollars(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once('$')?;
+    rest.rsplit_once('$').map(|(inside, _)| inside)
+}
+
+/// What stands in the last box. `\boxed 5` has no braces and goes up to a dollar.
+pub(super) fn boxed(text: &str) -> Option<&str> {
+    const BARE: &str = r"\boxed ";
+    if let Some(start) = text.rfind(BARE) {
+        return text[start + BARE.len()..].split('$').next();
+    }
+    // An `\fbox` without a `\boxed` is found by the reference too, and then left.
+    let tail = &text[text.rfind(r"\boxed")?..];
+    let mut open = 0;
+    let end = tail.char_indices().find_map(|(i, c)| {
+        match c {
+            '{' => open += 1,
+            '}' => open -= 1,
+            _ => {}
+        }
+        (c == '}' && open == 0).then_some(i)
+    })?;
+    tail[..end].strip_prefix(r"\boxed{")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_box_that_is_closed_counts() {
+        for (text, inside) in [
+            (r"\boxed{1} \boxed{\frac{1}{2}} {3}", Some(r"\frac{1}{2}")),
+            (r"\boxed{1} \boxed 5$ more \boxed{6}", Some("5")),
+            (r"\boxed{1} \boxed{2", None),
+            (r"\boxed\{1}", None),
+            (r"\fbox{1}", None),
+            ("", None),
+        ] {
+            assert_eq!(boxed(text), inside, "{text}");
+        }
+        assert_eq!(between_dollars("a $b$ c $d$"), Some("b$ c $d"));
+        assert_eq!(between_dollars("a $b"), None);
+    }
+}
