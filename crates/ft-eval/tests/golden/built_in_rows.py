@@ -1,6 +1,7 @@
 """Rows in the fields of the hub's datasets, made for the built-in tasks: words of many scripts, empty texts, ties,
 brackets, white space of all kinds."""
 
+import json
 import random
 import string
 
@@ -178,4 +179,117 @@ def mmlu(n):
     for i in range(n):
         choices = [words(0 if i % 5 == 2 else 1, 4) for _ in range(4)]
         rows.append({"question": space() + words(1, 8) + space(), "subject": "x", "choices": choices, "answer": rnd.randint(0, 3)})
+    return rows
+
+
+def swag(n):
+    rows = []
+    for i in range(n):
+        endings = [words(1 if i == 0 else rnd.randint(0, 1), 6) for _ in range(4)]
+        rows.append({"video-id": f"v{i}", "startphrase": words(0 if i == 2 else 1, 8) + space(), **{f"ending{j}": e for j, e in enumerate(endings)}, "label": rnd.randint(0, 3)})
+    return rows
+
+
+def social_iqa(n):
+    return [{"context": words(1, 9) + space(), "question": words(0 if i == 4 else 1, 5), "answerA": words(1, 3), "answerB": words(1, 3), "answerC": words(1, 3),
+             "label": rnd.choice("123") + ("\n" if i % 6 == 5 else "")} for i in range(n)]
+
+
+def copa(n):
+    rows = []
+    for i in range(n):
+        choices = [rnd.choice(CASES + ["The ", " A ", "\u03a3A", "\u1e9eX", "I"]) + words(0, 5) for _ in range(2)]
+        if i % 8 == 3:
+            choices[1] = choices[0]
+        rows.append({"premise": ["", ".", " \x1c"][i % 3] if i % 11 == 6 else space() + words(1, 7) + rnd.choice([".", "", ". ", "!", ".\u2003", ".\x1d"]),
+                     "choice1": choices[0], "choice2": choices[1], "question": rnd.choice(["cause", "effect"]), "idx": i, "label": rnd.randint(0, 1)})
+    return rows
+
+
+def premises(classes):
+    return lambda n: [{"premise": words(0 if i == 3 else 1, 15) + space(), "hypothesis": words(0 if i == 4 else 1, 6), "idx": i, "label": rnd.choice(classes)} for i in range(n)]
+
+
+def wic(n):
+    rows = []
+    for i in range(n):
+        first = words(1, 8)
+        start = rnd.randint(0, len(first) + 2)
+        rows.append({"word": "x", "sentence1": first, "sentence2": words(1, 8), "start1": start, "start2": 0, "end1": start + rnd.randint(0, 6), "end2": 3, "idx": i, "label": rnd.randint(0, 1)})
+    return rows
+
+
+def logiqa(n):
+    return [{"label": space() + rnd.choice("abcd") + space(), "context": space() + words(1, 12), "question": words(0 if i == 4 else 1, 6),
+             "options": [words(1 if i == 0 else rnd.randint(0, 1), 4) for _ in range(4)]} for i in range(n)]
+
+
+def race(n):
+    rows = []
+    for i in range(n):
+        problems = []
+        for _ in range(rnd.randint(1, 4)):
+            question = space() + words(0, 5) + rnd.choice(["  _  .", " _ .", "  _  . ", "?", "  _  .", ""])
+            problems.append({"question": question, "answer": rnd.choice("ABCD"), "options": [words(1, 3) + space() for _ in range(4)]})
+        # As Python writes it, and in another way that it reads.
+        text = str(problems) if i % 4 else json.dumps(problems, ensure_ascii=False)
+        rows.append({"article": words(1, 15) + space(), "problems": text})
+    return rows
+
+
+TOPICS = ["Paris", "the End", "The Cat", "An \u00c9t\u00e9", "it's", "\"x\"", "it's \"x\"", "a\\b", "\u6771\u4eac", "U.S.", "\u0130", "tab\there", "new\nline", "\u200b", "\U0001f600", "e\u0301", "42", "4-2", "", " x "]
+
+
+def said(answers):
+    """What the mock model replies: an answer, or nearly one."""
+    answer = rnd.choice(answers if rnd.random() < 0.7 else TOPICS)
+    return rnd.choice(["%s", " %s", "%s.", "the %s", "%s!\nQ: next", "\t%s", "%s, or not", "The the %s"]) % rnd.choice([answer, answer.upper(), answer.lower()])
+
+
+def triviaqa(n):
+    rows = []
+    for i in range(n):
+        aliases = rnd.sample(TOPICS, rnd.randint(1, 5))
+        answer = {"aliases": aliases, "value": aliases[0], "normalized_aliases": [a.lower() for a in aliases], "type": "WikipediaEntity"}
+        rows.append({"question": f"{words(1, 6)} \u27e6{said(aliases)}\u27e7", "question_id": f"tc_{i}", "answer": answer})
+    return rows
+
+
+def nq_open(n):
+    rows = []
+    for _ in range(n):
+        answers = rnd.sample(TOPICS, rnd.randint(1, 4))
+        rows.append({"question": f"{words(1, 6)} \u27e6{said(answers)}\u27e7", "answer": answers})
+    return rows
+
+
+BOXES = ["\\boxed{%s}", "So $\\boxed{%s}$.", "\\boxed{1} then \\boxed{%s}", "It is $\\boxed %s$", "\\boxed{%s} and {x}", "\\fbox{1} \\boxed{%s}"]
+
+
+def hendrycks_math(n):
+    rows = []
+    for i in range(n):
+        right = rnd.choice(ANSWERS)
+        answer = right if rnd.random() < 0.6 else rnd.choice(ANSWERS)
+        reply = rnd.choice(["%s", "$%s$", "so $%s$.", "$a$ is $%s$", "\\boxed{%s}", "$%s", "%s Problem: $1$"]) % answer
+        rows.append({"problem": f"{words(1, 4)} \u27e6{reply}\u27e7", "level": "Level 1", "type": "Algebra", "solution": words(0, 5) + rnd.choice(BOXES) % right})
+    return rows
+
+
+def math500(n):
+    return [{"problem": row["problem"], "solution": row["solution"], "answer": "?", "subject": "Algebra"} for row in hendrycks_math(n)]
+
+
+CATEGORIES = ["biology", "business", "chemistry", "computer science", "economics", "engineering", "health", "history", "law", "math", "other", "philosophy", "physics", "psychology"]
+
+
+def mmlu_pro(n):
+    rows = []
+    for i in range(n):
+        options = [space() + words(0, 3) + space() for _ in range(rnd.randint(3, 12))]
+        right = rnd.randrange(min(len(options), 10))
+        reply = rnd.choice(["the answer is (%s).", "The answer is %s", "answer is %s) or answer is (A)", "(%s)", "answer is  (%s)", "the answer is (%s)Question: x"])
+        start = rnd.choice(["A: Let's think step by step. ", "A: Let's think step by step.", "Let's think. ", ""])
+        rows.append({"question_id": i, "question": f"{words(1, 5)} \u27e6{reply % rnd.choice('ABCDK' + 'ABCDEFGHIJ'[right] * 4)}\u27e7", "options": options, "answer": "ABCDEFGHIJ"[right],
+                     "answer_index": right, "cot_content": f"{start}{words(1, 6)} The answer is ({rnd.choice('ABC')}).", "category": CATEGORIES[i % 14] if i % 17 else rnd.choice(["cooking", "Math"])})
     return rows

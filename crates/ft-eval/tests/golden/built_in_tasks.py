@@ -1,7 +1,7 @@
 """Golden cases of the built-in tasks: lm-evaluation-harness's own task files on the mock model of harness.py, over
 the rows of built_in_rows.py.
 
-Writes built_in_choices.json, built_in_code.json and built_in_mmlu.json: the data files, and for each run its options,
+Writes built_in_choices.json, built_in_code.json, built_in_more.json, built_in_groups.json and built_in_mmlu.json: the data files, and for each run its options,
 results and samples.
 Run: python crates/ft-eval/tests/golden/built_in_tasks.py
 """
@@ -50,6 +50,36 @@ MMLU = {
     for i, task in enumerate(SUBJECTS)
 }
 assert len(MMLU) == 57
+MORE = {
+    "swag": ("swag/swag.yaml", "swag/regular", rows.swag, {"train": 10, "validation": 30}),
+    "social_iqa": ("siqa/siqa.yaml", "siqa", rows.social_iqa, {"train": 10, "validation": 30}),
+    "copa": ("super_glue/copa/default.yaml", "super_glue/copa", rows.copa, {"train": 10, "validation": 40}),
+    "sglue_rte": ("super_glue/rte/default.yaml", "super_glue/rte", rows.premises([0, 1]), {"train": 10, "validation": 30}),
+    "cb": ("super_glue/cb/default.yaml", "super_glue/cb", rows.premises([0, 0, 1, 2]), {"train": 10, "validation": 30}),
+    "wic": ("super_glue/wic/default.yaml", "super_glue/wic", rows.wic, {"train": 10, "validation": 30}),
+    "logiqa": ("logiqa/logiqa.yaml", "logiqa", rows.logiqa, {"train": 10, "validation": 5, "test": 30}),
+    "race": ("race/race.yaml", "race/high", rows.race, {"test": 40}),
+    "triviaqa": ("triviaqa/default.yaml", "trivia_qa/rc.nocontext", rows.triviaqa, {"train": 10, "validation": 60}),
+    "nq_open": ("nq_open/nq_open.yaml", "nq_open", rows.nq_open, {"train": 10, "validation": 60}),
+}
+MATH = {
+    "algebra": "algebra",
+    "counting_and_prob": "counting_and_probability",
+    "geometry": "geometry",
+    "intermediate_algebra": "intermediate_algebra",
+    "num_theory": "number_theory",
+    "prealgebra": "prealgebra",
+    "precalc": "precalculus",
+}
+GROUPS = {
+    f"hendrycks_math_{task}": (f"hendrycks_math/hendrycks_math_{task}.yaml", f"hendrycks_math/{name}", rows.hendrycks_math, {"train": 8, "test": 10 + 5 * i})
+    for i, (task, name) in enumerate(MATH.items())
+}
+GROUPS["hendrycks_math500"] = ("hendrycks_math/hendrycks_math500.yaml", "MATH-500", rows.math500, {"test": 40})
+GROUPS |= {
+    f"mmlu_pro_{name.replace(' ', '_')}": (f"mmlu_pro/mmlu_pro_{name.replace(' ', '_')}.yaml", "MMLU-Pro", rows.mmlu_pro, {"validation": 112, "test": 120})
+    for name in rows.CATEGORIES
+}
 
 
 def runs_of(tasks, *more):
@@ -68,6 +98,13 @@ FILES = {
         runs_of(list(CODE), {"name": "one turn", "tasks": list(CODE), "options": {
             "num_fewshot": 1, "limit": 5, "apply_chat_template": True, "fewshot_as_multiturn": False, "system_instruction": "Be brief.", "bootstrap_iters": 0}}),
     ),
+    "built_in_more": (MORE, runs_of(list(MORE))),
+    "built_in_groups": (GROUPS, [
+        {"name": "all", "tasks": ["hendrycks_math", "hendrycks_math500", "mmlu_pro"], "options": {"bootstrap_iters": 100}},
+        {"name": "one shot", "tasks": ["hendrycks_math", "hendrycks_math500", "mmlu_pro_math"], "options": {"num_fewshot": 1, "limit": 4, "bootstrap_iters": 0}},
+        {"name": "chat", "tasks": ["hendrycks_math_geometry", "mmlu_pro"], "options": {
+            "num_fewshot": 2, "limit": 2, "apply_chat_template": True, "fewshot_as_multiturn": True, "bootstrap_iters": 0}},
+    ]),
     "built_in_mmlu": (MMLU, [
         {"name": "all", "tasks": ["mmlu"], "options": {"bootstrap_iters": 100}},
         {"name": "three shots", "tasks": ["mmlu_stem", "mmlu_high_school_us_history"], "options": {"num_fewshot": 3, "bootstrap_iters": 0}},
@@ -81,12 +118,13 @@ def write_task(task, path, folder, make_rows, splits):
     files, data = {}, {}
     for split, count in splits.items():
         name = f"{folder}/{split}.jsonl"
-        files[name] = harness.jsonl(make_rows(count))
         data[split] = str(TMP / name)
-        (TMP / name).parent.mkdir(parents=True, exist_ok=True)
-        (TMP / name).write_text(files[name], encoding="utf-8")
+        if not (TMP / name).exists():  # Tasks may share their data.
+            files[name] = harness.jsonl(make_rows(count))
+            (TMP / name).parent.mkdir(parents=True, exist_ok=True)
+            (TMP / name).write_text(files[name], encoding="utf-8")
     override = {"include": str(REFERENCE / path), "task": task, "dataset_path": "json", "dataset_name": None, "dataset_kwargs": {"data_files": data}}
-    if task.startswith("mmlu"):
+    if task in MMLU:
         override["tag"] = yaml.safe_load((REFERENCE / path).read_text())["tag"]
     (TMP / "tasks" / f"{task}.yaml").write_text(yaml.safe_dump(override))
     return files
@@ -116,7 +154,7 @@ def samples_of(results):
 def main():
     os.chdir(TMP)
     (TMP / "tasks").mkdir(exist_ok=True)
-    for group in (REFERENCE / "mmlu/default").glob("_mmlu*.yaml"):
+    for group in [*REFERENCE.glob("mmlu/default/_mmlu*.yaml"), REFERENCE / "mmlu_pro/_mmlu_pro.yaml", REFERENCE / "hendrycks_math/hendrycks_math.yaml"]:
         shutil.copy(group, TMP / "tasks")
     for name, (tasks, runs) in FILES.items():
         files = {}

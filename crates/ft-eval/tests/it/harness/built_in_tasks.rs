@@ -58,3 +58,13 @@ fn tasks_with_functions_ask_and_score_as_those_of_lm_eval() {
 fn the_57_tasks_of_mmlu_and_its_groups_ask_and_score_as_those_of_lm_eval() {
     assert_eq!(compare("built_in_mmlu"), 294);
 }
+
+#[test]
+fn more_tasks_ask_and_score_as_those_of_lm_eval() {
+    assert_eq!(compare("built_in_more"), 0);
+}
+
+#[test]
+fn math_and_mmlu_pro_and_their_groups_ask_and_score_as_those_of_lm_eval() {
+    assert_eq!(compare("built_in_groups"), 0);
+}
