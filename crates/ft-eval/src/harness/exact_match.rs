@@ -83,47 +83,90 @@ impl ExactMatch {
         Ok(exact_match)
     }
 
-    fn clean(&self, text: &str) -> Result<String, String> {
-        let mut text = text.to_string();
+    /// The texts of one array, cleaned. numpy gives an array the width of its longest text and cuts
+    /// what gets longer: the small letter of `İ` has two characters.
+    fn clean(&self, texts: &[&str]) -> Result<Vec<String>, String> {
+        let mut texts: Vec<String> = texts.iter().map(|text| (*text).to_string()).collect();
         for regex in &self.regexes_to_ignore {
-            text = regex.sub("", &text, 0)?;
+            for text in &mut texts {
+                *text = regex.sub("", text, 0)?;
+            }
         }
-        // numpy keeps no NULs at the end.
-        text.truncate(text.trim_end_matches('\0').len());
-        if self.ignore_case {
-            text = text.to_lowercase();
+        let width = texts.iter().map(|text| text.chars().count()).max();
+        for text in &mut texts {
+            drop_nuls(text);
+            if self.ignore_case {
+                *text = text
+                    .to_lowercase()
+                    .chars()
+                    .take(width.unwrap_or(0))
+                    .collect();
+            }
+            if self.ignore_punctuation {
+                text.retain(|c| !c.is_ascii_punctuation());
+            }
+            if self.ignore_numbers {
+                text.retain(|c| !c.is_ascii_digit());
+            }
+            drop_nuls(text);
         }
-        if self.ignore_punctuation {
-            text.retain(|c| !c.is_ascii_punctuation());
-        }
-        if self.ignore_numbers {
-            text.retain(|c| !c.is_ascii_digit());
-        }
-        text.truncate(text.trim_end_matches('\0').len());
-        Ok(text)
+        Ok(texts)
     }
 
-    /// Whether two values are the same; values that are not texts cannot be cleaned.
-    pub(super) fn same(&self, prediction: &PyValue, reference: &PyValue) -> Result<bool, String> {
-        match (prediction, reference) {
-            (PyValue::Str(prediction), PyValue::Str(reference)) => {
-                Ok(self.clean(prediction)? == self.clean(reference)?)
-            }
-            _ if self.ignore_case
-                || self.ignore_punctuation
-                || self.ignore_numbers
-                || !self.regexes_to_ignore.is_empty() =>
-            {
-                Err(format!(
-                    "exact_match cannot clean {} and {}: its settings are for texts",
-                    prediction.repr(),
-                    reference.repr()
-                ))
-            }
-            (PyValue::Int(a), PyValue::Float(b)) | (PyValue::Float(b), PyValue::Int(a)) => {
-                Ok(*a as f64 == *b)
-            }
-            _ => Ok(prediction == reference),
+    /// How many pairs of a prediction and a reference are the same; values that are not texts cannot
+    /// be cleaned.
+    pub(super) fn count_same(
+        &self,
+        predictions: &[PyValue],
+        references: &[PyValue],
+    ) -> Result<usize, String> {
+        if let (Some(predictions), Some(references)) = (texts(predictions), texts(references)) {
+            let references = self.clean(&references)?;
+            let predictions = self.clean(&predictions)?;
+            return Ok(count_pairs(&predictions, &references, |a, b| a == b));
         }
+        if self.ignore_case
+            || self.ignore_punctuation
+            || self.ignore_numbers
+            || !self.regexes_to_ignore.is_empty()
+        {
+            return Err(format!(
+                "exact_match cannot clean {} and {}: its settings are for texts",
+                PyValue::List(predictions.to_vec()).repr(),
+                PyValue::List(references.to_vec()).repr()
+            ));
+        }
+        Ok(count_pairs(predictions, references, same))
+    }
+}
+
+fn texts(values: &[PyValue]) -> Option<Vec<&str>> {
+    values
+        .iter()
+        .map(|value| match value {
+            PyValue::Str(text) => Some(text.as_str()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// numpy keeps no NULs at the end.
+fn drop_nuls(text: &mut String) {
+    text.truncate(text.trim_end_matches('\0').len());
+}
+
+fn count_pairs<T>(a: &[T], b: &[T], same: impl Fn(&T, &T) -> bool) -> usize {
+    a.iter()
+        .map(|a| b.iter().filter(|b| same(a, b)).count())
+        .sum()
+}
+
+fn same(a: &PyValue, b: &PyValue) -> bool {
+    match (a, b) {
+        (PyValue::Str(a), PyValue::Str(b)) => a.trim_end_matches('\0') == b.trim_end_matches('\0'),
+        (PyValue::Int(a), PyValue::Float(b)) | (PyValue::Float(b), PyValue::Int(a)) => {
+            *a as f64 == *b
+        }
+        _ => a == b,
     }
 }

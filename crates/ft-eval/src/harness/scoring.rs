@@ -356,12 +356,7 @@ fn exact_match(
         PyValue::List(answers) => answers.as_slice(),
         answer => std::slice::from_ref(answer),
     };
-    let mut same = 0.0;
-    for answer in answers {
-        for gold in golds {
-            same += f64::from(u8::from(metric.exact_match.same(answer, gold)?));
-        }
-    }
+    let same = metric.exact_match.count_same(answers, golds)? as f64;
     Ok(MetricValue::Number(if multiple_target {
         f64::from(u8::from(same > 0.0))
     } else {

@@ -69,6 +69,7 @@ fn environment() -> Environment<'static> {
     environment.add_filter("string", |value: Value| to_python(&value).str());
     environment.add_filter("join", join);
     environment.add_filter("trim", methods::trim);
+    environment.add_filter("int", methods::int);
     environment.add_filter("capitalize", |value: Value| {
         capitalize(&to_python(&value).str())
     });
@@ -234,6 +235,10 @@ mod tests {
             (
                 "{{s.strip()}}|{{s.lstrip()}}|{{s.rstrip()}}|{{s|trim}}",
                 "\u{200b}x y|\u{200b}x y\u{a0}|\u{1c}\u{200b}x y|\u{200b}x y",
+            ),
+            (
+                "{{'1\n'|int - 1}} {{' 2.9'|int}} {{d|int}} {{'x'|int}} {{'x'|int(7)}} {{b|int}}",
+                "0 2 1 0 7 1",
             ),
             ("{{s.split()}} {{'xyx'.strip('x')}}", "['\\u200bx', 'y'] y"),
             (

@@ -1,12 +1,12 @@
-//! Methods of Python's values in templates: those of minijinja's companion, and what it lacks or has
-//! otherwise.
+//! Methods and filters of values in templates as Python and Jinja2 have them, where minijinja and its
+//! companion lack them or have them otherwise.
 
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, State, Value};
 
 use super::to_python;
 use crate::harness::python_case::capitalize;
-use crate::harness::python_value::{is_space, strip};
+use crate::harness::python_value::{PyValue, is_space, parse_int, strip};
 
 pub(super) fn call(
     state: &mut State<'_, '_>,
@@ -42,6 +42,24 @@ pub(super) fn call(
         }
     }
     minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)
+}
+
+/// The filter `int`: zero, or another default, for what is no number.
+pub(super) fn int(value: Value, default: Option<i64>) -> i64 {
+    let whole = match to_python(&value) {
+        PyValue::Str(text) => {
+            parse_int(&text).or_else(|| truncated(strip(&text).parse().unwrap_or(f64::NAN)))
+        }
+        PyValue::Int(value) => Some(value),
+        PyValue::Bool(value) => Some(i64::from(value)),
+        PyValue::Float(value) => truncated(value),
+        _ => None,
+    };
+    whole.or(default).unwrap_or(0)
+}
+
+fn truncated(value: f64) -> Option<i64> {
+    value.is_finite().then_some(value as i64)
 }
 
 /// The filter `trim`.
