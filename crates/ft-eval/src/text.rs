@@ -6,7 +6,7 @@ mod lcs;
 mod meteor;
 mod perplexity;
 mod porter_stemmer;
-mod python_characters;
+pub(crate) mod python_characters;
 mod rouge;
 mod rouge_words;
 mod squad;
