@@ -85,11 +85,11 @@ impl<M: CausalLm> LocalModel<M> {
             generation,
             device: device.clone(),
             identity: identity.into(),
-            batch_tokens: 2048,
+            batch_tokens: 512,
         })
     }
 
-    /// How many tokens are computed at once, padding included; 2,048 unless set. More of them need more memory
+    /// How many tokens are computed at once, padding included; 512 unless set, which suits a CPU: more of them need more memory
     /// and are faster on a GPU. A single text may be longer.
     #[must_use]
     pub fn with_batch_tokens(mut self, batch_tokens: usize) -> Self {

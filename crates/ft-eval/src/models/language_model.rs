@@ -6,9 +6,9 @@ use super::encoding::{encode, encode_pair, prefix_token};
 use super::rolling::windows;
 use super::scoring::Pair;
 use super::{LocalModel, of_core};
+use crate::Result;
 use crate::harness::{Continuation, GenerateUntil, LanguageModel, LogLikelihood};
 use crate::text::python_characters::is_space;
-use crate::Result;
 
 impl<M: CausalLm> LanguageModel for LocalModel<M> {
     fn identity(&self) -> String {

@@ -13,4 +13,5 @@ mod porter_stemmer;
 mod rouge;
 mod significance;
 mod squad;
+mod translation;
 mod word_tokenize;
