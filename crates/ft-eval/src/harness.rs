@@ -16,7 +16,8 @@
 //!   an answer;
 //! - a right answer that is true or false is written as 1 or 0 in the samples, and probabilities as numbers;
 //! - where Python raises an OverflowError, a perplexity is infinite;
-//! - the metrics of generated texts are `exact_match` and those that a task computes itself.
+//! - the metrics of generated texts are `exact_match`, `bleu`, `chrf`, `chrf++`, `ter` and those that a task computes
+//!   itself; for documents with several right answers only `exact_match` and those of the task.
 //!
 //! ```no_run
 //! use ft_eval::harness::{EvaluateOptions, LanguageModel, TaskIndex, evaluate};
