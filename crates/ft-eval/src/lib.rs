@@ -2,7 +2,8 @@
 //!
 //! Without features beyond the default ones this is a small library of measures on texts and ratings:
 //!
-//! - [`text`]: ROUGE, METEOR, exact match, token F1, edit distance, SQuAD, perplexity;
+//! - [`text`]: BLEU, chrF, TER, ROUGE, METEOR, exact match, token F1, edit distance, SQuAD, perplexity;
+//! - [`classification`] and [`tagging`]: accuracy, F1, ROC-AUC, calibration; entities as seqeval finds them;
 //! - [`agreement`]: Cohen, Fleiss, Krippendorff, with intervals;
 //! - [`significance`]: whether a difference between two systems is one.
 //!
@@ -11,6 +12,7 @@
 //! implementation of `ChatModel`; `models` makes models of ft-core both.
 
 pub mod agreement;
+pub mod classification;
 mod error;
 #[cfg(feature = "harness")]
 pub mod harness;
@@ -20,6 +22,7 @@ pub mod judges;
 pub mod models;
 mod random;
 pub mod significance;
+pub mod tagging;
 pub mod text;
 
 pub use error::{Error, Result};

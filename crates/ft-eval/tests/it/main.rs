@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod agreement;
+mod classification;
 mod edit_distance;
 mod exact_match;
 #[cfg(feature = "harness")]
