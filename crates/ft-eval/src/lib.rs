@@ -12,8 +12,12 @@
 //! implementation of `ChatModel`; `models` makes models of ft-core both.
 
 pub mod agreement;
+#[cfg(any(feature = "harness", feature = "judges"))]
+mod answer_store;
 pub mod classification;
 mod error;
+#[cfg(feature = "judges")]
+pub mod factuality;
 #[cfg(feature = "harness")]
 pub mod harness;
 #[cfg(feature = "judges")]

@@ -8,6 +8,8 @@ mod edit_distance;
 mod exact_match;
 #[cfg(feature = "harness")]
 mod harness;
+#[cfg(feature = "judges")]
+mod judges;
 mod meteor;
 mod perplexity;
 mod porter_stemmer;
