@@ -26,6 +26,8 @@ pub mod judges;
 pub mod models;
 mod random;
 pub mod significance;
+#[cfg(all(feature = "harness", feature = "judges"))]
+pub mod stages;
 pub mod tagging;
 pub mod text;
 

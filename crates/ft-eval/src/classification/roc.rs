@@ -77,7 +77,7 @@ pub fn roc_auc_multiclass<P: AsRef<[f64]>>(
     for (i, (label, row)) in labels.iter().zip(probabilities).enumerate() {
         let row = row.as_ref();
         let sum: f64 = row.iter().sum();
-        if row.len() != classes || *label >= classes || !((sum - 1.0).abs() < 1e-5) {
+        if row.len() != classes || *label >= classes || sum.is_nan() || (sum - 1.0).abs() > 1e-5 {
             return Err(Error::Input(format!(
                 "item {i}, of class {label}, has {} probabilities with the sum {sum}: it needs {classes} that add up to \
                  1, and a class below that",

@@ -98,7 +98,7 @@ mod tests {
         let found = index.search("Red dog!", 9);
         assert_eq!(
             found.iter().map(|(p, _)| *p).collect::<Vec<_>>(),
-            [passages[1], passages[2], passages[0]]
+            [passages[1], passages[0], passages[2]]
         );
         // `dog` is in one of three passages; this one has two words, and the mean is 13/3.
         let idf = (1.0f64 + 2.5 / 1.5).ln();

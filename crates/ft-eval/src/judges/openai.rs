@@ -143,7 +143,11 @@ impl OpenAiClient {
         })?;
         if status != 200 {
             let refused = status == 400 && request.schema.is_some() && format < 2;
-            if refused && body.contains("response_format") || refused && body.contains("schema") {
+            if refused
+                && ["response_format", "schema"]
+                    .iter()
+                    .any(|word| body.contains(word))
+            {
                 // Another thread may have found it out as well.
                 let _ = self.format.compare_exchange(
                     format,

@@ -169,6 +169,9 @@ struct Alignment {
     ends: Vec<usize>,
 }
 
+/// The largest gain first, then the longest shift, from the first place, to the first place (the latter negative).
+type Rank = (isize, usize, isize, isize);
+
 /// The shift after which the edit distance is smallest, and by how much it falls (or, negative, grows).
 fn best_shift(
     words: &[u32],
@@ -177,7 +180,7 @@ fn best_shift(
     tried: &mut usize,
 ) -> Option<(isize, Vec<u32>)> {
     let alignment = matrix.alignment();
-    let mut best: Option<((isize, usize, isize, isize), Vec<u32>)> = None;
+    let mut best: Option<(Rank, Vec<u32>)> = None;
     let mut shifted_matrix = matrix.clone();
     for (start, at, length) in equal_runs(words, reference) {
         // Only what is wrong on both sides is moved, and not within itself.
@@ -211,8 +214,7 @@ fn best_shift(
             shifted_matrix.cells[..rows].copy_from_slice(&matrix.cells[..rows]);
             shifted_matrix.fill(&shifted, reference, known);
             let gain = matrix.distance() as isize - shifted_matrix.distance() as isize;
-            // The largest gain, then the longest, the first, and the first place.
-            let rank = (gain, length, -(start as isize), -(target as isize));
+            let rank: Rank = (gain, length, -(start as isize), -(target as isize));
             *tried += 1;
             if best.as_ref().is_none_or(|(most, _)| rank > *most) {
                 best = Some((rank, shifted));

@@ -1,5 +1,8 @@
 //! Classes against scikit-learn, tagged entities against seqeval.
 
+// Rows of the golden file as they are there.
+#![allow(clippy::type_complexity)]
+
 use ft_eval::classification::{
     ConfusionMatrix, MultiClass, Scores, calibration, roc_auc, roc_auc_multiclass,
 };

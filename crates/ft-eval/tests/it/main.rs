@@ -16,5 +16,7 @@ mod porter_stemmer;
 mod rouge;
 mod significance;
 mod squad;
+#[cfg(all(feature = "harness", feature = "judges"))]
+mod stages;
 mod translation;
 mod word_tokenize;

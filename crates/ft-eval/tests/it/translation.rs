@@ -1,5 +1,8 @@
 //! BLEU, chrF and TER against sacreBLEU and evaluate.
 
+// Rows of the golden file as they are there.
+#![allow(clippy::type_complexity)]
+
 use ft_eval::text::{
     BleuOptions, BleuSmoothing, ChrfOptions, TerOptions, corpus_bleu, corpus_chrf, corpus_ter,
     hf_bleu, sentence_bleu,
@@ -10,7 +13,6 @@ use serde::Deserialize;
 struct Golden {
     texts: Vec<(String, Vec<String>)>,
     bleu: Vec<Case<Bleu, (f64, Vec<f64>, Vec<f64>, Vec<f64>, f64, usize, usize)>>,
-    #[allow(clippy::type_complexity)]
     hf_bleu: Vec<(
         Vec<usize>,
         usize,
