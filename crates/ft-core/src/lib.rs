@@ -4,6 +4,7 @@
 //!
 //! - [`AutoCausalLm`]: one loader by `model_type` over the [`CausalLm`] trait, which gives hidden
 //!   states and head separately, so that training never holds the logits;
+//! - [`Bert`]: the encoder of BERT and RoBERTa;
 //! - [`Linear`]: the one projection of every model, with low-rank adapters applied to activations;
 //! - the operations that models share are functions of [`ft_kernels`];
 //! - [`linear_cross_entropy`]: head and loss in one, chunk by chunk; [`token_logps`] the same for
@@ -13,6 +14,7 @@
 //! - [`safetensors_folder`]: checkpoints, one file or sharded, memory-mapped.
 
 mod auto;
+mod bert;
 mod blocks;
 mod causal_lm;
 mod chat_template;
@@ -39,9 +41,12 @@ mod token_logps;
 mod tokenizer;
 
 pub use auto::{AutoCausalLm, SaveOptions};
+pub use bert::Bert;
 pub use causal_lm::{CausalLm, Head};
 pub use chat_template::{ChatTemplate, Message};
-pub use config::{Gpt2Config, LlamaConfig, LlamaKind, MODEL_TYPES, ModelConfig, RopeScaling};
+pub use config::{
+    BertConfig, BertKind, Gpt2Config, LlamaConfig, LlamaKind, MODEL_TYPES, ModelConfig, RopeScaling,
+};
 pub use error::{Error, Result};
 pub use ft_kernels::{LogitOptions, LossOptions, TokenScore};
 pub use generate::{FinishReason, Generated, Streamed, generate};

@@ -14,6 +14,8 @@
 pub mod agreement;
 #[cfg(any(feature = "harness", feature = "judges"))]
 mod answer_store;
+#[cfg(feature = "models")]
+pub mod bert_score;
 pub mod classification;
 mod error;
 #[cfg(feature = "judges")]

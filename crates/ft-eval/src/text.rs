@@ -45,7 +45,7 @@ pub use word_tokenize::{whitespace_words, word_tokenize};
 use crate::{Error, Result};
 
 /// One list of references for each prediction.
-fn same_length(predictions: usize, references: usize) -> Result<()> {
+pub(crate) fn same_length(predictions: usize, references: usize) -> Result<()> {
     if predictions == references {
         return Ok(());
     }
@@ -55,7 +55,7 @@ fn same_length(predictions: usize, references: usize) -> Result<()> {
     )))
 }
 
-fn not_empty(predictions: usize) -> Result<()> {
+pub(crate) fn not_empty(predictions: usize) -> Result<()> {
     if predictions > 0 {
         return Ok(());
     }
