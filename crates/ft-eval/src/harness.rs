@@ -45,6 +45,7 @@ mod group;
 mod language_model;
 mod metric;
 mod prompt;
+mod python_case;
 mod python_literal;
 mod python_random;
 mod python_regex;

@@ -4,7 +4,8 @@
 //! (`process_docs: !function utils.process_docs`). Here such a name is looked up in a
 //! [`FunctionRegistry`], as `FOLDER/MODULE.FUNCTION`, where the folder is the task's own name or the
 //! folder its file lies in: `hellaswag/utils.process_docs`. So a file of the harness runs unchanged
-//! as long as its functions are known; one that is not known is an error that names it.
+//! as long as its functions are known; one that is not known is an error that names it. Those of the
+//! built-in tasks are known to every [`TaskIndex`](super::TaskIndex).
 
 use std::collections::BTreeMap;
 
@@ -113,6 +114,11 @@ impl FunctionRegistry {
     /// Adds a function, or replaces the one of that name: `insert("hellaswag/utils.process_docs", ..)`.
     pub fn insert(&mut self, name: impl Into<String>, function: Function) {
         self.functions.insert(name.into(), function);
+    }
+
+    /// Adds all functions of another registry, in place of those of the same names.
+    pub fn extend(&mut self, other: FunctionRegistry) {
+        self.functions.extend(other.functions);
     }
 
     /// The function `name` of the first of the folders that has one.

@@ -291,10 +291,69 @@ pub(super) fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
+/// Whether `int(text)` takes a text: spaces around it, a sign, decimal digits of any script, single
+/// underscores between them, and no more than 4300 digits.
+pub(super) fn is_int(text: &str) -> bool {
+    static INT: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"^[+-]?\p{Nd}(?:_?\p{Nd})*$").expect("the pattern is right"));
+    let text = strip(text);
+    let signs = text.matches(['+', '-', '_']).count();
+    INT.is_match(text) && text.chars().count() - signs <= 4300
+}
+
+/// `int(text)`, if the number has at most 64 bits.
+pub(super) fn parse_int(text: &str) -> Option<i64> {
+    if !is_int(text) {
+        return None;
+    }
+    let negative = strip(text).starts_with('-');
+    text.chars()
+        .filter_map(digit)
+        .try_fold(0i64, |number, digit| {
+            let digit = if negative { -digit } else { digit };
+            number.checked_mul(10)?.checked_add(digit)
+        })
+}
+
+/// The value of a decimal digit of any script. Unicode has them in tens, from zero to nine.
+fn digit(c: char) -> Option<i64> {
+    static DECIMAL: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"^\p{Nd}$").expect("the pattern is right"));
+    let is_decimal = |c: char| DECIMAL.is_match(c.encode_utf8(&mut [0; 4]));
+    let code = c as u32;
+    if !is_decimal(c) {
+        return None;
+    }
+    let before = (0..code).rev().map_while(char::from_u32);
+    Some(before.take_while(|&c| is_decimal(c)).count() as i64 % 10)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn whole_numbers_are_read_as_python_reads_them() {
+        for (text, number) in [
+            ("3", Some(3)),
+            (" +1_0\u{1c}\n", Some(10)),
+            ("-07", Some(-7)),
+            ("\u{663}\u{ff11}\u{1d7da}", Some(312)),
+            ("-9223372036854775808", Some(i64::MIN)),
+            ("9223372036854775808", None),
+            ("", None),
+            ("1__0", None),
+            ("1_", None),
+            ("1.0", None),
+            ("\u{b2}", None),
+            ("- 1", None),
+        ] {
+            assert_eq!(parse_int(text), number, "{text:?}");
+        }
+        assert!(is_int(&format!("-{}", "1".repeat(4300))));
+        assert!(!is_int(&"1".repeat(4301)));
+    }
 
     #[test]
     fn floats_are_written_as_python_writes_them() {

@@ -59,10 +59,10 @@ impl Origin {
                 path: path.clone(),
                 source,
             }),
-            Origin::BuiltIn(name) => tasks::FILES
+            Origin::BuiltIn(name) => tasks::files()
                 .iter()
                 .find(|(file, _)| file == name)
-                .map(|(_, text)| (*text).to_string())
+                .map(|(_, text)| text.to_string())
                 .ok_or_else(|| self.invalid("there is no such built-in task file")),
         }
     }

@@ -69,7 +69,8 @@ impl TaskIndex {
         Self::with_functions(folders, FunctionRegistry::new())
     }
 
-    /// The same, with functions of one's own for the `!function` tags of the files.
+    /// The same, with functions of one's own for the `!function` tags of the files; they go before
+    /// those of the built-in tasks.
     ///
     /// # Errors
     ///
@@ -78,15 +79,17 @@ impl TaskIndex {
         folders: &[impl AsRef<Path>],
         functions: FunctionRegistry,
     ) -> Result<Self> {
+        let mut all = tasks::functions();
+        all.extend(functions);
         let mut index = Self {
             entries: BTreeMap::new(),
-            functions,
+            functions: all,
             skipped: Vec::new(),
         };
-        let built_in = tasks::FILES
+        let built_in = tasks::files()
             .iter()
             .filter(|(name, _)| name.ends_with(".yaml"));
-        index.add(built_in.map(|(name, _)| Origin::BuiltIn((*name).to_string())));
+        index.add(built_in.map(|(name, _)| Origin::BuiltIn(name.to_string())));
         for folder in folders {
             let mut files = Vec::new();
             yaml_files(folder.as_ref(), &mut files)?;

@@ -1,4 +1,19 @@
-//! The built-in task files, in `tasks/` of this crate.
+//! The built-in tasks: their files in `tasks/` of this crate, and the functions that those name.
+//!
+//! A file that lies there stands in [`files`] by its path, and a family of tasks that needs code has
+//! a module here with `register`, which adds its functions to the registry. Their names are those of
+//! lm-evaluation-harness, so its own file of such a task runs as well.
+
+mod hellaswag;
+mod mmlu;
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use super::functions::{Doc, FunctionRegistry, FunctionResult};
+
+/// A task file: `FOLDER/FILE`, and its text.
+pub(super) type TaskText = (Cow<'static, str>, Cow<'static, str>);
 
 macro_rules! file {
     ($name:literal) => {
@@ -6,10 +21,37 @@ macro_rules! file {
     };
 }
 
-/// The built-in task files as `(FOLDER/FILE, text)`.
-pub(super) const FILES: &[(&str, &str)] = &[
+/// The files that are written by hand.
+const WRITTEN: &[(&str, &str)] = &[
     file!("arc/arc_challenge.yaml"),
     file!("arc/arc_easy.yaml"),
     file!("gsm8k/gsm8k.yaml"),
+    file!("hellaswag/hellaswag.yaml"),
+    file!("mmlu/_template"),
     file!("piqa/piqa.yaml"),
 ];
+
+/// The built-in task files.
+pub(super) fn files() -> &'static [TaskText] {
+    static FILES: LazyLock<Vec<TaskText>> = LazyLock::new(|| {
+        let written = WRITTEN
+            .iter()
+            .map(|&(name, text)| (name.into(), text.into()));
+        written.chain(mmlu::files()).collect()
+    });
+    &FILES
+}
+
+/// The functions of the built-in tasks.
+pub(super) fn functions() -> FunctionRegistry {
+    let mut registry = FunctionRegistry::new();
+    hellaswag::register(&mut registry);
+    registry
+}
+
+/// A field that has to be a text.
+fn text_of<'d>(doc: &'d Doc, field: &str) -> FunctionResult<&'d str> {
+    doc.get(field)
+        .and_then(|value| value.as_str())
+        .ok_or_else(|| format!("the document has no text in the field {field:?}"))
+}
