@@ -4,8 +4,12 @@
 //! a module here with `register`, which adds its functions to the registry. Their names are those of
 //! lm-evaluation-harness, so its own file of such a task runs as well.
 
+mod aime;
 mod hellaswag;
 mod mmlu;
+mod truthfulqa;
+mod wikitext;
+mod winogrande;
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -23,12 +27,25 @@ macro_rules! file {
 
 /// The files that are written by hand.
 const WRITTEN: &[(&str, &str)] = &[
+    file!("aime/aime.yaml"),
+    file!("aime/aime24.yaml"),
+    file!("aime/aime25.yaml"),
     file!("arc/arc_challenge.yaml"),
     file!("arc/arc_easy.yaml"),
+    file!("commonsense_qa/commonsense_qa.yaml"),
     file!("gsm8k/gsm8k.yaml"),
     file!("hellaswag/hellaswag.yaml"),
+    file!("lambada/lambada_openai.yaml"),
+    file!("lambada/lambada_standard.yaml"),
     file!("mmlu/_template"),
+    file!("openbookqa/openbookqa.yaml"),
     file!("piqa/piqa.yaml"),
+    file!("sciq/sciq.yaml"),
+    file!("super_glue/boolq.yaml"),
+    file!("truthfulqa/truthfulqa_mc1.yaml"),
+    file!("truthfulqa/truthfulqa_mc2.yaml"),
+    file!("wikitext/wikitext.yaml"),
+    file!("winogrande/winogrande.yaml"),
 ];
 
 /// The built-in task files.
@@ -45,7 +62,11 @@ pub(super) fn files() -> &'static [TaskText] {
 /// The functions of the built-in tasks.
 pub(super) fn functions() -> FunctionRegistry {
     let mut registry = FunctionRegistry::new();
+    aime::register(&mut registry);
     hellaswag::register(&mut registry);
+    truthfulqa::register(&mut registry);
+    wikitext::register(&mut registry);
+    winogrande::register(&mut registry);
     registry
 }
 

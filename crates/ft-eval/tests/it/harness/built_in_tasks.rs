@@ -36,5 +36,5 @@ fn built_in_tasks_ask_and_score_as_those_of_lm_eval() {
             }
         }
     }
-    assert_eq!(compared, 435);
+    assert_eq!(compared, 1078);
 }
