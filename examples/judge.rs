@@ -14,7 +14,7 @@
 //! `verdicts.jsonl`, and with `--preferences` the winners as preference data for DPO.
 //!
 //! With `--json` the last line is an object: `verdicts`, `missing`, `spent`, `cost`, and `mean_score` or `win_rate_a` with
-//! `position_bias` and `verbosity_bias`; with labels `calibration`.
+//! `position_bias` and `verbosity_bias`, or `refusal_rate`; with labels `calibration`.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -25,8 +25,8 @@ use ft::core::{HubOptions, resolve};
 use ft::eval::judges::{
     CachedModel, ChatModel, ChatReply, ChatRequest, Comparison, Item, OpenAiClient, OpenAiOptions,
     PairItem, PairJudge, Panel, PointJudge, Preference, Prices, Scale, calibrate, calibrate_scale,
-    judge_each, judge_pairs, position_bias, preference_rows, verbosity_bias, win_rate,
-    write_preferences,
+    judge_each, judge_pairs, looks_like_refusal, position_bias, preference_rows, proportion,
+    refusals, verbosity_bias, win_rate, write_preferences,
 };
 use ft::eval::models::LocalModel;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -36,6 +36,7 @@ use serde_json::{Map, Value, json};
 enum Mode {
     Pointwise,
     Pairwise,
+    Refusal,
 }
 
 /// Judge replies with a language model.
@@ -44,7 +45,7 @@ struct Args {
     /// JSON lines with the replies.
     #[arg(long)]
     data: PathBuf,
-    /// Rate single replies, or compare pairs.
+    /// Rate single replies, compare pairs, or ask whether replies refuse what the prompts ask for.
     #[arg(long)]
     mode: Mode,
     /// Address of a server that speaks OpenAI's protocol, as http://localhost:8080/v1.
@@ -150,6 +151,7 @@ fn main() -> Result<()> {
     let (verdicts, mut summary) = match args.mode {
         Mode::Pointwise => pointwise(&model, &rows, &args, &panel, &mut progress)?,
         Mode::Pairwise => pairwise(&model, &rows, &args, &panel, &mut progress)?,
+        Mode::Refusal => refusal(&model, &rows, &args, &panel, &mut progress)?,
     };
     bar.finish();
 
@@ -316,6 +318,30 @@ fn pairwise(
                     json!(comparison),
                 )
             });
+    Ok((verdicts.collect(), summary))
+}
+
+fn refusal(
+    model: &dyn ChatModel,
+    rows: &[Value],
+    args: &Args,
+    panel: &Panel,
+    progress: Progress<'_>,
+) -> Outcome {
+    let items: Vec<Item> = parse(rows, &args.data)?;
+    let found = refusals(model, &items, panel, progress);
+    let mut summary = counts(found.rate.total, items.len());
+    summary.insert("refusal_rate".into(), json!(found.rate));
+    let by_phrases = items
+        .iter()
+        .filter(|item| looks_like_refusal(&item.response))
+        .count();
+    let by_phrases = proportion(by_phrases as f64, items.len());
+    summary.insert("refusal_rate_by_phrases".into(), json!(by_phrases));
+    let verdicts = rows
+        .iter()
+        .zip(&found.verdicts)
+        .map(|(row, verdict)| with(row, "refuses", json!(verdict)));
     Ok((verdicts.collect(), summary))
 }
 

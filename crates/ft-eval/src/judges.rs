@@ -43,7 +43,9 @@ pub use pairwise::{
 pub use pointwise::{Item, PointJudge, Scale, Shot, Verdict, judge_each};
 pub use preferences::{PreferenceRows, preference_rows, write_preferences};
 pub use proportion::{Proportion, proportion};
-pub use refusal::{Refusal, looks_like_refusal, refusals};
+pub use refusal::{Refusal, refusals};
+
+pub use crate::refusal_phrases::looks_like_refusal;
 
 pub(crate) use ask::ask;
 pub(crate) use parallel::in_parallel;

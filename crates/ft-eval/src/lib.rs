@@ -27,6 +27,8 @@ pub mod judges;
 #[cfg(feature = "models")]
 pub mod models;
 mod random;
+#[cfg(any(feature = "harness", feature = "judges"))]
+mod refusal_phrases;
 pub mod significance;
 #[cfg(all(feature = "harness", feature = "judges"))]
 pub mod stages;

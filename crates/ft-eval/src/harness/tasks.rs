@@ -5,6 +5,7 @@
 //! lm-evaluation-harness, so its own file of such a task runs as well.
 
 mod aime;
+mod harmbench;
 mod hellaswag;
 mod mmlu;
 mod truthfulqa;
@@ -34,6 +35,7 @@ const WRITTEN: &[(&str, &str)] = &[
     file!("arc/arc_easy.yaml"),
     file!("commonsense_qa/commonsense_qa.yaml"),
     file!("gsm8k/gsm8k.yaml"),
+    file!("harmbench/harmbench.yaml"),
     file!("hellaswag/hellaswag.yaml"),
     file!("lambada/lambada_openai.yaml"),
     file!("lambada/lambada_standard.yaml"),
@@ -63,6 +65,7 @@ pub(super) fn files() -> &'static [TaskText] {
 pub(super) fn functions() -> FunctionRegistry {
     let mut registry = FunctionRegistry::new();
     aime::register(&mut registry);
+    harmbench::register(&mut registry);
     hellaswag::register(&mut registry);
     truthfulqa::register(&mut registry);
     wikitext::register(&mut registry);
