@@ -21,7 +21,7 @@
 //!
 //! Built in are `arc_easy`, `arc_challenge`, `boolq`, `commonsense_qa`, `hellaswag`, `lambada_openai`, `lambada_standard`, `mmlu`
 //! (57 subjects in four groups), `openbookqa`, `piqa`, `sciq`, `truthfulqa_mc1`, `truthfulqa_mc2`, `winogrande`, `gsm8k`, `aime`, `aime24`,
-//! `aime25`, `wikitext`, and of this library's own `harmbench`. Their documents lie in `DATA/TASK/SPLIT.jsonl`, or in a folder
+//! `aime25`, `ifeval`, `wikitext`, and of this library's own `harmbench`. Their documents lie in `DATA/TASK/SPLIT.jsonl`, or in a folder
 //! named as the dataset of the hub and its part (`DATA/mmlu/anatomy/test.jsonl`), in the fields of that dataset.
 //!
 //! ```no_run
@@ -68,6 +68,7 @@ mod task_index;
 mod tasks;
 mod template;
 
+pub use crate::refusal_phrases::looks_like_refusal;
 pub use comparison::{ComparedMetric, Comparison, SavedResults, compare};
 pub use evaluate::{EvaluateOptions, evaluate};
 pub use evaluation::{Evaluation, MetricResult, Sample, TaskResult};

@@ -7,6 +7,7 @@
 mod aime;
 mod harmbench;
 mod hellaswag;
+mod ifeval;
 mod mmlu;
 mod truthfulqa;
 mod wikitext;
@@ -37,6 +38,7 @@ const WRITTEN: &[(&str, &str)] = &[
     file!("gsm8k/gsm8k.yaml"),
     file!("harmbench/harmbench.yaml"),
     file!("hellaswag/hellaswag.yaml"),
+    file!("ifeval/ifeval.yaml"),
     file!("lambada/lambada_openai.yaml"),
     file!("lambada/lambada_standard.yaml"),
     file!("mmlu/_template"),
@@ -67,6 +69,7 @@ pub(super) fn functions() -> FunctionRegistry {
     aime::register(&mut registry);
     harmbench::register(&mut registry);
     hellaswag::register(&mut registry);
+    ifeval::register(&mut registry);
     truthfulqa::register(&mut registry);
     wikitext::register(&mut registry);
     winogrande::register(&mut registry);
