@@ -189,7 +189,7 @@ fn collect(
     }
     let model = LocalModel::new(model, tokenizer, generation, &device, name)?;
     let mut progress = |done: usize, total: usize| {
-        if done % 20 == 0 || done == total {
+        if done.is_multiple_of(20) || done == total {
             eprintln!("{title}: {done}/{total}");
         }
     };

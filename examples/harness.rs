@@ -125,7 +125,7 @@ fn main() -> Result<()> {
     let evaluation = evaluate(&model, &tasks, &options, &mut |done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
-        if bar.is_hidden() && (done % REPORT_EVERY == 0 || done == total) {
+        if bar.is_hidden() && (done.is_multiple_of(REPORT_EVERY) || done == total) {
             eprintln!("{done}/{total} answers");
         }
     })?;

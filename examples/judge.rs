@@ -133,7 +133,7 @@ fn main() -> Result<()> {
     let mut progress = |done: usize, total: usize| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
-        if bar.is_hidden() && (done % 100 == 0 || done == total) {
+        if bar.is_hidden() && (done.is_multiple_of(100) || done == total) {
             eprintln!("{done}/{total} verdicts");
         }
     };
@@ -176,7 +176,7 @@ fn main() -> Result<()> {
 
 /// What judges: a server or a model of this process.
 enum Judge {
-    Server(OpenAiClient),
+    Server(Box<OpenAiClient>),
     Local(Box<LocalModel>),
 }
 
@@ -191,11 +191,8 @@ impl Judge {
                 tokens_per_minute: args.tokens_per_minute,
                 ..OpenAiOptions::default()
             };
-            return Ok(Judge::Server(OpenAiClient::new(
-                endpoint,
-                &args.judge_model,
-                options,
-            )?));
+            let client = OpenAiClient::new(endpoint, &args.judge_model, options)?;
+            return Ok(Judge::Server(Box::new(client)));
         }
         let Some(local) = &args.local else {
             bail!("give --endpoint or --local");

@@ -204,7 +204,7 @@ fn contexts_are_cut_on_the_left_and_long_texts_go_in_windows() {
         sum += expected(model.model(), &window, end - scored).logp;
         scored = end;
     }
-    let mut answers = vec![0.0; 3];
+    let mut answers = [0.0; 3];
     let texts = [text, String::new(), "The dog".to_string()];
     model
         .loglikelihood_rolling(&texts, &mut |i, logp| {

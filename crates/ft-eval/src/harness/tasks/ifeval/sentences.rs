@@ -27,10 +27,9 @@ pub(super) fn count_sentences(text: &str) -> usize {
         }
     };
     // What follows the last end is a sentence too.
-    let count = (0..words.len())
+    (0..words.len())
         .filter(|i| ends(*i) || i + 1 == words.len())
-        .count();
-    count
+        .count()
 }
 
 /// Whether a word's full stop is its own.
