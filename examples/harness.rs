@@ -59,6 +59,9 @@ struct Args {
     /// What the system says, before the task's description.
     #[arg(long)]
     system_instruction: Option<String>,
+    /// Settings of generation that replace those of the tasks, as max_gen_toks=256,temperature=0.
+    #[arg(long, value_delimiter = ',')]
+    gen_kwargs: Vec<String>,
     /// Folder of further task files.
     #[arg(long)]
     include_path: Vec<PathBuf>,
@@ -113,6 +116,7 @@ fn main() -> Result<()> {
         limit: args.limit,
         system_instruction: args.system_instruction.clone(),
         apply_chat_template: args.apply_chat_template,
+        generation_kwargs: settings(&args.gen_kwargs)?,
         cache: args.cache.clone(),
         ..EvaluateOptions::default()
     };
@@ -191,6 +195,18 @@ fn load(name: &str, adapter: Option<&str>, args: &Args) -> Result<LocalModel> {
     Ok(LocalModel::new(
         model, tokenizer, generation, &device, identity,
     )?)
+}
+
+/// `key=value` pairs; a value that is no JSON is a text.
+fn settings(pairs: &[String]) -> Result<Map<String, Value>> {
+    let pair = |pair: &String| match pair.split_once('=') {
+        Some((key, value)) => {
+            let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+            Ok((key.trim().to_string(), value))
+        }
+        None => bail!("--gen-kwargs {pair}: give key=value"),
+    };
+    pairs.iter().map(pair).collect()
 }
 
 /// A task's numbers under the keys of the results file; null for what is no number.

@@ -73,8 +73,6 @@ fn benchmarks_run_are_kept_and_compared() {
         &data,
         "--output",
         text(output.path()),
-        "--num-fewshot",
-        "1",
         "--cache",
         text(&cache),
         "--log-samples",
@@ -115,6 +113,22 @@ fn benchmarks_run_are_kept_and_compared() {
         "{stderr}"
     );
 
+    let short = json(
+        "harness",
+        &[
+            "--model",
+            text(&model),
+            "--tasks",
+            "gsm8k",
+            "--data",
+            &data,
+            "--output",
+            text(output.path()),
+            "--gen-kwargs",
+            "max_gen_toks=3,temperature=0",
+        ],
+    );
+    assert_eq!(short["documents"], 2);
     let unknown = run(
         "harness",
         &[

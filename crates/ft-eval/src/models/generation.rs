@@ -58,7 +58,8 @@ impl<M: CausalLm> LocalModel<M> {
         let most = self.max_length();
         if request.max_gen_toks == 0 || request.max_gen_toks >= most {
             return Err(Error::Model(format!(
-                "max_gen_toks is {}: it has to be at least 1 and less than the model's length, {most}",
+                "max_gen_toks is {}: it has to be at least 1 and less than the model's length, {most}; set it in \
+                 generation_kwargs (--gen-kwargs max_gen_toks=256 of the example harness)",
                 request.max_gen_toks
             )));
         }
