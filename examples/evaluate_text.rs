@@ -3,7 +3,8 @@
 //! Files hold one text a line; a line ends at `\n` or `\r\n` and nowhere else, and an empty line is an
 //! empty text. Several files of references give each prediction several.
 //!
-//! All are means over the lines, from 0 to 1: F1 of ROUGE as rouge_score has it, METEOR as NLTK has it (over words between
+//! BLEU, chrF and TER are sacreBLEU's with its defaults, of the whole corpus and from 0 to 100; `bleu_signature` tells how
+//! BLEU was computed. The others are means over the lines, from 0 to 1: F1 of ROUGE as rouge_score has it, METEOR as NLTK has it (over words between
 //! white space, and over NLTK's own words), `exact_match` as in evaluate (equal character by
 //! character) and the F1 of SQuAD's words, both the best over the references.
 //!
@@ -16,8 +17,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use ft::eval::text::{
-    MeteorOptions, Rouge, RougeOptions, corpus_meteor, corpus_rouge, corpus_token_f1, exact_match,
-    whitespace_words, word_tokenize,
+    BleuOptions, BleuTokenizer, ChrfOptions, MeteorOptions, Rouge, RougeOptions, TerOptions,
+    corpus_bleu, corpus_chrf, corpus_meteor, corpus_rouge, corpus_ter, corpus_token_f1,
+    exact_match, whitespace_words, word_tokenize,
 };
 use serde_json::{Map, Value};
 
@@ -30,6 +32,9 @@ struct Args {
     /// UTF-8 file with one reference a line; give it again for further references.
     #[arg(long, required = true)]
     references: Vec<PathBuf>,
+    /// How BLEU finds words: 13a, intl, char, zh or none.
+    #[arg(long, default_value = "13a")]
+    tokenize: BleuTokenizer,
     /// Compare stems of words in ROUGE (rouge_score's use_stemmer).
     #[arg(long)]
     stem: bool,
@@ -58,6 +63,17 @@ fn main() -> Result<()> {
     }
 
     let mut scores = Map::new();
+    let options = BleuOptions {
+        tokenizer: args.tokenize,
+        ..BleuOptions::default()
+    };
+    let bleu = corpus_bleu(&predictions, &references, &options)?;
+    scores.insert("bleu".into(), bleu.score.into());
+    scores.insert("bleu_signature".into(), bleu.signature.into());
+    let chrf = corpus_chrf(&predictions, &references, &ChrfOptions::default())?;
+    scores.insert("chrf".into(), chrf.score.into());
+    let ter = corpus_ter(&predictions, &references, &TerOptions::default())?;
+    scores.insert("ter".into(), ter.score.into());
     let rouge = RougeOptions {
         stem: args.stem,
         ..RougeOptions::default()

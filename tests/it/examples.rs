@@ -37,7 +37,7 @@ fn run_with(example: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Ou
 }
 
 /// The JSON object that ends the output of a run with `--json`.
-fn json(example: &str, arguments: &[&str]) -> Value {
+pub(crate) fn json(example: &str, arguments: &[&str]) -> Value {
     json_with(example, arguments, &[])
 }
 

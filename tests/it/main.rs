@@ -3,7 +3,10 @@
 
 mod agreement;
 mod bad_input;
+mod bert_score;
+mod evaluation_examples;
 mod examples;
+mod local_model;
 mod real_model;
 mod shipped_model;
 mod trajectories;

@@ -16,7 +16,13 @@
 //!   an answer;
 //! - a right answer that is true or false is written as 1 or 0 in the samples, and probabilities as numbers;
 //! - where Python raises an OverflowError, a perplexity is infinite;
-//! - the metrics of generated texts are `exact_match` and those that a task computes itself.
+//! - the metrics of generated texts are `exact_match`, `bleu`, `chrf`, `chrf++`, `ter` and those that a task computes
+//!   itself; for documents with several right answers only `exact_match` and those of the task.
+//!
+//! Built in are `arc_easy`, `arc_challenge`, `boolq`, `commonsense_qa`, `hellaswag`, `lambada_openai`, `lambada_standard`, `mmlu`
+//! (57 subjects in four groups), `openbookqa`, `piqa`, `sciq`, `truthfulqa_mc1`, `truthfulqa_mc2`, `winogrande`, `gsm8k`, `aime`, `aime24`,
+//! `aime25`, `ifeval`, `wikitext`, and of this library's own `harmbench`. Their documents lie in `DATA/TASK/SPLIT.jsonl`, or in a folder
+//! named as the dataset of the hub and its part (`DATA/mmlu/anatomy/test.jsonl`), in the fields of that dataset.
 //!
 //! ```no_run
 //! use ft_eval::harness::{EvaluateOptions, LanguageModel, TaskIndex, evaluate};
@@ -53,6 +59,7 @@ mod requests;
 mod response_cache;
 mod results_files;
 mod scoring;
+mod swe_bench;
 mod table;
 mod task;
 mod task_config;
@@ -61,6 +68,7 @@ mod task_index;
 mod tasks;
 mod template;
 
+pub use crate::refusal_phrases::looks_like_refusal;
 pub use comparison::{ComparedMetric, Comparison, SavedResults, compare};
 pub use evaluate::{EvaluateOptions, evaluate};
 pub use evaluation::{Evaluation, MetricResult, Sample, TaskResult};
@@ -70,6 +78,7 @@ pub use functions::{
 pub use language_model::{Continuation, GenerateUntil, LanguageModel, LogLikelihood};
 pub use python_random::PythonRandom;
 pub use results_files::ResultsFiles;
+pub use swe_bench::{SwePrediction, extract_patch, write_swe_predictions};
 pub use task::Task;
 pub use task_config::OutputType;
 pub use task_index::{TaskIndex, TaskSet};

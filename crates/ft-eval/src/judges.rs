@@ -1,5 +1,51 @@
-//! Judgements by language models.
+//! Judgements by language models, and how far they can be trusted.
+//!
+//! A [`ChatModel`] is anything that can be talked to: a server that speaks OpenAI's protocol ([`OpenAiClient`]: llama.cpp, vLLM,
+//! Ollama, hosted), a local model, a mock. [`CachedModel`] keeps its replies in a file and counts what they cost.
+//!
+//! - [`judge_each`] rates single replies against criteria, the reason before the score;
+//! - [`judge_pairs`] compares two replies in both orders: a judge that contradicts itself has seen a tie;
+//! - [`position_bias`], [`verbosity_bias`] and [`self_preference`] tell what else the verdicts depend on, and
+//!   [`calibrate`] how they relate to human labels;
+//! - [`preference_rows`] turns comparisons into preference data for DPO;
+//! - [`refusals`] asks whether replies refuse, as HarmBench does.
+//!
+//! A judge's reply has to fulfil a JSON schema. One that does not is asked again, with the mistake named; after some
+//! attempts the verdict is reported as missing, with the reason. It is never guessed, and never counted.
 
+mod ask;
+mod bias;
+mod cached_model;
+mod calibration;
 mod chat_model;
+mod openai;
+mod pairwise;
+mod parallel;
+mod pointwise;
+mod preferences;
+mod proportion;
+mod rate_limit;
+mod refusal;
+mod retry;
+mod schema;
 
+pub use ask::{Missing, Panel};
+pub use bias::{
+    PositionBias, SelfPreference, VerbosityBias, position_bias, self_preference, verbosity_bias,
+};
+pub use cached_model::{CachedModel, Prices, Spent};
+pub use calibration::{Calibrated, ScaleCalibrated, calibrate, calibrate_scale};
 pub use chat_model::{ChatMessage, ChatModel, ChatReply, ChatRequest, Usage};
+pub use openai::{OpenAiClient, OpenAiOptions};
+pub use pairwise::{
+    Comparison, Order, PairItem, PairJudge, Preference, WinRate, judge_pairs, win_rate,
+};
+pub use pointwise::{Item, PointJudge, Scale, Shot, Verdict, judge_each};
+pub use preferences::{PreferenceRows, preference_rows, write_preferences};
+pub use proportion::{Proportion, proportion};
+pub use refusal::{Refusal, refusals};
+
+pub use crate::refusal_phrases::looks_like_refusal;
+
+pub(crate) use ask::ask;
+pub(crate) use parallel::in_parallel;

@@ -2,7 +2,8 @@
 //!
 //! Without features beyond the default ones this is a small library of measures on texts and ratings:
 //!
-//! - [`text`]: ROUGE, METEOR, exact match, token F1, edit distance, SQuAD, perplexity;
+//! - [`text`]: BLEU, chrF, TER, ROUGE, METEOR, exact match, token F1, edit distance, SQuAD, perplexity;
+//! - [`classification`] and [`tagging`]: accuracy, F1, ROC-AUC, calibration; entities as seqeval finds them;
 //! - [`agreement`]: Cohen, Fleiss, Krippendorff, with intervals;
 //! - [`significance`]: whether a difference between two systems is one.
 //!
@@ -11,7 +12,14 @@
 //! implementation of `ChatModel`; `models` makes models of ft-core both.
 
 pub mod agreement;
+#[cfg(any(feature = "harness", feature = "judges"))]
+mod answer_store;
+#[cfg(feature = "models")]
+pub mod bert_score;
+pub mod classification;
 mod error;
+#[cfg(feature = "judges")]
+pub mod factuality;
 #[cfg(feature = "harness")]
 pub mod harness;
 #[cfg(feature = "judges")]
@@ -19,7 +27,12 @@ pub mod judges;
 #[cfg(feature = "models")]
 pub mod models;
 mod random;
+#[cfg(any(feature = "harness", feature = "judges"))]
+mod refusal_phrases;
 pub mod significance;
+#[cfg(all(feature = "harness", feature = "judges"))]
+pub mod stages;
+pub mod tagging;
 pub mod text;
 
 pub use error::{Error, Result};

@@ -1,2 +1,117 @@
-//! Models of ft-core as a [`LanguageModel`](crate::harness::LanguageModel) and a
-//! [`ChatModel`](crate::judges::ChatModel).
+//! Models of ft-core that benchmarks and judges can be run on.
+//!
+//! A [`LocalModel`] is a [`LanguageModel`](crate::harness::LanguageModel) and a
+//! [`ChatModel`](crate::judges::ChatModel). As a language model it answers as the model `hf` of
+//! lm-evaluation-harness 0.4.13 does: the same tokens around the same border, the same windows, greedy texts
+//! that end where its do. What it does faster: a prompt that several requests share is read once, and so is
+//! the beginning that many prompts share (the examples of a few-shot task); the head is applied only
+//! to positions that are scored.
+//!
+//! What differs:
+//!
+//! - settings of the model's `generation_config.json` other than its end tokens (a repetition penalty, as Qwen
+//!   2.5 has) are not applied to greedy texts, so that greedy means the same for every model;
+//! - each text is looked at for a begin-of-text token of its own, where the reference looks at the first of
+//!   a batch;
+//! - a context of white space alone is scored after the prefix token, and a continuation that adds no token of
+//!   its own is an error that names it; the reference fails at both with an assertion.
+
+mod chat;
+mod encoding;
+mod generation;
+mod identity;
+mod language_model;
+mod plan;
+mod rolling;
+mod scoring;
+
+use burn::tensor::Device;
+use ft_core::{AutoCausalLm, CausalLm, GenerationConfig, Tokenizer, Weights};
+
+use crate::{Error, Result};
+
+pub use identity::identity;
+
+/// A causal language model with its tokenizer, ready to be measured.
+#[derive(Debug)]
+pub struct LocalModel<M = AutoCausalLm> {
+    model: M,
+    tokenizer: Tokenizer,
+    generation: GenerationConfig,
+    device: Device,
+    identity: String,
+    batch_tokens: usize,
+}
+
+impl LocalModel {
+    /// Loads a model folder in Hugging Face's layout. Weights stay in the file's type and are computed with
+    /// in `f32`. The model's identity is the hash of its files.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read, or tokenizer and model do not belong together.
+    pub fn from_pretrained(folder: &std::path::Path, device: &Device) -> Result<Self> {
+        let model = AutoCausalLm::from_pretrained_with(folder, device, Weights::Stored);
+        let model = model.map_err(of_core)?;
+        let tokenizer = Tokenizer::from_pretrained(folder).map_err(of_core)?;
+        let generation =
+            GenerationConfig::from_pretrained(folder, model.config(), Some(&tokenizer));
+        let generation = generation.map_err(of_core)?;
+        Self::new(model, tokenizer, generation, device, identity(&[folder])?)
+    }
+}
+
+impl<M: CausalLm> LocalModel<M> {
+    /// A model from its parts, adapters attached or not. Of `generation` only the tokens that end a text
+    /// and the padding are used. `identity` tells these weights from all others (see [`identity()`]):
+    /// cached answers belong to it.
+    ///
+    /// # Errors
+    ///
+    /// If the tokenizer has tokens that the model has not, or neither a begin nor an end of text.
+    pub fn new(
+        model: M,
+        tokenizer: Tokenizer,
+        generation: GenerationConfig,
+        device: &Device,
+        identity: impl Into<String>,
+    ) -> Result<Self> {
+        let vocab = model.config().vocab_size();
+        tokenizer.check_vocab(vocab).map_err(of_core)?;
+        encoding::prefix_token(&tokenizer)?;
+        Ok(Self {
+            model,
+            tokenizer,
+            generation,
+            device: device.clone(),
+            identity: identity.into(),
+            batch_tokens: 512,
+        })
+    }
+
+    /// How many tokens are computed at once, padding included; 512 unless set, which suits a CPU: more of them need more memory
+    /// and are faster on a GPU. A single text may be longer.
+    #[must_use]
+    pub fn with_batch_tokens(mut self, batch_tokens: usize) -> Self {
+        self.batch_tokens = batch_tokens.max(1);
+        self
+    }
+
+    /// The model.
+    pub fn model(&self) -> &M {
+        &self.model
+    }
+
+    /// Its tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    fn max_length(&self) -> usize {
+        self.model.config().max_position_embeddings()
+    }
+}
+
+fn of_core(error: ft_core::Error) -> Error {
+    Error::Model(error.to_string())
+}

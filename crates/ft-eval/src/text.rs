@@ -1,20 +1,32 @@
 //! Measures of generated texts against references.
 
+mod bleu;
+mod bleu_tokenizer;
+mod chrf;
 mod edit_distance;
 mod exact_match;
 mod lcs;
 mod meteor;
+mod ngrams;
 mod perplexity;
 mod porter_stemmer;
-mod python_characters;
+pub(crate) mod python_characters;
 mod rouge;
 mod rouge_words;
+mod signature;
 mod squad;
+mod ter;
+mod ter_edits;
 mod token_f1;
 mod word_tokenize;
 #[cfg(feature = "wordnet")]
 mod wordnet;
 
+pub use bleu::{
+    BleuOptions, BleuScore, BleuSmoothing, HfBleuScore, corpus_bleu, hf_bleu, sentence_bleu,
+};
+pub use bleu_tokenizer::BleuTokenizer;
+pub use chrf::{ChrfOptions, ChrfScore, corpus_chrf, sentence_chrf};
 pub use edit_distance::{
     char_edit_distance, char_error_rate, edit_distance, normalized_edit_distance,
     word_edit_distance, word_error_rate,
@@ -26,13 +38,14 @@ pub use porter_stemmer::porter_stem;
 pub use rouge::{Rouge, RougeOptions, RougeScore, corpus_rouge, rouge, rouge_multi, rouge_pairs};
 pub use rouge_words::RougeWords;
 pub use squad::{SquadScores, SquadV2Scores, squad, squad_v2};
+pub use ter::{TerOptions, TerScore, corpus_ter, sentence_ter};
 pub use token_f1::{corpus_token_f1, normalize_answer, token_f1, token_f1_multi};
 pub use word_tokenize::{whitespace_words, word_tokenize};
 
 use crate::{Error, Result};
 
 /// One list of references for each prediction.
-fn same_length(predictions: usize, references: usize) -> Result<()> {
+pub(crate) fn same_length(predictions: usize, references: usize) -> Result<()> {
     if predictions == references {
         return Ok(());
     }
@@ -42,7 +55,7 @@ fn same_length(predictions: usize, references: usize) -> Result<()> {
     )))
 }
 
-fn not_empty(predictions: usize) -> Result<()> {
+pub(crate) fn not_empty(predictions: usize) -> Result<()> {
     if predictions > 0 {
         return Ok(());
     }

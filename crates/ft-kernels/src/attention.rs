@@ -16,6 +16,8 @@ pub struct AttentionMask {
     queries: usize,
     past: usize,
     window: Option<usize>,
+    /// Whether tokens see those after them too.
+    bidirectional: bool,
     segments: Option<Tensor<2, Int>>,
     device: Device,
     made: Arc<Made>,
@@ -49,9 +51,23 @@ impl AttentionMask {
             queries,
             past,
             window: window.filter(|&window| past + queries > window),
+            bidirectional: false,
             segments: segments.cloned(),
             device: device.clone(),
             made: Arc::default(),
+        }
+    }
+
+    /// The mask of encoders: each of `tokens` tokens sees all others, or with `segments` (`[batch, tokens]`) all of its own
+    /// segment.
+    pub fn bidirectional(
+        tokens: usize,
+        segments: Option<&Tensor<2, Int>>,
+        device: &Device,
+    ) -> Self {
+        Self {
+            bidirectional: true,
+            ..Self::new(tokens, 0, None, segments, device)
         }
     }
 
@@ -62,7 +78,8 @@ impl AttentionMask {
 
     fn make_forbidden(&self) -> Option<Tensor<4, Bool>> {
         let (queries, past) = (self.queries, self.past);
-        if queries == 1 && self.window.is_none() && self.segments.is_none() {
+        let sees_all = queries == 1 && self.window.is_none() || self.bidirectional;
+        if sees_all && self.segments.is_none() {
             return None;
         }
         let keys = past + queries;
@@ -72,7 +89,11 @@ impl AttentionMask {
         let key = Tensor::<1, Int>::arange(0..keys as i64, &self.device)
             .reshape([1, 1, 1, keys])
             .expand([1, 1, queries, keys]);
-        let mut forbidden = key.clone().greater(query.clone());
+        let mut forbidden = match self.bidirectional {
+            // None yet.
+            true => key.clone().greater(key.clone()),
+            false => key.clone().greater(query.clone()),
+        };
         if let Some(window) = self.window {
             let distance = query - key;
             forbidden = forbidden.bool_or(distance.greater_equal_scalar(window as i64));
@@ -106,6 +127,7 @@ impl AttentionMask {
             softcap: scores.softcap.map(|cap| cap as f32),
             past: self.past,
             window: self.window,
+            all_keys: self.bidirectional.then_some(self.queries),
             segments: self.made.segments.get_or_init(read).clone(),
         }
     }

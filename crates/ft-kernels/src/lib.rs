@@ -36,6 +36,7 @@ mod logit_options;
 mod norm;
 mod recompute;
 mod rotary;
+mod score_tokens;
 mod token_logps;
 
 pub use adamw::{AdamWStep, adamw, adamw_8bit};
@@ -49,6 +50,7 @@ pub use logit_options::LogitOptions;
 pub use norm::{layer_norm, rms_norm};
 pub use recompute::recompute;
 pub use rotary::apply_rotary;
+pub use score_tokens::{TokenScore, score_logits, score_tokens};
 pub use token_logps::{token_logps, token_logps_and_entropy};
 
 /// The same operations from Burn's own: for every backend, and to compare with.
@@ -61,6 +63,7 @@ pub mod portable {
     pub use crate::norm::portable_layer_norm as layer_norm;
     pub use crate::norm::portable_rms_norm as rms_norm;
     pub use crate::rotary::portable as apply_rotary;
+    pub use crate::score_tokens::portable as score_tokens;
     pub use crate::token_logps::{
         portable as token_logps, portable_with_entropy as token_logps_and_entropy,
     };

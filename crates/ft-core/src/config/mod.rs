@@ -1,6 +1,7 @@
 //! `config.json`, in the keys of Hugging Face, both as transformers 4 and as transformers 5 writes
 //! them.
 
+mod bert;
 mod gpt2;
 mod llama;
 mod rope_scaling;
@@ -11,6 +12,7 @@ use serde_json::Value;
 
 use crate::{Error, Result};
 
+pub use bert::{BertConfig, BertKind};
 pub use gpt2::Gpt2Config;
 pub use llama::{LlamaConfig, LlamaKind};
 pub use rope_scaling::RopeScaling;

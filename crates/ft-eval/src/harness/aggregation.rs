@@ -1,7 +1,7 @@
 //! From the values of a metric on all documents to one number, and its standard error.
 //!
 //! The standard error of a mean is `s / sqrt(n)` with `n - 1` in `s`. Those of median, perplexity,
-//! F1, Matthews and `nanmean` come from the bootstrap (Efron, 1979) with the very draws of
+//! F1, Matthews, `nanmean` and the measures of translations come from the bootstrap (Efron, 1979) with the very draws of
 //! lm-evaluation-harness: chunk `i` of at most 1000 resamples is drawn by Python's
 //! `random.Random(i).choices`. Other aggregations have none.
 //! Where an exponential overflows, which is an exception in Python, the number is infinite.
@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use super::PythonRandom;
 use super::functions::{FunctionResult, MetricValue};
+use crate::text::{BleuOptions, ChrfOptions, TerOptions, corpus_bleu, corpus_chrf, corpus_ter};
 
 /// How the values of all documents become one number.
 #[derive(Clone, Copy, Debug)]
@@ -24,10 +25,45 @@ pub(super) enum Aggregation {
     Matthews,
     BrierScore,
     Bypass,
+    Translation(Translation),
     Function(fn(&[MetricValue]) -> FunctionResult<f64>),
 }
 
-const NAMES: [(&str, Aggregation); 10] = [
+/// A measure of generated texts against right ones, of the whole corpus.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Translation {
+    Bleu,
+    Chrf,
+    ChrfPlusPlus,
+    Ter,
+}
+
+impl Translation {
+    /// Of pairs `(right text, generated text)`, with sacreBLEU's defaults.
+    fn of(self, pairs: &[(&str, &str)]) -> Result<f64, String> {
+        let predictions: Vec<&str> = pairs.iter().map(|(_, text)| *text).collect();
+        let references: Vec<[&str; 1]> = pairs.iter().map(|(gold, _)| [*gold]).collect();
+        let chrf = |word_order| {
+            let options = ChrfOptions {
+                word_order,
+                ..ChrfOptions::default()
+            };
+            corpus_chrf(&predictions, &references, &options).map(|chrf| chrf.score)
+        };
+        let score = match self {
+            Translation::Bleu => corpus_bleu(&predictions, &references, &BleuOptions::default())
+                .map(|bleu| bleu.score),
+            Translation::Chrf => chrf(0),
+            Translation::ChrfPlusPlus => chrf(2),
+            Translation::Ter => {
+                corpus_ter(&predictions, &references, &TerOptions::default()).map(|ter| ter.score)
+            }
+        };
+        score.map_err(|error| error.to_string())
+    }
+}
+
+const NAMES: [(&str, Aggregation); 14] = [
     ("bypass", Aggregation::Bypass),
     ("nanmean", Aggregation::NanMean),
     ("mean", Aggregation::Mean),
@@ -38,6 +74,13 @@ const NAMES: [(&str, Aggregation); 10] = [
     ("f1", Aggregation::F1),
     ("matthews_corrcoef", Aggregation::Matthews),
     ("brier_score", Aggregation::BrierScore),
+    ("bleu", Aggregation::Translation(Translation::Bleu)),
+    ("chrf", Aggregation::Translation(Translation::Chrf)),
+    (
+        "chrf++",
+        Aggregation::Translation(Translation::ChrfPlusPlus),
+    ),
+    ("ter", Aggregation::Translation(Translation::Ter)),
 ];
 
 impl Aggregation {
@@ -61,6 +104,11 @@ impl Aggregation {
             Aggregation::Bypass => Ok(999.0),
             Aggregation::Function(function) => function(values),
             Aggregation::BrierScore => brier_score(values),
+            Aggregation::Translation(measure) => {
+                let pairs: Vec<(&str, &str)> =
+                    values.iter().map(texts).collect::<Result<_, _>>()?;
+                measure.of(&pairs)
+            }
             Aggregation::WeightedPerplexity | Aggregation::BitsPerByte => {
                 let (weights, totals): (Vec<f64>, Vec<f64>) =
                     values.iter().map(pair).collect::<Result<_, _>>()?;
@@ -133,6 +181,13 @@ impl Aggregation {
                 let pairs: Vec<(f64, f64)> = values.iter().map(pair).collect::<Result<_, _>>()?;
                 bootstrap(&pairs, iterations, |resample| self.of_pairs(resample)).map(Some)
             }
+            Aggregation::Translation(measure) => {
+                let pairs: Vec<(&str, &str)> =
+                    values.iter().map(texts).collect::<Result<_, _>>()?;
+                // As many as the reference takes the time for.
+                let iterations = iterations.min(100);
+                bootstrap(&pairs, iterations, |resample| measure.of(resample)).map(Some)
+            }
             _ => Ok(None),
         }
     }
@@ -170,6 +225,19 @@ fn pair(value: &MetricValue) -> Result<(f64, f64), String> {
     Err(format!(
         "{value:?} is no pair of numbers: choose another aggregation"
     ))
+}
+
+fn texts(value: &MetricValue) -> Result<(&str, &str), String> {
+    match value {
+        MetricValue::List(items) => match &items[..] {
+            [MetricValue::Text(gold), MetricValue::Text(text)] => {
+                Some((gold.as_str(), text.as_str()))
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+    .ok_or_else(|| format!("{value:?} is no pair of texts: choose another aggregation"))
 }
 
 fn bootstrap<T: Copy + Sync>(

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::OutputType;
-use super::aggregation::Aggregation;
+use super::aggregation::{Aggregation, Translation};
 use super::exact_match::ExactMatch;
 use super::functions::Function;
 use super::task_config::{Reader, as_bool};
@@ -31,7 +31,12 @@ struct Known {
 
 use OutputType::{GenerateUntil, LogLikelihood, LogLikelihoodRolling, MultipleChoice};
 
-const KNOWN: [Known; 15] = [
+const BLEU: Aggregation = Aggregation::Translation(Translation::Bleu);
+const CHRF: Aggregation = Aggregation::Translation(Translation::Chrf);
+const CHRF_PLUS_PLUS: Aggregation = Aggregation::Translation(Translation::ChrfPlusPlus);
+const TER: Aggregation = Aggregation::Translation(Translation::Ter);
+
+const KNOWN: [Known; 19] = [
     known(
         "acc",
         Aggregation::Mean,
@@ -52,6 +57,10 @@ const KNOWN: [Known; 15] = [
         true,
         &[GenerateUntil, MultipleChoice],
     ),
+    known("bleu", BLEU, true, &[GenerateUntil]),
+    known("chrf", CHRF, true, &[GenerateUntil]),
+    known("chrf++", CHRF_PLUS_PLUS, true, &[GenerateUntil]),
+    known("ter", TER, false, &[GenerateUntil]),
     known("likelihood", Aggregation::Mean, true, &[MultipleChoice]),
     known(
         "brier_score",
@@ -223,11 +232,12 @@ impl Metric {
                 "metric" | "aggregation" | "higher_is_better" | "hf_evaluate"
             )
         });
-        let exact_match = if computed_by_task || output_type != GenerateUntil {
-            ExactMatch::default()
-        } else {
-            ExactMatch::new(name, settings, read.origin)?
-        };
+        let exact_match =
+            if computed_by_task || name != "exact_match" || output_type != GenerateUntil {
+                ExactMatch::default()
+            } else {
+                ExactMatch::new(name, settings, read.origin)?
+            };
         Ok(Metric {
             name: name.clone(),
             aggregation,

@@ -60,7 +60,7 @@ impl Evaluation {
 }
 
 /// Writes a file beside its place and moves it there.
-fn write_whole(
+pub(super) fn write_whole(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
 ) -> Result<()> {

@@ -293,11 +293,26 @@ fn generated(task: &Task, doc: &Doc, responses: &[Response]) -> Result<Metrics, 
     for metric in &task.config.metrics {
         let value = match metric.name.as_str() {
             "bypass" => MetricValue::None,
+            // The corpus is measured as a whole.
+            "bleu" | "chrf" | "chrf++" | "ter" => pair_of_texts(&metric.name, &answer, &golds)?,
             _ => exact_match(metric, &answer, &golds, task.multiple_target)?,
         };
         metrics.push((metric.name.clone(), value));
     }
     Ok(metrics)
+}
+
+fn pair_of_texts(metric: &str, answer: &PyValue, golds: &[PyValue]) -> Result<MetricValue, String> {
+    match (answer, golds) {
+        (PyValue::Str(answer), [PyValue::Str(gold)]) => Ok(MetricValue::List(vec![
+            MetricValue::Text(gold.clone()),
+            MetricValue::Text(answer.clone()),
+        ])),
+        _ => Err(format!(
+            "{metric} needs one answer and one right text for every document: use take_first, and a \
+             doc_to_target that gives a text"
+        )),
+    }
 }
 
 /// Several values in one numpy array: texts, as soon as one of them is a text.

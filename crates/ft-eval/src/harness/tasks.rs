@@ -7,8 +7,10 @@
 mod aime;
 mod cb;
 mod copa;
+mod harmbench;
 mod hellaswag;
 mod hendrycks_math;
+mod ifeval;
 mod math_answer;
 mod math_equality;
 mod mmlu;
@@ -41,6 +43,7 @@ const WRITTEN: &[(&str, &str)] = &[
     file!("arc/arc_easy.yaml"),
     file!("commonsense_qa/commonsense_qa.yaml"),
     file!("gsm8k/gsm8k.yaml"),
+    file!("harmbench/harmbench.yaml"),
     file!("hellaswag/hellaswag.yaml"),
     file!("hendrycks_math/hendrycks_math.yaml"),
     file!("hendrycks_math/hendrycks_math500.yaml"),
@@ -51,6 +54,7 @@ const WRITTEN: &[(&str, &str)] = &[
     file!("hendrycks_math/hendrycks_math_num_theory.yaml"),
     file!("hendrycks_math/hendrycks_math_prealgebra.yaml"),
     file!("hendrycks_math/hendrycks_math_precalc.yaml"),
+    file!("ifeval/ifeval.yaml"),
     file!("lambada/lambada_openai.yaml"),
     file!("lambada/lambada_standard.yaml"),
     file!("logiqa/logiqa.yaml"),
@@ -95,8 +99,10 @@ pub(super) fn functions() -> FunctionRegistry {
     aime::register(&mut registry);
     cb::register(&mut registry);
     copa::register(&mut registry);
+    harmbench::register(&mut registry);
     hellaswag::register(&mut registry);
     hendrycks_math::register(&mut registry);
+    ifeval::register(&mut registry);
     mmlu_pro::register(&mut registry);
     race::register(&mut registry);
     truthfulqa::register(&mut registry);

@@ -105,7 +105,7 @@ def hellaswag(n):
         if i % 6 == 1:
             endings[2] = endings[0] + " [step]"
         rows.append({"ind": i, "activity_label": words(1, 2) + space(), "ctx_a": first, "ctx_b": second, "ctx": first + " " + second,
-                     "endings": endings, "source_id": f"wikihow~{i}", "split": "val", "split_type": "indomain", "label": str(rnd.randint(0, 3))})
+                     "endings": endings, "source_id": f"wikihow~{i}", "split": "val", "split_type": "indomain", "label": f" {i % 4} " if i % 11 == 7 else str(rnd.randint(0, 3))})
     return rows
 
 

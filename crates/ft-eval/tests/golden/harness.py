@@ -445,6 +445,23 @@ aggregate_metric_list: [{metric: exact_match, weight_by_size: true}, {metric: ex
 ALL = ["mc_all", "mc_text", "mc_pair", "mc_bool", "mc_many", "mc_inputs", "mc_mutual", "mc_validation", "ll",
        "rolling", "gsm", "gen_number", "gen_city", "gen_cities", "gen_choice", "gen_index", "own"]
 FEWSHOT = ["mc_all", "mc_text", "mc_pair", "mc_many", "mc_inputs", "mc_mutual", "mc_validation", "ll", "gsm", "gen_city", "own"]
+TASKS["tasks/translate.yaml"] = """
+task: translate
+dataset_path: json
+dataset_kwargs: {data_files: {test: data/sums_test.jsonl}}
+test_split: test
+output_type: generate_until
+doc_to_text: "Say it: {{question}}"
+doc_to_target: "The answer is {{answer}}"
+generation_kwargs: {until: ["\\n"], max_gen_toks: 10}
+metric_list:
+  - {metric: bleu}
+  - {metric: chrf, aggregation: chrf, higher_is_better: true}
+  - {metric: chrf++}
+  - {metric: ter, aggregation: ter, higher_is_better: false}
+  - {metric: exact_match}
+metadata: {version: 1.0}
+"""
 RUNS = [
     {"name": "all", "tasks": ALL, "bootstrap_iters": 2500},
     {"name": "two shots", "tasks": FEWSHOT, "num_fewshot": 2, "limit": 0.3, "fewshot_random_seed": 42, "bootstrap_iters": 0},
@@ -457,6 +474,7 @@ RUNS = [
     {"name": "nested groups", "tasks": ["everything", "plain"], "bootstrap_iters": 200},
     {"name": "tagged group", "tasks": ["tagged"], "limit": 5, "bootstrap_iters": 200},
     {"name": "filters of a group", "tasks": ["filters"], "limit": 6},
+    {"name": "translations", "tasks": ["translate"], "bootstrap_iters": 300},
     {"name": "a tag", "tasks": ["mc_or_ll"], "limit": 1, "bootstrap_iters": 200},
 ]
 

@@ -37,6 +37,8 @@ pub(crate) struct Rule {
     /// The position of the first query among the keys.
     pub(crate) past: usize,
     pub(crate) window: Option<usize>,
+    /// How many keys there are, if every query sees all of them; else it sees those up to its own.
+    pub(crate) all_keys: Option<usize>,
     /// The segment of every key, `[batch, keys]`.
     pub(crate) segments: Option<Arc<[i64]>>,
 }
@@ -151,12 +153,12 @@ impl Rule {
         let start = self
             .window
             .map_or(0, |window| (first + 1).saturating_sub(window));
-        start..self.past + queries.end
+        start..self.all_keys.unwrap_or(self.past + queries.end)
     }
 
     /// Whether every query of the tile may see every key of it.
     fn allows_all(&self, queries: &Range<usize>, keys: &Range<usize>) -> bool {
-        let causal = keys.end <= self.past + queries.start + 1;
+        let causal = self.all_keys.is_some() || keys.end <= self.past + queries.start + 1;
         let near = self
             .window
             .is_none_or(|window| keys.start + window > self.past + queries.end - 1);
@@ -177,7 +179,7 @@ impl Rule {
             let visible = self
                 .window
                 .map_or(0, |window| (position + 1).saturating_sub(window))
-                ..position + 1;
+                ..self.all_keys.unwrap_or(position + 1);
             for (score, key) in row.iter_mut().zip(keys.clone()) {
                 if !visible.contains(&key) {
                     *score = f32::NEG_INFINITY;

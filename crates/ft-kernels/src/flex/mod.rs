@@ -18,6 +18,7 @@ mod pieces;
 mod product;
 pub(crate) mod rms_norm;
 pub(crate) mod rotary;
+pub(crate) mod score_tokens;
 pub(crate) mod token_logps;
 mod weight;
 

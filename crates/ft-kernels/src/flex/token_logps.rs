@@ -93,8 +93,8 @@ impl Backward<Flex, 2> for Gradient {
 /// What a row of logits comes to. The largest logit and the logarithm of the sum are kept apart: of
 /// large logits their sum would lose the digits that probabilities are made of.
 #[derive(Clone, Copy, Debug, Default)]
-struct Row {
-    logp: f32,
+pub(super) struct Row {
+    pub(super) logp: f32,
     /// 0 when not asked for.
     entropy: f32,
     most: f32,
@@ -154,9 +154,11 @@ fn backward(
     })
 }
 
+/// Leaves in `z` the logits behind the cap.
+///
 /// `H = −Σ p·ln p = ln Σeˢ − Σ s·eˢ / Σeˢ` with `s = z − max`, both terms of which are positive.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn summary(z: &mut [f32], target: usize, cap: Option<f32>, entropy: bool) -> Row {
+pub(super) fn summary(z: &mut [f32], target: usize, cap: Option<f32>, entropy: bool) -> Row {
     if let Some(cap) = cap {
         z.iter_mut().for_each(|z| *z = capped(*z, cap).0);
     }

@@ -13,6 +13,7 @@ struct Case {
     window: Option<usize>,
     segments: bool,
     softcap: Option<f64>,
+    bidirectional: bool,
 }
 
 const PLAIN: Case = Case {
@@ -25,6 +26,7 @@ const PLAIN: Case = Case {
     window: None,
     segments: false,
     softcap: None,
+    bidirectional: false,
 };
 
 fn check(case: Case) {
@@ -52,7 +54,10 @@ fn check(case: Case) {
     type Operation = fn(Tensor<4>, Tensor<4>, Tensor<4>, Scores, &AttentionMask) -> Tensor<4>;
     let all = |f: Operation, device: &Device| {
         let segments = (case.segments).then(|| Tensor::<2, Int>::from_data(ids.clone(), device));
-        let mask = AttentionMask::new(queries, past, case.window, segments.as_ref(), device);
+        let mask = match case.bidirectional {
+            true => AttentionMask::bidirectional(queries, segments.as_ref(), device),
+            false => AttentionMask::new(queries, past, case.window, segments.as_ref(), device),
+        };
         let leaf = |data: TensorData| Tensor::<4>::from_data(data, device).require_grad();
         let leaves = inputs.clone().map(leaf);
         let [q, k, v] = leaves.clone().map(|x| x.swap_dims(1, 2));
@@ -296,4 +301,38 @@ fn keys_of_another_batch() {
     let q = leaf([2, 1, 4, 2], &device);
     let [k, v] = [(); 2].map(|()| leaf([3, 1, 4, 2], &device).narrow(0, 0, 1));
     attention(q, k, v, 1.0, &AttentionMask::new(4, 0, None, None, &device));
+}
+
+#[test]
+fn encoders_see_what_comes_after() {
+    for queries in [1, 3, 130, 300] {
+        for segments in [false, true] {
+            check(Case {
+                batch: 2,
+                heads: 4,
+                kv_heads: 4,
+                queries,
+                width: 5,
+                segments,
+                bidirectional: true,
+                ..PLAIN
+            });
+        }
+    }
+}
+
+/// Without a mask at all, by the formula.
+#[test]
+fn encoders_attend_to_everything() {
+    let device = device();
+    let numbers = |seed: f32| {
+        let numbers: Vec<f32> = (0..12).map(|i| (seed * (i + 1) as f32).sin()).collect();
+        Tensor::<4>::from_data(TensorData::new(numbers, [1, 2, 3, 2]), &device)
+    };
+    let [q, k, v] = [1.3, 0.7, 0.9].map(numbers);
+    let mask = AttentionMask::bidirectional(3, None, &device);
+    let expected = burn::tensor::activation::softmax(q.clone().matmul(k.clone().transpose()), 3);
+    let expected = expected.matmul(v.clone());
+    let found = attention(q, k, v, 1.0, &mask);
+    assert_close("out", found.into_data(), expected.into_data(), 1e-6);
 }

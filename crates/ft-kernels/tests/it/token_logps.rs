@@ -1,6 +1,7 @@
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use ft_kernels::{
-    LogitOptions, LossOptions, cross_entropy_sum, portable, token_logps, token_logps_and_entropy,
+    LogitOptions, LossOptions, cross_entropy_sum, portable, score_tokens, token_logps,
+    token_logps_and_entropy,
 };
 
 use crate::cross_entropy::{assert_slope, fixed, logit_options, nudged};
@@ -309,4 +310,40 @@ fn a_target_outside_the_vocabulary() {
 fn no_rows() {
     let hidden = Tensor::zeros([0, 2], &device());
     token_logps(hidden, fixed(7, 2, 0.7), &[], LogitOptions::default());
+}
+
+#[test]
+fn scores_are_the_log_probabilities_and_tell_the_first_choice() {
+    for (rows, width, vocab) in [(1, 1, 1), (5, 4, 7), (67, 33, 1009)] {
+        let hidden = fixed(rows, width, 1.3);
+        let weight = fixed(vocab, width, 0.754_877_666_2);
+        for options in logit_options() {
+            let logits = options.apply(hidden.clone().matmul(weight.clone().transpose()));
+            let best = logits.argmax(1).into_data().convert::<i64>();
+            let best = best.try_to_vec::<i64>().expect("i64");
+            // Every second target is the first choice.
+            let targets: Vec<i64> = (best.iter().enumerate())
+                .map(|(i, best)| {
+                    if i % 2 == 0 {
+                        *best
+                    } else {
+                        (best + 1) % vocab as i64
+                    }
+                })
+                .collect();
+            let logps = token_logps(hidden.clone(), weight.clone(), &targets, options);
+            let logps = logps.into_data().try_to_vec::<f32>().expect("f32");
+            for f in [score_tokens, portable::score_tokens] {
+                let scores = f(hidden.clone(), weight.clone(), &targets, options);
+                assert_eq!(scores.len(), rows);
+                for (i, score) in scores.iter().enumerate() {
+                    assert!(
+                        (score.logp - logps[i]).abs() <= 2e-5 * logps[i].abs().max(1.0),
+                        "{i}"
+                    );
+                    assert_eq!(score.is_greedy, best[i] == targets[i], "{i}");
+                }
+            }
+        }
+    }
 }

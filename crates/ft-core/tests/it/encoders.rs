@@ -1,0 +1,137 @@
+//! Encoders against transformers: all hidden states, and all gradients, with padding.
+//!
+//! The golden folders are made by `golden/encoders.py`.
+
+use burn::module::Param;
+use burn::tensor::{Device, Tensor, TensorData};
+use ft_core::module_path::{PathVisitor, visit_params};
+use ft_core::safetensors_folder::read_tensors;
+use ft_core::{Bert, Linears, TokenBatch};
+
+use crate::models::{assert_close, golden, ints};
+
+fn agrees_with_transformers(name: &str) {
+    let expected = read_tensors(&golden(name).join("golden.safetensors")).expect("golden");
+    let device = Device::default().autodiff();
+    let model = Bert::from_pretrained(&golden(name), &device).expect("loads");
+    let mask = ints(&expected["attention_mask"], &device);
+    let tokens = TokenBatch {
+        input_ids: ints(&expected["input_ids"], &device),
+        position_ids: None,
+        segment_ids: Some(mask.clone()),
+    };
+    let types = ints(&expected["token_type_ids"], &device);
+    let states = model
+        .hidden_states(&tokens, Some(types.clone()))
+        .expect("runs");
+    assert_eq!(states.len(), model.config().num_hidden_layers + 1);
+    let mask: Tensor<3> = mask.float().unsqueeze_dim(2);
+    for (i, state) in states.iter().enumerate() {
+        let state = state.clone() * mask.clone();
+        assert_close(
+            &format!("state {i}"),
+            state.into_data(),
+            &expected[&format!("state.{i}")],
+            2e-5,
+        );
+    }
+    // The first layers alone are the same.
+    let first = model.up_to(&tokens, Some(types), 1).expect("runs");
+    assert_eq!((first.len(), first[1].to_data()), (2, states[1].to_data()));
+
+    let weights = Tensor::<3>::from_data(expected["weights"].clone(), &device);
+    let loss = (states[states.len() - 1].clone() * weights).sum();
+    assert_close("loss", loss.to_data(), &expected["loss"], 2e-5);
+
+    struct Check<'a> {
+        grads: burn::tensor::Gradients,
+        expected: &'a std::collections::BTreeMap<String, TensorData>,
+        seen: usize,
+    }
+    impl PathVisitor for Check<'_> {
+        fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
+            let key = path
+                .replace("layer_norm", "LayerNorm")
+                .replace("attention.this", "attention.self");
+            let grad = param.val().grad(&self.grads);
+            let grad = grad.unwrap_or_else(|| panic!("{key} has no gradient"));
+            let mut expected = self.expected[&format!("grad.{key}")].clone();
+            let mut grad = grad.into_data();
+            if key.ends_with("_embeddings.weight") {
+                // transformers gives none to the row of padding, which no real token reads.
+                (grad, expected) = (
+                    without_first_two_rows(grad),
+                    without_first_two_rows(expected),
+                );
+            }
+            // Softmax does not change with the key's bias: its gradient is nothing but rounding.
+            let tolerance = if key.ends_with("key.bias") {
+                1e-2
+            } else {
+                1e-4
+            };
+            assert_close(&key, grad, &expected, tolerance);
+            self.seen += 1;
+        }
+    }
+    let mut check = Check {
+        grads: loss.backward(),
+        expected: &expected,
+        seen: 0,
+    };
+    visit_params(&model, &mut check);
+    let known = expected
+        .keys()
+        .filter(|key| key.starts_with("grad."))
+        .count();
+    assert_eq!(check.seen, known, "parameters with golden gradients");
+}
+
+fn without_first_two_rows(data: TensorData) -> TensorData {
+    let shape = data.shape().to_vec();
+    if shape[0] <= 2 {
+        return data;
+    }
+    let numbers = data.convert::<f32>().try_to_vec::<f32>().expect("f32");
+    TensorData::new(numbers[2 * shape[1]..].to_vec(), [shape[0] - 2, shape[1]])
+}
+
+#[test]
+fn bert_agrees() {
+    agrees_with_transformers("bert");
+}
+
+#[test]
+fn the_encoder_within_a_model_agrees() {
+    agrees_with_transformers("bert_mlm");
+}
+
+#[test]
+fn roberta_agrees() {
+    agrees_with_transformers("roberta");
+}
+
+#[test]
+fn what_does_not_fit_is_told() {
+    let device = Device::default();
+    let model = Bert::from_pretrained(&golden("roberta"), &device).expect("loads");
+    // Positions begin after the padding's.
+    assert_eq!(model.config().max_length(), 18);
+    let long = TokenBatch::from_ids(&[3; 19], &device);
+    let error = model
+        .hidden_states(&long, None)
+        .expect_err("too long")
+        .to_string();
+    assert!(error.contains("19") && error.contains("18"), "{error}");
+    let short = TokenBatch::from_ids(&[3; 18], &device);
+    assert!(model.hidden_states(&short, None).is_ok());
+    assert!(model.up_to(&short, None, 3).is_err());
+    let error = Bert::from_pretrained(&golden("llama"), &device)
+        .expect_err("a decoder")
+        .to_string();
+    assert!(error.contains("encoder"), "{error}");
+    let mut names = Vec::new();
+    model.for_each_linear(&mut |name, _| names.push(name.to_string()));
+    assert_eq!(names.len(), 12);
+    assert_eq!(names[6], "encoder.layer.1.attention.self.query");
+}

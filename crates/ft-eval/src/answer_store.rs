@@ -1,0 +1,120 @@
+//! Answers kept in a file as they come.
+//!
+//! Each answer is one line of JSON, `{"key": .., "answer": ..}`. Lines are only ever added, so a run that is killed loses at
+//! most the line it was writing, which is dropped when the file is opened again.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::{Error, Result};
+
+/// After so many answers the file is on the disk for sure.
+const SYNC_EVERY: usize = 64;
+
+/// A file of answers by key.
+#[derive(Debug)]
+pub(crate) struct AnswerStore {
+    path: PathBuf,
+    answers: HashMap<String, Value>,
+    file: File,
+    unsynced: usize,
+}
+
+impl AnswerStore {
+    /// Opens or makes the file.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let read = |source| Error::Read {
+            path: path.to_path_buf(),
+            source,
+        };
+        let write = |source| Error::Write {
+            path: path.to_path_buf(),
+            source,
+        };
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(write)?;
+        }
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(path)
+            .map_err(write)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(read)?;
+        // What was being written when the run ended has no line end.
+        let whole = bytes
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |end| end + 1);
+        if whole < bytes.len() {
+            file.set_len(whole as u64).map_err(write)?;
+            file.seek(SeekFrom::End(0)).map_err(write)?;
+        }
+        let mut answers = HashMap::new();
+        for (i, line) in bytes[..whole].split(|byte| *byte == b'\n').enumerate() {
+            if line.is_empty() {
+                continue;
+            }
+            let mut row: Value = serde_json::from_slice(line).map_err(|error| Error::Invalid {
+                path: path.to_path_buf(),
+                reason: format!(
+                    "line {} is not an answer: {error}; remove the file to begin anew",
+                    i + 1
+                ),
+            })?;
+            let answer = row["answer"].take();
+            if let Some(key) = row["key"].as_str() {
+                answers.insert(key.to_string(), answer);
+            }
+        }
+        Ok(Self {
+            path: path.to_path_buf(),
+            answers,
+            file,
+            unsynced: 0,
+        })
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<&Value> {
+        self.answers.get(key)
+    }
+
+    pub(crate) fn put(&mut self, key: String, answer: Value) -> Result<()> {
+        let mut line = json!({"key": key, "answer": answer}).to_string();
+        line.push('\n');
+        // One write for each line, so that a kill cannot lose answers of this process.
+        self.file
+            .write_all(line.as_bytes())
+            .map_err(|source| self.failed(source))?;
+        self.answers.insert(key, answer);
+        self.unsynced += 1;
+        if self.unsynced >= SYNC_EVERY {
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn sync(&mut self) -> Result<()> {
+        self.unsynced = 0;
+        self.file.sync_data().map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: std::io::Error) -> Error {
+        Error::Write {
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+/// The key of what was asked of a model.
+pub(crate) fn key(identity: &str, request: &str) -> String {
+    let digest = Sha256::digest(format!("{}:{identity} {request}", identity.len()));
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}

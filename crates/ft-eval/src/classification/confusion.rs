@@ -1,0 +1,124 @@
+//! How often each class was taken for each.
+
+use super::{Counts, ScoreTable};
+use crate::{Error, Result};
+
+/// Counts of labels and predictions: `count(i, j)` items of the class `labels()[i]` were predicted as
+/// `labels()[j]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfusionMatrix<L> {
+    labels: Vec<L>,
+    /// Row by row, a row a true class.
+    counts: Vec<usize>,
+}
+
+impl<L: Ord + Clone> ConfusionMatrix<L> {
+    /// Counts; classes are all that occur on either side, in ascending order.
+    ///
+    /// # Errors
+    ///
+    /// If there are none, or not a prediction for each label.
+    pub fn new(labels: &[L], predictions: &[L]) -> Result<Self> {
+        if labels.is_empty() || labels.len() != predictions.len() {
+            return Err(Error::Input(format!(
+                "{} labels and {} predictions: give as many of both, at least one",
+                labels.len(),
+                predictions.len()
+            )));
+        }
+        let mut classes: Vec<L> = labels.iter().chain(predictions).cloned().collect();
+        classes.sort();
+        classes.dedup();
+        let mut counts = vec![0; classes.len() * classes.len()];
+        let place = |label: &L| classes.partition_point(|class| class < label);
+        for (label, prediction) in labels.iter().zip(predictions) {
+            counts[place(label) * classes.len() + place(prediction)] += 1;
+        }
+        Ok(Self {
+            labels: classes,
+            counts,
+        })
+    }
+}
+
+impl<L> ConfusionMatrix<L> {
+    /// The classes, in ascending order.
+    pub fn labels(&self) -> &[L] {
+        &self.labels
+    }
+
+    /// How many items of class `label` were predicted as `prediction`, both by their place in
+    /// [`labels`](Self::labels).
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer classes.
+    pub fn count(&self, label: usize, prediction: usize) -> usize {
+        assert!(prediction < self.labels.len(), "there is no such class");
+        self.counts[label * self.labels.len() + prediction]
+    }
+
+    /// Items by true class.
+    fn actual(&self, class: usize) -> usize {
+        (0..self.labels.len()).map(|j| self.count(class, j)).sum()
+    }
+
+    /// Items by predicted class.
+    fn predicted(&self, class: usize) -> usize {
+        (0..self.labels.len()).map(|i| self.count(i, class)).sum()
+    }
+
+    fn total(&self) -> usize {
+        self.counts.iter().sum()
+    }
+
+    fn correct(&self) -> usize {
+        (0..self.labels.len()).map(|i| self.count(i, i)).sum()
+    }
+
+    /// Share of the predictions that are right.
+    pub fn accuracy(&self) -> f64 {
+        self.correct() as f64 / self.total() as f64
+    }
+
+    /// Mean recall of the classes that have an item.
+    pub fn balanced_accuracy(&self) -> f64 {
+        let recalls: Vec<f64> = (0..self.labels.len())
+            .map(|class| (self.count(class, class) as f64, self.actual(class) as f64))
+            .filter(|(_, actual)| *actual > 0.0)
+            .map(|(correct, actual)| correct / actual)
+            .collect();
+        recalls.iter().sum::<f64>() / recalls.len() as f64
+    }
+
+    /// Matthews' correlation of any number of classes (Gorodkin, 2004, doi:10.1016/j.compbiolchem.2004.09.006), from −1
+    /// to 1; 0 where labels or predictions are all one class.
+    pub fn matthews(&self) -> f64 {
+        let (correct, total) = (self.correct() as f64, self.total() as f64);
+        let classes = 0..self.labels.len();
+        let actual: Vec<f64> = classes.clone().map(|i| self.actual(i) as f64).collect();
+        let predicted: Vec<f64> = classes.map(|i| self.predicted(i) as f64).collect();
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let covariance = correct * total - dot(&actual, &predicted);
+        let spread =
+            (total * total - dot(&predicted, &predicted)) * (total * total - dot(&actual, &actual));
+        if spread == 0.0 {
+            0.0
+        } else {
+            covariance / spread.sqrt()
+        }
+    }
+
+    /// Precision, recall and F by class and their averages. `beta` weighs recall; 1 gives F1.
+    pub fn scores(&self, beta: f64) -> ScoreTable<&L> {
+        let counts = self.labels.iter().enumerate().map(|(class, label)| {
+            let counts = Counts {
+                correct: self.count(class, class),
+                predicted: self.predicted(class),
+                actual: self.actual(class),
+            };
+            (label, counts)
+        });
+        ScoreTable::new(counts.collect(), beta)
+    }
+}

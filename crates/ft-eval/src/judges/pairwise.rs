@@ -1,0 +1,213 @@
+//! Two replies compared, in both orders (Zheng et al., 2023, arXiv:2306.05685, section 3.4).
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{ChatMessage, ChatModel, Missing, Panel, Proportion, ask, in_parallel, proportion};
+
+/// What is compared.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairItem {
+    /// What both models were asked.
+    pub prompt: String,
+    /// The one answer.
+    pub response_a: String,
+    /// The other answer.
+    pub response_b: String,
+    /// A good answer, to compare with.
+    #[serde(default)]
+    pub reference: Option<String>,
+}
+
+/// Which of the two is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Preference {
+    /// The one.
+    A,
+    /// The other.
+    B,
+    /// Neither.
+    #[serde(rename = "tie")]
+    Tie,
+}
+
+impl Preference {
+    /// What it is when the two change names.
+    fn swapped(self) -> Self {
+        match self {
+            Preference::A => Preference::B,
+            Preference::B => Preference::A,
+            Preference::Tie => Preference::Tie,
+        }
+    }
+
+    /// 1 where A wins, 0 where B does, one half for a tie.
+    pub(super) fn points_of_a(self) -> f64 {
+        match self {
+            Preference::A => 1.0,
+            Preference::B => 0.0,
+            Preference::Tie => 0.5,
+        }
+    }
+}
+
+/// What was said in one order, in terms of A and B.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Order {
+    /// Which is better.
+    pub preference: Preference,
+    /// Why, which was said before; it calls them 1 and 2 as they were shown.
+    pub reason: String,
+}
+
+/// Both orders of one pair.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Comparison {
+    /// With A first.
+    pub a_first: Result<Order, Missing>,
+    /// With B first.
+    pub b_first: Result<Order, Missing>,
+}
+
+impl Comparison {
+    /// The verdict: what both orders say, a tie where they contradict each other, `None` where one is missing.
+    pub fn verdict(&self) -> Option<Preference> {
+        match (&self.a_first, &self.b_first) {
+            (Ok(first), Ok(second)) if first.preference == second.preference => {
+                Some(first.preference)
+            }
+            (Ok(_), Ok(_)) => Some(Preference::Tie),
+            _ => None,
+        }
+    }
+}
+
+/// What pairs are compared by.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PairJudge {
+    /// What makes a reply the better one, in words.
+    pub criteria: String,
+    /// Examples: a pair, which is better, and why.
+    pub shots: Vec<(PairItem, Order)>,
+}
+
+impl PairJudge {
+    /// The conversation that asks for a comparison, A first.
+    pub fn messages(&self, item: &PairItem) -> Vec<ChatMessage> {
+        let system = format!(
+            "You compare two responses of assistants to the same prompt. Judge by these criteria and by nothing else, \
+             neither by length nor by which comes first:\n\n{}\n\nAnswer with a JSON object: first \"reason\", one to three \
+             sentences that weigh both responses against the criteria, then \"winner\": \"1\", \"2\" or \"tie\".",
+            self.criteria.trim()
+        );
+        let mut messages = vec![ChatMessage::new("system", system)];
+        for (item, order) in &self.shots {
+            let winner = match order.preference {
+                Preference::A => "1",
+                Preference::B => "2",
+                Preference::Tie => "tie",
+            };
+            let answer = json!({"reason": order.reason, "winner": winner});
+            messages.push(ChatMessage::new("user", shown(item)));
+            messages.push(ChatMessage::new("assistant", answer.to_string()));
+        }
+        messages.push(ChatMessage::new("user", shown(item)));
+        messages
+    }
+
+    /// The schema of the judge's reply.
+    pub fn schema() -> Value {
+        json!({
+            "type": "object",
+            "properties": {"reason": {"type": "string"}, "winner": {"enum": ["1", "2", "tie"]}},
+            "required": ["reason", "winner"],
+            "additionalProperties": false,
+        })
+    }
+}
+
+fn shown(item: &PairItem) -> String {
+    let mut text = format!("<prompt>\n{}\n</prompt>\n", item.prompt);
+    if let Some(reference) = &item.reference {
+        text.push_str(&format!("<reference>\n{reference}\n</reference>\n"));
+    }
+    let (a, b) = (&item.response_a, &item.response_b);
+    text.push_str(&format!(
+        "<response_1>\n{a}\n</response_1>\n<response_2>\n{b}\n</response_2>"
+    ));
+    text
+}
+
+/// Every pair in both orders.
+pub fn judge_pairs(
+    model: &dyn ChatModel,
+    judge: &PairJudge,
+    items: &[PairItem],
+    panel: &Panel,
+    progress: &mut (dyn FnMut(usize, usize) + Send),
+) -> Vec<Comparison> {
+    let schema = PairJudge::schema();
+    let one = |i: usize| {
+        let (item, swapped) = (&items[i / 2], i % 2 == 1);
+        let shown = match swapped {
+            false => item.clone(),
+            true => PairItem {
+                response_a: item.response_b.clone(),
+                response_b: item.response_a.clone(),
+                ..item.clone()
+            },
+        };
+        let reply = ask(model, &judge.messages(&shown), &schema, panel)?;
+        let preference = match reply["winner"].as_str() {
+            Some("1") => Preference::A,
+            Some("2") => Preference::B,
+            _ => Preference::Tie,
+        };
+        Ok(Order {
+            preference: if swapped {
+                preference.swapped()
+            } else {
+                preference
+            },
+            reason: reply["reason"].as_str().unwrap_or_default().to_string(),
+        })
+    };
+    let mut orders = in_parallel(2 * items.len(), panel.concurrency, one, progress).into_iter();
+    let mut comparisons = Vec::with_capacity(items.len());
+    while let (Some(a_first), Some(b_first)) = (orders.next(), orders.next()) {
+        comparisons.push(Comparison { a_first, b_first });
+    }
+    comparisons
+}
+
+/// How often A is better.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct WinRate {
+    /// A is better.
+    pub wins: usize,
+    /// B is better.
+    pub losses: usize,
+    /// Neither, or the judge contradicted itself.
+    pub ties: usize,
+    /// No verdict; not counted.
+    pub missing: usize,
+    /// Wins and half of the ties among the verdicts.
+    pub rate: Proportion,
+}
+
+/// The win rate of A.
+pub fn win_rate(comparisons: &[Comparison]) -> WinRate {
+    let count = |wanted| {
+        let verdicts = comparisons.iter().map(Comparison::verdict);
+        verdicts.filter(|verdict| *verdict == wanted).count()
+    };
+    let [wins, losses, ties] =
+        [Preference::A, Preference::B, Preference::Tie].map(|wanted| count(Some(wanted)));
+    WinRate {
+        wins,
+        losses,
+        ties,
+        missing: count(None),
+        rate: proportion(wins as f64 + ties as f64 / 2.0, wins + losses + ties),
+    }
+}

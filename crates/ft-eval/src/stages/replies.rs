@@ -1,0 +1,93 @@
+//! Faults of a reply that need no judge to be seen.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Marks of chat templates and prompts that a reply must not contain: where they show, the model does
+/// not end its turn, or was trained with another template.
+const TEMPLATE_MARKS: [&str; 14] = [
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|endoftext|>",
+    "<|eot_id|>",
+    "<|start_header_id|>",
+    "<|user|>",
+    "<|assistant|>",
+    "<start_of_turn>",
+    "<end_of_turn>",
+    "[INST]",
+    "[/INST]",
+    "<<SYS>>",
+    "### Instruction:",
+    "### Response:",
+];
+
+/// How many words make a phrase whose repetitions count.
+const PHRASE: usize = 4;
+
+/// A reply loops if more than this share of its phrases have been said before.
+const LOOPING: f64 = 0.5;
+
+/// What is wrong with a reply at first sight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplyFaults {
+    /// Nothing but white space.
+    pub empty: bool,
+    /// Contains a mark of a chat template.
+    pub leaks_template: bool,
+    /// Says the same again and again: more than half of its runs of four words stood before.
+    pub loops: bool,
+}
+
+impl ReplyFaults {
+    /// Whether there is any.
+    pub fn any(self) -> bool {
+        self.empty || self.leaks_template || self.loops
+    }
+}
+
+/// The faults of a reply.
+///
+/// ```
+/// use ft_eval::stages::reply_faults;
+///
+/// assert!(!reply_faults("Paris is the capital of France.").any());
+/// assert!(reply_faults(" \n").empty);
+/// assert!(reply_faults("Paris.<|im_end|>").leaks_template);
+/// assert!(reply_faults(&"I do not know what to say. ".repeat(5)).loops);
+/// ```
+pub fn reply_faults(reply: &str) -> ReplyFaults {
+    ReplyFaults {
+        empty: reply.trim().is_empty(),
+        leaks_template: TEMPLATE_MARKS.iter().any(|mark| reply.contains(mark)),
+        loops: repeated_phrases(reply) > LOOPING,
+    }
+}
+
+/// The share of runs of [`PHRASE`] words that stood before in the same reply.
+fn repeated_phrases(reply: &str) -> f64 {
+    let words: Vec<&str> = reply.split_whitespace().collect();
+    let mut seen: HashMap<&[&str], usize> = HashMap::new();
+    for phrase in words.windows(PHRASE) {
+        *seen.entry(phrase).or_default() += 1;
+    }
+    let phrases: usize = seen.values().sum();
+    match phrases {
+        0 => 0.0,
+        _ => (phrases - seen.len()) as f64 / phrases as f64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_replies_and_lists_do_not_loop() {
+        assert!(!reply_faults("no no no").loops);
+        let list = (1..30).map(|i| format!("- item {i} is blue\n"));
+        assert!(!reply_faults(&list.collect::<String>()).loops);
+        assert_eq!(repeated_phrases("a b c d a b c d"), 0.2);
+    }
+}

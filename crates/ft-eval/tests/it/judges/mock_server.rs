@@ -1,0 +1,210 @@
+//! A server that speaks OpenAI's protocol as badly as it is told to.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// What the server does with one request.
+#[derive(Clone, Debug)]
+pub(crate) enum Act {
+    /// Answers with this text.
+    Say(String),
+    /// The same in pieces, without a length.
+    SayInChunks(String),
+    /// Answers with a status, headers and a body.
+    Status(u16, &'static str, &'static str),
+    /// Says nothing for so long, then hangs up.
+    Stall(Duration),
+    /// Breaks off in the middle of the body.
+    Cut,
+    /// Hangs up at once.
+    HangUp,
+    /// A body that is no JSON.
+    Garbage,
+    /// JSON without a choice.
+    NoChoice,
+}
+
+/// What it is told: the request, how often this very request has come before, and what to do.
+type Script = dyn Fn(&Value, usize) -> Act + Send + Sync;
+
+#[derive(Default)]
+pub(crate) struct Seen {
+    /// By request, how often it has come.
+    pub(crate) requests: HashMap<String, usize>,
+    /// By request, how often it has been answered.
+    pub(crate) answered: HashMap<String, usize>,
+    pub(crate) authorization: Option<String>,
+}
+
+impl Seen {
+    pub(crate) fn all_requests(&self) -> usize {
+        self.requests.values().sum()
+    }
+
+    pub(crate) fn all_answered(&self) -> usize {
+        self.answered.values().sum()
+    }
+}
+
+pub(crate) struct MockServer {
+    pub(crate) url: String,
+    pub(crate) seen: Arc<Mutex<Seen>>,
+}
+
+impl MockServer {
+    pub(crate) fn start(script: impl Fn(&Value, usize) -> Act + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/v1", listener.local_addr().unwrap());
+        let seen: Arc<Mutex<Seen>> = Arc::default();
+        let (script, shared): (Arc<Script>, _) = (Arc::new(script), seen.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (script, seen) = (script.clone(), shared.clone());
+                std::thread::spawn(move || {
+                    // Clients may hang up whenever they like.
+                    let _ = serve(stream, &*script, &seen);
+                });
+            }
+        });
+        Self { url, seen }
+    }
+
+    pub(crate) fn requests(&self) -> usize {
+        self.seen.lock().unwrap().all_requests()
+    }
+
+    pub(crate) fn answered(&self) -> usize {
+        self.seen.lock().unwrap().all_answered()
+    }
+}
+
+fn serve(stream: TcpStream, script: &Script, seen: &Mutex<Seen>) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut out = stream;
+    loop {
+        let (mut length, mut line) = (0, String::new());
+        let mut first = true;
+        loop {
+            line.clear();
+            if reader.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            if first {
+                assert!(line.starts_with("POST /v1/chat/completions "), "{line}");
+                first = false;
+            }
+            let lower = line.to_lowercase();
+            if let Some(value) = lower.strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+            if lower.starts_with("authorization:") {
+                seen.lock().unwrap().authorization = Some(line.trim().to_string());
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body)?;
+        let request: Value = serde_json::from_slice(&body).unwrap();
+        let key = request.to_string();
+        let before = {
+            let mut seen = seen.lock().unwrap();
+            let count = seen.requests.entry(key.clone()).or_default();
+            *count += 1;
+            *count - 1
+        };
+        match script(&request, before) {
+            Act::Say(text) => {
+                *seen.lock().unwrap().answered.entry(key).or_default() += 1;
+                let body = reply(&text);
+                write!(
+                    out,
+                    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                    body.len()
+                )?;
+            }
+            Act::SayInChunks(text) => {
+                *seen.lock().unwrap().answered.entry(key).or_default() += 1;
+                write!(out, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+                for piece in reply(&text).as_bytes().chunks(7) {
+                    write!(out, "{:x}\r\n", piece.len())?;
+                    out.write_all(piece)?;
+                    write!(out, "\r\n")?;
+                }
+                write!(out, "0\r\n\r\n")?;
+            }
+            Act::Status(status, headers, body) => {
+                write!(
+                    out,
+                    "HTTP/1.1 {status} No\r\n{headers}Content-Length: {}\r\n\r\n{body}",
+                    body.len()
+                )?;
+            }
+            Act::Stall(time) => {
+                std::thread::sleep(time);
+                return Ok(());
+            }
+            Act::Cut => {
+                let body = reply("{\"reason\": \"cut\"");
+                write!(
+                    out,
+                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}",
+                    body.len() + 50,
+                    &body[..body.len() / 2]
+                )?;
+                return Ok(());
+            }
+            Act::HangUp => return Ok(()),
+            Act::Garbage => write!(out, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n<html>no<")?,
+            Act::NoChoice => write!(
+                out,
+                "HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{{\"choices\":[]}}"
+            )?,
+        }
+        out.flush()?;
+    }
+}
+
+fn reply(text: &str) -> String {
+    json!({
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 3},
+    })
+    .to_string()
+}
+
+/// The text between two marks.
+pub(crate) fn between<'a>(text: &'a str, open: &str, close: &str) -> &'a str {
+    let start = text.rfind(open).map_or(0, |at| at + open.len());
+    let end = text[start..]
+        .find(close)
+        .map_or(text.len(), |at| start + at);
+    text[start..end].trim()
+}
+
+/// The last thing that the judge was shown.
+pub(crate) fn shown(request: &Value) -> String {
+    let messages = request["messages"].as_array().unwrap();
+    let last = messages.iter().rev().find(|message| {
+        message["role"] == "user" && message["content"].as_str().unwrap().contains("</")
+    });
+    last.unwrap()["content"].as_str().unwrap().to_string()
+}
+
+/// A judge that likes what is called good.
+pub(crate) fn fair(request: &Value) -> String {
+    let shown = shown(request);
+    let good = |n| between(&shown, &format!("<response_{n}>"), "</").contains("good");
+    let winner = match (good(1), good(2)) {
+        (true, false) => "1",
+        (false, true) => "2",
+        _ => "tie",
+    };
+    json!({"reason": "It is called so.", "winner": winner}).to_string()
+}
