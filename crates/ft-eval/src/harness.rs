@@ -19,11 +19,6 @@
 //! - the metrics of generated texts are `exact_match`, `bleu`, `chrf`, `chrf++`, `ter` and those that a task computes
 //!   itself; for documents with several right answers only `exact_match` and those of the task.
 //!
-//! Built in are `arc_easy`, `arc_challenge`, `boolq`, `commonsense_qa`, `hellaswag`, `lambada_openai`, `lambada_standard`, `mmlu`
-//! (57 subjects in four groups), `openbookqa`, `piqa`, `sciq`, `truthfulqa_mc1`, `truthfulqa_mc2`, `winogrande`, `gsm8k`, `aime`, `aime24`,
-//! `aime25`, `ifeval`, `wikitext`, and of this library's own `harmbench`. Their documents lie in `DATA/TASK/SPLIT.jsonl`, or in a folder
-//! named as the dataset of the hub and its part (`DATA/mmlu/anatomy/test.jsonl`), in the fields of that dataset.
-//!
 //! ```no_run
 //! use ft_eval::harness::{EvaluateOptions, LanguageModel, TaskIndex, evaluate};
 //!
@@ -34,6 +29,8 @@
 //!     Ok(())
 //! }
 //! ```
+//!
+#![doc = include_str!("../tasks/README.md")]
 
 mod aggregation;
 mod answers;

@@ -1,4 +1,5 @@
-//! `str.capitalize` of Python.
+//! `str.capitalize` of Python. Letters that came into Unicode after the version that a Python knows (14
+//! for 3.11) have a capital here, and none there.
 
 /// The first character in title case, and the others in lower case.
 pub(super) fn capitalize(text: &str) -> String {

@@ -125,3 +125,34 @@ fn text_response(responses: &[Response]) -> FunctionResult<&str> {
         _ => Err("the filters have to leave one text: use take_first".to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::harness::TaskIndex;
+
+    #[test]
+    fn every_built_in_task_is_in_the_list_for_readers() {
+        let list = include_str!("../../tasks/README.md");
+        let index = TaskIndex::new(&[] as &[&str]).unwrap();
+        // Many of one kind stand in one row, and tags are no tasks.
+        let kinds = ["mmlu_", "mmlu_pro_", "hendrycks_math_"];
+        let tags = [
+            "ai2_arc",
+            "lambada",
+            "math_word_problems",
+            "multiple_choice",
+            "safety",
+            "super-glue-lm-eval-v1",
+            "truthfulqa",
+        ];
+        let mut named = 0;
+        for task in index.names() {
+            if tags.contains(&task) || kinds.iter().any(|kind| task.starts_with(kind)) {
+                continue;
+            }
+            assert!(list.contains(&format!("`{task}`")), "{task}");
+            named += 1;
+        }
+        assert_eq!(named, 33);
+    }
+}

@@ -2,9 +2,9 @@
 //!
 //! Undefined names are errors (`StrictUndefined`), a last line end is kept, values are printed as
 //! Python prints them, strings have Python's methods, and `regex_replace` is `re.sub`.
-//! What differs from Jinja2: tuples are printed as lists, numbers are at most 128 bits wide, `%` does not
-//! format strings, and a few filters that no task uses (`random`, `truncate`, `wordcount`, `xmlattr`, ...)
-//! are missing; such a template is an error, not another text.
+//! What differs from Jinja2: tuples are printed as lists, numbers are at most 128 bits wide and those of
+//! the filter `int` 64, `%` does not format strings, and a few filters that no task uses (`random`,
+//! `truncate`, `wordcount`, `xmlattr`, ...) are missing; such a template is an error, not another text.
 
 mod methods;
 

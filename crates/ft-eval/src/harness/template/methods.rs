@@ -45,21 +45,27 @@ pub(super) fn call(
 }
 
 /// The filter `int`: zero, or another default, for what is no number.
-pub(super) fn int(value: Value, default: Option<i64>) -> i64 {
-    let whole = match to_python(&value) {
-        PyValue::Str(text) => {
-            parse_int(&text).or_else(|| truncated(strip(&text).parse().unwrap_or(f64::NAN)))
-        }
-        PyValue::Int(value) => Some(value),
-        PyValue::Bool(value) => Some(i64::from(value)),
-        PyValue::Float(value) => truncated(value),
-        _ => None,
+pub(super) fn int(value: Value, default: Option<i64>) -> Result<i64, Error> {
+    let broken = match to_python(&value) {
+        PyValue::Int(value) => return Ok(value),
+        PyValue::Bool(value) => return Ok(i64::from(value)),
+        PyValue::Float(value) => value,
+        PyValue::Str(text) => match parse_int(&text) {
+            Some(value) => return Ok(value),
+            None => strip(&text).parse().unwrap_or(f64::NAN),
+        },
+        _ => f64::NAN,
     };
-    whole.or(default).unwrap_or(0)
-}
-
-fn truncated(value: f64) -> Option<i64> {
-    value.is_finite().then_some(value as i64)
+    if !broken.is_finite() {
+        return Ok(default.unwrap_or(0));
+    }
+    if broken.abs() >= i64::MAX as f64 {
+        return Err(Error::new(
+            ErrorKind::InvalidOperation,
+            format!("int: {broken} has more than 64 bits"),
+        ));
+    }
+    Ok(broken as i64)
 }
 
 /// The filter `trim`.
