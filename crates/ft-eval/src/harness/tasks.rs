@@ -11,6 +11,7 @@ mod harmbench;
 mod hellaswag;
 mod hendrycks_math;
 mod ifeval;
+mod logiqa;
 mod math_answer;
 mod math_equality;
 mod mmlu;
@@ -103,6 +104,7 @@ pub(super) fn functions() -> FunctionRegistry {
     hellaswag::register(&mut registry);
     hendrycks_math::register(&mut registry);
     ifeval::register(&mut registry);
+    logiqa::register(&mut registry);
     mmlu_pro::register(&mut registry);
     race::register(&mut registry);
     truthfulqa::register(&mut registry);
