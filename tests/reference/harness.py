@@ -1,5 +1,6 @@
 """The example `harness` beside lm-evaluation-harness on the same model and the same rows: every log-likelihood, every
-choice, every generated text, every number; and, with --speed, documents a second of both in turn.
+choice, every generated text, every number; with --speed, documents a second of both in turn; with --exact, how far both are from
+PIQA's log-likelihoods in f64.
 
 Rows of PIQA's and GSM8K's fields are made here from a seed (varied lengths, Unicode, one-word choices, spaces at the
 ends); --data takes other rows, DIR/piqa/validation.jsonl and DIR/gsm8k/main/{train,test}.jsonl. The task files are those
@@ -168,6 +169,7 @@ def main():
     parser.add_argument("--num-fewshot", type=int)
     parser.add_argument("--apply-chat-template", action="store_true")
     parser.add_argument("--tasks", default="piqa,gsm8k")
+    parser.add_argument("--exact", type=int, default=0, help="so many documents of PIQA are computed in f64 too (zero-shot, plain)")
     parser.add_argument("--speed", type=int, default=0, help="pairs of timed runs of PIQA")
     parser.add_argument("--batch-sizes", default="1,8,16", help="of the reference, for --speed")
     args = parser.parse_args()
@@ -188,9 +190,33 @@ def main():
         wrong, furthest, count = compare(reference, summary, samples)
         print("\n".join(wrong))
         print(json.dumps({"samples": count, "different": len(wrong), "largest_logp_difference": furthest, "results": summary["results"]}))
+        if args.exact:
+            exact(args, data, reference, samples)
         if args.speed:
             speed(args, tmp, data)
         sys.exit(1 if wrong or furthest > 1e-3 else 0)
+
+
+def exact(args, data, reference, samples):
+    """The rounding of either side."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(args.model)
+    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float64).eval()
+    rows = [json.loads(line) for line in (data / "piqa/validation.jsonl").read_text(encoding="utf-8").split("\n") if line]
+    furthest = {"reference": 0.0, "ours": 0.0}
+    for i, row in enumerate(rows[: args.exact]):
+        for k, choice in enumerate((row["sol1"], row["sol2"])):
+            context = f"Question: {row['goal']}\nAnswer:"
+            ids, start = tokenizer.encode(f"{context} {choice}"), len(tokenizer.encode(context))
+            with torch.no_grad():
+                logps = torch.log_softmax(model(torch.tensor([ids[:-1]])).logits[0], -1)
+            logp = logps[start - 1 :].gather(1, torch.tensor(ids[start:])[:, None]).sum().item()
+            for side, found in (("reference", reference["samples"]), ("ours", samples)):
+                (answer,) = next(sample for sample in found["piqa"] if sample["doc_id"] == i)["resps"][k]
+                furthest[side] = max(furthest[side], abs(float(answer[0]) - logp))
+    print(json.dumps({"documents_in_f64": min(args.exact, len(rows)), "largest_difference_from_f64": furthest}))
 
 
 def speed(args, tmp, data):

@@ -5,12 +5,13 @@
 
 use std::path::Path;
 
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::config::BertConfig;
 use crate::embedding::Embedding;
-use crate::linear::{Layout, Linear, ones, zeros};
+use crate::layer_norm::LayerNorm;
+use crate::linear::{Layout, Linear};
 use crate::linears::Linears;
 use crate::safetensors_folder::{self, WeightFiles, Weights};
 use crate::{Error, Result, TokenBatch};
@@ -36,13 +37,6 @@ struct Embeddings {
 #[derive(Module, Debug)]
 struct Encoder {
     layer: Vec<Block>,
-}
-
-#[derive(Module, Debug)]
-struct LayerNorm {
-    weight: Param<Tensor<1>>,
-    bias: Param<Tensor<1>>,
-    epsilon: f64,
 }
 
 #[derive(Module, Debug)]
@@ -91,7 +85,7 @@ impl Bert {
                 word_embeddings: embedding(config.vocab_size),
                 position_embeddings: embedding(config.max_position_embeddings),
                 token_type_embeddings: embedding(config.type_vocab_size),
-                layer_norm: LayerNorm::new(config, device),
+                layer_norm: LayerNorm::new(config.hidden_size, config.layer_norm_eps, device),
             },
             encoder: Encoder {
                 layer: (0..config.num_hidden_layers)
@@ -205,20 +199,6 @@ impl Bert {
     }
 }
 
-impl LayerNorm {
-    fn new(config: &BertConfig, device: &Device) -> Self {
-        Self {
-            weight: ones([config.hidden_size], device),
-            bias: zeros([config.hidden_size], device),
-            epsilon: config.layer_norm_eps,
-        }
-    }
-
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        kernels::layer_norm(x, self.weight.val(), self.bias.val(), self.epsilon)
-    }
-}
-
 impl Block {
     fn new(config: &BertConfig, device: &Device) -> Self {
         let (width, inner) = (config.hidden_size, config.intermediate_size);
@@ -234,7 +214,7 @@ impl Block {
         };
         let output = |from| Output {
             dense: linear(from, width),
-            layer_norm: LayerNorm::new(config, device),
+            layer_norm: LayerNorm::new(config.hidden_size, config.layer_norm_eps, device),
         };
         Self {
             attention: Attention {

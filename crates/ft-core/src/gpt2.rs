@@ -3,14 +3,15 @@
 //! Its projections are transformers' `Conv1D`, whose weights are `[in, out]`
 //! ([`Layout::InOut`]).
 
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::blocks;
 use crate::causal_lm::{CausalLm, Head};
 use crate::config::{Gpt2Config, ModelConfig};
 use crate::embedding::Embedding;
-use crate::linear::{Layout, Linear, ones, zeros};
+use crate::layer_norm::LayerNorm;
+use crate::linear::{Layout, Linear};
 use crate::linears::Linears;
 use crate::{KvCache, TokenBatch};
 use ft_kernels::{self as kernels, Activation, AttentionMask};
@@ -31,13 +32,6 @@ struct Transformer {
     wpe: Embedding,
     h: Vec<Block>,
     ln_f: LayerNorm,
-}
-
-#[derive(Module, Debug)]
-struct LayerNorm {
-    weight: Param<Tensor<1>>,
-    bias: Param<Tensor<1>>,
-    epsilon: f64,
 }
 
 #[derive(Module, Debug)]
@@ -77,7 +71,7 @@ impl Gpt2 {
                 h: (0..config.n_layer)
                     .map(|layer| Block::new(layer, config, device))
                     .collect(),
-                ln_f: LayerNorm::new(config, device),
+                ln_f: LayerNorm::new(config.n_embd, config.layer_norm_epsilon, device),
             },
             lm_head: (!config.tie_word_embeddings)
                 .then(|| Linear::new(width, config.vocab_size, false, Layout::OutIn, std, device)),
@@ -160,20 +154,6 @@ impl Transformer {
     }
 }
 
-impl LayerNorm {
-    fn new(config: &Gpt2Config, device: &Device) -> Self {
-        Self {
-            weight: ones([config.n_embd], device),
-            bias: zeros([config.n_embd], device),
-            epsilon: config.layer_norm_epsilon,
-        }
-    }
-
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        kernels::layer_norm(x, self.weight.val(), self.bias.val(), self.epsilon)
-    }
-}
-
 impl Block {
     fn new(layer: usize, config: &Gpt2Config, device: &Device) -> Self {
         let width = config.n_embd;
@@ -195,14 +175,14 @@ impl Block {
             scale /= (layer + 1) as f64;
         }
         Self {
-            ln_1: LayerNorm::new(config, device),
+            ln_1: LayerNorm::new(config.n_embd, config.layer_norm_epsilon, device),
             attn: Attention {
                 c_attn: conv1d(width, 3 * width),
                 c_proj: conv1d(width, width),
                 heads: config.n_head,
                 scale,
             },
-            ln_2: LayerNorm::new(config, device),
+            ln_2: LayerNorm::new(config.n_embd, config.layer_norm_epsilon, device),
             mlp: Mlp {
                 c_fc: conv1d(width, config.inner()),
                 c_proj: conv1d(config.inner(), width),

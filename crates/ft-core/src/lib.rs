@@ -26,6 +26,7 @@ mod generation_config;
 mod gpt2;
 mod hub;
 mod kv_cache;
+mod layer_norm;
 mod linear;
 mod linear_cross_entropy;
 mod linears;

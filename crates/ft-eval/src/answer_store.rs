@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -15,6 +16,15 @@ use crate::{Error, Result};
 
 /// After so many answers the file is on the disk for sure.
 const SYNC_EVERY: usize = 64;
+
+/// How every line begins.
+const BEGINNING: &[u8] = b"{\"key\":\"";
+
+#[derive(Deserialize)]
+struct Row {
+    key: String,
+    answer: Value,
+}
 
 /// A file of answers by key.
 #[derive(Debug)]
@@ -52,26 +62,29 @@ impl AnswerStore {
             .iter()
             .rposition(|byte| *byte == b'\n')
             .map_or(0, |end| end + 1);
+        let invalid = |line: usize| Error::Invalid {
+            path: path.to_path_buf(),
+            reason: format!(
+                "line {line} is not an answer that was kept: give another file, or remove this one to begin anew"
+            ),
+        };
+        let mut answers = HashMap::new();
+        let mut lines = 0;
+        for line in bytes[..whole].split(|byte| *byte == b'\n') {
+            lines += 1;
+            if !line.is_empty() {
+                let row: Row = serde_json::from_slice(line).map_err(|_| invalid(lines))?;
+                answers.insert(row.key, row.answer);
+            }
+        }
+        let torn = &bytes[whole..];
+        if !(torn.starts_with(BEGINNING) || BEGINNING.starts_with(torn)) {
+            return Err(invalid(lines));
+        }
+        // Only now: a file that holds something else is left as it is.
         if whole < bytes.len() {
             file.set_len(whole as u64).map_err(write)?;
             file.seek(SeekFrom::End(0)).map_err(write)?;
-        }
-        let mut answers = HashMap::new();
-        for (i, line) in bytes[..whole].split(|byte| *byte == b'\n').enumerate() {
-            if line.is_empty() {
-                continue;
-            }
-            let mut row: Value = serde_json::from_slice(line).map_err(|error| Error::Invalid {
-                path: path.to_path_buf(),
-                reason: format!(
-                    "line {} is not an answer: {error}; remove the file to begin anew",
-                    i + 1
-                ),
-            })?;
-            let answer = row["answer"].take();
-            if let Some(key) = row["key"].as_str() {
-                answers.insert(key.to_string(), answer);
-            }
         }
         Ok(Self {
             path: path.to_path_buf(),
@@ -117,4 +130,28 @@ impl AnswerStore {
 pub(crate) fn key(identity: &str, request: &str) -> String {
     let digest = Sha256::digest(format!("{}:{identity} {request}", identity.len()));
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_something_else_is_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.txt");
+        for text in [
+            "first line\nlast line without an end",
+            "{\"dataset\": \"in one line\"}",
+            "3\n",
+            "{\"key\": 1, \"answer\": 2}\n",
+            "[]\n",
+            "\n\nnotes",
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = AnswerStore::open(&path).unwrap_err().to_string();
+            assert!(error.contains("is not an answer"), "{error}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+    }
 }

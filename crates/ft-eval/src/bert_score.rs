@@ -17,7 +17,8 @@ use serde::Serialize;
 use crate::text::python_characters::is_space;
 use crate::{Error, Result};
 
-/// Precision, recall and F, each commonly between 0 and 1.
+/// Precision, recall and F, each commonly between 0 and 1. With `idf` a text whose tokens all stand in every reference weighs nothing:
+/// its precision or recall is NaN, as in bert_score, and F is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct BertScore {
     /// Of the prediction's tokens.
@@ -66,6 +67,14 @@ impl BertScorer {
             return Err(Error::Settings(format!(
                 "the encoder has {} layers: choose one of them, not {layers}",
                 model.config().num_hidden_layers
+            )));
+        }
+        let ends = tokenizer.encode("", true).map_err(of_core)?;
+        if ends.len() != 2 {
+            return Err(Error::Model(format!(
+                "the tokenizer puts {} tokens around a text, and BERTScore needs one at either end: use the tokenizer.json \
+                 of an encoder",
+                ends.len()
             )));
         }
         Ok(Self {
@@ -123,11 +132,7 @@ impl BertScorer {
         R: AsRef<[S]>,
         S: AsRef<str>,
     {
-        crate::text::not_empty(predictions.len())?;
-        crate::text::same_length(predictions.len(), references.len())?;
-        if let Some(i) = references.iter().position(|r| r.as_ref().is_empty()) {
-            return Err(Error::Input(format!("prediction {i} has no reference")));
-        }
+        crate::text::each_has_a_reference(predictions, references)?;
         let all = references
             .iter()
             .flat_map(|r| r.as_ref().iter().map(AsRef::as_ref));

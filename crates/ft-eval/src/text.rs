@@ -45,7 +45,7 @@ pub use word_tokenize::{whitespace_words, word_tokenize};
 use crate::{Error, Result};
 
 /// One list of references for each prediction.
-pub(crate) fn same_length(predictions: usize, references: usize) -> Result<()> {
+fn same_length(predictions: usize, references: usize) -> Result<()> {
     if predictions == references {
         return Ok(());
     }
@@ -55,7 +55,22 @@ pub(crate) fn same_length(predictions: usize, references: usize) -> Result<()> {
     )))
 }
 
-pub(crate) fn not_empty(predictions: usize) -> Result<()> {
+/// At least one prediction, a list of references for each, and no list empty.
+pub(crate) fn each_has_a_reference<P, R, S>(predictions: &[P], references: &[R]) -> Result<()>
+where
+    R: AsRef<[S]>,
+{
+    not_empty(predictions.len())?;
+    same_length(predictions.len(), references.len())?;
+    match references.iter().position(|r| r.as_ref().is_empty()) {
+        Some(i) => Err(Error::Input(format!(
+            "prediction {i} has no reference: give at least one"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn not_empty(predictions: usize) -> Result<()> {
     if predictions > 0 {
         return Ok(());
     }

@@ -66,6 +66,10 @@ pub(super) fn encode_pair(
         return Err(empty());
     }
     let continuation = whole.split_off(context.len());
+    if context.is_empty() {
+        // A tokenizer may drop characters, all of them here.
+        return Ok((vec![prefix_token(tokenizer)?], continuation));
+    }
     Ok((context, continuation))
 }
 

@@ -13,10 +13,10 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::bleu_tokenizer::BleuTokenizer;
+use super::each_has_a_reference;
 use super::ngrams::{Ids, Ngrams, matches};
 use super::python_characters::{is_space, split};
 use super::signature::Signature;
-use super::{not_empty, same_length};
 use crate::{Error, Result};
 
 /// What is done about orders of n-grams that have no match (Chen and Cherry, 2014,
@@ -297,15 +297,11 @@ where
     R: AsRef<[S]> + Sync,
     S: AsRef<str>,
 {
-    not_empty(predictions.len())?;
-    same_length(predictions.len(), references.len())?;
+    each_has_a_reference(predictions, references)?;
     if max_order == 0 {
         return Err(Error::Input(
             "max_order is 0: BLEU needs 1-grams at least".into(),
         ));
-    }
-    if let Some(i) = references.iter().position(|r| r.as_ref().is_empty()) {
-        return Err(Error::Input(format!("prediction {i} has no reference")));
     }
     let none = || Counts::none(max_order);
     Ok((predictions.par_iter().zip(references).with_min_len(64))

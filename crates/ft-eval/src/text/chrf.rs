@@ -7,10 +7,10 @@
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::each_has_a_reference;
 use super::ngrams::{Ids, Ngrams, matches};
 use super::python_characters::split;
 use super::signature::Signature;
-use super::{not_empty, same_length};
 use crate::{Error, Result};
 
 /// How chrF is computed; the defaults are sacreBLEU's.
@@ -77,16 +77,12 @@ where
     R: AsRef<[S]> + Sync,
     S: AsRef<str>,
 {
-    not_empty(predictions.len())?;
-    same_length(predictions.len(), references.len())?;
+    each_has_a_reference(predictions, references)?;
     let orders = options.char_order + options.word_order;
     if orders == 0 {
         return Err(Error::Input(
             "char_order and word_order are both 0: nothing is compared".into(),
         ));
-    }
-    if let Some(i) = references.iter().position(|r| r.as_ref().is_empty()) {
-        return Err(Error::Input(format!("prediction {i} has no reference")));
     }
     let none = || vec![Count::default(); orders];
     let sum = |mut a: Vec<Count>, b: Vec<Count>| {

@@ -8,11 +8,11 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::bleu_tokenizer::{ENTITIES, apart, is_western_symbol, periods_and_dashes};
+use super::each_has_a_reference;
 use super::python_characters::{is_space, split};
 use super::signature::Signature;
 use super::ter_edits::edits;
-use super::{not_empty, same_length};
-use crate::{Error, Result};
+use crate::Result;
 
 /// How TER is computed; the defaults are sacreBLEU's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,11 +64,7 @@ where
     R: AsRef<[S]> + Sync,
     S: AsRef<str>,
 {
-    not_empty(predictions.len())?;
-    same_length(predictions.len(), references.len())?;
-    if let Some(i) = references.iter().position(|r| r.as_ref().is_empty()) {
-        return Err(Error::Input(format!("prediction {i} has no reference")));
-    }
+    each_has_a_reference(predictions, references)?;
     let pairs: Vec<(usize, f64)> = (predictions.par_iter().zip(references).with_min_len(4))
         .map(|(prediction, references)| of_pair(prediction.as_ref(), references.as_ref(), options))
         .collect();

@@ -36,7 +36,7 @@ fn a_run_that_was_cut_off_anywhere_goes_on_with_what_was_answered() {
         assert!(evaluate(&first, &set, &options, &mut |_, _| {}).is_err());
         // What was being written when the process died.
         let mut bytes = std::fs::read(&cache).unwrap();
-        bytes.extend_from_slice(b"{\"key\": \"12");
+        bytes.extend_from_slice(b"{\"key\":\"12");
         std::fs::write(&cache, bytes).unwrap();
         let second = Mock::default();
         let resumed = evaluate(&second, &set, &options, &mut |_, _| {}).unwrap();
