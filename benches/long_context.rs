@@ -123,7 +123,7 @@ fn step(args: &Args, length: usize) -> Result<Value> {
         device = device.gradient_checkpointing();
     }
     let tokenizer = Tokenizer::from_pretrained(&args.model)?;
-    let mut ids = batches::blocks(&args.data, &tokenizer, length, 1)?;
+    let ids = batches::blocks(&args.data, &tokenizer, length, 1)?;
     let weights = if args.stored {
         Weights::Stored
     } else {
@@ -139,10 +139,10 @@ fn step(args: &Args, length: usize) -> Result<Value> {
     let mut optimizer = OptimizerStates::adamw(&TrainConfig::default());
 
     let start = Instant::now();
-    let data = TensorData::new(ids.remove(0), [1, length]);
+    let data = TensorData::new(ids[0].clone(), [1, length]);
     let input_ids = Tensor::<2, Int>::from_data(data, &device);
-    let hidden = model.hidden_states(&TokenBatch::new(input_ids.clone()), None);
-    let loss = causal_lm_loss(hidden, model.head(), input_ids);
+    let hidden = model.hidden_states(&TokenBatch::new(input_ids), None);
+    let loss = causal_lm_loss(hidden, model.head(), &ids[0]);
     let mean = loss.sum / loss.count as f64;
     let value = mean.clone().into_scalar::<f64>();
     let grads = GradientsParams::from_grads(mean.backward(), &model);

@@ -95,8 +95,8 @@ fn main() -> Result<()> {
         }
     };
     let mut model = AutoCausalLm::from_pretrained_with(&args.model, &device, weights)?;
-    tokenizer.check_vocab(model.config().vocab_size())?;
-    model.config().check_length(args.seq)?;
+    tokenizer.check_vocab(model.dims().vocab_size)?;
+    model.dims().check_length(args.seq)?;
     if args.mode == Mode::Lora {
         let config = LoraConfig {
             r: 16,
@@ -116,8 +116,8 @@ fn main() -> Result<()> {
         let start = Instant::now();
         let data = TensorData::new(ids.clone(), [args.batch, args.seq]);
         let input_ids = Tensor::<2, Int>::from_data(data, &device);
-        let hidden = model.hidden_states(&TokenBatch::new(input_ids.clone()), None);
-        let loss = causal_lm_loss(hidden, model.head(), input_ids);
+        let hidden = model.hidden_states(&TokenBatch::new(input_ids), None);
+        let loss = causal_lm_loss(hidden, model.head(), ids);
         let scale = 1.0 / loss.count as f64;
         let grads = GradientsParams::from_grads(loss.sum.backward(), &model);
         model = optimizer.step(model, grads, args.lr, scale);

@@ -181,7 +181,7 @@ fn collect(
     let folder = resolve(name, &hub)?;
     let tokenizer = Tokenizer::from_pretrained(&folder)?;
     let mut model = AutoCausalLm::from_pretrained_with(&folder, &device, Weights::Stored)?;
-    let generation = GenerationConfig::from_pretrained(&folder, model.config(), Some(&tokenizer))?;
+    let generation = GenerationConfig::from_pretrained(&folder, Some(&tokenizer))?;
     let mut title = name.to_string();
     if let Some(adapter) = adapter {
         model = ft::peft::load_adapter(model, &resolve(adapter, &hub)?, "default", false)?;

@@ -72,7 +72,7 @@ fn main() -> Result<()> {
     let folder = resolve(&args.model, &hub)?;
     let tokenizer = Tokenizer::from_pretrained(&folder)?;
     let mut model = AutoCausalLm::from_pretrained_with(&folder, &device, Weights::Stored)?;
-    tokenizer.check_vocab(model.config().vocab_size())?;
+    tokenizer.check_vocab(model.dims().vocab_size)?;
     if let Some(adapter) = &args.adapter {
         model = ft::peft::load_adapter(model, &resolve(adapter, &hub)?, "default", false)?;
     }
@@ -98,7 +98,7 @@ fn main() -> Result<()> {
         repetition_penalty: args.repetition_penalty,
         seed: args.seed,
         stop_strings: args.stop,
-        ..GenerationConfig::from_pretrained(&folder, model.config(), Some(&tokenizer))?
+        ..GenerationConfig::from_pretrained(&folder, Some(&tokenizer))?
     };
 
     // The first token ends the reading of the prompt, the others are decoding.

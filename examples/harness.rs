@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::Parser;
-use ft::core::{AutoCausalLm, CausalLm, GenerationConfig, HubOptions, Tokenizer, Weights, resolve};
+use ft::core::{AutoCausalLm, GenerationConfig, HubOptions, Tokenizer, Weights, resolve};
 use ft::eval::harness::{EvaluateOptions, SavedResults, TaskIndex, TaskResult, compare, evaluate};
 use ft::eval::models::{LocalModel, identity};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -180,7 +180,7 @@ fn load(name: &str, adapter: Option<&str>, args: &Args) -> Result<LocalModel> {
     let mut folders = vec![folder.clone()];
     let tokenizer = Tokenizer::from_pretrained(&folder)?;
     let mut model = AutoCausalLm::from_pretrained_with(&folder, &device, Weights::Stored)?;
-    let generation = GenerationConfig::from_pretrained(&folder, model.config(), Some(&tokenizer))?;
+    let generation = GenerationConfig::from_pretrained(&folder, Some(&tokenizer))?;
     if let Some(adapter) = adapter {
         let adapter = resolve(adapter, &hub)?;
         model = ft::peft::load_adapter(model, &adapter, "default", false)?;

@@ -69,8 +69,8 @@ fn main() -> Result<()> {
 
     // Model: the base is frozen, the factors train.
     let model = AutoCausalLm::from_pretrained_with(&folder, &device, Weights::Stored)?;
-    tokenizer.check_vocab(model.config().vocab_size())?;
-    model.config().check_length(SEQ_LEN)?;
+    tokenizer.check_vocab(model.dims().vocab_size)?;
+    model.dims().check_length(SEQ_LEN)?;
     let lora = LoraConfig {
         r: 16,
         lora_alpha: 32.0,
@@ -79,7 +79,7 @@ fn main() -> Result<()> {
     let mut model = ft::peft::attach(model, &lora, "default", args.seed)?;
     let loss_of = |model: &AutoCausalLm, batch: &Batch| {
         let hidden = model.hidden_states(&batch.tokens(&device), None);
-        causal_lm_loss(hidden, model.head(), batch.labels(&device))
+        causal_lm_loss(hidden, model.head(), &batch.labels)
     };
     let measure = |model: &AutoCausalLm| {
         let (model, mut sum, mut count) = (model.valid(), 0.0, 0);

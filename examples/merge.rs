@@ -9,9 +9,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use ft::burn::tensor::FloatDType;
-use ft::core::{
-    AutoCausalLm, CausalLm, HubOptions, SaveOptions, Tokenizer, copy_generation_config, resolve,
-};
+use ft::core::{AutoCausalLm, HubOptions, SaveOptions, Tokenizer, copy_generation_config, resolve};
 use ft::peft::{load_adapter, merge_and_unload};
 use serde_json::json;
 

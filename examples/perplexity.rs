@@ -60,8 +60,8 @@ fn main() -> Result<()> {
     let folder = resolve(&args.model, &hub)?;
     let tokenizer = Tokenizer::from_pretrained(&folder)?;
     let mut model = AutoCausalLm::from_pretrained_with(&folder, &device, Weights::Stored)?;
-    tokenizer.check_vocab(model.config().vocab_size())?;
-    model.config().check_length(args.context)?;
+    tokenizer.check_vocab(model.dims().vocab_size)?;
+    model.dims().check_length(args.context)?;
     if let Some(adapter) = &args.adapter {
         model = ft::peft::load_adapter(model, &resolve(adapter, &hub)?, "default", false)?;
     }
@@ -94,11 +94,11 @@ fn main() -> Result<()> {
             .map(|&id| id.into())
             .collect();
         let input_ids = Tensor::<2, Int>::from_data(
-            TensorData::new(values, [batch.len(), args.context]),
+            TensorData::new(values.clone(), [batch.len(), args.context]),
             &device,
         );
-        let hidden = model.hidden_states(&TokenBatch::new(input_ids.clone()), None);
-        let loss = causal_lm_loss(hidden, model.head(), input_ids);
+        let hidden = model.hidden_states(&TokenBatch::new(input_ids), None);
+        let loss = causal_lm_loss(hidden, model.head(), &values);
         nll += loss.sum.into_scalar::<f64>();
         tokens += loss.count;
         bar.inc(batch.len() as u64);

@@ -19,8 +19,7 @@ use ft::burn::module::Param;
 use ft::burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use ft::core::safetensors_folder::write_json;
 use ft::core::{
-    AutoCausalLm, CausalLm, Linears, ModelConfig, SaveOptions, TokenBatch, Tokenizer,
-    causal_lm_loss,
+    AutoCausalLm, CausalLm, ModelConfig, Parts, SaveOptions, TokenBatch, Tokenizer, causal_lm_loss,
 };
 use ft::data::Batches;
 use ft::train::{Schedule, TrainConfig, Trainer, latest_checkpoint};
@@ -205,8 +204,9 @@ fn main() -> Result<()> {
         batches(blocks, Some(args.seed)),
         |model: &AutoCausalLm, batch: &Vec<Vec<u32>>| {
             let input_ids = to_tensor(batch, &device);
-            let hidden = model.hidden_states(&TokenBatch::new(input_ids.clone()), None);
-            causal_lm_loss(hidden, model.head(), input_ids)
+            let hidden = model.hidden_states(&TokenBatch::new(input_ids), None);
+            let labels: Vec<i64> = batch.iter().flatten().map(|&id| i64::from(id)).collect();
+            causal_lm_loss(hidden, model.head(), &labels)
         },
     )
     .with_evaluation(batches(held_out, None))

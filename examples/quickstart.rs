@@ -79,7 +79,7 @@ fn main() -> Result<()> {
     );
 
     // 2. Before.
-    let exam = Exam::new(&held_out, &tokenizer, folder, &model, &device)?;
+    let exam = Exam::new(&held_out, &tokenizer, folder, &device)?;
     let before = exam.take(&model.valid())?;
     eprintln!(
         "Before training it answers {} of {} held-out questions correctly. For example:",
@@ -117,7 +117,7 @@ fn main() -> Result<()> {
     let trained_on = device.clone().autodiff();
     let step = |model: &AutoCausalLm, batch: &Batch| {
         let hidden = model.hidden_states(&batch.tokens(&trained_on), None);
-        causal_lm_loss(hidden, model.head(), batch.labels(&trained_on))
+        causal_lm_loss(hidden, model.head(), &batch.labels)
     };
     let (model, report) = Trainer::new(config, batches(&learnt, Some(SEED))?, step)
         .with_evaluation(batches(&held_out, None)?)
@@ -202,7 +202,6 @@ impl<'a> Exam<'a> {
         samples: &[Sample],
         tokenizer: &'a Tokenizer,
         folder: &Path,
-        model: &AutoCausalLm,
         device: &Device,
     ) -> Result<Self> {
         let (mut questions, mut expected, mut prompts) = (Vec::new(), Vec::new(), Vec::new());
@@ -225,7 +224,7 @@ impl<'a> Exam<'a> {
             tokenizer,
             generation: GenerationConfig {
                 max_new_tokens: 40,
-                ..GenerationConfig::from_pretrained(folder, model.config(), Some(tokenizer))?
+                ..GenerationConfig::from_pretrained(folder, Some(tokenizer))?
             },
             device: device.clone(),
         })

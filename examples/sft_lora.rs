@@ -145,8 +145,8 @@ fn main() -> Result<()> {
 
     // The model, with fresh factors on its frozen weights.
     let model = AutoCausalLm::from_pretrained_with(&folder, &device, Weights::Stored)?;
-    tokenizer.check_vocab(model.config().vocab_size())?;
-    model.config().check_length(args.seq_len)?;
+    tokenizer.check_vocab(model.dims().vocab_size)?;
+    model.dims().check_length(args.seq_len)?;
     let lora = LoraConfig {
         r: args.r,
         lora_alpha: args.alpha,
@@ -185,7 +185,7 @@ fn main() -> Result<()> {
     };
     let step = |model: &AutoCausalLm, batch: &Batch| {
         let hidden = model.hidden_states(&batch.tokens(&device), None);
-        causal_lm_loss(hidden, model.head(), batch.labels(&device))
+        causal_lm_loss(hidden, model.head(), &batch.labels)
     };
     let mut trainer = Trainer::new(config, batches, step)
         .with_token_count(Batch::token_count)

@@ -160,7 +160,7 @@ fn greedy_texts_are_the_first_choice() {
 fn contexts_are_cut_on_the_left_and_long_texts_go_in_windows() {
     let model = model(500);
     let (most, tokenizer) = (
-        model.model().config().max_position_embeddings(),
+        model.model().config().dims().max_position_embeddings,
         model.tokenizer(),
     );
     let text = "The dog saw a cat. ".repeat(most / 3);
@@ -253,9 +253,7 @@ fn texts_end_at_stop_strings_and_do_not_depend_on_their_batch() {
         })
         .expect("generates");
     let tokenizer = model.tokenizer();
-    let settings =
-        GenerationConfig::from_pretrained(&folder(), model.model().config(), Some(tokenizer))
-            .expect("reads");
+    let settings = GenerationConfig::from_pretrained(&folder(), Some(tokenizer)).expect("reads");
     for (i, request) in requests.iter().enumerate() {
         let prompt = tokenizer.encode(&request.context, true).expect("encodes");
         let settings = GenerationConfig {
@@ -306,7 +304,7 @@ fn what_cannot_be_scored_is_told_with_the_request() {
     };
     assert!(error("Once upon a time", "").contains("adds no token"));
     assert!(error("", "").contains("adds no token"));
-    let long = "dog ".repeat(20 * model.model().config().max_position_embeddings());
+    let long = "dog ".repeat(20 * model.model().config().dims().max_position_embeddings);
     assert!(error("The", &long).contains("longer than the model"));
 }
 

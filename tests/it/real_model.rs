@@ -137,8 +137,7 @@ fn greedy_agrees(
     assert_eq!(prompt, chat.input_ids);
     let config = GenerationConfig {
         max_new_tokens: chat.greedy.len(),
-        ..GenerationConfig::from_pretrained(folder, model.config(), Some(tokenizer))
-            .expect("settings")
+        ..GenerationConfig::from_pretrained(folder, Some(tokenizer)).expect("settings")
     };
     let mut listen = |_: ft::core::Streamed<'_>| ControlFlow::Continue(());
     let out = generate(

@@ -36,8 +36,9 @@ fn simple_english_is_no_surprise_and_noise_is() {
     let loss = |text: &str| {
         let ids = tokenizer.encode(text, true).expect("encodes");
         let tokens = TokenBatch::from_ids(&ids, &device);
+        let labels: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
         let hidden = model.hidden_states(&tokens, None);
-        let loss = causal_lm_loss(hidden, model.head(), tokens.input_ids);
+        let loss = causal_lm_loss(hidden, model.head(), &labels);
         loss.sum.into_scalar::<f64>() / loss.count as f64
     };
     let english = loss(
@@ -58,8 +59,7 @@ fn it_tells_a_story_that_ends() {
     let (model, tokenizer) = load(&device);
     let config = GenerationConfig {
         max_new_tokens: 400,
-        ..GenerationConfig::from_pretrained(&folder(), model.config(), Some(&tokenizer))
-            .expect("settings")
+        ..GenerationConfig::from_pretrained(&folder(), Some(&tokenizer)).expect("settings")
     };
     let prompts = [tokenizer
         .encode("Once upon a time there was", true)
@@ -157,7 +157,7 @@ fn a_short_prompt_may_go_on_beside_a_long_one() {
         max_new_tokens: 20,
         ..GenerationConfig::default()
     };
-    let most = model.config().max_position_embeddings();
+    let most = model.dims().max_position_embeddings;
     let prompts = [vec![50; most - 3], vec![50; 4]];
     let mut silent = |_: ft::core::Streamed<'_>| ControlFlow::Continue(());
     let out = generate(&model, None, &prompts, &config, &device, &mut silent).expect("generates");

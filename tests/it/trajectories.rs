@@ -45,7 +45,7 @@ fn loss(device: &Device) -> impl FnMut(&AutoCausalLm, &Batch) -> ft::core::LossS
     let device = device.clone();
     move |model, batch| {
         let hidden = model.hidden_states(&batch.tokens(&device), None);
-        causal_lm_loss(hidden, model.head(), batch.labels(&device))
+        causal_lm_loss(hidden, model.head(), &batch.labels)
     }
 }
 

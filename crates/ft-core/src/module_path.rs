@@ -2,7 +2,8 @@
 //!
 //! The paths are Burn's, joined with dots, without the name of the enum variant that an
 //! [`AutoCausalLm`](crate::AutoCausalLm) adds: `model.layers.0.self_attn.q_proj.weight`. Checkpoints,
-//! adapters, optimizers and error messages all speak of parameters by these names.
+//! adapters, optimizers and error messages all speak of parameters by these names. A field whose name ends in
+//! `_` loses it: `self_` is `self`, which Rust does not allow as a name.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Shape, Tensor};
@@ -20,7 +21,8 @@ impl PathStack {
         let counts = !container_type.starts_with("Enum:");
         self.counted.push(counts);
         if counts {
-            self.names.push(name.to_string());
+            self.names
+                .push(name.strip_suffix('_').unwrap_or(name).to_string());
         }
     }
 
@@ -34,6 +36,14 @@ impl PathStack {
     /// The path of where the traversal is, joined with dots.
     pub fn path(&self) -> String {
         self.names.join(".")
+    }
+}
+
+/// `path.name`, or the name alone where the path is empty.
+pub fn join(path: &str, name: &str) -> String {
+    match path {
+        "" => name.to_string(),
+        _ => format!("{path}.{name}"),
     }
 }
 

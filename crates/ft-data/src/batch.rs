@@ -35,12 +35,8 @@ impl Batch {
                 .segment_ids
                 .as_ref()
                 .map(|ids| self.tensor(ids, device)),
+            token_type_ids: None,
         }
-    }
-
-    /// The labels, `[batch, seq]`.
-    pub fn labels(&self, device: &Device) -> Tensor<2, Int> {
-        self.tensor(&self.labels, device)
     }
 
     /// How many positions receive loss, once labels are shifted by one.

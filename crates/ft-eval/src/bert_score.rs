@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use ft_core::{Bert, TokenBatch, Tokenizer};
+use ft_core::{Backbone, Bert, Pass, Tokenizer};
 use serde::Serialize;
 
 use crate::text::python_characters::is_space;
@@ -209,19 +209,14 @@ impl BertScorer {
                 &self.device,
             )
         };
-        let tokens = TokenBatch {
-            input_ids: matrix(ids),
-            position_ids: None,
-            segment_ids: Some(matrix(segments)),
-        };
-        let states = self
-            .model
-            .up_to(&tokens, None, self.layers)
-            .map_err(of_core)?;
-        let last = states
-            .into_iter()
-            .next_back()
-            .expect("the embeddings at least");
+        let last = self.model.forward(
+            self.model.embed(matrix(ids)),
+            Pass {
+                segment_ids: Some(matrix(segments)),
+                layers: Some(self.layers),
+                ..Pass::default()
+            },
+        );
         let norms = last.clone().powi_scalar(2).sum_dim(2).sqrt();
         let unit = last / norms;
         let width = unit.dims()[2];

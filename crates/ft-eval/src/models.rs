@@ -54,8 +54,7 @@ impl LocalModel {
         let model = AutoCausalLm::from_pretrained_with(folder, device, Weights::Stored);
         let model = model.map_err(of_core)?;
         let tokenizer = Tokenizer::from_pretrained(folder).map_err(of_core)?;
-        let generation =
-            GenerationConfig::from_pretrained(folder, model.config(), Some(&tokenizer));
+        let generation = GenerationConfig::from_pretrained(folder, Some(&tokenizer));
         let generation = generation.map_err(of_core)?;
         Self::new(model, tokenizer, generation, device, identity(&[folder])?)
     }
@@ -76,7 +75,7 @@ impl<M: CausalLm> LocalModel<M> {
         device: &Device,
         identity: impl Into<String>,
     ) -> Result<Self> {
-        let vocab = model.config().vocab_size();
+        let vocab = model.dims().vocab_size;
         tokenizer.check_vocab(vocab).map_err(of_core)?;
         encoding::prefix_token(&tokenizer)?;
         Ok(Self {
@@ -108,7 +107,7 @@ impl<M: CausalLm> LocalModel<M> {
     }
 
     fn max_length(&self) -> usize {
-        self.model.config().max_position_embeddings()
+        self.model.dims().max_position_embeddings
     }
 }
 

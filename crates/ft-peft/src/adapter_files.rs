@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use ft_core::safetensors_folder::{read_tensors, write_file, write_json, write_tensors};
-use ft_core::{Layout, Linears, Lora};
+use ft_core::{Layout, Lora, Parts};
 
 use crate::adapter_config::FILE as CONFIG;
 use crate::freeze::freeze_all;
@@ -36,7 +36,7 @@ fn key(path: &str, factor: &str) -> String {
 ///
 /// If there is no adapter of this name, it is not the one that `config` describes (other layers,
 /// ranks or scales), or a file cannot be written.
-pub fn save_adapter<M: Linears>(
+pub fn save_adapter<M: Parts>(
     model: &M,
     config: &LoraConfig,
     name: &str,
@@ -44,7 +44,7 @@ pub fn save_adapter<M: Linears>(
 ) -> Result<PathBuf> {
     check_known(model, &[name])?;
     config.validate().map_err(Error::Settings)?;
-    let chosen = targets::select(&targets::paths(model), M::OUTPUT_LAYER, config)?;
+    let chosen = targets::select(&targets::paths(model), model.output_layer(), config)?;
     let (mut tensors, mut layers) = (Vec::new(), Vec::new());
     let mut transposed = false;
     let mut mistake = None;
@@ -139,7 +139,7 @@ fn card(config: &LoraConfig) -> String {
 ///
 /// If a file is missing or broken, the configuration asks for what is not supported, a layer is
 /// missing, left over or of another shape, the name is taken, or another adapter is active.
-pub fn load_adapter<M: Module + Linears>(
+pub fn load_adapter<M: Module + Parts>(
     model: M,
     folder: &Path,
     name: &str,
@@ -163,7 +163,7 @@ pub fn load_adapter<M: Module + Linears>(
         .into());
     }
     let mut tensors = read_tensors(&path)?;
-    let chosen = targets::select(&targets::paths(&model), M::OUTPUT_LAYER, &config)?;
+    let chosen = targets::select(&targets::paths(&model), model.output_layer(), &config)?;
     check(&model, &config, &chosen, &tensors, &path)?;
 
     let mut model = if trainable { freeze_all(model) } else { model };
@@ -191,7 +191,7 @@ pub fn load_adapter<M: Module + Linears>(
 
 /// Compares the factors in the file with the layers that should have some.
 fn check(
-    model: &impl Linears,
+    model: &impl Parts,
     config: &LoraConfig,
     chosen: &[String],
     tensors: &BTreeMap<String, TensorData>,

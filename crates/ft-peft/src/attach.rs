@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
-use ft_core::{Linears, Lora};
+use ft_core::{Lora, Parts};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -23,7 +23,7 @@ use crate::{Error, InitLoraWeights, LoraConfig, Result, targets};
 ///
 /// If the settings are wrong, one of the names in them matches no layer, `name` is taken, or another
 /// adapter is active.
-pub fn attach<M: Module + Linears>(
+pub fn attach<M: Module + Parts>(
     model: M,
     config: &LoraConfig,
     name: &str,
@@ -31,7 +31,7 @@ pub fn attach<M: Module + Linears>(
 ) -> Result<M> {
     config.validate().map_err(Error::Settings)?;
     check_new(&model, name)?;
-    let chosen = targets::select_strictly(&targets::paths(&model), M::OUTPUT_LAYER, config)?;
+    let chosen = targets::select_strictly(&targets::paths(&model), model.output_layer(), config)?;
     let mut model = freeze_all(model);
     let mut rng = StdRng::seed_from_u64(seed);
     model.for_each_linear_mut(&mut |path, linear| {

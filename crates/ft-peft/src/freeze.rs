@@ -2,7 +2,7 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
-use ft_core::Linears;
+use ft_core::Parts;
 
 use crate::Result;
 use crate::switch::check_known;
@@ -16,7 +16,7 @@ use crate::switch::check_known;
 /// # Errors
 ///
 /// If there is no adapter of one of the names.
-pub fn set_trainable<M: Module + Linears>(model: M, names: &[&str]) -> Result<M> {
+pub fn set_trainable<M: Module + Parts>(model: M, names: &[&str]) -> Result<M> {
     check_known(&model, names)?;
     let mut model = freeze_all(model);
     model.for_each_linear_mut(&mut |_, linear| {
@@ -30,7 +30,7 @@ pub fn set_trainable<M: Module + Linears>(model: M, names: &[&str]) -> Result<M>
 }
 
 /// Freezes base and adapters. The base keeps its training flags, which are not ours.
-pub(crate) fn freeze_all<M: Module + Linears>(model: M) -> M {
+pub(crate) fn freeze_all<M: Module + Parts>(model: M) -> M {
     let mut model = model.no_grad();
     model.for_each_linear_mut(&mut |_, linear| {
         for adapter in &mut linear.adapters {

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{DType, Tensor};
-use ft_core::{Layout, Linear, Linears};
+use ft_core::{Layout, Linear, Parts};
 
 use crate::switch::{active_adapters, adapter_names};
 use crate::{Error, Result};
@@ -18,7 +18,7 @@ use crate::{Error, Result};
 ///
 /// If there are adapters but all are switched off, which would lose them, or [`Error::NotFinite`] if
 /// a merged weight would not be finite.
-pub fn merge_and_unload<M: Module + Linears>(model: M) -> Result<M> {
+pub fn merge_and_unload<M: Module + Parts>(model: M) -> Result<M> {
     let names = adapter_names(&model);
     if !names.is_empty() && active_adapters(&model).is_empty() {
         return Err(Error::Name(format!(
@@ -79,7 +79,7 @@ fn is_finite(tensor: Tensor<2>) -> bool {
 }
 
 /// Removes all adapters without merging them: the base model again.
-pub fn unload<M: Module + Linears>(model: M) -> M {
+pub fn unload<M: Module + Parts>(model: M) -> M {
     let mut model = model;
     model.for_each_linear_mut(&mut |_, linear| linear.adapters.clear());
     model

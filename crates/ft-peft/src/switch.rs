@@ -1,21 +1,21 @@
 //! Adapters by name: which there are, switched on and off, removed.
 
 use burn::module::Module;
-use ft_core::Linears;
+use ft_core::Parts;
 
 use crate::{Error, Result};
 
 /// Names of all adapters, in the order of attachment.
-pub fn adapter_names(model: &impl Linears) -> Vec<String> {
+pub fn adapter_names(model: &impl Parts) -> Vec<String> {
     names(model, |_| true)
 }
 
 /// Names of the adapters that take part in the forward pass.
-pub fn active_adapters(model: &impl Linears) -> Vec<String> {
+pub fn active_adapters(model: &impl Parts) -> Vec<String> {
     names(model, |active| active)
 }
 
-fn names(model: &impl Linears, wanted: impl Fn(bool) -> bool) -> Vec<String> {
+fn names(model: &impl Parts, wanted: impl Fn(bool) -> bool) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     model.for_each_linear(&mut |_, linear| {
         for adapter in linear.adapters.iter().filter(|a| wanted(a.active)) {
@@ -32,7 +32,7 @@ fn names(model: &impl Linears, wanted: impl Fn(bool) -> bool) -> Vec<String> {
 /// # Errors
 ///
 /// If there is no adapter of one of the names.
-pub fn set_active(model: &mut impl Linears, names: &[&str]) -> Result<()> {
+pub fn set_active(model: &mut impl Parts, names: &[&str]) -> Result<()> {
     check_known(model, names)?;
     model.for_each_linear_mut(&mut |_, linear| {
         for adapter in &mut linear.adapters {
@@ -45,7 +45,7 @@ pub fn set_active(model: &mut impl Linears, names: &[&str]) -> Result<()> {
 /// The base model: the same parameters, not copied, with every adapter switched off.
 ///
 /// This is the reference policy of preference methods, at no cost in memory.
-pub fn without_adapters<M: Module + Linears>(model: &M) -> M {
+pub fn without_adapters<M: Module + Parts>(model: &M) -> M {
     let mut base = model.clone();
     base.for_each_linear_mut(&mut |_, linear| {
         for adapter in &mut linear.adapters {
@@ -60,7 +60,7 @@ pub fn without_adapters<M: Module + Linears>(model: &M) -> M {
 /// # Errors
 ///
 /// If there is none of this name.
-pub fn delete(model: &mut impl Linears, name: &str) -> Result<()> {
+pub fn delete(model: &mut impl Parts, name: &str) -> Result<()> {
     check_known(model, &[name])?;
     model.for_each_linear_mut(&mut |_, linear| {
         linear.adapters.retain(|adapter| adapter.name != name);
@@ -69,7 +69,7 @@ pub fn delete(model: &mut impl Linears, name: &str) -> Result<()> {
 }
 
 /// Checks that there are adapters of all these names.
-pub(crate) fn check_known(model: &impl Linears, names: &[&str]) -> Result<()> {
+pub(crate) fn check_known(model: &impl Parts, names: &[&str]) -> Result<()> {
     let known = adapter_names(model);
     let Some(unknown) = names.iter().find(|name| !known.iter().any(|k| k == *name)) else {
         return Ok(());
@@ -86,7 +86,7 @@ pub(crate) fn check_known(model: &impl Linears, names: &[&str]) -> Result<()> {
 
 /// Checks that an adapter called `name` can be added: the name can be that of a folder and is free,
 /// and nothing is active that the new one would stand on.
-pub(crate) fn check_new(model: &impl Linears, name: &str) -> Result<()> {
+pub(crate) fn check_new(model: &impl Parts, name: &str) -> Result<()> {
     if name.is_empty() || name.contains(['.', '/', '\\']) {
         return Err(Error::Name(format!(
             "an adapter cannot be called {name:?}: a name is not empty and has no dots and slashes"

@@ -1,6 +1,6 @@
 //! Which linear layers get an adapter, by PEFT's rules.
 
-use ft_core::Linears;
+use ft_core::Parts;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
@@ -166,7 +166,7 @@ pub(crate) fn select_strictly(
 }
 
 /// Paths of all layers, in the order of the forward pass.
-pub(crate) fn paths(model: &impl Linears) -> Vec<String> {
+pub(crate) fn paths(model: &impl Parts) -> Vec<String> {
     let mut paths = Vec::new();
     model.for_each_linear(&mut |path, _| paths.push(path.to_string()));
     paths

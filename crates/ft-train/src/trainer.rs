@@ -49,7 +49,7 @@ type BoxedCount<'a, B> = Box<dyn Fn(&B) -> usize + 'a>;
 /// let config = TrainConfig { learning_rate: 2e-4, ..TrainConfig::default() };
 /// let trainer = Trainer::new(config, train, |model: &ft_core::AutoCausalLm, batch: &Batch| {
 ///     let hidden = model.hidden_states(&batch.tokens(&device), None);
-///     causal_lm_loss(hidden, model.head(), batch.labels(&device))
+///     causal_lm_loss(hidden, model.head(), &batch.labels)
 /// });
 /// let (model, report) = trainer
 ///     .with_evaluation(held_out)

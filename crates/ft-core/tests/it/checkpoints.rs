@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::module::Param;
 use burn::tensor::{Device, FloatDType};
 use ft_core::safetensors_folder::{INDEX, WEIGHTS, module_tensors};
-use ft_core::{AutoCausalLm, CausalLm, Linears, SaveOptions};
+use ft_core::{AutoCausalLm, CausalLm, Parts, SaveOptions};
 use serde_json::Value;
 use tempfile::TempDir;
 

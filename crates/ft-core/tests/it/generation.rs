@@ -6,8 +6,7 @@ use burn::module::Param;
 use burn::tensor::{Device, Tensor};
 use ft_core::safetensors_folder::read_tensors;
 use ft_core::{
-    AutoCausalLm, CausalLm, FinishReason, Generated, GenerationConfig, Linears, TokenBatch,
-    generate,
+    AutoCausalLm, CausalLm, FinishReason, Generated, GenerationConfig, Parts, TokenBatch, generate,
 };
 
 use crate::models::golden;
@@ -100,7 +99,7 @@ fn padding_may_lie_outside_the_vocabulary() {
     let prompts = [vec![5, 9, 2, 44, 7], vec![61]];
     let model = load("llama");
     let outside = GenerationConfig {
-        pad_token_id: model.config().vocab_size() as u32,
+        pad_token_id: model.dims().vocab_size as u32,
         ..greedy(5)
     };
     assert_eq!(

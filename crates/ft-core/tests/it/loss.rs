@@ -1,24 +1,26 @@
 //! The chunked loss against PyTorch (`golden/loss.py`), log-probabilities, and their laws.
 
-use burn::module::Param;
+use burn::module::{Module, Param};
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData, activation};
+use ft_core::layers::Embedding;
 use ft_core::safetensors_folder::read_tensors;
 use ft_core::{
-    Head, IGNORE_INDEX, Layout, Linear, LogitOptions, Lora, LossOptions, causal_lm_loss,
-    causal_lm_loss_with, linear_cross_entropy, token_logps, token_logps_and_entropy,
+    Head, IGNORE_INDEX, Layout, Linear, LogitOptions, Lora, causal_lm_loss, causal_lm_loss_with,
+    linear_cross_entropy, token_logps, token_logps_and_entropy,
 };
 
-use crate::models::{assert_close, golden, ints};
+use crate::models::{assert_close, golden, host};
 
 #[test]
 fn sum_and_gradients_agree_with_pytorch() {
     let device = Device::default().autodiff();
     let expected = read_tensors(&golden("loss.safetensors")).expect("golden");
     let hidden = Tensor::<3>::from_data(expected["hidden"].clone(), &device).require_grad();
-    let weight = Param::from_tensor(Tensor::<2>::from_data(expected["weight"].clone(), &device));
-    let labels = ints(&expected["labels"], &device);
+    let weight =
+        Embedding::from_weight(Tensor::<2>::from_data(expected["weight"].clone(), &device));
+    let labels = host(&expected["labels"]);
 
-    let loss = causal_lm_loss(hidden.clone(), Head::Tied(&weight), labels);
+    let loss = causal_lm_loss(hidden.clone(), Head::tied(&weight), &labels);
     assert_close("sum", loss.sum.to_data(), &expected["sum"], 1e-6);
     let grads = loss.sum.backward();
     let of_hidden = hidden.grad(&grads).expect("gradient");
@@ -28,7 +30,7 @@ fn sum_and_gradients_agree_with_pytorch() {
         &expected["grad_hidden"],
         1e-5,
     );
-    let of_weight = weight.val().grad(&grads).expect("gradient");
+    let of_weight = weight.weight.val().grad(&grads).expect("gradient");
     assert_close(
         "weight",
         of_weight.into_data(),
@@ -54,7 +56,7 @@ fn many_chunks_equal_the_whole() {
         numbers(vocab * width, 0.7548776662),
     );
     let weight = Tensor::<2>::from_data(TensorData::new(w.clone(), [vocab, width]), &device);
-    let weight = Param::from_tensor(weight).set_require_grad(false);
+    let weight = Embedding::from_weight(weight).no_grad();
     let hidden = Tensor::<2>::from_data(TensorData::new(h.clone(), [rows, width]), &device);
     let hidden = hidden.require_grad();
     let labels: Vec<i64> = (0..rows as i64)
@@ -86,8 +88,7 @@ fn many_chunks_equal_the_whole() {
         gradient.extend((0..width).map(|i| (mean[i] / total) as f32 - target[i]));
     }
 
-    let labels = Tensor::<1, Int>::from_data(labels.as_slice(), &device);
-    let chunked = linear_cross_entropy(hidden.clone(), Head::Tied(&weight), labels);
+    let chunked = linear_cross_entropy(hidden.clone(), Head::tied(&weight), &labels);
     assert_eq!(chunked.count, rows - 1);
     let expected = TensorData::new(vec![sum as f32], [1]);
     assert_close("sum", chunked.sum.to_data(), &expected, 1e-6);
@@ -101,10 +102,11 @@ fn many_chunks_equal_the_whole() {
 fn the_gradient_scales_with_what_comes_after() {
     let device = Device::default().autodiff();
     device.seed(2);
-    let weight = Param::from_tensor(Tensor::<2>::random([7, 3], Distribution::Default, &device));
+    let weight =
+        Embedding::from_weight(Tensor::<2>::random([7, 3], Distribution::Default, &device));
     let hidden = Tensor::<2>::random([4, 3], Distribution::Default, &device).require_grad();
-    let labels = Tensor::<1, Int>::from_data([0, 6, 2, IGNORE_INDEX], &device);
-    let loss = || linear_cross_entropy(hidden.clone(), Head::Tied(&weight), labels.clone()).sum;
+    let labels = [0, 6, 2, IGNORE_INDEX];
+    let loss = || linear_cross_entropy(hidden.clone(), Head::tied(&weight), &labels).sum;
     let once = hidden.grad(&loss().backward()).expect("gradient");
     let thrice = hidden.grad(&(loss() * 3.0).backward()).expect("gradient");
     assert_close(
@@ -124,9 +126,9 @@ fn a_bias_of_zero_changes_nothing() {
     let mut biased = Linear::new(3, 7, true, Layout::OutIn, 1.0, &device);
     biased.weight = plain.weight.clone();
     let hidden = Tensor::<2>::random([4, 3], Distribution::Default, &device).require_grad();
-    let labels = Tensor::<1, Int>::from_data([0, 6, IGNORE_INDEX, 1], &device);
-    let a = linear_cross_entropy(hidden.clone(), Head::Linear(&plain), labels.clone()).sum;
-    let b = linear_cross_entropy(hidden.clone(), Head::Linear(&biased), labels).sum;
+    let labels = [0, 6, IGNORE_INDEX, 1];
+    let a = linear_cross_entropy(hidden.clone(), Head::linear(&plain), &labels).sum;
+    let b = linear_cross_entropy(hidden.clone(), Head::linear(&biased), &labels).sum;
     assert_close("sum", a.to_data(), &b.to_data(), 1e-6);
     let (a, b) = (a.backward(), b.backward());
     for (a, b) in [
@@ -141,10 +143,10 @@ fn a_bias_of_zero_changes_nothing() {
 #[test]
 fn a_batch_without_labels_counts_nothing() {
     let device = Device::default();
-    let weight = Param::from_tensor(Tensor::<2>::ones([7, 3], &device));
+    let weight = Embedding::from_weight(Tensor::<2>::ones([7, 3], &device));
     let hidden = Tensor::<2>::ones([2, 3], &device);
-    let labels = Tensor::<1, Int>::from_data([IGNORE_INDEX, IGNORE_INDEX], &device);
-    let loss = linear_cross_entropy(hidden, Head::Tied(&weight), labels);
+    let labels = [IGNORE_INDEX, IGNORE_INDEX];
+    let loss = linear_cross_entropy(hidden, Head::tied(&weight), &labels);
     assert_eq!((loss.count, loss.sum.into_scalar::<f32>()), (0, 0.0));
 }
 
@@ -159,10 +161,10 @@ fn fixed<const D: usize>(shape: [usize; D], step: f64, device: &Device) -> Tenso
 
 /// Labels of two rows, of which the first position predicts nothing: three count in the first row
 /// and one in the second.
-fn some_labels(device: &Device) -> Tensor<2, Int> {
+const LABELS: [i64; 10] = {
     let i = IGNORE_INDEX;
-    Tensor::from_data([[3, i, 6, 0, 2], [1, i, i, 5, i]], device)
-}
+    [3, i, 6, 0, 2, 1, i, i, 5, i]
+};
 
 const OPTIONS: LogitOptions = LogitOptions {
     scale: 2.0,
@@ -216,7 +218,9 @@ fn token_logps_of_every_head_are_those_of_the_logits() {
     let mask = Tensor::<2>::from_data([[0.0, 1.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.0]], &device);
     let upstream = fixed([2, 4], 0.4, &device);
     for (name, linear) in equal_heads(&device) {
-        let logits = OPTIONS.apply(Head::Linear(&linear).forward(hidden.clone()));
+        let logits = Head::linear(&linear)
+            .with_logits(OPTIONS)
+            .forward(hidden.clone());
         let log_p = activation::log_softmax(logits, 2).narrow(1, 0, 4);
         let labels = [[0i64, 6, 0, 2], [0, 0, 5, 0]];
         let labels = Tensor::<2, Int>::from_data(labels, &device).unsqueeze_dim::<3>(2);
@@ -225,15 +229,15 @@ fn token_logps_of_every_head_are_those_of_the_logits() {
 
         let (found, found_entropy) = token_logps_and_entropy(
             hidden.clone(),
-            Head::Linear(&linear),
-            some_labels(&device),
-            OPTIONS,
+            Head::linear(&linear).with_logits(OPTIONS),
+            &LABELS,
+            1.0,
         );
         let alone = token_logps(
             hidden.clone(),
-            Head::Linear(&linear),
-            some_labels(&device),
-            OPTIONS,
+            Head::linear(&linear).with_logits(OPTIONS),
+            &LABELS,
+            1.0,
         );
         assert_close(name, found.mask.to_data(), &mask.to_data(), 0.0);
         assert_close(name, found.logps.to_data(), &logps.to_data(), 1e-5);
@@ -265,13 +269,13 @@ fn token_logps_of_every_head_are_those_of_the_logits() {
 fn a_loss_with_options_is_the_same_of_every_head() {
     let device = Device::default().autodiff();
     let hidden = fixed([2, 5, 3], 1.3, &device).require_grad();
-    let options = LossOptions {
-        label_smoothing: 0.2,
-        logits: OPTIONS,
-    };
     let of = |linear: &Linear| {
-        let labels = some_labels(&device);
-        let loss = causal_lm_loss_with(hidden.clone(), Head::Linear(linear), labels, options);
+        let loss = causal_lm_loss_with(
+            hidden.clone(),
+            Head::linear(linear).with_logits(OPTIONS),
+            &LABELS,
+            0.2,
+        );
         assert_eq!(loss.count, 4);
         let gradient = hidden.grad(&loss.sum.backward()).expect("gradient");
         [loss.sum.into_data(), gradient.into_data()]
@@ -284,7 +288,9 @@ fn a_loss_with_options_is_the_same_of_every_head() {
         }
     }
     // By hand: (1 − ε)·(−ln p[label]) + ε·mean(−ln p), from the log-probabilities of all tokens.
-    let logits = OPTIONS.apply(Head::Linear(&heads[0].1).forward(hidden.clone()));
+    let logits = Head::linear(&heads[0].1)
+        .with_logits(OPTIONS)
+        .forward(hidden.clone());
     let log_p = activation::log_softmax(logits, 2)
         .into_data()
         .try_to_vec::<f32>()
@@ -309,20 +315,15 @@ fn a_loss_with_options_is_the_same_of_every_head() {
 fn token_logps_sum_to_the_loss() {
     let device = Device::default().autodiff();
     let hidden = fixed([2, 5, 3], 1.3, &device).require_grad();
-    let weight = Param::from_tensor(fixed([7, 3], 0.7, &device));
-    let labels = some_labels(&device);
-    let head = Head::Tied(&weight);
+    let weight = Embedding::from_weight(fixed([7, 3], 0.7, &device));
+    let labels = &LABELS;
+    let head = Head::tied(&weight);
     for row in 0..2 {
-        let found = token_logps(
-            hidden.clone(),
-            head,
-            labels.clone(),
-            LogitOptions::default(),
-        );
+        let found = token_logps(hidden.clone(), head, labels, 1.0);
         let loss = causal_lm_loss(
             hidden.clone().narrow(0, row, 1),
             head,
-            labels.clone().narrow(0, row, 1),
+            &labels[5 * row..][..5],
         );
         let logps = found.logps.clone().narrow(0, row, 1).sum().neg();
         let count = found
@@ -335,7 +336,7 @@ fn token_logps_sum_to_the_loss() {
         let gradients = |sum: Tensor<1>| {
             let grads = sum.backward();
             let of_hidden = hidden.grad(&grads).expect("gradient");
-            let of_weight = weight.val().grad(&grads).expect("gradient");
+            let of_weight = weight.weight.val().grad(&grads).expect("gradient");
             [of_hidden.into_data(), of_weight.into_data()]
         };
         assert_close("sum", logps.to_data(), &loss.sum.to_data(), 1e-6);
@@ -348,11 +349,10 @@ fn token_logps_sum_to_the_loss() {
 #[test]
 fn a_batch_without_labels_has_log_probabilities_of_zero() {
     let device = Device::default();
-    let weight = Param::from_tensor(fixed([7, 3], 0.7, &device));
+    let weight = Embedding::from_weight(fixed([7, 3], 0.7, &device));
     let hidden = fixed([1, 3, 3], 1.3, &device);
-    let labels = Tensor::<2, Int>::from_data([[5, IGNORE_INDEX, IGNORE_INDEX]], &device);
-    let (found, entropy) =
-        token_logps_and_entropy(hidden, Head::Tied(&weight), labels, LogitOptions::default());
+    let labels = [5, IGNORE_INDEX, IGNORE_INDEX];
+    let (found, entropy) = token_logps_and_entropy(hidden, Head::tied(&weight), &labels, 1.0);
     for zeros in [found.logps, found.mask, entropy] {
         assert_eq!(zeros.into_data(), TensorData::from([[0.0f32, 0.0]]));
     }

@@ -26,6 +26,10 @@ pub(crate) fn ints(data: &TensorData, device: &Device) -> Tensor<2, Int> {
     Tensor::from_data(data.clone(), device)
 }
 
+pub(crate) fn host(data: &TensorData) -> Vec<i64> {
+    data.clone().convert::<i64>().try_to_vec().expect("i64")
+}
+
 /// Compares whole tensors, relative to the largest expected number.
 pub(crate) fn assert_close(what: &str, found: TensorData, expected: &TensorData, tolerance: f32) {
     assert_eq!(found.shape(), expected.shape(), "{what}");
@@ -79,7 +83,7 @@ fn agrees_with_transformers(name: &str) {
 fn gradients_agree(model: AutoCausalLm, device: &Device, expected: &BTreeMap<String, TensorData>) {
     let ids = ints(&expected["input_ids"], device);
     let hidden = model.hidden_states(&TokenBatch::new(ids.clone()), None);
-    let loss = causal_lm_loss(hidden, model.head(), ids);
+    let loss = causal_lm_loss(hidden, model.head(), &host(&expected["input_ids"]));
     let mean = loss.sum / loss.count as f64;
     let golden = expected["loss"].as_slice::<f32>().expect("f32")[0];
     let found = mean.clone().into_scalar::<f32>();
@@ -217,6 +221,7 @@ fn left_padded_rows_agree() {
             input_ids: ints(&expected["input_ids_padded"], &device),
             position_ids: Some(ints(&TensorData::new(positions, [rows, seq]), &device)),
             segment_ids: Some(ints(mask, &device)),
+            token_type_ids: None,
         };
         let real = |data: TensorData| {
             let vocab = data.shape()[2];
@@ -262,6 +267,7 @@ fn packed_equals_separate() {
             input_ids: all(&|d, i| i64::from(documents[d][i])),
             position_ids: Some(all(&|_, i| i as i64)),
             segment_ids: Some(all(&|d, _| d as i64 + 1)),
+            token_type_ids: None,
         };
         let found = model.logits(&packed, None).into_data();
         assert_close(name, found, &Tensor::cat(alone, 1).into_data(), TOLERANCE);
@@ -306,11 +312,12 @@ fn weights_held_as_they_are_stored_give_the_same() {
                 dtypes.0
             );
             let ids: Vec<u32> = (0..23).map(|i| i * 7 % 90).collect();
+            let labels: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
             let run = |model: &AutoCausalLm| {
                 let tokens = TokenBatch::from_ids(&ids, &device);
                 let logits = model.logits(&tokens, None);
                 let hidden = model.hidden_states(&tokens, None);
-                let loss = causal_lm_loss(hidden, model.head(), tokens.input_ids).sum;
+                let loss = causal_lm_loss(hidden, model.head(), &labels).sum;
                 (logits.into_data(), loss.into_scalar::<f32>())
             };
             let ((found, loss), (expected, wide_loss)) = (run(&narrow), run(&wide));

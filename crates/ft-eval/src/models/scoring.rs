@@ -134,7 +134,7 @@ impl<M: CausalLm> LocalModel<M> {
         let (rows, ids): (Vec<i64>, Vec<i64>) = (targets.into_iter())
             .map(|(row, id)| (row as i64, i64::from(id)))
             .unzip();
-        let vocab = self.model.config().vocab_size() as i64;
+        let vocab = self.model.dims().vocab_size as i64;
         if let Some(id) = ids.iter().find(|id| **id >= vocab) {
             return Err(Error::Model(format!(
                 "token {id} is not in the model's vocabulary of {vocab}"
@@ -166,6 +166,7 @@ impl<M: CausalLm> LocalModel<M> {
             input_ids: tensor(ids),
             position_ids: padded.then(|| tensor(positions)),
             segment_ids: padded.then(|| tensor(segments)),
+            token_type_ids: None,
         }
     }
 
@@ -190,6 +191,7 @@ impl<M: CausalLm> LocalModel<M> {
             input_ids: self.matrix(ids, longest),
             position_ids: Some(self.matrix(positions, longest)),
             segment_ids: None,
+            token_type_ids: None,
         }
     }
 

@@ -34,7 +34,9 @@ fn agrees_with_peft(base: &str, adapter: &str, prefix: &str) {
     let golden = |name: &str| &expected[&format!("{prefix}{name}")];
     let device = Device::default().autodiff();
     let ids = Tensor::<2, Int>::from_data(expected["input_ids"].clone(), &device);
-    let tokens = TokenBatch::new(ids.clone());
+    let tokens = TokenBatch::new(ids);
+    let labels = expected["input_ids"].clone().convert::<i64>();
+    let labels: Vec<i64> = labels.try_to_vec().expect("i64");
     let model = AutoCausalLm::from_pretrained(&folder(base), &device).expect("loads");
     let before = model.logits(&tokens, None).into_data();
     assert_close("base", &before, &expected["logits_base"], 2e-5);
@@ -43,7 +45,7 @@ fn agrees_with_peft(base: &str, adapter: &str, prefix: &str) {
     let logits = model.logits(&tokens, None).into_data();
     assert_close("logits", &logits, golden("logits"), 2e-5);
 
-    let loss = causal_lm_loss(model.hidden_states(&tokens, None), model.head(), ids);
+    let loss = causal_lm_loss(model.hidden_states(&tokens, None), model.head(), &labels);
     let mean = loss.sum / loss.count as f64;
     assert_close("loss", &mean.to_data(), golden("loss"), 1e-5);
     factors_agree(&model, mean.backward(), &expected, prefix);

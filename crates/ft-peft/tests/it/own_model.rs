@@ -2,7 +2,7 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
-use ft_core::{Layout, Linear, Linears, Lora};
+use ft_core::{Layout, Linear, Lora, Parts};
 use ft_peft::{
     Error, LoraConfig, TargetModules, active_adapters, attach, load_adapter, merge_and_unload,
     save_adapter, set_active, set_trainable, trainable_parameters,
@@ -10,27 +10,17 @@ use ft_peft::{
 
 use crate::laws::{distance, drawing};
 
-#[derive(Module, Debug)]
+#[derive(Module, Parts, Debug)]
+#[parts(output = "score")]
 struct Scorer {
-    up: Linear,
-    down: Linear,
+    block: Block,
     score: Linear,
 }
 
-impl Linears for Scorer {
-    const OUTPUT_LAYER: &'static str = "score";
-
-    fn for_each_linear(&self, f: &mut dyn FnMut(&str, &Linear)) {
-        f("block.up", &self.up);
-        f("block.down", &self.down);
-        f("score", &self.score);
-    }
-
-    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut Linear)) {
-        f("block.up", &mut self.up);
-        f("block.down", &mut self.down);
-        f("score", &mut self.score);
-    }
+#[derive(Module, Parts, Debug)]
+struct Block {
+    up: Linear,
+    down: Linear,
 }
 
 impl Scorer {
@@ -38,8 +28,10 @@ impl Scorer {
         let linear =
             |inputs, outputs, bias, layout| Linear::new(inputs, outputs, bias, layout, 0.4, device);
         let model = Self {
-            up: linear(6, 10, true, Layout::OutIn),
-            down: linear(10, 5, true, Layout::InOut),
+            block: Block {
+                up: linear(6, 10, true, Layout::OutIn),
+                down: linear(10, 5, true, Layout::InOut),
+            },
             score: linear(5, 3, false, Layout::OutIn),
         };
         let _drawing = drawing();
@@ -52,7 +44,7 @@ impl Scorer {
     fn forward(&self, device: &Device) -> Tensor<3> {
         let numbers: Vec<f32> = (0..24).map(|i| (i as f32 * 0.7).sin()).collect();
         let x = Tensor::from_data(TensorData::new(numbers, [2, 2, 6]), device);
-        let hidden = self.down.forward(self.up.forward(x).tanh());
+        let hidden = self.block.down.forward(self.block.up.forward(x).tanh());
         self.score.forward(hidden.tanh())
     }
 
@@ -292,7 +284,7 @@ fn merging_names_what_is_not_finite() {
         "{message}"
     );
     let mut model = with_two(&device, &config());
-    model.down.weight = model.down.weight.map(|weight| weight + f32::NAN);
+    model.block.down.weight = model.block.down.weight.map(|weight| weight + f32::NAN);
     let message = refused(model);
     assert!(
         message.contains("base") && message.contains("block.down"),

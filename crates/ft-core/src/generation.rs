@@ -1,0 +1,5 @@
+//! From a model to text.
+
+pub(crate) mod generate;
+pub(crate) mod generation_config;
+pub mod sampling;

@@ -1,0 +1,97 @@
+//! The output projection of a language model and what the model does to its logits.
+
+use burn::tensor::Tensor;
+use ft_kernels::LogitOptions;
+
+use crate::layers::embedding::Embedding;
+use crate::layers::linear::{Layout, Linear};
+
+/// The output projection of a model, and the factor and cap of its logits.
+///
+/// Losses and samplers take the head as a whole, so that none of them can forget the cap.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// What multiplies the hidden states.
+    pub projection: Projection<'a>,
+    /// What the model does to its logits.
+    pub logits: LogitOptions,
+}
+
+/// What multiplies the hidden states.
+#[derive(Clone, Copy, Debug)]
+pub enum Projection<'a> {
+    /// The embedding, `[vocab, hidden]`, serves as head.
+    Tied(&'a Embedding),
+    /// A projection of its own.
+    Linear(&'a Linear),
+}
+
+impl<'a> Head<'a> {
+    /// The embedding as head.
+    pub fn tied(embedding: &'a Embedding) -> Self {
+        Self {
+            projection: Projection::Tied(embedding),
+            logits: LogitOptions::default(),
+        }
+    }
+
+    /// A projection of its own.
+    pub fn linear(linear: &'a Linear) -> Self {
+        Self {
+            projection: Projection::Linear(linear),
+            logits: LogitOptions::default(),
+        }
+    }
+
+    /// The projection if there is one, else the embedding.
+    pub fn new(projection: Option<&'a Linear>, embedding: &'a Embedding) -> Self {
+        match projection {
+            Some(linear) => Self::linear(linear),
+            None => Self::tied(embedding),
+        }
+    }
+
+    /// The same with what the model does to its logits.
+    #[must_use]
+    pub fn with_logits(self, logits: LogitOptions) -> Self {
+        Self { logits, ..self }
+    }
+
+    /// The number of logits a token gets, without reading the weight.
+    pub fn vocab_size(&self) -> usize {
+        match self.projection {
+            Projection::Tied(embedding) => embedding.rows(),
+            Projection::Linear(linear) => linear.out_features(),
+        }
+    }
+
+    /// `[batch, seq, hidden]` to logits `[batch, seq, vocab]`.
+    pub fn forward(&self, hidden: Tensor<3>) -> Tensor<3> {
+        let logits = match self.projection {
+            Projection::Tied(embedding) => {
+                let [batch, seq, width] = hidden.dims();
+                let rows = hidden.reshape([batch * seq, width]);
+                let logits = ft_kernels::linear(rows, embedding.weight.val(), None);
+                logits.reshape([batch, seq, self.vocab_size()])
+            }
+            Projection::Linear(linear) => linear.forward(hidden),
+        };
+        self.logits.apply(logits)
+    }
+
+    /// The `[vocab, width]` that is all there is to the projection; none with a bias or an active adapter.
+    pub(crate) fn matrix(&self) -> Option<Tensor<2>> {
+        match self.projection {
+            Projection::Tied(embedding) => Some(embedding.weight.val()),
+            Projection::Linear(linear) if is_plain(linear) => Some(match linear.layout() {
+                Layout::OutIn => linear.weight.val(),
+                Layout::InOut => linear.weight.val().transpose(),
+            }),
+            Projection::Linear(_) => None,
+        }
+    }
+}
+
+fn is_plain(linear: &Linear) -> bool {
+    linear.bias.is_none() && !linear.adapters.iter().any(|adapter| adapter.active)
+}

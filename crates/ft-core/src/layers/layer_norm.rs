@@ -1,0 +1,32 @@
+//! Layer norm with its weights (Ba et al., 2016, arXiv:1607.06450), as GPT-2 and BERT have it.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
+
+use crate::layers::linear::{ones, zeros};
+
+/// `(x − mean) / √(variance + ε) · weight + bias` over the last dimension.
+#[derive(Module, Debug)]
+pub struct LayerNorm {
+    /// `[width]`.
+    pub weight: Param<Tensor<1>>,
+    /// `[width]`.
+    pub bias: Param<Tensor<1>>,
+    epsilon: f64,
+}
+
+impl LayerNorm {
+    /// A norm with a weight of ones and a bias of zeros.
+    pub fn new(width: usize, epsilon: f64, device: &Device) -> Self {
+        Self {
+            weight: ones([width], device),
+            bias: zeros([width], device),
+            epsilon,
+        }
+    }
+
+    /// The norm of `x`, `[batch, seq, width]`.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        ft_kernels::layer_norm(x, self.weight.val(), self.bias.val(), self.epsilon)
+    }
+}

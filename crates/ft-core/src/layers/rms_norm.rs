@@ -1,0 +1,55 @@
+//! Root mean square norm with its weight (Zhang and Sennrich, 2019, arXiv:1910.07467, equation 4).
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
+use ft_kernels::Input;
+
+use crate::layers::linear::{ones, zeros};
+
+/// `x / √(mean(x²) + ε) · w` over the last dimension, or with `1 + w` in place of `w`.
+#[derive(Module, Debug)]
+pub struct RmsNorm {
+    /// `[width]`.
+    pub weight: Param<Tensor<1>>,
+    epsilon: f64,
+    /// Whether the weight is the distance from one.
+    from_one: bool,
+}
+
+impl RmsNorm {
+    /// A norm over `width` features that only divides: its weight is one.
+    pub fn new(width: usize, epsilon: f64, device: &Device) -> Self {
+        Self {
+            weight: ones([width], device),
+            epsilon,
+            from_one: false,
+        }
+    }
+
+    /// A norm whose factor is `1 + w`, as Gemma stores it; its weight is zero.
+    pub fn from_one(width: usize, epsilon: f64, device: &Device) -> Self {
+        Self {
+            weight: zeros([width], device),
+            epsilon,
+            from_one: true,
+        }
+    }
+
+    /// The norm of `x`, `[..., width]`.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        ft_kernels::rms_norm(x, self.factor(), self.epsilon)
+    }
+
+    /// The same as input of linear layers, which compute it again in the backward pass and do not keep it.
+    pub fn input<const D: usize>(&self, x: Tensor<D>) -> Input<D> {
+        Input::rms_norm(x, self.factor(), self.epsilon)
+    }
+
+    fn factor(&self) -> Tensor<1> {
+        let weight = self.weight.val();
+        match self.from_one {
+            true => weight + 1.0,
+            false => weight,
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Losses and log-probabilities from hidden states and head, without the logits.
+
+pub(crate) mod linear_cross_entropy;
+pub(crate) mod score_tokens;
+pub(crate) mod token_logps;

@@ -1,0 +1,229 @@
+//! One loader for every causal language model: the architecture is what `model_type` says.
+//!
+//! The list of families is here, and nowhere else. A family is a configuration that implements [`Family`] and a model
+//! that implements [`CausalLm`].
+
+use std::path::Path;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use serde_json::Value;
+
+use crate::files::pretrained::{Keys, SaveOptions, load_from, save_pretrained};
+use crate::files::safetensors_folder::{WeightFiles, Weights};
+use crate::models::config::{Family, Gpt2Config, LlamaConfig, family_of, read_config, validate};
+use crate::models::gpt2::Gpt2;
+use crate::models::llama::Llama;
+use crate::{Backbone, CausalLm, Dims, Error, Head, Parts, Result};
+
+/// The families: a variant, its configuration, its model, and what their docs say.
+macro_rules! families {
+    ($($(#[$doc:meta])* $name:ident: $config:ident => $model:ident),* $(,)?) => {
+        /// The configuration of any causal language model of this crate.
+        #[derive(Clone, Debug, PartialEq)]
+        #[non_exhaustive]
+        pub enum ModelConfig {
+            $($(#[$doc])* $name($config),)*
+        }
+
+        /// A causal language model of whatever architecture its `config.json` names.
+        #[derive(Module, Parts, Debug)]
+        #[non_exhaustive]
+        pub enum AutoCausalLm {
+            $($(#[$doc])* $name($model),)*
+        }
+
+        /// `model_type`s that can be loaded.
+        pub fn model_types() -> Vec<&'static str> {
+            [$($config::MODEL_TYPES),*].concat()
+        }
+
+        impl ModelConfig {
+            /// Reads a parsed `config.json`.
+            ///
+            /// # Errors
+            ///
+            /// [`Error::Settings`] with all that is wrong.
+            pub fn from_json(json: Value) -> Result<Self> {
+                let name = family_of(&json, &model_types())?;
+                $(if $config::MODEL_TYPES.contains(&name.as_str()) {
+                    return $config::read(json).map(Self::$name);
+                })*
+                unreachable!("{name} is of no family, although it is on their list")
+            }
+
+            fn family(&self) -> &dyn Family {
+                match self { $(Self::$name(config) => config,)* }
+            }
+        }
+
+        impl AutoCausalLm {
+            /// A model with random weights, drawn when first read; `device.seed` makes them reproducible.
+            ///
+            /// # Errors
+            ///
+            /// If the configuration contradicts itself.
+            pub fn from_config(config: &ModelConfig, device: &Device) -> Result<Self> {
+                config.validate()?;
+                Ok(match config {
+                    $(ModelConfig::$name(config) => Self::$name($model::from_config(config, device)),)*
+                })
+            }
+
+            /// The configuration.
+            pub fn config(&self) -> ModelConfig {
+                match self { $(Self::$name(model) => ModelConfig::$name(model.config().clone()),)* }
+            }
+        }
+
+        impl CausalLm for AutoCausalLm {
+            fn body(&self) -> &dyn Backbone {
+                match self { $(Self::$name(model) => model.body(),)* }
+            }
+
+            fn head(&self) -> Head<'_> {
+                match self { $(Self::$name(model) => model.head(),)* }
+            }
+        }
+    };
+}
+
+families! {
+    /// Llama, Mistral, Qwen2, Qwen3.
+    Llama: LlamaConfig => Llama,
+    /// GPT-2.
+    Gpt2: Gpt2Config => Gpt2,
+}
+
+impl ModelConfig {
+    /// Reads `config.json` of a model folder.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, is not JSON, names a `model_type` that is not one of
+    /// [`model_types`], or has settings that are missing, contradictory or not supported; all of
+    /// them are listed at once.
+    pub fn from_pretrained(folder: &Path) -> Result<Self> {
+        let (path, json) = read_config(folder)?;
+        Self::from_json(json).map_err(|error| Error::invalid(&path, error.to_string()))
+    }
+
+    /// The configuration as transformers reads it.
+    ///
+    /// Rotary settings are written as `rope_theta` and `rope_scaling`, which every version reads.
+    pub fn to_json(&self) -> Value {
+        let family = self.family();
+        let mut json = family.json();
+        if json.get("architectures").is_none() {
+            json["architectures"] = Value::from(vec![family.architecture()]);
+        }
+        json
+    }
+
+    /// Checks every setting.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Settings`] with all mistakes, separated by semicolons.
+    pub fn validate(&self) -> Result<()> {
+        validate(self.family())
+    }
+
+    /// The measures of the model.
+    pub fn dims(&self) -> Dims {
+        self.family().dims()
+    }
+
+    /// The `model_type` of `config.json`.
+    pub fn model_type(&self) -> &'static str {
+        self.family().model_type()
+    }
+
+    /// Whether the embedding serves as head too.
+    pub fn tie_word_embeddings(&self) -> bool {
+        self.family().tie_word_embeddings()
+    }
+}
+
+impl AutoCausalLm {
+    /// Loads a model folder: `config.json` and `model.safetensors`, whole or sharded, in `f32`,
+    /// `f16` or `bf16`; weights are widened to `f32`.
+    ///
+    /// For a hub id, [`resolve`](crate::resolve) gives the folder.
+    ///
+    /// # Errors
+    ///
+    /// If a file is missing, truncated or malformed, or the weights do not fit the configuration:
+    /// [`Error::Keys`] lists every missing, left-over and misshapen key.
+    pub fn from_pretrained(folder: &Path, device: &Device) -> Result<Self> {
+        Self::from_pretrained_with(folder, device, Weights::F32)
+    }
+
+    /// [`from_pretrained`](Self::from_pretrained) with the weights held as `weights` says.
+    ///
+    /// With [`Weights::Stored`] the matrices stay in the file's type and are not copied, so that a model
+    /// in 16 bits takes half the memory and loads at once. Computation is in `f32` all the same, and
+    /// since every 16-bit number is one of `f32`, results differ by rounding alone. No
+    /// matrix of the model trains, adapters do.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_pretrained`](Self::from_pretrained).
+    pub fn from_pretrained_with(folder: &Path, device: &Device, weights: Weights) -> Result<Self> {
+        let config = ModelConfig::from_pretrained(folder)?;
+        let model = Self::from_config(&config, device)?;
+        let files = WeightFiles::open(folder)?;
+        let family = config.family();
+        check_tied_head(family, &files)?;
+        let keys = Keys {
+            body_prefixes: &[family.body_prefix()],
+            ignored: is_buffer,
+            ..Keys::default()
+        };
+        load_from(model, &files, weights, &keys)
+    }
+
+    /// Writes `config.json` and the weights, so that transformers loads the folder.
+    ///
+    /// Active adapters are not part of it: merge them first, or save them as an adapter.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be written, or the model carries adapters.
+    pub fn save_pretrained(&self, folder: &Path, options: &SaveOptions) -> Result<()> {
+        save_pretrained(self, self.config().to_json(), folder, options)
+    }
+}
+
+/// Keys that old checkpoints hold although they are no parameters, and the head of a tied model, which
+/// [`check_tied_head`] has compared.
+fn is_buffer(name: &str) -> bool {
+    name.ends_with(".rotary_emb.inv_freq")
+        || name.ends_with(".attn.bias")
+        || name.ends_with(".attn.masked_bias")
+        || name == "lm_head.weight"
+}
+
+/// A head in the file of a tied model is ignored if it is the embedding; if it is not, loading
+/// would silently replace a trained head.
+fn check_tied_head(family: &dyn Family, files: &WeightFiles) -> Result<()> {
+    const HEAD: &str = "lm_head.weight";
+    if !family.tie_word_embeddings() || !files.contains(HEAD) {
+        return Ok(());
+    }
+    let embedding = format!("{}.weight", family.embedding());
+    let bare = embedding.strip_prefix(family.body_prefix());
+    let names = std::iter::once(embedding.as_str()).chain(bare);
+    for name in names.filter(|name| files.contains(name)) {
+        if files.raw(name)? != files.raw(HEAD)? {
+            return Err(Error::invalid(
+                files.path(),
+                format!(
+                    "{HEAD} differs from {name}, but config.json says tie_word_embeddings: set it \
+                     to false to keep the head, or remove the tensor"
+                ),
+            ));
+        }
+    }
+    Ok(())
+}

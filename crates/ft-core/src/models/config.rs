@@ -1,0 +1,106 @@
+//! `config.json`, in the keys of Hugging Face, both as transformers 4 and as transformers 5 writes
+//! them.
+
+mod bert;
+mod gpt2;
+mod llama;
+mod rope_scaling;
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::{Dims, Error, Result};
+
+pub use bert::{BertConfig, BertKind};
+pub use gpt2::Gpt2Config;
+pub use llama::{LlamaConfig, LlamaKind};
+pub use rope_scaling::RopeScaling;
+
+/// What the configurations of all families of causal language models say.
+pub(crate) trait Family {
+    /// The `model_type` of `config.json`.
+    fn model_type(&self) -> &'static str;
+
+    /// The name of transformers' class.
+    fn architecture(&self) -> &'static str;
+
+    /// The measures of the model.
+    fn dims(&self) -> Dims;
+
+    /// Whether the embedding serves as head too.
+    fn tie_word_embeddings(&self) -> bool;
+
+    /// The beginning of the body's keys in a checkpoint.
+    fn body_prefix(&self) -> &'static str;
+
+    /// The path of the embedding of tokens.
+    fn embedding(&self) -> &'static str;
+
+    /// What is wrong with the settings.
+    fn mistakes(&self) -> Vec<String>;
+
+    /// The configuration as transformers reads it; `architectures` is added where it is missing.
+    fn json(&self) -> Value;
+}
+
+/// `config.json` of a folder, and its path.
+pub(super) fn read_config(folder: &Path) -> Result<(PathBuf, Value)> {
+    let path = folder.join("config.json");
+    let text = std::fs::read_to_string(&path).map_err(Error::read(&path))?;
+    let json = serde_json::from_str(&text)
+        .map_err(|e| Error::invalid(&path, format!("not valid JSON: {e}")))?;
+    Ok((path, json))
+}
+
+/// The `model_type` of a configuration, which must be one of `known`.
+pub(super) fn family_of(json: &Value, known: &[&str]) -> Result<String> {
+    let found = match json.get("model_type").and_then(Value::as_str) {
+        Some(found) if known.contains(&found) => return Ok(found.to_string()),
+        Some(found) => format!("model_type {found:?} is not supported"),
+        None => "no model_type".to_string(),
+    };
+    let known = known.join(", ");
+    Err(Error::Settings(format!(
+        "{found}; it must be one of {known}"
+    )))
+}
+
+/// All mistakes as one error, separated by semicolons.
+pub(super) fn validate(family: &(impl Family + ?Sized)) -> Result<()> {
+    let mistakes = family.mistakes();
+    if mistakes.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Settings(mistakes.join("; ")))
+    }
+}
+
+/// A configuration of plain serde, checked.
+fn parse<C: Family + DeserializeOwned>(json: Value) -> Result<C> {
+    let config: C = serde_json::from_value(json).map_err(|e| Error::Settings(e.to_string()))?;
+    validate(&config)?;
+    Ok(config)
+}
+
+/// The same of a configuration with rotary settings, which lie in several keys.
+fn to_json(config: &impl Serialize) -> Value {
+    let mut json = serde_json::to_value(config).unwrap_or_default();
+    // Readers that know no type `default` take its absence for it.
+    if json
+        .pointer("/rope_scaling/rope_type")
+        .is_some_and(|kind| kind == "default")
+    {
+        json["rope_scaling"] = Value::Null;
+    }
+    json
+}
+
+/// Says that `name` must be at least one.
+fn positive(mistakes: &mut Vec<String>, name: &str, value: usize) {
+    if value == 0 {
+        mistakes.push(format!("{name} must be at least 1"));
+    }
+}

@@ -1,0 +1,236 @@
+//! Llama and its relatives: Llama 2 and 3.x, SmolLM2, Mistral, Qwen2, Qwen3.
+//!
+//! A pre-norm decoder with rotary positions, grouped-query attention and a gated feed-forward
+//! layer (Touvron et al., 2023, arXiv:2302.13971). The relatives differ in biases, windows and
+//! norms on the heads, which [`LlamaConfig`] says; field names are Hugging Face's parameter names.
+
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor};
+use ft_kernels::{AttentionMask, Input};
+
+use crate::layers::attention::{attend, split_heads, split_normed_heads};
+use crate::layers::blocks::run_blocks;
+use crate::layers::embedding::Embedding;
+use crate::layers::gated_mlp::GatedMlp;
+use crate::layers::linear::{Layout, Linear};
+use crate::layers::rms_norm::RmsNorm;
+use crate::layers::rope::{Angles, Rope};
+use crate::models::config::{Family, LlamaConfig, LlamaKind};
+use crate::{Backbone, CausalLm, Dims, Head, KvCache, Parts, Pass};
+
+/// A Llama-like causal language model.
+#[derive(Module, Parts, Debug)]
+pub struct Llama {
+    model: Decoder,
+    /// Absent when the embedding serves as head.
+    lm_head: Option<Linear>,
+    #[module(skip)]
+    config: LlamaConfig,
+}
+
+#[derive(Module, Parts, Debug)]
+struct Decoder {
+    embed_tokens: Embedding,
+    layers: Vec<Block>,
+    norm: RmsNorm,
+    #[module(skip)]
+    dims: Dims,
+    #[module(skip)]
+    rope: Rope,
+    /// The distinct attention windows of the layers.
+    #[module(skip)]
+    windows: Vec<Option<usize>>,
+}
+
+#[derive(Module, Parts, Debug)]
+struct Block {
+    self_attn: Attention,
+    mlp: GatedMlp,
+    input_layernorm: RmsNorm,
+    post_attention_layernorm: RmsNorm,
+    /// Index into `Decoder::windows`.
+    window: usize,
+}
+
+#[derive(Module, Parts, Debug)]
+struct Attention {
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    o_proj: Linear,
+    q_norm: Option<RmsNorm>,
+    k_norm: Option<RmsNorm>,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+}
+
+/// What all layers of one forward pass share.
+#[derive(Clone)]
+struct Shared {
+    angles: Angles,
+    /// One mask for each distinct window.
+    masks: Vec<AttentionMask>,
+}
+
+impl Llama {
+    /// A model with random weights, drawn when first read.
+    pub fn from_config(config: &LlamaConfig, device: &Device) -> Self {
+        let hidden = config.hidden_size;
+        let std = config.initializer_range;
+        let windows: Vec<_> = (0..config.num_hidden_layers)
+            .map(|layer| config.window(layer))
+            .collect();
+        let mut distinct = windows.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let layers = windows
+            .iter()
+            .map(|window| {
+                let window = distinct.iter().position(|w| w == window).unwrap_or(0);
+                Block::new(config, window, device)
+            })
+            .collect();
+        Self {
+            model: Decoder {
+                dims: config.dims(),
+                embed_tokens: Embedding::new(config.vocab_size, hidden, std, device),
+                layers,
+                norm: RmsNorm::new(hidden, config.rms_norm_eps, device),
+                rope: Rope::new(config.head_width(), config.rope_theta, &config.rope_scaling),
+                windows: distinct,
+            },
+            lm_head: (!config.tie_word_embeddings)
+                .then(|| projection(hidden, config.vocab_size, false, config, device)),
+            config: config.clone(),
+        }
+    }
+}
+
+fn projection(from: usize, to: usize, bias: bool, config: &LlamaConfig, device: &Device) -> Linear {
+    Linear::new(
+        from,
+        to,
+        bias,
+        Layout::OutIn,
+        config.initializer_range,
+        device,
+    )
+}
+
+impl Llama {
+    /// The configuration.
+    pub fn config(&self) -> &LlamaConfig {
+        &self.config
+    }
+}
+
+impl CausalLm for Llama {
+    fn body(&self) -> &dyn Backbone {
+        &self.model
+    }
+
+    fn head(&self) -> Head<'_> {
+        Head::new(self.lm_head.as_ref(), &self.model.embed_tokens)
+    }
+}
+
+impl Backbone for Decoder {
+    fn dims(&self) -> Dims {
+        self.dims
+    }
+
+    fn embed(&self, input_ids: Tensor<2, Int>) -> Tensor<3> {
+        self.embed_tokens.forward(input_ids)
+    }
+
+    fn forward(&self, embeddings: Tensor<3>, mut pass: Pass<'_>) -> Tensor<3> {
+        let place = pass.place(&embeddings);
+        let shared = Shared {
+            masks: (self.windows.iter())
+                .map(|window| place.causal_mask(*window))
+                .collect(),
+            angles: self.rope.angles(place.positions),
+        };
+        run_blocks(
+            &self.layers,
+            embeddings,
+            pass,
+            move |i, layer, x, cache| layer.forward(i, x, &shared, cache),
+            |x| self.norm.forward(x),
+        )
+    }
+}
+
+impl Block {
+    fn new(config: &LlamaConfig, window: usize, device: &Device) -> Self {
+        let hidden = config.hidden_size;
+        let inner = config.intermediate_size;
+        let head_dim = config.head_width();
+        let (heads, kv_heads) = (config.num_attention_heads, config.kv_heads());
+        let linear = |from, to, bias| projection(from, to, bias, config, device);
+        let head_norm = || {
+            (config.model_type == LlamaKind::Qwen3)
+                .then(|| RmsNorm::new(head_dim, config.rms_norm_eps, device))
+        };
+        Self {
+            self_attn: Attention {
+                q_proj: linear(hidden, heads * head_dim, config.qkv_bias()),
+                k_proj: linear(hidden, kv_heads * head_dim, config.qkv_bias()),
+                v_proj: linear(hidden, kv_heads * head_dim, config.qkv_bias()),
+                o_proj: linear(heads * head_dim, hidden, config.output_bias()),
+                q_norm: head_norm(),
+                k_norm: head_norm(),
+                heads,
+                kv_heads,
+                head_dim,
+            },
+            mlp: GatedMlp {
+                gate_proj: linear(hidden, inner, config.mlp_bias),
+                up_proj: linear(hidden, inner, config.mlp_bias),
+                down_proj: linear(inner, hidden, config.mlp_bias),
+                act: config.hidden_act,
+            },
+            input_layernorm: RmsNorm::new(hidden, config.rms_norm_eps, device),
+            post_attention_layernorm: RmsNorm::new(hidden, config.rms_norm_eps, device),
+            window,
+        }
+    }
+
+    fn forward(
+        &self,
+        layer: usize,
+        x: Tensor<3>,
+        shared: &Shared,
+        cache: Option<&mut KvCache>,
+    ) -> Tensor<3> {
+        let mask = &shared.masks[self.window];
+        let normed = self.input_layernorm.input(x.clone());
+        let x = x + (self.self_attn).forward(layer, normed, mask, shared, cache);
+        let normed = self.post_attention_layernorm.input(x.clone());
+        x + self.mlp.forward(normed)
+    }
+}
+
+impl Attention {
+    fn forward(
+        &self,
+        layer: usize,
+        x: Input<3>,
+        mask: &AttentionMask,
+        shared: &Shared,
+        cache: Option<&mut KvCache>,
+    ) -> Tensor<3> {
+        let (heads, kv_heads) = (self.heads, self.kv_heads);
+        let q = split_normed_heads(self.q_proj.forward(x.clone()), heads, self.q_norm.as_ref());
+        let k = split_normed_heads(
+            self.k_proj.forward(x.clone()),
+            kv_heads,
+            self.k_norm.as_ref(),
+        );
+        let v = split_heads(self.v_proj.forward(x), kv_heads);
+        let qkv = [shared.angles.rotate(q), shared.angles.rotate(k), v];
+        let scale = (self.head_dim as f64).powf(-0.5);
+        self.o_proj.forward(attend(qkv, scale, mask, layer, cache))
+    }
+}

@@ -1,0 +1,4 @@
+//! From text to token ids and back.
+
+pub(crate) mod chat_template;
+pub(crate) mod tokenizer;
