@@ -101,16 +101,18 @@ impl<'a> Row<'a> {
             .ok_or_else(|| self.of_wrong_kind(name, value, "text"))
     }
 
+    /// A column that may be missing or null.
+    pub(crate) fn optional(&self, name: &str) -> Option<&'a Value> {
+        self.fields.get(name).filter(|value| !value.is_null())
+    }
+
     pub(crate) fn optional_text(&self, name: &str) -> Result<Option<&'a str>> {
-        match self.fields.get(name) {
-            None | Some(Value::Null) => Ok(None),
-            Some(_) => self.text(name).map(Some),
-        }
+        self.optional(name).map(|_| self.text(name)).transpose()
     }
 
     pub(crate) fn optional_list(&self, name: &str) -> Result<&'a [Value]> {
-        match self.fields.get(name) {
-            None | Some(Value::Null) => Ok(&[]),
+        match self.optional(name) {
+            None => Ok(&[]),
             Some(Value::Array(values)) => Ok(values),
             Some(other) => Err(self.of_wrong_kind(name, other, "a list")),
         }
@@ -155,8 +157,8 @@ impl<'a> Row<'a> {
 
     /// The `tools` column: a list, or a list written as JSON text.
     pub(crate) fn tools(&self) -> Result<Option<Vec<Value>>> {
-        let tools = match self.fields.get("tools") {
-            None | Some(Value::Null) => return Ok(None),
+        let tools = match self.optional("tools") {
+            None => return Ok(None),
             Some(Value::String(text)) if text.trim().is_empty() => return Ok(None),
             Some(Value::String(text)) => serde_json::from_str(text).map_err(|error| {
                 self.error(format!(

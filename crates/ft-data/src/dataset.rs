@@ -74,6 +74,7 @@ impl SftDataset {
         }
         let mut report = DatasetReport {
             rows: samples.len(),
+            masked_messages: samples.iter().map(Sample::masked_count).sum(),
             ..DatasetReport::default()
         };
         let mut examples = Vec::with_capacity(samples.len());
@@ -177,7 +178,7 @@ impl SftDataset {
         Err(Error::Dataset(if responses == 0 {
             format!(
                 "all labels are masked: none of the {rows} rows has anything to learn; responses are \
-                 messages of the role `assistant` (ShareGPT: gpt)"
+                 messages of the role `assistant` (ShareGPT: gpt) without `weight` 0 or `train` false"
             )
         } else {
             format!(

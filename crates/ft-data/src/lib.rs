@@ -8,6 +8,7 @@ mod dataset;
 mod error;
 mod fingerprint;
 mod format;
+mod message_mask;
 mod pack;
 mod report;
 mod response_spans;

@@ -14,6 +14,9 @@ pub struct DatasetReport {
     pub truncated: usize,
     /// Rows that were dropped because nothing in them was left to learn.
     pub dropped_all_masked: usize,
+    /// Messages of the assistant that the data keeps from being learnt: those of a prompt, and those
+    /// with `weight` 0 or `train` false.
+    pub masked_messages: usize,
     /// Tokens of the examples.
     pub tokens: usize,
     /// Tokens that receive loss.
@@ -43,6 +46,14 @@ impl fmt::Display for DatasetReport {
                 f,
                 "; {} dropped with nothing left to learn",
                 self.dropped_all_masked
+            )?;
+        }
+        if self.masked_messages > 0 {
+            let plural = if self.masked_messages == 1 { "" } else { "s" };
+            write!(
+                f,
+                "; {} assistant message{plural} masked by the data",
+                self.masked_messages
             )?;
         }
         for (token, count) in &self.stop_tokens {

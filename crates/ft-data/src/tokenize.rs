@@ -123,6 +123,7 @@ fn tokenize_conversation(conversation: &Conversation, tokenizer: &Tokenizer) -> 
     next_starts.push(text.len());
     for (span, next_start) in spans.into_iter().zip(next_starts) {
         let (region, stop) = match span.end {
+            End::Masked => continue,
             End::At(end) => {
                 let region = span.start..end;
                 let stop = closing_token(&text, &input_ids, &ranges, &region, tokenizer);

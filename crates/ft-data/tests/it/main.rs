@@ -12,6 +12,8 @@ use ft_data::{
 };
 use serde_json::{Value, json};
 
+mod masked_messages;
+
 fn tiny() -> Tokenizer {
     let folder =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../ft-core/tests/golden/tiny_tokenizer");
