@@ -1,4 +1,4 @@
-//! The forms in which instruction data comes, and how each becomes a [`Sample`].
+//! The formats of instruction data, and how a row of each becomes a [`Sample`].
 //!
 //! - Alpaca: `instruction`, `input`, `output`, and `system` and `history` as LLaMA-Factory has them;
 //! - ShareGPT: `conversations` of `from` and `value`;
@@ -20,7 +20,7 @@ use crate::columns::Row;
 use crate::message_mask::take_mask;
 use crate::{Conversation, Error, Result, Sample};
 
-/// The form of a dataset's rows.
+/// The format of a dataset's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// `instruction`, `output`, optionally `input`, `system` and `history` (pairs of earlier turns).
@@ -52,11 +52,11 @@ impl Format {
         }
     }
 
-    /// Reads one row; `row_number` counts from 1 and is for messages.
+    /// Reads one row. `row_number` counts from 1 and appears in error messages.
     ///
     /// # Errors
     ///
-    /// If a column is missing or is not what it should be; the message lists the columns that are there.
+    /// If a column is missing or has a wrong type. The message lists the columns that exist.
     pub fn parse(self, row: &Value, row_number: usize) -> Result<Sample> {
         let row = Row::new(row, row_number, self)?;
         match self {
@@ -67,7 +67,7 @@ impl Format {
         }
     }
 
-    /// The format that a row looks like.
+    /// The format that a row seems to have, judged by its columns.
     pub(crate) fn guess(row: &Map<String, Value>) -> Option<Self> {
         let turns = row.get("messages").or_else(|| row.get("conversations"));
         if let Some(turn) = turns.and_then(|turns| turns.get(0)) {
@@ -159,7 +159,7 @@ fn sharegpt(row: &Row<'_>) -> Result<Sample> {
     turns.into_sample(row)
 }
 
-/// What the assistant calls: `{"name", "arguments"}`, or a list of these; anything else stays text.
+/// A call of tools: `{"name", "arguments"}`, or a list of these. Any other value stays text.
 fn function_call(value: &str) -> Message {
     let calls = match serde_json::from_str::<Value>(value) {
         Ok(Value::Array(calls)) => calls,

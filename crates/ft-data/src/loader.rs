@@ -4,7 +4,7 @@
 //!
 //! 1. The **order** of the examples: that of the file, or shuffled by a seed and the epoch.
 //! 2. The **grouping** into rows: one example a row, or several that fit into a row together.
-//! 3. The **collator**, a function from the rows of a batch to whatever a training step takes.
+//! 3. The **collator**, a function from the rows of a batch to the input of a training step.
 //!
 //! Only the collator knows what an example is.
 
@@ -40,7 +40,7 @@ pub struct Loader<E, B> {
     grouping: Grouping,
     collate: Collate<E, B>,
     rows: usize,
-    /// The rows of the epoch that was asked for last.
+    /// The rows of the epoch that was requested last.
     plan: Mutex<Option<(usize, Plan)>>,
 }
 

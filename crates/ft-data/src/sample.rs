@@ -1,4 +1,4 @@
-//! One training sample, whatever its file looked like.
+//! A training sample, independent of the format of its file.
 
 use std::collections::BTreeSet;
 
@@ -18,16 +18,16 @@ const ROLES: [&str; 7] = [
     "ipython",
 ];
 
-/// What a row of any format becomes.
+/// A row of any format.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Sample {
     /// Messages, which a chat template turns into text.
     Conversation(Conversation),
     /// Plain text, continued by plain text.
     PromptCompletion {
-        /// What is given.
+        /// The text that is given.
         prompt: String,
-        /// What is to be learnt.
+        /// The text that is learnt.
         completion: String,
     },
 }
@@ -42,14 +42,14 @@ impl Sample {
     }
 }
 
-/// A conversation whose assistant messages are to be learnt.
+/// A conversation whose assistant messages are learnt.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Conversation {
     /// All messages, in order.
     pub messages: Vec<Message>,
     /// The functions that the assistant may call, as JSON schemas.
     pub tools: Option<Vec<Value>>,
-    /// The indices of messages that are not learnt although the assistant says them.
+    /// Indices of messages that are not learnt, even if they are the assistant's.
     pub masked: BTreeSet<usize>,
 }
 
