@@ -7,4 +7,5 @@ pub(crate) mod causal_lm;
 pub(crate) mod config;
 pub(crate) mod gpt2;
 pub(crate) mod llama;
+mod resize;
 pub(crate) mod token_batch;
