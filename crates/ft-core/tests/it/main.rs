@@ -9,5 +9,6 @@ mod generation;
 mod hub;
 mod loss;
 mod models;
+mod resize;
 mod sampling;
 mod tokenizer;

@@ -106,6 +106,10 @@ impl Family for Gpt2Config {
         "transformer.wte"
     }
 
+    fn padding(&self) -> Option<usize> {
+        None
+    }
+
     fn json(&self) -> Value {
         to_json(self)
     }
