@@ -52,7 +52,7 @@ pub use models::gpt2::Gpt2;
 pub use models::llama::Llama;
 pub use models::token_batch::TokenBatch;
 pub use parts::{Part, PartMut, Parts};
-pub use text::chat_template::{ChatTemplate, Message};
+pub use text::chat_template::{ChatOptions, ChatTemplate, Message};
 pub use text::tokenizer::Tokenizer;
 
 /// Compiles the README's example.

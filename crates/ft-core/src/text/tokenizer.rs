@@ -15,7 +15,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use tokenizers::{PaddingParams, TruncationParams};
 
-use crate::{ChatTemplate, Error, Message, Result};
+use crate::{ChatOptions, ChatTemplate, Error, Message, Result};
 
 /// The special tokens that have names, in the order in which transformers adds missing ones.
 const NAMED: [&str; 7] = [
@@ -260,7 +260,28 @@ impl Tokenizer {
         tools: Option<&[Value]>,
         add_generation_prompt: bool,
     ) -> Result<String> {
-        let for_tools = tools.and_then(|_| self.template("tool_use"));
+        self.apply_chat_template_with(
+            messages,
+            &ChatOptions {
+                tools,
+                add_generation_prompt,
+                ..ChatOptions::default()
+            },
+        )
+    }
+
+    /// As [`apply_chat_template`](Self::apply_chat_template), with arguments of the template and a final message that
+    /// is left open.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply_chat_template`](Self::apply_chat_template).
+    pub fn apply_chat_template_with(
+        &self,
+        messages: &[Message],
+        options: &ChatOptions<'_>,
+    ) -> Result<String> {
+        let for_tools = options.tools.and_then(|_| self.template("tool_use"));
         let template = match for_tools.or_else(|| self.template("default")) {
             Some(template) => template.parsed.as_ref(),
             None => {
@@ -273,12 +294,7 @@ impl Tokenizer {
         };
         template
             .map_err(|reason| Error::ChatTemplate(reason.clone()))?
-            .render(
-                messages,
-                &self.special_tokens(),
-                tools,
-                add_generation_prompt,
-            )
+            .render(messages, &self.special_tokens(), options)
     }
 
     fn named(&self, name: &str) -> Option<&str> {
