@@ -6,9 +6,10 @@
 //! same files written back. Truncation and padding that `tokenizer.json` asks for are not applied,
 //! only kept for saving: who encodes decides about both.
 
+mod added_tokens;
 mod files;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -39,7 +40,10 @@ pub struct Tokenizer {
     padding: Option<PaddingParams>,
     /// `tokenizer_config.json` as it was read, without the chat template.
     config: Map<String, Value>,
-    named: BTreeMap<&'static str, String>,
+    /// Names as `eos_token` and their tokens.
+    named: Vec<(String, String)>,
+    /// Special tokens without a name.
+    extra: Vec<String>,
     special_ids: HashSet<u32>,
     templates: Vec<NamedTemplate>,
 }
@@ -49,6 +53,7 @@ pub struct Tokenizer {
 struct NamedTemplate {
     name: String,
     source: String,
+    /// The template, or why it does not parse.
     parsed: std::result::Result<ChatTemplate, String>,
 }
 
@@ -69,7 +74,7 @@ impl Tokenizer {
     /// Reads the tokenizer of a folder.
     ///
     /// `tokenizer.json` is needed. `tokenizer_config.json`, `special_tokens_map.json`,
-    /// `chat_template.jinja` and `additional_chat_templates/` are read where they exist.
+    /// `added_tokens.json`, `chat_template.jinja` and `additional_chat_templates/` are read where they exist.
     ///
     /// # Errors
     ///
@@ -218,7 +223,7 @@ impl Tokenizer {
     pub fn special_tokens(&self) -> Vec<(&str, &str)> {
         self.named
             .iter()
-            .map(|(&name, token)| (name, token.as_str()))
+            .map(|(name, token)| (name.as_str(), token.as_str()))
             .collect()
     }
 
@@ -298,7 +303,10 @@ impl Tokenizer {
     }
 
     fn named(&self, name: &str) -> Option<&str> {
-        self.named.get(name).map(String::as_str)
+        let mut named = self.named.iter();
+        named
+            .find(|(known, _)| known == name)
+            .map(|(_, token)| token.as_str())
     }
 
     fn template(&self, name: &str) -> Option<&NamedTemplate> {

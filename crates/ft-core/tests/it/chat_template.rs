@@ -1,5 +1,5 @@
-//! Chat templates render as transformers renders them (golden/chat_templates.py, and tests/reference/chat_templates.py
-//! for the templates of other packages).
+//! Chat templates render as transformers renders them (golden/chat_templates.py, and
+//! tests/reference/chat_templates.py for the templates of other packages).
 
 use std::collections::BTreeMap;
 
