@@ -16,6 +16,7 @@ mod filters;
 mod message;
 mod operators;
 mod percent;
+mod python_strings;
 mod python_text;
 mod string_methods;
 mod to_json;

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Message;
 use super::message::REASONING;
-use super::string_methods::strip;
+use super::python_strings::strip;
 use crate::{Error, Result};
 
 const MARKER: &str = "CONTINUE_FINAL_MESSAGE_TAG ";

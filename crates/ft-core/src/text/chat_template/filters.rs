@@ -5,8 +5,9 @@ use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 use super::dict_views::DictView;
 use super::percent::{percent, printf};
+use super::python_strings::{is_space, lines, strip};
 use super::python_text::str_of;
-use super::string_methods::{charge, is_space, lines, pad, strip};
+use super::string_methods::{charge, pad};
 use super::to_json::to_json;
 
 /// Replaces them in an environment.

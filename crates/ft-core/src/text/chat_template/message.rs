@@ -51,8 +51,8 @@ impl Message {
         (!value.is_null()).then_some(value)
     }
 
-    /// The reasoning, under whichever of its names.
-    pub(super) fn reasoning(&self) -> Option<&serde_json::Value> {
+    /// The reasoning before the answer, under whichever of its names: `reasoning_content`, `thinking` or `reasoning`.
+    pub fn reasoning(&self) -> Option<&serde_json::Value> {
         REASONING.iter().find_map(|name| self.field(name))
     }
 
