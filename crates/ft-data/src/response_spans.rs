@@ -40,6 +40,8 @@ pub(crate) enum End {
     At(usize),
     /// The turn ends with the first of these tokens.
     AtFirst(u32),
+    /// The turn is masked: nothing of it is learnt, but the turn before it ends before it.
+    Masked,
 }
 
 /// The rendered conversation and its responses, in order.
@@ -48,10 +50,9 @@ pub(crate) fn response_spans(
     tokenizer: &Tokenizer,
 ) -> Result<(String, Vec<Span>)> {
     let Conversation {
-        messages,
-        tools,
-        context,
+        messages, tools, ..
     } = conversation;
+    conversation.check_roles()?;
     check_tools(conversation, tokenizer)?;
     let render = |messages: &[Message], prompt: bool| {
         tokenizer
@@ -59,9 +60,34 @@ pub(crate) fn response_spans(
             .map_err(|error| with_mend(error, tokenizer))
     };
     let text = render(messages, false)?;
+    // Where the response begins, and what is missing of its generation prompt.
+    let start_of = |index: usize| -> Result<(usize, String)> {
+        let prompt = render(&messages[..index], true)?;
+        if text.starts_with(&prompt) {
+            return Ok((prompt.len(), String::new()));
+        }
+        let history = render(&messages[..index], false)?;
+        let probed = render(&with_probe(messages, index), false).ok();
+        let start = probed.and_then(|probed| content_start(&text, &prompt, &history, &probed));
+        let start = start.ok_or_else(|| no_prefix(&text, &prompt, index))?;
+        Ok((start, prompt[start..].to_string()))
+    };
     let mut spans = Vec::new();
     for (index, message) in messages.iter().enumerate() {
-        if index < *context || message.role != "assistant" {
+        if message.role != "assistant" {
+            continue;
+        }
+        if !conversation.learns(index) {
+            if !spans.is_empty()
+                && let Ok((start, _)) = start_of(index)
+            {
+                spans.push(Span {
+                    start,
+                    end: End::Masked,
+                    missing_prompt: None,
+                    reasoning_left_out: false,
+                });
+            }
             continue;
         }
         if index == 0 {
@@ -71,18 +97,7 @@ pub(crate) fn response_spans(
                     .to_string(),
             ));
         }
-        let prefix = render(&messages[..index], true)?;
-        let start = if text.starts_with(&prefix) {
-            prefix.len()
-        } else {
-            let mut probed = messages.clone();
-            probed[index] = Message::new("assistant", PROBE);
-            let history = render(&messages[..index], false)?;
-            let probed = render(&probed, false).ok();
-            probed
-                .and_then(|probed| content_start(&text, &prefix, &history, &probed))
-                .ok_or_else(|| no_prefix(&text, &prefix, index))?
-        };
+        let (start, missing) = start_of(index)?;
         let end = if index + 1 == messages.len() {
             End::At(text.len())
         } else {
@@ -98,16 +113,26 @@ pub(crate) fn response_spans(
         };
         let response = match end {
             End::At(end) => &text[start..end],
-            End::AtFirst(_) => &text[start..],
+            _ => &text[start..],
         };
         spans.push(Span {
             start,
             end,
-            missing_prompt: Some(prefix[start..].to_string()).filter(|missing| !missing.is_empty()),
+            missing_prompt: Some(missing).filter(|missing| !missing.is_empty()),
             reasoning_left_out: reasoning(message).is_some_and(|text| !response.contains(text)),
         });
     }
     Ok((text, spans))
+}
+
+/// The conversation with another content, and no reasoning, in the message at `index`.
+fn with_probe(messages: &[Message], index: usize) -> Vec<Message> {
+    let mut probed = messages.to_vec();
+    probed[index].content = PROBE.into();
+    for name in ["reasoning_content", "thinking", "reasoning"] {
+        probed[index].extra.remove(name);
+    }
+    probed
 }
 
 /// Where a response begins whose generation prompt is not in `text` as a whole: where the probe stands in the
