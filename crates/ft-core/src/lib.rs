@@ -59,7 +59,7 @@ pub use models::olmo2::Olmo2;
 pub use models::smollm3::SmolLm3;
 pub use models::token_batch::TokenBatch;
 pub use parts::{Part, PartMut, Parts};
-pub use text::chat_template::{ChatTemplate, Message};
+pub use text::chat_template::{ChatOptions, ChatTemplate, Message};
 pub use text::tokenizer::Tokenizer;
 
 /// Compiles the README's example.
