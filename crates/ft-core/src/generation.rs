@@ -2,4 +2,5 @@
 
 pub(crate) mod generate;
 pub(crate) mod generation_config;
+mod row_text;
 pub mod sampling;

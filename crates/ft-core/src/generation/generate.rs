@@ -6,6 +6,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use crate::generation::row_text::RowText;
 use crate::generation::sampling::next_token;
 use crate::{CausalLm, Error, GenerationConfig, Result, TokenBatch, Tokenizer};
 
@@ -75,8 +76,11 @@ pub fn generate<M: CausalLm>(
     let mut cache = model.new_cache();
     let mut rows: Vec<Row> = prompts
         .iter()
-        .map(|prompt| Row::new(prompt, config.max_new_tokens.min(most - prompt.len())))
-        .collect();
+        .map(|prompt| {
+            let most_new = config.max_new_tokens.min(most - prompt.len());
+            Row::new(prompt, most_new, tokenizer, config)
+        })
+        .collect::<Result<_>>()?;
     // Rows of the batch that still run, by their index in `rows`.
     let mut running: Vec<usize> = (0..rows.len()).collect();
     let mut rngs: Vec<StdRng> = (0..rows.len())
@@ -209,29 +213,27 @@ struct Row {
     prompt_len: usize,
     /// How many new tokens it may have.
     most_new: usize,
-    /// Text of the new tokens so far, as far as it is final.
-    text: String,
-    /// How much of the text the listener has got.
-    streamed: usize,
-    /// New tokens whose text is final, and how many it was before the last of them: both are ends of
-    /// whole characters.
-    decoded: usize,
-    decoded_before: usize,
+    text: Option<RowText>,
+    shown: String,
     finish: Option<FinishReason>,
 }
 
 impl Row {
-    fn new(prompt: &[u32], most_new: usize) -> Self {
-        Self {
+    fn new(
+        prompt: &[u32],
+        most_new: usize,
+        tokenizer: Option<&Tokenizer>,
+        config: &GenerationConfig,
+    ) -> Result<Self> {
+        let text = tokenizer.map(|tokenizer| RowText::new(&config.stop_strings, tokenizer));
+        Ok(Self {
             seen: prompt.to_vec(),
             prompt_len: prompt.len(),
             most_new,
-            text: String::new(),
-            streamed: 0,
-            decoded: 0,
-            decoded_before: 0,
+            text: text.transpose()?,
+            shown: String::new(),
             finish: None,
-        }
+        })
     }
 
     /// Takes the next token and returns the text that is now new and final.
@@ -247,113 +249,28 @@ impl Row {
         } else if self.seen.len() - self.prompt_len >= self.most_new {
             self.finish = Some(FinishReason::Length);
         }
-        let Some(tokenizer) = tokenizer else {
+        let (Some(tokenizer), Some(text)) = (tokenizer, &mut self.text) else {
             return Ok(String::new());
         };
-        // A window from where the last piece of text began, so that decoders which look at a
-        // neighbour (a leading space) see it, and that never begins within a character of several
-        // tokens.
-        let new = &self.seen[self.prompt_len..];
-        let before = tokenizer.decode(&new[self.decoded_before..self.decoded], true)?;
-        let after = tokenizer.decode(&new[self.decoded_before..], true)?;
-        let whole = !after.ends_with('\u{fffd}') || self.finish.is_some();
-        if whole && let Some(fresh) = after.strip_prefix(&before) {
-            self.text.push_str(fresh);
-            self.decoded_before = self.decoded;
-            self.decoded = new.len();
-        }
-        if let Some(at) = config
-            .stop_strings
-            .iter()
-            .filter_map(|stop| self.text.find(stop))
-            .min()
-        {
-            self.text.truncate(at);
+        let (fresh, stopped) = text.push(token, self.finish.is_some(), tokenizer)?;
+        if stopped {
             self.finish = Some(FinishReason::StopString);
         }
-        let held = if self.finish.is_some() {
-            0
-        } else {
-            held_back(&self.text, &config.stop_strings)
-        };
-        let end = (self.text.len() - held).max(self.streamed);
-        let fresh = self.text.get(self.streamed..end).unwrap_or("").to_string();
-        self.streamed += fresh.len();
+        self.shown.push_str(&fresh);
         Ok(fresh)
     }
 
-    fn finish(self, tokenizer: Option<&Tokenizer>) -> Result<Generated> {
+    fn finish(mut self, tokenizer: Option<&Tokenizer>) -> Result<Generated> {
         let finish_reason = self.finish.unwrap_or(FinishReason::Length);
-        let token_ids = self.seen[self.prompt_len..].to_vec();
-        let text = match (tokenizer, finish_reason) {
-            (Some(_), FinishReason::StopString) | (None, _) => self.text,
-            (Some(tokenizer), _) => tokenizer.decode(&token_ids, true)?,
-        };
+        if finish_reason == FinishReason::Stopped
+            && let (Some(tokenizer), Some(text)) = (tokenizer, &mut self.text)
+        {
+            self.shown.push_str(&text.rest(tokenizer)?);
+        }
         Ok(Generated {
-            token_ids,
-            text,
+            token_ids: self.seen[self.prompt_len..].to_vec(),
+            text: self.shown,
             finish_reason,
         })
-    }
-}
-
-/// Length of the longest end of `text` that begins one of `stops`.
-fn held_back(text: &str, stops: &[String]) -> usize {
-    let begins = |len: &usize| {
-        text.is_char_boundary(text.len() - len)
-            && stops
-                .iter()
-                .any(|stop| stop.starts_with(&text[text.len() - len..]))
-    };
-    let most = stops.iter().map(String::len).max().unwrap_or(0);
-    (1..=most.min(text.len())).rev().find(begins).unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{Map, Value, json};
-
-    use super::{Row, held_back};
-    use crate::{GenerationConfig, Tokenizer};
-
-    /// As in Llama 2: characters outside the vocabulary are bytes, a token each.
-    #[test]
-    fn characters_of_several_byte_tokens_come_whole() {
-        let mut vocab: Map<String, Value> = (0..256)
-            .map(|byte| (format!("<0x{byte:02X}>"), json!(byte)))
-            .collect();
-        vocab.insert("a".into(), json!(256));
-        let file = json!({
-            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
-            "normalizer": null, "pre_tokenizer": null, "post_processor": null,
-            "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]},
-            "model": {"type": "BPE", "vocab": vocab, "merges": [], "byte_fallback": true,
-                "unk_token": null, "dropout": null, "continuing_subword_prefix": null,
-                "end_of_word_suffix": null, "fuse_unk": false, "ignore_merges": false},
-        });
-        let folder = tempfile::TempDir::new().expect("temporary folder");
-        std::fs::write(folder.path().join("tokenizer.json"), file.to_string()).expect("writes");
-        let tokenizer = Tokenizer::from_pretrained(folder.path()).expect("loads");
-
-        let text = "🦀🦀🦀🦀🦀a";
-        let tokens: Vec<u32> = "🦀🦀🦀🦀🦀".bytes().map(u32::from).chain([256]).collect();
-        let mut row = Row::new(&[256], tokens.len());
-        let config = GenerationConfig::default();
-        let pieces: Vec<String> = tokens
-            .iter()
-            .map(|&token| row.push(token, Some(&tokenizer), &config).expect("decodes"))
-            .filter(|piece| !piece.is_empty())
-            .collect();
-        assert_eq!(pieces, ["🦀", "🦀", "🦀", "🦀", "🦀", "a"]);
-        assert_eq!(row.finish(Some(&tokenizer)).expect("decodes").text, text);
-    }
-
-    #[test]
-    fn text_that_may_begin_a_stop_string_is_held_back() {
-        let stops = ["</end>".to_string(), "\n\n".to_string()];
-        assert_eq!(held_back("so far", &stops), 0);
-        assert_eq!(held_back("so far</e", &stops), 3);
-        assert_eq!(held_back("line\n", &stops), 1);
-        assert_eq!(held_back("ü", &stops), 0);
     }
 }

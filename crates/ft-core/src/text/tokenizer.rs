@@ -7,6 +7,7 @@
 //! only kept for saving: who encodes decides about both.
 
 mod files;
+pub(crate) mod token_bytes;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
