@@ -8,6 +8,7 @@
 
 mod added_tokens;
 mod files;
+pub(crate) mod token_bytes;
 
 use std::collections::HashSet;
 use std::path::Path;
