@@ -40,6 +40,9 @@ pub(crate) trait Family {
     /// The measures of the model.
     fn dims(&self) -> Dims;
 
+    /// The number of token ids, which changes with the embedding.
+    fn vocab_size_mut(&mut self) -> &mut usize;
+
     /// Whether the embedding serves as head too.
     fn tie_word_embeddings(&self) -> bool;
 

@@ -188,6 +188,10 @@ impl Family for GemmaConfig {
         self.decoder.dims()
     }
 
+    fn vocab_size_mut(&mut self) -> &mut usize {
+        &mut self.decoder.vocab_size
+    }
+
     fn tie_word_embeddings(&self) -> bool {
         self.decoder.tie_word_embeddings
     }

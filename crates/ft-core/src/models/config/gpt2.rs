@@ -94,6 +94,10 @@ impl Family for Gpt2Config {
         }
     }
 
+    fn vocab_size_mut(&mut self) -> &mut usize {
+        &mut self.vocab_size
+    }
+
     fn tie_word_embeddings(&self) -> bool {
         self.tie_word_embeddings
     }

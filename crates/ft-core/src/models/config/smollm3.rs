@@ -88,6 +88,10 @@ impl Family for SmolLm3Config {
         self.decoder.dims()
     }
 
+    fn vocab_size_mut(&mut self) -> &mut usize {
+        &mut self.decoder.vocab_size
+    }
+
     fn tie_word_embeddings(&self) -> bool {
         self.decoder.tie_word_embeddings
     }
