@@ -4,6 +4,7 @@
 
 mod chat_template;
 mod checkpoints;
+mod decoder;
 mod encoders;
 mod generation;
 mod hub;
