@@ -88,6 +88,10 @@ impl Family for SmolLm3Config {
         self.decoder.dims()
     }
 
+    fn set_vocab_size(&mut self, vocab_size: usize) {
+        self.decoder.vocab_size = vocab_size;
+    }
+
     fn tie_word_embeddings(&self) -> bool {
         self.decoder.tie_word_embeddings
     }
