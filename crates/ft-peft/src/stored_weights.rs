@@ -219,10 +219,10 @@ impl StoredWeights {
                     return param;
                 };
                 let device = param.lazy_device();
-                // What trains is held in `f32`.
-                let dtype = match self.0.trained.contains(path) {
-                    true => DType::F32,
-                    false => param.val().dtype(),
+                // What trains is held in `f32`, and in `f16` numbers could become infinite.
+                let dtype = match param.val().dtype() {
+                    DType::BF16 if !self.0.trained.contains(path) => DType::BF16,
+                    _ => DType::F32,
                 };
                 let data = data.clone().convert_dtype(dtype);
                 let tensor = Tensor::from_data(data, (&device, dtype));

@@ -84,7 +84,7 @@ macro_rules! families {
                 match self {
                     $(Self::$name(model) => {
                         let mut config = model.config().clone();
-                        *config.vocab_size_mut() = model.dims().vocab_size;
+                        config.set_vocab_size(model.dims().vocab_size);
                         ModelConfig::$name(config)
                     })*
                 }

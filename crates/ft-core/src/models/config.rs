@@ -40,8 +40,8 @@ pub(crate) trait Family {
     /// The measures of the model.
     fn dims(&self) -> Dims;
 
-    /// The number of token ids, which changes with the embedding.
-    fn vocab_size_mut(&mut self) -> &mut usize;
+    /// Another number of rows of embedding and head.
+    fn set_vocab_size(&mut self, vocab_size: usize);
 
     /// Whether the embedding serves as head too.
     fn tie_word_embeddings(&self) -> bool;
@@ -59,11 +59,7 @@ pub(crate) trait Family {
     /// The row of that embedding which being looked up does not train: transformers' `padding_idx`, which for most
     /// families is `pad_token_id`.
     fn padding(&self) -> Option<usize> {
-        padding_row(
-            self.json().get("pad_token_id"),
-            None,
-            self.dims().vocab_size,
-        )
+        padding_row(self.json().get("pad_token_id")?, self.dims().vocab_size)
     }
 
     /// What is wrong with the settings.
@@ -142,18 +138,11 @@ fn to_json(config: &impl Serialize) -> Value {
     json
 }
 
-/// The row of a `pad_token_id`, or of `default` if the key is absent. As in PyTorch, −1 is the last row.
-pub(super) fn padding_row(
-    pad_token_id: Option<&Value>,
-    default: Option<usize>,
-    rows: usize,
-) -> Option<usize> {
-    let row = match pad_token_id {
-        None => default?,
-        Some(id) => match id.as_i64()? {
-            id @ ..0 => rows.checked_sub(usize::try_from(id.unsigned_abs()).ok()?)?,
-            id => usize::try_from(id).ok()?,
-        },
+/// The row of a `pad_token_id` in a table of so many. As in PyTorch, −1 is the last row.
+fn padding_row(pad_token_id: &Value, rows: usize) -> Option<usize> {
+    let row = match pad_token_id.as_i64()? {
+        id @ ..0 => rows.checked_sub(usize::try_from(id.unsigned_abs()).ok()?)?,
+        id => usize::try_from(id).ok()?,
     };
     (row < rows).then_some(row)
 }
@@ -171,9 +160,7 @@ mod tests {
 
     #[test]
     fn padding_is_a_row_of_the_embedding_or_none() {
-        let row = |id: Value| padding_row(Some(&id), Some(3), 10);
-        assert_eq!(padding_row(None, Some(3), 10), Some(3));
-        assert_eq!(padding_row(None, None, 10), None);
+        let row = |id: Value| padding_row(&id, 10);
         assert_eq!(row(Value::Null), None);
         assert_eq!(row(0.into()), Some(0));
         assert_eq!(row((-1).into()), Some(9));

@@ -54,7 +54,7 @@ fn the_new_size_is_saved_and_loaded() {
         let again = AutoCausalLm::from_pretrained(folder.path(), &Device::default());
         let again = again.expect("loads");
         assert_eq!(logits(&again).into_data(), logits(&model).into_data());
-        assert_eq!(again.config().dims(), model.config().dims());
+        assert_eq!(again.dims(), model.dims());
     }
 }
 

@@ -78,8 +78,8 @@ impl Family for GraniteConfig {
         self.decoder.dims()
     }
 
-    fn vocab_size_mut(&mut self) -> &mut usize {
-        &mut self.decoder.vocab_size
+    fn set_vocab_size(&mut self, vocab_size: usize) {
+        self.decoder.vocab_size = vocab_size;
     }
 
     fn tie_word_embeddings(&self) -> bool {

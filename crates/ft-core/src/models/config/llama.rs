@@ -192,8 +192,8 @@ impl Family for LlamaConfig {
         }
     }
 
-    fn vocab_size_mut(&mut self) -> &mut usize {
-        &mut self.vocab_size
+    fn set_vocab_size(&mut self, vocab_size: usize) {
+        self.vocab_size = vocab_size;
     }
 
     fn tie_word_embeddings(&self) -> bool {

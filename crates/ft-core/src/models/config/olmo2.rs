@@ -53,8 +53,8 @@ impl Family for Olmo2Config {
         self.decoder.dims()
     }
 
-    fn vocab_size_mut(&mut self) -> &mut usize {
-        &mut self.decoder.vocab_size
+    fn set_vocab_size(&mut self, vocab_size: usize) {
+        self.decoder.vocab_size = vocab_size;
     }
 
     fn tie_word_embeddings(&self) -> bool {
