@@ -8,6 +8,7 @@
 
 mod added_tokens;
 mod files;
+pub(crate) mod token_bytes;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -157,7 +158,7 @@ impl Tokenizer {
             Some((token, id)) if *id as usize >= model_vocab => Err(Error::Tokenizer(format!(
                 "it does not belong to this model: of its {} tokens {unfit} have ids beyond the model's \
                  vocabulary of {model_vocab} (the highest is {id}, `{token}`); use the tokenizer that came \
-                 with the model, or resize the model's embedding",
+                 with the model, or give the model rows for them with resize_token_embeddings",
                 self.vocab_size(),
             ))),
             _ => Ok(()),

@@ -78,6 +78,10 @@ impl Family for GraniteConfig {
         self.decoder.dims()
     }
 
+    fn vocab_size_mut(&mut self) -> &mut usize {
+        &mut self.decoder.vocab_size
+    }
+
     fn tie_word_embeddings(&self) -> bool {
         self.decoder.tie_word_embeddings
     }

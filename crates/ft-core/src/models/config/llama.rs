@@ -192,6 +192,10 @@ impl Family for LlamaConfig {
         }
     }
 
+    fn vocab_size_mut(&mut self) -> &mut usize {
+        &mut self.vocab_size
+    }
+
     fn tie_word_embeddings(&self) -> bool {
         self.tie_word_embeddings
     }
