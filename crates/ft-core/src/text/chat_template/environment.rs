@@ -16,7 +16,8 @@ use crate::{Error, Result};
 /// How much work a rendering may do: instructions, and bytes in units of 64.
 ///
 /// Short conversations need less than a hundredth of the constant part. Some templates look through all messages for
-/// each message, so the rest grows with the square. What would run for ever or fill the memory ends within seconds.
+/// each message, so the rest grows with the square. Endless loops and texts that double end within seconds. minijinja
+/// counts neither comparisons of lists within lists nor the additions that make them.
 pub(super) fn fuel(messages: usize) -> u64 {
     let messages = u64::try_from(messages).unwrap_or(u64::MAX);
     10_000_000_u64.saturating_add(messages.saturating_mul(messages).saturating_mul(50))
