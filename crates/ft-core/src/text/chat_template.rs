@@ -29,7 +29,7 @@ use serde_json::Map;
 
 pub use message::Message;
 
-use environment::{environment, explain, strftime};
+use environment::{environment, explain, fuel, strftime};
 use message::from_json;
 
 use crate::{Error, Result};
@@ -192,6 +192,8 @@ impl ChatTemplate {
             Some(field) => Some(continuation::open(last, field, &self.source)?),
             None => None,
         };
+        let mut environment = self.environment.clone();
+        environment.set_fuel(Some(fuel(messages.len())));
         let last = open.as_ref().map_or(last, |open| &open.message);
         let messages: Value = before.iter().chain([last]).map(Message::to_value).collect();
         let tools = options
@@ -217,8 +219,7 @@ impl ChatTemplate {
                 .iter()
                 .map(|(name, value)| (name.as_str(), from_json(value))),
         );
-        let rendered = self
-            .environment
+        let rendered = environment
             .get_template(NAME)
             .and_then(|template| template.render(Value::from_pairs(values)))
             .map_err(|error| Error::ChatTemplate(explain(&error)))?;

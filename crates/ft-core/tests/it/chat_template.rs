@@ -159,6 +159,15 @@ fn a_template_that_does_not_end_or_fills_the_memory_is_stopped() {
 }
 
 #[test]
+fn a_long_conversation_may_be_searched_for_each_of_its_messages() {
+    let template = "{% for a in messages %}{% for b in messages %}{% endfor %}{% endfor %}{{ messages | length }}";
+    let messages = vec![Message::new("user", "Hi"); 2000];
+    let template = ChatTemplate::new(template).unwrap();
+    let text = template.render(&messages, &[], &ChatOptions::default());
+    assert_eq!(text.unwrap(), "2000");
+}
+
+#[test]
 fn options_that_contradict_each_other_are_settings_errors() {
     for name in ["messages", "tools", "add_generation_prompt"] {
         let options = ChatOptions {

@@ -13,9 +13,15 @@ use super::python_text::str_of;
 use super::{filters, string_methods};
 use crate::{Error, Result};
 
-/// How much work one rendering may do: instructions, and bytes in units of 64. Long conversations need less than a
-/// hundredth of it. What would run for ever or fill the memory ends here within seconds.
-const FUEL: u64 = 5_000_000;
+/// How much work a rendering may do: instructions, and bytes in units of 64.
+///
+/// Short conversations need less than a hundredth of the constant part. Some templates look through all messages for
+/// each message, so the rest grows with the square. Endless loops and texts that double end within seconds. minijinja
+/// counts neither comparisons of lists within lists nor the additions that make them.
+pub(super) fn fuel(messages: usize) -> u64 {
+    let messages = u64::try_from(messages).unwrap_or(u64::MAX);
+    10_000_000_u64.saturating_add(messages.saturating_mul(messages).saturating_mul(50))
+}
 
 /// A new environment without templates.
 pub(super) fn environment() -> Result<Environment<'static>> {
@@ -27,7 +33,6 @@ pub(super) fn environment() -> Result<Environment<'static>> {
     let mut environment = Environment::new();
     environment.set_syntax(syntax);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_fuel(Some(FUEL));
     minijinja_contrib::add_to_environment(&mut environment);
     environment.set_unknown_method_callback(string_methods::call);
     environment.set_formatter(|out, _, value| match value.as_str() {

@@ -149,6 +149,9 @@ fn join(
     let attribute = argument(&positional, &named, 1, "attribute")?;
     named.assert_all_used()?;
     let separator = separator.map_or(Ok(String::new()), |separator| str_of(&separator))?;
+    if !is_iterable(value) {
+        return Err(invalid("join needs something to iterate over"));
+    }
     let mut out = String::new();
     for (index, item) in value.try_iter()?.checked().enumerate() {
         if index > 0 {
