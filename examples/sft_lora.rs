@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use clap::Parser;
 use ft::core::{AutoCausalLm, CausalLm, HubOptions, Tokenizer, Weights, resolve};
-use ft::data::{Collation, Format, SftBatches, SftDataset};
+use ft::data::{Collation, Format, SftDataset};
 use ft::peft::{LoraConfig, TargetModules};
 use ft::train::{
     BoxError, Callback, ModelView, Optim, ParamTable, Schedule, TrainConfig, Trainer,
@@ -144,7 +144,7 @@ fn main() -> Result<()> {
     } else {
         Collation::Padded { multiple: 1 }
     };
-    let batches = SftBatches::new(train, args.batch_size, collation, Some(args.seed), pad)?;
+    let batches = train.into_batches(args.batch_size, collation, Some(args.seed), pad)?;
 
     // The model, with fresh factors on its frozen weights.
     let model = AutoCausalLm::from_pretrained_with(&folder, &device, Weights::Stored)?;
@@ -194,13 +194,8 @@ fn main() -> Result<()> {
         .with_identity("lora", lora.to_json(false));
     if !held_out.is_empty() {
         let padded = Collation::Padded { multiple: 1 };
-        trainer = trainer.with_evaluation(SftBatches::new(
-            held_out,
-            args.batch_size,
-            padded,
-            None,
-            pad,
-        )?);
+        trainer =
+            trainer.with_evaluation(held_out.into_batches(args.batch_size, padded, None, pad)?);
     }
     let (model, report) = trainer.fit(model)?;
 

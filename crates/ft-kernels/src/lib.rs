@@ -55,6 +55,18 @@ pub use score_tokens::{TokenScore, score_logits, score_tokens};
 pub use sum_of_squares::SumOfSquares;
 pub use token_logps::{token_logps, token_logps_and_entropy};
 
+/// Whether the tensors of a device lie in memory that the program reads without a copy to it: Burn's Flex backend, unless
+/// `FT_KERNELS=portable`.
+pub fn is_cpu(device: &burn::tensor::Device) -> bool {
+    #[cfg(feature = "cpu")]
+    return flex::is_flex(device);
+    #[cfg(not(feature = "cpu"))]
+    {
+        let _ = device;
+        false
+    }
+}
+
 /// The same operations from Burn's own: for every backend, and to compare with.
 pub mod portable {
     pub use crate::adamw::{portable as adamw, portable_8bit as adamw_8bit};

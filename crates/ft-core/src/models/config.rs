@@ -2,22 +2,32 @@
 //! them.
 
 mod bert;
+mod decoder;
+mod gemma;
 mod gpt2;
+mod granite;
 mod llama;
+mod olmo2;
 mod rope_scaling;
+mod smollm3;
 
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{Dims, Error, Result};
 
 pub use bert::{BertConfig, BertKind};
+pub use decoder::DecoderConfig;
+pub use gemma::{GemmaConfig, GemmaKind};
 pub use gpt2::Gpt2Config;
+pub use granite::GraniteConfig;
 pub use llama::{LlamaConfig, LlamaKind};
+pub use olmo2::Olmo2Config;
 pub use rope_scaling::RopeScaling;
+pub use smollm3::SmolLm3Config;
 
 /// What the configurations of all families of causal language models say.
 pub(crate) trait Family {
@@ -30,14 +40,31 @@ pub(crate) trait Family {
     /// The measures of the model.
     fn dims(&self) -> Dims;
 
+    /// The number of token ids, which changes with the embedding.
+    fn vocab_size_mut(&mut self) -> &mut usize;
+
     /// Whether the embedding serves as head too.
     fn tie_word_embeddings(&self) -> bool;
 
     /// The beginning of the body's keys in a checkpoint.
-    fn body_prefix(&self) -> &'static str;
+    fn body_prefix(&self) -> &'static str {
+        "model."
+    }
 
     /// The path of the embedding of tokens.
-    fn embedding(&self) -> &'static str;
+    fn embedding(&self) -> &'static str {
+        "model.embed_tokens"
+    }
+
+    /// The row of that embedding which being looked up does not train: transformers' `padding_idx`, which for most
+    /// families is `pad_token_id`.
+    fn padding(&self) -> Option<usize> {
+        padding_row(
+            self.json().get("pad_token_id"),
+            None,
+            self.dims().vocab_size,
+        )
+    }
 
     /// What is wrong with the settings.
     fn mistakes(&self) -> Vec<String>;
@@ -78,6 +105,23 @@ pub(super) fn validate(family: &(impl Family + ?Sized)) -> Result<()> {
     }
 }
 
+/// The keys of a parsed `config.json`.
+fn object(json: Value) -> Result<Map<String, Value>> {
+    match json {
+        Value::Object(map) => Ok(map),
+        _ => Err(Error::Settings("config.json must hold an object".into())),
+    }
+}
+
+/// Adds the keys of `defaults` that are absent; those that are null stay so.
+fn fill_absent(map: &mut Map<String, Value>, defaults: Value) {
+    if let Value::Object(defaults) = defaults {
+        for (key, value) in defaults {
+            map.entry(key).or_insert(value);
+        }
+    }
+}
+
 /// A configuration of plain serde, checked.
 fn parse<C: Family + DeserializeOwned>(json: Value) -> Result<C> {
     let config: C = serde_json::from_value(json).map_err(|e| Error::Settings(e.to_string()))?;
@@ -98,9 +142,42 @@ fn to_json(config: &impl Serialize) -> Value {
     json
 }
 
+/// The row of a `pad_token_id`, or of `default` if the key is absent. As in PyTorch, −1 is the last row.
+pub(super) fn padding_row(
+    pad_token_id: Option<&Value>,
+    default: Option<usize>,
+    rows: usize,
+) -> Option<usize> {
+    let row = match pad_token_id {
+        None => default?,
+        Some(id) => match id.as_i64()? {
+            id @ ..0 => rows.checked_sub(usize::try_from(id.unsigned_abs()).ok()?)?,
+            id => usize::try_from(id).ok()?,
+        },
+    };
+    (row < rows).then_some(row)
+}
+
 /// Says that `name` must be at least one.
 fn positive(mistakes: &mut Vec<String>, name: &str, value: usize) {
     if value == 0 {
         mistakes.push(format!("{name} must be at least 1"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_is_a_row_of_the_embedding_or_none() {
+        let row = |id: Value| padding_row(Some(&id), Some(3), 10);
+        assert_eq!(padding_row(None, Some(3), 10), Some(3));
+        assert_eq!(padding_row(None, None, 10), None);
+        assert_eq!(row(Value::Null), None);
+        assert_eq!(row(0.into()), Some(0));
+        assert_eq!(row((-1).into()), Some(9));
+        assert_eq!(row(10.into()), None);
+        assert_eq!(row((-11).into()), None);
     }
 }
