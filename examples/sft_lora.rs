@@ -16,7 +16,8 @@ use ft::core::{AutoCausalLm, CausalLm, HubOptions, Tokenizer, Weights, resolve};
 use ft::data::{Collation, Format, SftDataset};
 use ft::peft::{LoraConfig, TargetModules};
 use ft::train::{
-    BoxError, Callback, ModelView, Optim, Schedule, TrainConfig, Trainer, next_token_loss,
+    BoxError, Callback, ModelView, Optim, ParamTable, Schedule, TrainConfig, Trainer,
+    next_token_loss,
 };
 use serde_json::json;
 
@@ -162,11 +163,7 @@ fn main() -> Result<()> {
         ..LoraConfig::default()
     };
     let model = ft::peft::attach(model, &lora, "default", args.seed)?;
-    let (trainable, all) = ft::peft::trainable_parameters(&model);
-    eprintln!(
-        "training {trainable} of {all} parameters ({:.2}%)",
-        100.0 * trainable as f64 / all as f64
-    );
+    eprintln!("{}", ParamTable::new(&model, &[])?);
 
     // The training.
     let config = TrainConfig {

@@ -29,6 +29,43 @@ pub enum Error {
          a part of the model"
     )]
     NothingToTrain,
+    /// A rule selects no parameter, or none that trains where only those count.
+    #[error("`{rule}` selects no parameter. There are:\n  - {}", existing.join("\n  - "))]
+    MatchesNothing {
+        /// The rule.
+        rule: String,
+        /// What could be selected.
+        existing: Vec<String>,
+    },
+    /// A group of parameters has nothing left.
+    #[error(
+        "group {number} ({rules}) is left with no parameter: groups before it have all that it selects. Put it before \
+         them, or narrow their rules"
+    )]
+    EmptyGroup {
+        /// Which group, counted from 0.
+        number: usize,
+        /// Its rules.
+        rules: String,
+    },
+    /// A rule is not a regular expression.
+    #[error("`{pattern}` is not a regular expression: {source}")]
+    Regex {
+        /// The rule.
+        pattern: String,
+        /// Why.
+        source: regex::Error,
+    },
+    /// Parameters that are to train are held in 16 bits.
+    #[error(
+        "{first} is held in 16 bits and cannot train ({count} such parameters): load the model in f32, or train adapters"
+    )]
+    HeldIn16Bits {
+        /// The first of them.
+        first: String,
+        /// How many there are.
+        count: usize,
+    },
     /// All labels of a step are masked.
     #[error(
         "step {step}: the batches {first} to {last} of epoch {epoch} have no label that counts: all are masked. Look at \

@@ -35,7 +35,7 @@ use crate::{BoxError, ModelView, StepContext, StepResult};
 ///         &mut self, model: &ModelView<'_, M>, _epoch: usize, index: usize, context: &StepContext,
 ///     ) -> Result<Vec<f32>, BoxError> {
 ///         if index % self.updates == 0 {
-///             self.made = sample(model, self.prompts[index / self.updates], context.seed);
+///             self.made = sample(&**model, self.prompts[index / self.updates], context.seed);
 ///         }
 ///         Ok(self.made.clone())
 ///     }

@@ -7,8 +7,8 @@ use burn::module::Module;
 
 /// The model under training, to look at and to generate from.
 ///
-/// It reads like the model itself (`&*view` is `&M`), without a graph and with dropout off. It is made when it is
-/// first looked at, so that who does not look pays nothing.
+/// It reads like the model itself, without a graph and with dropout off; a function that takes any model is given
+/// `&**view`. The model is made when it is first looked at, so that a callback that does not look costs nothing.
 pub struct ModelView<'a, M> {
     model: &'a M,
     valid: OnceCell<M>,

@@ -16,6 +16,7 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::optim::Optimizer;
 use burn::tensor::Device;
+use ft_core::Parts;
 use ft_data::Batches;
 use ft_kernels::Blockwise;
 use serde_json::Value;
@@ -27,8 +28,8 @@ use crate::trainer_state::{Settings, TrainerState, settings};
 use crate::window_plan::{WindowPlan, total_steps};
 use crate::{
     Accumulator, AdamW, Callback, Error, Evaluation, Method, ModelView, OnBatches, Optim,
-    OptimizerStates, Result, StepContext, StepRecord, StepResult, TrainConfig, TrainReport,
-    Verdict, Window, callback, clip_factor, global_norm, trainable,
+    OptimizerStates, ParamGroup, ParamTable, Result, StepContext, StepRecord, StepResult,
+    TrainConfig, TrainReport, Verdict, Window, callback, clip_factor, global_norm, trainable,
 };
 
 /// Trains a model `M` by a method `T` with an optimizer `O`.
@@ -53,7 +54,18 @@ pub struct Trainer<'a, M, T, O = AdamW> {
     callbacks: Vec<Box<dyn Callback<M> + 'a>>,
     identity: Settings,
     optimizer: OptimizerStates<O>,
+    groups: Vec<ParamGroup>,
+    /// Absent where the optimizer knows no groups.
+    grouped: Option<Grouped<M, O>>,
 }
+
+/// Gives the optimizer its groups, and the table of what trains.
+type Grouped<M, O> = fn(
+    &M,
+    &[ParamGroup],
+    OptimizerStates<O>,
+    &TrainConfig,
+) -> Result<(OptimizerStates<O>, ParamTable)>;
 
 impl<'a, M: Module, B> Trainer<'a, M, OnBatches<'a, M, B>> {
     /// A trainer that takes `step` on `batches`, with the optimizer that `config` names.
@@ -88,7 +100,23 @@ impl<'a, M: Module, T: Method<M>> Trainer<'a, M, T> {
             method,
             callbacks: Vec::new(),
             identity: Settings::new(),
+            groups: Vec::new(),
+            grouped: None,
         }
+    }
+
+    /// Groups of parameters with settings of their own. What trains is then reported as a table.
+    #[must_use]
+    pub fn with_groups(mut self, groups: impl Into<Vec<ParamGroup>>) -> Self
+    where
+        M: Parts,
+    {
+        self.groups = groups.into();
+        self.grouped = Some(|model, groups, optimizer, config| {
+            let optimizer = optimizer.with_groups(model, groups, config)?;
+            Ok((optimizer, ParamTable::new(model, groups)?))
+        });
+        self
     }
 }
 
@@ -120,6 +148,8 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Trainer<'a, M, T, O> {
             callbacks: self.callbacks,
             identity: self.identity,
             optimizer,
+            groups: self.groups,
+            grouped: None,
         }
     }
 
@@ -141,9 +171,16 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Trainer<'a, M, T, O> {
         if trainable::shapes(&model).is_empty() {
             return Err(Error::NothingToTrain);
         }
+        let mut table = None;
+        if let (Some(grouped), false) = (self.grouped, self.groups.is_empty()) {
+            let (optimizer, found) = grouped(&model, &self.groups, self.optimizer, &self.config)?;
+            self.optimizer = optimizer;
+            table = Some(found);
+        }
         let settings = settings(
             &self.config,
             self.optimizer.optim(),
+            &self.groups,
             total_steps,
             self.method.len(0),
             &self.identity,
@@ -176,6 +213,9 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Trainer<'a, M, T, O> {
             folder,
             state,
         };
+        if let Some(table) = table {
+            run.progress.say(&table.to_string());
+        }
         for name in fresh {
             (run.progress).say(&format!(
                 "the checkpoint has no state of {name}: it begins anew"
@@ -201,7 +241,15 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Trainer<'a, M, T, O> {
                 "optim is {named}: the trainer was given another optimizer (with_optimizer); take one of the two"
             ));
         }
-        if taken == Some(Optim::AdamW8bit)
+        if !self.groups.is_empty() && self.grouped.is_none() {
+            mistakes.push(format!(
+                "there are {} groups of parameters: they need AdamW, and the trainer was given another optimizer \
+                 (with_optimizer)",
+                self.groups.len()
+            ));
+        }
+        let in_8_bits = |optim: Option<Optim>| optim == Some(Optim::AdamW8bit);
+        if (in_8_bits(taken) || self.groups.iter().any(|group| in_8_bits(group.optim)))
             && let Some(device) = model
                 .devices()
                 .iter()

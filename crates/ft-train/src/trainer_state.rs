@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::metric::nan_if_null;
 use crate::window_plan::Position;
-use crate::{Evaluation, Metrics, Optim, Schedule, TrainConfig};
+use crate::{Evaluation, Metrics, Optim, ParamGroup, Schedule, TrainConfig};
 
 /// The layout of `trainer_state.json`.
 const VERSION: u32 = 1;
@@ -100,6 +100,7 @@ fn read_metrics<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Metric
 pub(crate) fn settings(
     config: &TrainConfig,
     optim: Option<Optim>,
+    groups: &[ParamGroup],
     total_steps: usize,
     batches_in_epoch: usize,
     identity: &Settings,
@@ -120,6 +121,9 @@ pub(crate) fn settings(
         set("optim", json!(optim));
     }
     set("weight_decay", config.weight_decay.into());
+    if !groups.is_empty() {
+        set("param_groups", json!(groups));
+    }
     set("betas", json!(config.betas));
     set("eps", config.eps.into());
     set("seed", config.seed.into());

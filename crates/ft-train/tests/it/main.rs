@@ -5,6 +5,7 @@ mod adamw_8bit;
 mod adamw_trajectory;
 mod callbacks;
 mod checkpoints;
+mod groups;
 mod metrics;
 mod model;
 mod reproducible;
