@@ -70,7 +70,7 @@ pub use comparison::{ComparedMetric, Comparison, SavedResults, compare};
 pub use evaluate::{EvaluateOptions, evaluate};
 pub use evaluation::{Evaluation, MetricResult, Sample, TaskResult};
 pub use functions::{
-    Doc, Function, FunctionRegistry, FunctionResult, MetricValue, Metrics, Response,
+    Doc, Function, FunctionError, FunctionRegistry, FunctionResult, MetricValue, Metrics, Response,
 };
 pub use language_model::{Continuation, GenerateUntil, LanguageModel, LogLikelihood};
 pub use python_random::PythonRandom;

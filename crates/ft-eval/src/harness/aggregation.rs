@@ -102,7 +102,7 @@ impl Aggregation {
         }
         match self {
             Aggregation::Bypass => Ok(999.0),
-            Aggregation::Function(function) => function(values),
+            Aggregation::Function(function) => Ok(function(values)?),
             Aggregation::BrierScore => brier_score(values),
             Aggregation::Translation(measure) => {
                 let pairs: Vec<(&str, &str)> =

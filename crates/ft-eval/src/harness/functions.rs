@@ -13,8 +13,31 @@ use serde_json::Value;
 
 use super::LogLikelihood;
 
-/// What a function says: its value, or why it has none. The engine adds the task's name.
-pub type FunctionResult<T> = std::result::Result<T, String>;
+/// The result of a native function. The engine adds the task's name to an error.
+pub type FunctionResult<T> = std::result::Result<T, FunctionError>;
+
+/// The reason why a native function has no value. Made from a text: `Err("no query".into())`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct FunctionError(String);
+
+impl From<String> for FunctionError {
+    fn from(reason: String) -> Self {
+        Self(reason)
+    }
+}
+
+impl From<&str> for FunctionError {
+    fn from(reason: &str) -> Self {
+        Self(reason.to_string())
+    }
+}
+
+impl From<FunctionError> for String {
+    fn from(error: FunctionError) -> Self {
+        error.0
+    }
+}
 
 /// A document: a row of the data, its fields in the order of the file.
 pub type Doc = Value;

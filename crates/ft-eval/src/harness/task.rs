@@ -62,7 +62,7 @@ impl Task {
         let fewshot_docs = if let Some(split) = &fewshot.split {
             let rows = dataset.split(split).map_err(|error| error.to_string());
             match fewshot.process_docs {
-                Some(process) => rows.and_then(process),
+                Some(process) => rows.and_then(|rows| Ok(process(rows)?)),
                 None => rows,
             }
         } else if let Some(samples) = &fewshot.samples {

@@ -117,14 +117,14 @@ pub(super) fn functions() -> FunctionRegistry {
 fn text_of<'d>(doc: &'d Doc, field: &str) -> FunctionResult<&'d str> {
     doc.get(field)
         .and_then(|value| value.as_str())
-        .ok_or_else(|| format!("the document has no text in the field {field:?}"))
+        .ok_or_else(|| format!("the document has no text in the field {field:?}").into())
 }
 
 /// The text that a model wrote, where it was asked for one.
 fn text_response(responses: &[Response]) -> FunctionResult<&str> {
     match responses {
         [Response::Text(text)] => Ok(text),
-        _ => Err("the filters have to leave one text: use take_first".to_string()),
+        _ => Err("the filters have to leave one text: use take_first".into()),
     }
 }
 

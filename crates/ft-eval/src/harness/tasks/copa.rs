@@ -21,9 +21,7 @@ fn doc_to_text(doc: &Doc) -> FunctionResult<Value> {
         "cause" => "because",
         "effect" => "therefore",
         other => {
-            return Err(format!(
-                "the question is {other:?}, not \"cause\" or \"effect\""
-            ));
+            return Err(format!("the question is {other:?}, not \"cause\" or \"effect\"").into());
         }
     };
     let mut premise = strip(text_of(doc, "premise")?).chars();

@@ -33,7 +33,8 @@ fn process_docs(docs: Vec<Doc>) -> FunctionResult<Vec<Doc>> {
 
 fn right_answer(doc: &Doc) -> FunctionResult<&str> {
     let solution = text_of(doc, "solution")?;
-    boxed(solution).ok_or_else(|| format!("the solution {solution:?} has no answer in \\boxed{{}}"))
+    boxed(solution)
+        .ok_or_else(|| format!("the solution {solution:?} has no answer in \\boxed{{}}").into())
 }
 
 fn process_results(doc: &Doc, responses: &[Response]) -> FunctionResult<Metrics> {

@@ -31,7 +31,7 @@ pub(super) fn register(registry: &mut FunctionRegistry) {
 
 fn process_results(doc: &Doc, responses: &[Response]) -> FunctionResult<Metrics> {
     let Some(Response::Text(reply)) = responses.first() else {
-        return Err("the filters have to leave one text: use take_first".to_string());
+        return Err("the filters have to leave one text: use take_first".into());
     };
     let ids = doc["instruction_id_list"].as_array();
     let ids = ids.ok_or("the document has no list instruction_id_list")?;
@@ -93,7 +93,7 @@ fn mean_of_all(values: &[MetricValue]) -> FunctionResult<f64> {
     let (mut followed, mut all) = (0.0, 0.0);
     for value in values {
         let MetricValue::List(items) = value else {
-            return Err(format!("{value:?} is no list of instructions"));
+            return Err(format!("{value:?} is no list of instructions").into());
         };
         followed += items.iter().filter_map(MetricValue::as_number).sum::<f64>();
         all += items.len() as f64;
@@ -153,7 +153,7 @@ mod tests {
         ] {
             let doc = serde_json::json!({"instruction_id_list": [id], "kwargs": [kwargs]});
             let error = process_results(&doc, &[Response::Text("a".into())]).unwrap_err();
-            assert!(error.contains(id), "{error}");
+            assert!(error.to_string().contains(id), "{error}");
         }
     }
 }

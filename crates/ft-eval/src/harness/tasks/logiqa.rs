@@ -39,5 +39,5 @@ fn doc_to_target(doc: &Doc) -> FunctionResult<Value> {
         .iter()
         .position(|letter| *letter == strip(label))
         .map(|number| json!(number))
-        .ok_or_else(|| format!("the label is {label:?}, not one of a, b, c and d"))
+        .ok_or_else(|| format!("the label is {label:?}, not one of a, b, c and d").into())
 }

@@ -24,7 +24,7 @@ fn problems(doc: &Doc) -> FunctionResult<(Vec<Value>, Value)> {
     let problems = literal_eval(text_of(doc, "problems")?)?.to_json();
     let mut problems = match problems {
         Value::Array(problems) => problems,
-        other => return Err(format!("the problems are no list: {other}")),
+        other => return Err(format!("the problems are no list: {other}").into()),
     };
     let last = problems.pop().ok_or("there are no problems")?;
     Ok((problems, last))
@@ -36,13 +36,13 @@ fn answer(problem: &Value) -> FunctionResult<usize> {
     ["A", "B", "C", "D"]
         .iter()
         .position(|known| *known == letter)
-        .ok_or_else(|| format!("the answer is {letter:?}, not one of A, B, C and D"))
+        .ok_or_else(|| format!("the answer is {letter:?}, not one of A, B, C and D").into())
 }
 
 fn option(problem: &Value, number: usize) -> FunctionResult<&str> {
     problem["options"][number]
         .as_str()
-        .ok_or_else(|| format!("a problem has no option {}", number + 1))
+        .ok_or_else(|| format!("a problem has no option {}", number + 1).into())
 }
 
 fn doc_to_text(doc: &Doc) -> FunctionResult<Value> {

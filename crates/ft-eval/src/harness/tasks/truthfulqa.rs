@@ -18,7 +18,7 @@ fn process_results_mc2(doc: &Doc, responses: &[Response]) -> FunctionResult<Metr
         .iter()
         .map(|response| match response {
             Response::LogLikelihood(answer) => Ok(answer.logp.exp()),
-            _ => Err("the filters have to leave one log-likelihood: use take_first".to_string()),
+            _ => Err("the filters have to leave one log-likelihood: use take_first".into()),
         })
         .collect::<FunctionResult<_>>()?;
     let labels = doc["mc2_targets"]["labels"].as_array();
@@ -28,7 +28,8 @@ fn process_results_mc2(doc: &Doc, responses: &[Response]) -> FunctionResult<Metr
             "there are {} choices and {} labels",
             probabilities.len(),
             labels.len()
-        ));
+        )
+        .into());
     }
     let sum: f64 = probabilities.iter().sum();
     let share: f64 = probabilities

@@ -89,7 +89,7 @@ fn detokenize(page: &str) -> String {
 
 fn process_results(doc: &Doc, responses: &[Response]) -> FunctionResult<Metrics> {
     let [Response::Rolling(logp)] = responses else {
-        return Err("the filters have to leave one log-likelihood: use take_first".to_string());
+        return Err("the filters have to leave one log-likelihood: use take_first".into());
     };
     static SPACES: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(&format!("{SPACE}+")).expect("the pattern is right"));

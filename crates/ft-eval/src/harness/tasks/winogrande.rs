@@ -24,10 +24,7 @@ fn doc_to_text(doc: &Doc) -> FunctionResult<Value> {
     match doc["answer"].as_str() {
         Some("1") => Ok(json!(0)),
         Some("2") => Ok(json!(1)),
-        _ => Err(format!(
-            "the answer is {}, not \"1\" or \"2\"",
-            doc["answer"]
-        )),
+        _ => Err(format!("the answer is {}, not \"1\" or \"2\"", doc["answer"]).into()),
     }
 }
 
@@ -52,5 +49,5 @@ fn at_gap(doc: &Doc) -> FunctionResult<(&str, &str)> {
     let sentence = text_of(doc, "sentence")?;
     sentence
         .split_once('_')
-        .ok_or_else(|| format!("the sentence {sentence:?} has no gap \"_\""))
+        .ok_or_else(|| format!("the sentence {sentence:?} has no gap \"_\"").into())
 }

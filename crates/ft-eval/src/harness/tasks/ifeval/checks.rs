@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::language::{is_lower, is_upper, speaks};
 use super::sentences::count_sentences;
-use crate::harness::functions::FunctionResult;
+use crate::harness::functions::{FunctionError, FunctionResult};
 use crate::harness::python_regex::PythonRegex;
 use crate::harness::python_value::strip;
 use crate::text::word_tokenize;
@@ -107,7 +107,7 @@ pub(super) fn follows(id: &str, arguments: &Value, reply: &str) -> FunctionResul
         "change_case:english_capital" => is_upper(reply) && speaks(reply, "en"),
         "change_case:english_lowercase" => is_lower(reply) && speaks(reply, "en"),
         "punctuation:no_comma" => !reply.contains(','),
-        _ => return Err(format!("the instruction {id:?} is not known")),
+        _ => return Err(format!("the instruction {id:?} is not known").into()),
     })
 }
 
@@ -118,11 +118,11 @@ struct Arguments<'a> {
 }
 
 impl Arguments<'_> {
-    fn missing(&self, name: &str) -> String {
-        format!(
-            "the instruction {} does not say {name}, or in no form that can be used",
-            self.id
-        )
+    fn missing(&self, name: &str) -> FunctionError {
+        let id = self.id;
+        FunctionError::from(format!(
+            "the argument {name} of the instruction {id} is missing or invalid"
+        ))
     }
 
     fn text(&self, name: &str) -> FunctionResult<String> {
