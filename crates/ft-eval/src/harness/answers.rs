@@ -7,6 +7,7 @@ use super::requests::{self, Arguments};
 use super::response_cache::ResponseCache;
 use super::task::Task;
 use super::{Continuation, EvaluateOptions, GenerateUntil, LanguageModel};
+use crate::random::mix_seed;
 use crate::{Error, Result};
 
 /// The requests of one document.
@@ -160,7 +161,7 @@ pub(super) fn answer(
                             Place::Text(texts.add(key, text.clone()))
                         }
                         Arguments::Generate { context, kwargs } => {
-                            let seed = options.generation_seed.wrapping_add(repeat as u64);
+                            let seed = mix_seed(options.generation_seed, repeat as u64);
                             let request = requests::generate_until(context, kwargs, seed)
                                 .map_err(|reason| task.error(reason))?;
                             let settings = format!(

@@ -39,7 +39,7 @@ pub struct EvaluateOptions {
     pub generation_kwargs: Map<String, Value>,
     /// Seed of the examples.
     pub fewshot_seed: u64,
-    /// Seed of sampled answers; repeat `r` is drawn with `generation_seed + r`.
+    /// Seed of sampled answers. Each repeat has a seed of its own, derived from this one.
     pub generation_seed: u64,
     /// Resamples behind the standard errors that have no formula; 0: no standard errors at all.
     pub bootstrap_iters: usize,

@@ -10,3 +10,4 @@ mod own_functions;
 mod results_files;
 mod resume;
 mod same;
+mod seeds;
