@@ -317,7 +317,7 @@ fn answers_can_be_kept_and_belong_to_their_data() {
         compare(stage, &kept, None, &other, None, &Tolerances::default())
             .unwrap_err()
             .to_string()
-            .contains("not those to this data")
+            .contains("belong to other data")
     );
     assert!(
         compare(

@@ -74,7 +74,7 @@ impl Replacement {
                 }
             };
             let group = group.filter(|&group| group < groups.len()).ok_or_else(|| {
-                format!("the replacement {source:?} names a group that is not there")
+                format!("the replacement {source:?} names a group that does not exist")
             })?;
             pieces.push(Piece::Text(std::mem::take(&mut text)));
             pieces.push(Piece::Group(group));

@@ -1,5 +1,5 @@
-//! MATH: the answer is what the model writes between the first and the last dollar, or all it writes;
-//! the right one stands in the last box of the solution.
+//! MATH: the model's answer is the text between the first and the last dollar, or the whole text; the correct answer
+//! is in the last box of the solution.
 
 use serde_json::json;
 

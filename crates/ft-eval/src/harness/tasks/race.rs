@@ -1,4 +1,4 @@
-//! RACE: an article and its problems, of which the last is asked and the others show their answers.
+//! RACE: an article and its problems. The last problem is the question; the others are shown with their answers.
 
 use serde_json::{Value, json};
 
@@ -19,18 +19,18 @@ pub(super) fn register(registry: &mut FunctionRegistry) {
     }
 }
 
-/// The problems but the last, and the last.
+/// All problems except the last, and the last.
 fn problems(doc: &Doc) -> FunctionResult<(Vec<Value>, Value)> {
     let problems = literal_eval(text_of(doc, "problems")?)?.to_json();
     let mut problems = match problems {
         Value::Array(problems) => problems,
-        other => return Err(format!("the problems are no list: {other}").into()),
+        other => return Err(format!("the problems are not a list: {other}").into()),
     };
     let last = problems.pop().ok_or("there are no problems")?;
     Ok((problems, last))
 }
 
-/// The number of the right choice.
+/// The index of the correct choice.
 fn answer(problem: &Value) -> FunctionResult<usize> {
     let letter = text_of(problem, "answer")?;
     ["A", "B", "C", "D"]

@@ -91,7 +91,7 @@ fn claims_are_checked_against_passages_that_are_found() {
     )
     .unwrap();
     assert_eq!((report.supported, report.unverified), (1, 1));
-    assert!(report.claims[1].reason.contains("nothing was found"));
+    assert!(report.claims[1].reason.contains("no passage was found"));
 }
 
 #[test]

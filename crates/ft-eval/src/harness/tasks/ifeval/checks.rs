@@ -107,11 +107,11 @@ pub(super) fn follows(id: &str, arguments: &Value, reply: &str) -> FunctionResul
         "change_case:english_capital" => is_upper(reply) && speaks(reply, "en"),
         "change_case:english_lowercase" => is_lower(reply) && speaks(reply, "en"),
         "punctuation:no_comma" => !reply.contains(','),
-        _ => return Err(format!("the instruction {id:?} is not known").into()),
+        _ => return Err(format!("the instruction {id:?} is unknown").into()),
     })
 }
 
-/// What an instruction says.
+/// The arguments of an instruction.
 struct Arguments<'a> {
     id: &'a str,
     values: &'a Value,
@@ -172,7 +172,7 @@ fn count(pattern: &str, text: &str) -> FunctionResult<usize> {
 }
 
 fn matches(pattern: &str, text: &str) -> FunctionResult<Vec<String>> {
-    // The whole match is the one group.
+    // The whole match is the only group.
     let found = PythonRegex::new(&format!("({pattern})"))?.find_all(text)?;
     Ok(found
         .into_iter()
@@ -183,7 +183,7 @@ fn matches(pattern: &str, text: &str) -> FunctionResult<Vec<String>> {
         .collect())
 }
 
-/// Parts between `***`; `None` if one within is empty.
+/// Parts between `***`; `None` if an inner one is empty.
 fn paragraphs(reply: &str) -> FunctionResult<Option<usize>> {
     let marked = PythonRegex::new(r"\s?\*\*\*\s?")?.sub("\u{0}", reply, 0)?;
     let parts: Vec<&str> = marked.split('\u{0}').collect();
@@ -232,7 +232,7 @@ fn highlights(reply: &str) -> FunctionResult<usize> {
     Ok(single.count() + double.count())
 }
 
-/// JSON as Python reads it, which knows NaN and Infinity too, out of a fence.
+/// Whether a text, without a fence around it, is JSON for Python, which also accepts NaN and Infinity.
 fn is_json(reply: &str) -> bool {
     let mut text = strip(reply);
     for fence in ["```json", "```Json", "```JSON", "```"] {
