@@ -324,8 +324,9 @@ fn matthews(pairs: &[(f64, f64)]) -> f64 {
 
 /// The mean squared distance between the probabilities of the choices and the correct one (Brier, 1950).
 fn brier_score(values: &[MetricValue]) -> Result<f64, String> {
-    let wrong =
-        || "the Brier score needs the correct choice and the probabilities of all choices".to_string();
+    let wrong = || {
+        "the Brier score needs the correct choice and the probabilities of all choices".to_string()
+    };
     let mut classes = None;
     let mut sum = 0.0;
     for value in values {
@@ -345,7 +346,9 @@ fn brier_score(values: &[MetricValue]) -> Result<f64, String> {
         // Python counts negative indices from the end.
         let right = if *gold < 0 { gold + count } else { *gold };
         if !(0..count).contains(&right) {
-            return Err(format!("the correct choice is {gold}, but there are {count} choices"));
+            return Err(format!(
+                "the correct choice is {gold}, but there are {count} choices"
+            ));
         }
         sum += probabilities
             .iter()

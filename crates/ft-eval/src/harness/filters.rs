@@ -146,10 +146,13 @@ impl FilterPipeline {
                 .map(|(response, doc)| match response {
                     Response::Repeats(repeats) => filter.apply(repeats, doc),
                     _ => Err("there is only a single answer: \
-                              put the filter before take_first".to_string()),
+                              put the filter before take_first"
+                        .to_string()),
                 })
                 .collect::<Result<_, String>>()
-                .map_err(|reason| format!("the filter {} of {:?}: {reason}", filter.name(), self.name))?;
+                .map_err(|reason| {
+                    format!("the filter {} of {:?}: {reason}", filter.name(), self.name)
+                })?;
         }
         Ok(responses)
     }

@@ -116,9 +116,9 @@ const NO_CHOICE: i64 = -100;
 fn gold(value: &Value, choices: &[String]) -> Result<i64, String> {
     let index = match value {
         Value::Bool(value) => i64::from(*value),
-        Value::Number(number) => number
-            .as_i64()
-            .ok_or_else(|| format!("the correct choice is {number}, which is not a whole number"))?,
+        Value::Number(number) => number.as_i64().ok_or_else(|| {
+            format!("the correct choice is {number}, which is not a whole number")
+        })?,
         Value::String(text) => choices
             .iter()
             .position(|choice| choice == text)

@@ -338,7 +338,9 @@ impl Loading<'_> {
         depth: usize,
     ) -> Result<Child> {
         if depth > DEEPEST {
-            return Err(origin.invalid(format!("the group {name:?} contains itself, or is nested too deeply")));
+            return Err(origin.invalid(format!(
+                "the group {name:?} contains itself, or is nested too deeply"
+            )));
         }
         let mut group = Group::new(name.clone(), keys, origin)?;
         let mut merged: Map<String, Value> = keys

@@ -82,10 +82,7 @@ impl Reader<'_> {
     pub(in crate::harness) fn misplaced(&self, key: &str, function: Function) -> Error {
         self.wrong(
             key,
-            &format!(
-                "another function: this one is for {}",
-                function.place()
-            ),
+            &format!("another function: this one is for {}", function.place()),
         )
     }
 
