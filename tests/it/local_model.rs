@@ -1,5 +1,5 @@
-//! A local model asked by benchmarks: shared prompts and beginnings, batches of any width, windows, and texts give what one
-//! forward pass over the whole gives.
+//! A local model in benchmarks: with shared prompts and beginnings, batches of any width, and windows, the results equal those
+//! of one forward pass over the whole text.
 
 use ft::burn::tensor::{Device, Tensor, activation};
 use ft::core::{AutoCausalLm, CausalLm, GenerationConfig, TokenBatch, Tokenizer, generate};
@@ -315,7 +315,7 @@ fn equal_sampled_requests_are_drawn_apart_in_one_batch_and_in_several() {
 }
 
 #[test]
-fn a_request_that_cannot_be_scored_is_an_error_that_says_why() {
+fn a_request_that_cannot_be_scored_is_an_error_with_the_reason() {
     let model = model(100);
     let error = |context: &str, continuation: &str| {
         let request = Continuation {

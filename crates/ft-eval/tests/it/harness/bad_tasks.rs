@@ -6,7 +6,7 @@ use super::golden_runs::{golden, load, write_files};
 use super::mock_model::Mock;
 use super::own_functions::functions;
 
-/// Loads a task of this text over one document, and asks it.
+/// Loads a task with this text and one document, and runs it.
 fn attempt(yaml: &str) -> String {
     let dir = tempfile::tempdir().unwrap();
     let yaml = format!("task: bad\ntest_split: test\n{yaml}");
@@ -131,7 +131,7 @@ fn invalid_tasks_are_errors_that_name_the_place() {
 }
 
 #[test]
-fn unknown_names_missing_files_and_double_tasks_are_errors() {
+fn unknown_names_missing_files_and_duplicate_tasks_are_errors() {
     let golden = golden("harness");
     let dir = write_files(&golden);
     let index = TaskIndex::with_functions(&[dir.path().join("tasks")], functions()).unwrap();
