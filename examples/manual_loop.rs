@@ -14,7 +14,7 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use ft::burn::module::Module;
 use ft::core::{AutoCausalLm, CausalLm, HubOptions, Tokenizer, Weights, causal_lm_loss, resolve};
-use ft::data::{Batch, Batches, Collation, Format, SftBatches, SftDataset};
+use ft::data::{Batch, Batches, Collation, Format, SftDataset};
 use ft::peft::LoraConfig;
 use ft::train::{
     Accumulator, OptimizerStates, TrainConfig, clip_factor, cosine_with_warmup, global_norm,
@@ -64,8 +64,8 @@ fn main() -> Result<()> {
     let (train, held_out) = dataset.split(0.1, args.seed)?;
     let padded = Collation::Padded { multiple: 1 };
     let pad = tokenizer.pad_token_id().unwrap_or(0);
-    let train = SftBatches::new(train, args.batch_size, padded, Some(args.seed), pad)?;
-    let held_out = SftBatches::new(held_out, args.batch_size, padded, None, pad)?;
+    let train = train.into_batches(args.batch_size, padded, Some(args.seed), pad)?;
+    let held_out = held_out.into_batches(args.batch_size, padded, None, pad)?;
 
     // Model: the base is frozen, the factors train.
     let model = AutoCausalLm::from_pretrained_with(&folder, &device, Weights::Stored)?;

@@ -101,7 +101,7 @@ fn main() -> Result<()> {
         let dataset = SftDataset::from_samples(samples, &tokenizer, 256)?;
         let pad = tokenizer.pad_token_id().unwrap_or(0);
         let padded = Collation::Padded { multiple: 1 };
-        Ok(SftBatches::new(dataset, 8, padded, seed, pad)?)
+        Ok(dataset.into_batches(8, padded, seed, pad)?)
     };
     let config = TrainConfig {
         learning_rate: 3e-3,

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use clap::Parser;
 use ft::core::{AutoCausalLm, CausalLm, HubOptions, Tokenizer, Weights, causal_lm_loss, resolve};
-use ft::data::{Batch, Collation, Format, SftBatches, SftDataset};
+use ft::data::{Batch, Collation, Format, SftDataset};
 use ft::peft::{LoraConfig, TargetModules};
 use ft::train::{BoxError, Callback, Optim, Schedule, TrainConfig, Trainer};
 use serde_json::json;
@@ -141,7 +141,7 @@ fn main() -> Result<()> {
     } else {
         Collation::Padded { multiple: 1 }
     };
-    let batches = SftBatches::new(train, args.batch_size, collation, Some(args.seed), pad)?;
+    let batches = train.into_batches(args.batch_size, collation, Some(args.seed), pad)?;
 
     // The model, with fresh factors on its frozen weights.
     let model = AutoCausalLm::from_pretrained_with(&folder, &device, Weights::Stored)?;
@@ -200,13 +200,8 @@ fn main() -> Result<()> {
         .with_identity("lora", lora.to_json(false));
     if !held_out.is_empty() {
         let padded = Collation::Padded { multiple: 1 };
-        trainer = trainer.with_evaluation(SftBatches::new(
-            held_out,
-            args.batch_size,
-            padded,
-            None,
-            pad,
-        )?);
+        trainer =
+            trainer.with_evaluation(held_out.into_batches(args.batch_size, padded, None, pad)?);
     }
     let (model, report) = trainer.fit(model)?;
 

@@ -36,7 +36,9 @@ fn dataset(rows: usize) -> SftDataset {
 }
 
 fn batches(rows: usize, batch_size: usize, collation: Collation) -> SftBatches {
-    SftBatches::new(dataset(rows), batch_size, collation, None, 0).expect("batches")
+    dataset(rows)
+        .into_batches(batch_size, collation, None, 0)
+        .expect("batches")
 }
 
 const PADDED: Collation = Collation::Padded { multiple: 1 };
@@ -164,7 +166,7 @@ fn killed_and_resumed_is_uninterrupted_to_the_bit() {
         })
     };
     let data = || {
-        let shuffled = SftBatches::new(dataset(24), 8, PADDED, Some(5), 0);
+        let shuffled = dataset(24).into_batches(8, PADDED, Some(5), 0);
         shuffled.expect("batches")
     };
     let (one, two) = (
@@ -209,7 +211,9 @@ fn an_adapter_trains_saves_loads_and_merges_without_a_change_of_loss() {
 
 #[test]
 fn an_epoch_has_every_row_once() {
-    let data = SftBatches::new(dataset(21), 4, PADDED, Some(1), 0).expect("batches");
+    let data = dataset(21)
+        .into_batches(4, PADDED, Some(1), 0)
+        .expect("batches");
     let rows: usize = (0..data.len(1))
         .map(|index| data.batch(1, index).batch)
         .sum();

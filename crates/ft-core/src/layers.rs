@@ -11,8 +11,10 @@ pub(crate) mod linear;
 pub(crate) mod lora;
 pub(crate) mod rms_norm;
 pub(crate) mod rope;
+pub(crate) mod self_attention;
+pub(crate) mod windows;
 
-pub use attention::{attend, merge_heads, split_heads, split_normed_heads};
+pub use attention::{attend, merge_heads, split_heads};
 pub use blocks::run_blocks;
 pub use embedding::Embedding;
 pub use gated_mlp::GatedMlp;
@@ -23,3 +25,5 @@ pub use linear::{Layout, Linear};
 pub use lora::Lora;
 pub use rms_norm::RmsNorm;
 pub use rope::{Angles, Rope};
+pub use self_attention::SelfAttention;
+pub use windows::{Masks, Windows};

@@ -47,9 +47,16 @@ pub use models::auto::{AutoCausalLm, ModelConfig, model_types};
 pub use models::backbone::{Backbone, Dims, Pass, Place};
 pub use models::bert::Bert;
 pub use models::causal_lm::CausalLm;
-pub use models::config::{BertConfig, BertKind, Gpt2Config, LlamaConfig, LlamaKind, RopeScaling};
+pub use models::config::{
+    BertConfig, BertKind, DecoderConfig, GemmaConfig, GemmaKind, Gpt2Config, GraniteConfig,
+    LlamaConfig, LlamaKind, Olmo2Config, RopeScaling, SmolLm3Config,
+};
+pub use models::gemma::Gemma;
 pub use models::gpt2::Gpt2;
+pub use models::granite::Granite;
 pub use models::llama::Llama;
+pub use models::olmo2::Olmo2;
+pub use models::smollm3::SmolLm3;
 pub use models::token_batch::TokenBatch;
 pub use parts::{Part, PartMut, Parts};
 pub use text::chat_template::{ChatTemplate, Message};

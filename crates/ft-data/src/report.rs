@@ -1,26 +1,29 @@
-//! What became of a dataset's rows.
+//! Counts of the rows that were read, kept, truncated and dropped.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Counts from loading a dataset, to be shown before training.
+/// Counts from loading a dataset. Show them before training.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DatasetReport {
     /// Rows that were read.
     pub rows: usize,
     /// Rows that became examples.
     pub kept: usize,
-    /// Rows that were longer than the maximum and lost their end.
+    /// Rows that were truncated to the maximum length.
     pub truncated: usize,
-    /// Rows that were dropped because nothing in them was left to learn.
+    /// Rows that were dropped because they have no labels, at all or after truncation.
     pub dropped_all_masked: usize,
+    /// Assistant messages that are not learnt: those of a prompt, and those with `weight` 0 or `train`
+    /// false.
+    pub masked_messages: usize,
     /// Tokens of the examples.
     pub tokens: usize,
     /// Tokens that receive loss.
     pub label_tokens: usize,
-    /// The tokens that end responses, and how often each receives loss.
+    /// The tokens that end responses, and how often each has a label.
     pub stop_tokens: BTreeMap<String, usize>,
-    /// The tokenizer's eos token, if responses are ended by others only.
+    /// The tokenizer's eos token, if all responses end with other tokens.
     pub unlearnt_eos: Option<String>,
 }
 
@@ -43,6 +46,14 @@ impl fmt::Display for DatasetReport {
                 f,
                 "; {} dropped with nothing left to learn",
                 self.dropped_all_masked
+            )?;
+        }
+        if self.masked_messages > 0 {
+            let plural = if self.masked_messages == 1 { "" } else { "s" };
+            write!(
+                f,
+                "; {} assistant message{plural} masked by the data",
+                self.masked_messages
             )?;
         }
         for (token, count) in &self.stop_tokens {

@@ -28,6 +28,8 @@ pub(crate) enum End {
     At(usize),
     /// The turn ends with the first of these tokens.
     AtFirst(u32),
+    /// The turn is masked: nothing of it is learnt, but the turn before it ends before it.
+    Masked,
 }
 
 /// The rendered conversation and its responses, in order.
@@ -36,10 +38,9 @@ pub(crate) fn response_spans(
     tokenizer: &Tokenizer,
 ) -> Result<(String, Vec<Span>)> {
     let Conversation {
-        messages,
-        tools,
-        context,
+        messages, tools, ..
     } = conversation;
+    conversation.check_roles()?;
     check_tools(conversation, tokenizer)?;
     let render = |messages: &[Message], prompt: bool| {
         tokenizer
@@ -49,7 +50,19 @@ pub(crate) fn response_spans(
     let text = render(messages, false)?;
     let mut spans = Vec::new();
     for (index, message) in messages.iter().enumerate() {
-        if index < *context || message.role != "assistant" {
+        if message.role != "assistant" {
+            continue;
+        }
+        if !conversation.learns(index) {
+            if !spans.is_empty()
+                && let Ok(prefix) = render(&messages[..index], true)
+                && text.starts_with(&prefix)
+            {
+                spans.push(Span {
+                    start: prefix.len(),
+                    end: End::Masked,
+                });
+            }
             continue;
         }
         if index == 0 {

@@ -11,9 +11,16 @@ use serde_json::Value;
 
 use crate::files::pretrained::{Keys, SaveOptions, load_from, save_pretrained};
 use crate::files::safetensors_folder::{WeightFiles, Weights};
-use crate::models::config::{Family, Gpt2Config, LlamaConfig, family_of, read_config, validate};
+use crate::models::config::{
+    Family, GemmaConfig, Gpt2Config, GraniteConfig, LlamaConfig, Olmo2Config, SmolLm3Config,
+    family_of, read_config, validate,
+};
+use crate::models::gemma::Gemma;
 use crate::models::gpt2::Gpt2;
+use crate::models::granite::Granite;
 use crate::models::llama::Llama;
+use crate::models::olmo2::Olmo2;
+use crate::models::smollm3::SmolLm3;
 use crate::{Backbone, CausalLm, Dims, Error, Head, Parts, Result};
 
 /// The families: a variant, its configuration, its model, and what their docs say.
@@ -93,6 +100,14 @@ families! {
     Llama: LlamaConfig => Llama,
     /// GPT-2.
     Gpt2: Gpt2Config => Gpt2,
+    /// Gemma 1, 2 and 3 (text).
+    Gemma: GemmaConfig => Gemma,
+    /// SmolLM3.
+    SmolLm3: SmolLm3Config => SmolLm3,
+    /// OLMo 2.
+    Olmo2: Olmo2Config => Olmo2,
+    /// Granite.
+    Granite: GraniteConfig => Granite,
 }
 
 impl ModelConfig {

@@ -2,22 +2,32 @@
 //! them.
 
 mod bert;
+mod decoder;
+mod gemma;
 mod gpt2;
+mod granite;
 mod llama;
+mod olmo2;
 mod rope_scaling;
+mod smollm3;
 
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{Dims, Error, Result};
 
 pub use bert::{BertConfig, BertKind};
+pub use decoder::DecoderConfig;
+pub use gemma::{GemmaConfig, GemmaKind};
 pub use gpt2::Gpt2Config;
+pub use granite::GraniteConfig;
 pub use llama::{LlamaConfig, LlamaKind};
+pub use olmo2::Olmo2Config;
 pub use rope_scaling::RopeScaling;
+pub use smollm3::SmolLm3Config;
 
 /// What the configurations of all families of causal language models say.
 pub(crate) trait Family {
@@ -34,10 +44,14 @@ pub(crate) trait Family {
     fn tie_word_embeddings(&self) -> bool;
 
     /// The beginning of the body's keys in a checkpoint.
-    fn body_prefix(&self) -> &'static str;
+    fn body_prefix(&self) -> &'static str {
+        "model."
+    }
 
     /// The path of the embedding of tokens.
-    fn embedding(&self) -> &'static str;
+    fn embedding(&self) -> &'static str {
+        "model.embed_tokens"
+    }
 
     /// What is wrong with the settings.
     fn mistakes(&self) -> Vec<String>;
@@ -75,6 +89,23 @@ pub(super) fn validate(family: &(impl Family + ?Sized)) -> Result<()> {
         Ok(())
     } else {
         Err(Error::Settings(mistakes.join("; ")))
+    }
+}
+
+/// The keys of a parsed `config.json`.
+fn object(json: Value) -> Result<Map<String, Value>> {
+    match json {
+        Value::Object(map) => Ok(map),
+        _ => Err(Error::Settings("config.json must hold an object".into())),
+    }
+}
+
+/// Adds the keys of `defaults` that are absent; those that are null stay so.
+fn fill_absent(map: &mut Map<String, Value>, defaults: Value) {
+    if let Value::Object(defaults) = defaults {
+        for (key, value) in defaults {
+            map.entry(key).or_insert(value);
+        }
     }
 }
 

@@ -26,11 +26,17 @@ import torch
 from safetensors.torch import save_file
 from transformers import (
     AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GemmaConfig,
     GPT2Config,
+    GraniteConfig,
     LlamaConfig,
     MistralConfig,
+    Olmo2Config,
     Qwen2Config,
     Qwen3Config,
+    SmolLM3Config,
 )
 
 for package, pinned in {"torch": "2.15.0", "transformers": "5.23.0", "safetensors": "0.8.0"}.items():
@@ -104,6 +110,47 @@ MODELS = {
         bos_token_id=96,
         eos_token_id=96,
     ),
+    "gemma": GemmaConfig(**SMALL | dict(intermediate_size=24, num_key_value_heads=1), head_dim=12),
+    # A window in the first layer, none in the second; caps that bite.
+    "gemma2": Gemma2Config(
+        **SMALL | dict(intermediate_size=24, tie_word_embeddings=False),
+        head_dim=12,
+        query_pre_attn_scalar=10,
+        sliding_window=4,
+        attn_logit_softcapping=1.5,
+        final_logit_softcapping=4.0,
+    ),
+    "gemma3": Gemma3TextConfig(
+        **SMALL | dict(intermediate_size=16),
+        head_dim=8,
+        query_pre_attn_scalar=10,
+        sliding_window=4,
+        layer_types=["sliding_attention", "full_attention"],
+        rope_parameters={"full_attention": rope(50_000.0, "linear", factor=2.0), "sliding_attention": rope(100.0)},
+    ),
+    # Rotary positions in the second layer alone.
+    "smollm3": SmolLM3Config(
+        **SMALL | dict(intermediate_size=24), no_rope_layers=[0, 1], rope_parameters=rope(5000.0), pad_token_id=None
+    ),
+    # A window where positions do not rotate.
+    "smollm3_window": SmolLM3Config(
+        **SMALL | dict(intermediate_size=16),
+        no_rope_layer_interval=2,
+        use_sliding_window=True,
+        sliding_window=4,
+        pad_token_id=None,
+    ),
+    "olmo2": Olmo2Config(
+        **SMALL | dict(tie_word_embeddings=False, intermediate_size=24), rope_parameters=rope(5000.0), pad_token_id=None
+    ),
+    "granite": GraniteConfig(
+        **SMALL | dict(intermediate_size=24, tie_word_embeddings=False),
+        embedding_multiplier=3.0,
+        residual_multiplier=0.5,
+        attention_multiplier=0.2,
+        logits_scaling=0.25,
+        mlp_bias=True,
+    ),
     "llama_sharded": LlamaConfig(**ONE_LAYER),
     "llama_bf16": LlamaConfig(**ONE_LAYER),
     "llama_f16": LlamaConfig(**ONE_LAYER),
@@ -152,6 +199,13 @@ def random_ids(generator):
     return torch.randint(0, VOCAB, (2, 12), generator=generator)
 
 
+def project(model, hidden):
+    """The head and what the model does to its logits."""
+    logits = model.lm_head(hidden) / getattr(model.config, "logits_scaling", 1.0)
+    cap = getattr(model.config, "final_logit_softcapping", None)
+    return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
 def golden(model, input_ids, greedy_ids, generator):
     out = model(input_ids=input_ids, labels=input_ids, use_cache=False)
     out.loss.backward()
@@ -159,7 +213,7 @@ def golden(model, input_ids, greedy_ids, generator):
     assert all(grad is not None and grad.abs().max() > 1e-6 for grad in tensors.values())
     with torch.no_grad():
         hidden = model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
-        torch.testing.assert_close(model.lm_head(hidden), out.logits)
+        torch.testing.assert_close(project(model, hidden), out.logits)
         ids, mask = left_padded(generator)
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         padded = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
@@ -240,7 +294,8 @@ def write(name, config):
     model = load(folder)
     tensors = golden(model, input_ids, greedy_ids, generator)
     save_file({key: value.contiguous() for key, value in tensors.items()}, folder / "golden.safetensors")
-    if config.model_type != "gpt2" and config.rope_parameters["rope_type"] != "default":
+    scaling = getattr(config, "rope_parameters", None) or {}
+    if scaling.get("rope_type", "default") != "default":
         scaling_acts(model, input_ids)
     if name == "llama3_rope":
         write_v4_config(folder, model, input_ids)

@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::module::Param;
 use burn::tensor::{Device, FloatDType};
 use ft_core::safetensors_folder::{INDEX, WEIGHTS, module_tensors};
-use ft_core::{AutoCausalLm, CausalLm, Parts, SaveOptions};
+use ft_core::{AutoCausalLm, Parts, SaveOptions};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -48,7 +48,19 @@ fn explains(folder: &TempDir, expected: &[&str]) {
 
 #[test]
 fn a_saved_model_loads_with_the_same_numbers_whole_and_sharded() {
-    for name in ["llama", "llama_untied_bias", "qwen3", "gpt2", "mistral"] {
+    for name in [
+        "llama",
+        "llama_untied_bias",
+        "qwen3",
+        "gpt2",
+        "mistral",
+        "gemma",
+        "gemma2",
+        "gemma3",
+        "smollm3_window",
+        "olmo2",
+        "granite",
+    ] {
         let model = load(&golden(name)).expect("loads");
         for max_shard_size in [usize::MAX, 10_000] {
             let folder = TempDir::new().expect("temporary folder");

@@ -133,7 +133,7 @@ fn what_does_not_fit_is_told() {
     let embeddings = model.embed(TokenBatch::from_ids(&[3; 18], &device).input_ids);
     assert_eq!(
         model.forward(embeddings, Pass::default()).dims(),
-        [1, 18, 32]
+        [1, 18, 24]
     );
     let error = Bert::from_pretrained(&golden("llama"), &device)
         .expect_err("a decoder")

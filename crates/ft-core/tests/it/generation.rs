@@ -52,6 +52,13 @@ fn greedy_without_cache(model: &AutoCausalLm, prompt: &[u32], count: usize) -> V
 #[test]
 fn greedy_tokens_agree_with_transformers_with_and_without_cache() {
     for name in [
+        "gemma",
+        "gemma2",
+        "gemma3",
+        "smollm3",
+        "smollm3_window",
+        "olmo2",
+        "granite",
         "llama",
         "llama_untied_bias",
         "llama3_rope",

@@ -170,6 +170,41 @@ fn gpt2_agrees() {
 }
 
 #[test]
+fn gemma_agrees() {
+    agrees_with_transformers("gemma");
+}
+
+#[test]
+fn gemma2_with_caps_and_windows_agrees() {
+    agrees_with_transformers("gemma2");
+}
+
+#[test]
+fn gemma3_with_two_sets_of_frequencies_agrees() {
+    agrees_with_transformers("gemma3");
+}
+
+#[test]
+fn smollm3_agrees() {
+    agrees_with_transformers("smollm3");
+}
+
+#[test]
+fn smollm3_with_windows_where_positions_do_not_rotate_agrees() {
+    agrees_with_transformers("smollm3_window");
+}
+
+#[test]
+fn olmo2_agrees() {
+    agrees_with_transformers("olmo2");
+}
+
+#[test]
+fn granite_agrees() {
+    agrees_with_transformers("granite");
+}
+
+#[test]
 fn sharded_checkpoints_agree() {
     agrees_with_transformers("llama_sharded");
 }
@@ -201,7 +236,18 @@ fn configurations_of_transformers_4_and_5_say_the_same() {
 /// Padding on the left changes nothing for the tokens that are not padding.
 #[test]
 fn left_padded_rows_agree() {
-    for name in ["llama", "mistral", "qwen3", "gpt2"] {
+    for name in [
+        "llama",
+        "mistral",
+        "qwen3",
+        "gpt2",
+        "gemma",
+        "gemma2",
+        "gemma3",
+        "smollm3_window",
+        "olmo2",
+        "granite",
+    ] {
         let device = Device::default();
         let expected = read_tensors(&golden(name).join("golden.safetensors")).expect("golden");
         let model = AutoCausalLm::from_pretrained(&golden(name), &device).expect("loads");
@@ -244,7 +290,18 @@ fn left_padded_rows_agree() {
 /// Documents packed into one row, told apart by segments, give what they give alone.
 #[test]
 fn packed_equals_separate() {
-    for name in ["llama", "mistral", "qwen2", "gpt2"] {
+    for name in [
+        "llama",
+        "mistral",
+        "qwen2",
+        "gpt2",
+        "gemma",
+        "gemma2",
+        "gemma3",
+        "smollm3_window",
+        "olmo2",
+        "granite",
+    ] {
         let device = Device::default();
         let model = AutoCausalLm::from_pretrained(&golden(name), &device).expect("loads");
         let documents: [Vec<u32>; 3] = [vec![5, 9, 2, 44], vec![7], vec![61, 3, 3, 8, 90, 12]];
@@ -286,7 +343,17 @@ fn weights_held_as_they_are_stored_give_the_same() {
             }
         }
     }
-    for name in ["llama", "llama_untied_bias", "qwen3", "gpt2"] {
+    for name in [
+        "llama",
+        "llama_untied_bias",
+        "qwen3",
+        "gpt2",
+        "gemma",
+        "gemma2",
+        "gemma3",
+        "olmo2",
+        "granite",
+    ] {
         for (dtype, held) in [
             (FloatDType::BF16, DType::BF16),
             (FloatDType::F16, DType::F16),

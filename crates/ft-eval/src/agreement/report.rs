@@ -228,7 +228,13 @@ mod tests {
             &["", "3", "3"],
             &["4", "4", "4"],
         ]);
-        assert!(agreement.fleiss.reason.unwrap().contains("how many"));
+        assert!(
+            agreement
+                .fleiss
+                .reason
+                .unwrap()
+                .contains("number of ratings")
+        );
         assert!(agreement.cohen.value.is_some() && agreement.cohen_analytic.is_none());
         let alpha = &agreement.krippendorff_interval;
         let interval = alpha.interval.unwrap();

@@ -331,10 +331,10 @@ fn factors_are_parameters_of_their_layer() {
     assert_eq!(
         paths.1[..4],
         [
-            "up.weight",
-            "up.bias",
-            "up.adapters.0.lora_a",
-            "up.adapters.0.lora_b"
+            "block.up.weight",
+            "block.up.bias",
+            "block.up.adapters.0.lora_a",
+            "block.up.adapters.0.lora_b"
         ]
     );
 }

@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 
 use ft_kernels::Activation;
 
-use super::{Family, RopeScaling, parse, positive, rope_scaling, to_json};
-use crate::{Dims, Error, Result};
+use super::{Family, RopeScaling, object, parse, positive, rope_scaling, to_json};
+use crate::{Dims, Result};
 
 /// Which member of the family a configuration describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,9 +116,7 @@ impl LlamaConfig {
 
     /// Reads a parsed `config.json` and checks it.
     pub(crate) fn read(json: Value) -> Result<Self> {
-        let Value::Object(mut map) = json else {
-            return Err(Error::Settings("config.json must hold an object".into()));
-        };
+        let mut map = object(json)?;
         rope_scaling::take(&mut map, rope_theta())?;
         // Mistral's window is 4096 when the key is absent, and none when it is null.
         if map.get("model_type").is_some_and(|kind| kind == "mistral") {
@@ -196,14 +194,6 @@ impl Family for LlamaConfig {
 
     fn tie_word_embeddings(&self) -> bool {
         self.tie_word_embeddings
-    }
-
-    fn body_prefix(&self) -> &'static str {
-        "model."
-    }
-
-    fn embedding(&self) -> &'static str {
-        "model.embed_tokens"
     }
 
     fn json(&self) -> Value {

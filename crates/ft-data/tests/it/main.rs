@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use ft_core::{ChatTemplate, IGNORE_INDEX, Message, Tokenizer};
 use ft_data::{
-    Batches, Collation, Conversation, Format, Sample, SftBatches, SftDataset, Tokenized, read_rows,
-    tokenize,
+    Batches, Collation, Conversation, Format, Sample, SftDataset, Tokenized, read_rows, tokenize,
 };
 use serde_json::{Value, json};
+
+mod loader;
+mod masked_messages;
 
 fn tiny() -> Tokenizer {
     let folder =
@@ -430,7 +432,10 @@ fn the_split_is_the_same_for_the_same_seed_and_loses_nothing() {
 fn packed_and_padded_batches_hold_the_same_documents_and_become_tensors() {
     let dataset = load(ALPACA, Format::Alpaca, 64).unwrap();
     let labels = dataset.report.label_tokens;
-    let batches = |collation| SftBatches::new(dataset.clone(), 8, collation, Some(1), 3).unwrap();
+    let batches = |collation| {
+        let dataset = dataset.clone();
+        dataset.into_batches(8, collation, Some(1), 3).unwrap()
+    };
     let padded = batches(Collation::Padded { multiple: 8 }).batch(0, 0);
     let packed = batches(Collation::Packed { seq_len: 128 }).batch(0, 0);
     assert_eq!(padded.batch, 3);
