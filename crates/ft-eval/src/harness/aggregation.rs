@@ -223,7 +223,7 @@ fn pair(value: &MetricValue) -> Result<(f64, f64), String> {
         return Ok((first, second));
     }
     Err(format!(
-        "{value:?} is no pair of numbers: choose another aggregation"
+        "{value:?} is not a pair of numbers: choose another aggregation"
     ))
 }
 

@@ -266,7 +266,7 @@ pub fn compare(baseline: &SavedResults, new: &SavedResults) -> Comparison {
                 (number(&baseline.results["results"][&task]), number(fresh))
             else {
                 comparison.notes.push(format!(
-                    "{task}: {metric},{filter} is no number in the new results"
+                    "{task}: {metric},{filter} is not a number in the new results"
                 ));
                 continue;
             };

@@ -72,7 +72,7 @@ impl ExactMatch {
             };
             let flag = flag.ok_or_else(|| {
                 origin.invalid(format!(
-                    "{key:?} is no setting of the metric {metric:?}; exact_match has regexes_to_ignore, \
+                    "{key:?} is not a setting of the metric {metric:?}; exact_match has regexes_to_ignore, \
                      ignore_case, ignore_punctuation and ignore_numbers"
                 ))
             })?;

@@ -23,7 +23,7 @@ const BACKTRACK_LIMIT: usize = 10_000_000;
 pub(super) struct PythonRegex {
     pattern: String,
     regex: Regex,
-    /// The same pattern for non-empty matches; `None` if there is no empty match.
+    /// The same pattern for non-empty matches; `None` if the pattern matches only the empty text.
     not_empty: Option<Regex>,
 }
 

@@ -34,7 +34,7 @@ impl Default for Panel {
     }
 }
 
-/// Why there is no verdict.
+/// The reason why a verdict is missing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Missing {
     /// The last mistake.

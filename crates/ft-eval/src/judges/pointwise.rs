@@ -17,7 +17,7 @@ pub struct Item {
     pub reference: Option<String>,
 }
 
-/// Which scores there are.
+/// The scale of scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
     /// 1 if the criteria are met, otherwise 0. Judges and people agree most easily on this scale.

@@ -171,7 +171,7 @@ impl<M: CausalLm> LocalModel<M> {
     }
 
     /// All tokens but the last of continuations `(_, row, tokens)`, of which the first is the longest, after
-    /// contexts of `lens` tokens. No token that counts sees the padding behind it.
+    /// contexts of `lens` tokens. Padding comes after all tokens that count, so they do not attend to it.
     fn right_padded(
         &self,
         continuations: &[(usize, usize, Vec<u32>)],

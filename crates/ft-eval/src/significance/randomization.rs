@@ -21,7 +21,7 @@ const BLOCK: usize = 1024;
 /// Settings of the test.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Randomization {
-    /// The number of random permutations. If there are no more than this (`2ⁿ`), each is used once.
+    /// The number of random permutations. If there are at most this many permutations (`2ⁿ`), each is used once.
     pub permutations: usize,
     /// The seed. It determines the p-value on any machine and with any number of threads.
     pub seed: u64,

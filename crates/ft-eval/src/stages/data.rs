@@ -7,7 +7,7 @@ use serde::Deserialize;
 pub struct Instruction {
     /// The user's message.
     pub prompt: String,
-    /// A good reply, which the judge sees.
+    /// A good reply, which is shown to the judge.
     #[serde(default)]
     pub reference: Option<String>,
 }

@@ -21,7 +21,7 @@ pub enum Better {
 /// One number of the report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measure {
-    /// What was measured.
+    /// The name of the measure.
     pub name: String,
     /// The better direction.
     pub better: Better,

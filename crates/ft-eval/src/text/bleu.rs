@@ -100,7 +100,7 @@ pub struct BleuScore {
 ///
 /// # Errors
 ///
-/// If there are no predictions, not a list of references for each, a prediction has no reference, or
+/// If there are no predictions, the number of reference lists is another one, a prediction has no reference, or
 /// `max_order` is 0.
 ///
 /// ```

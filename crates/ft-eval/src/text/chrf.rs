@@ -57,7 +57,7 @@ pub struct ChrfScore {
 ///
 /// # Errors
 ///
-/// If there are no predictions, not a list of references for each, a prediction has no reference, or both orders
+/// If there are no predictions, the number of reference lists is another one, a prediction has no reference, or both orders
 /// are 0.
 ///
 /// ```

@@ -44,7 +44,7 @@ pub struct TerScore {
 ///
 /// # Errors
 ///
-/// If there are no predictions, not a list of references for each, or a prediction has no reference.
+/// If there are no predictions, the number of reference lists is another one, or a prediction has no reference.
 ///
 /// ```
 /// use ft_eval::text::{TerOptions, corpus_ter};

@@ -178,5 +178,5 @@ fn primitive<B: Backend, const D: usize>(tensor: Tensor<D>) -> FloatTensor<B>
 where
     DispatchTensor: DispatchKindConversion<B>,
 {
-    (tensor.try_into_primitive::<B>()).expect("a gradient lies where its tensor does")
+    (tensor.try_into_primitive::<B>()).expect("a gradient is on the device of its tensor")
 }

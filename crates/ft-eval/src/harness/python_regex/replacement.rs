@@ -65,7 +65,7 @@ impl Replacement {
                         '\\' => text.push('\\'),
                         c if c.is_ascii_alphabetic() => {
                             return Err(format!(
-                                "\\{c} is no escape in the replacement {source:?}"
+                                "\\{c} is not an escape in the replacement {source:?}"
                             ));
                         }
                         c => text.extend(['\\', c]),

@@ -81,7 +81,7 @@ fn brace_roots(text: &str) -> Option<String> {
     Some(out)
 }
 
-/// `\frac12` to `\frac{1}{2}`, `\frac1{2}` too. A `\frac1` at the end leaves the whole text as it is.
+/// `\frac12` and `\frac1{2}` to `\frac{1}{2}`. A text with `\frac1` at the end is not changed.
 fn brace_fractions(text: &str) -> Option<String> {
     let mut parts = text.split(r"\frac");
     let mut out = parts.next()?.to_string();
