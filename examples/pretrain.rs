@@ -15,13 +15,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Parser;
 use ft::burn::module::Param;
-use ft::burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
+use ft::burn::tensor::FloatDType;
 use ft::core::safetensors_folder::write_json;
-use ft::core::{
-    AutoCausalLm, CausalLm, ModelConfig, Parts, SaveOptions, TokenBatch, Tokenizer, causal_lm_loss,
-};
-use ft::data::Batches;
-use ft::train::{Schedule, TrainConfig, Trainer, latest_checkpoint};
+use ft::core::{AutoCausalLm, ModelConfig, Parts, SaveOptions, Tokenizer};
+use ft::data::{Batch, Batches};
+use ft::train::{Schedule, TrainConfig, Trainer, latest_checkpoint, next_token_loss, step_seed};
 use rand::seq::SliceRandom;
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::json;
@@ -198,20 +196,10 @@ fn main() -> Result<()> {
         batch_size: args.batch_size,
         seed,
     };
-    let trainer = Trainer::new(
-        train,
-        batches(blocks, Some(args.seed)),
-        |model: &AutoCausalLm, batch: &Vec<Vec<u32>>| {
-            let input_ids = to_tensor(batch, &device);
-            let hidden = model.hidden_states(&TokenBatch::new(input_ids), None);
-            let labels: Vec<i64> = batch.iter().flatten().map(|&id| i64::from(id)).collect();
-            causal_lm_loss(hidden, model.head(), &labels)
-        },
-    )
-    .with_evaluation(batches(held_out, None))
-    .with_identity("text", fingerprint)
-    .with_identity("batch_size", args.batch_size)
-    .with_token_count(|batch| batch.iter().map(Vec::len).sum());
+    let trainer = Trainer::new(train, batches(blocks, Some(args.seed)), next_token_loss)
+        .with_evaluation(batches(held_out, None))
+        .with_identity("text", fingerprint)
+        .with_identity("batch_size", args.batch_size);
     let (model, report) = trainer.fit(model)?;
 
     // The result, in 16 bits.
@@ -341,27 +329,29 @@ struct Blocks {
 }
 
 impl Batches for Blocks {
-    type Batch = Vec<Vec<u32>>;
+    type Batch = Batch;
 
     fn len(&self, _epoch: usize) -> usize {
         self.blocks.len().div_ceil(self.batch_size)
     }
 
-    fn batch(&self, epoch: usize, index: usize) -> Vec<Vec<u32>> {
+    fn batch(&self, epoch: usize, index: usize) -> Batch {
         let mut order: Vec<usize> = (0..self.blocks.len()).collect();
         if let Some(seed) = self.seed {
-            let seed = seed.wrapping_mul(1_000_003).wrapping_add(epoch as u64);
-            order.shuffle(&mut StdRng::seed_from_u64(seed));
+            order.shuffle(&mut StdRng::seed_from_u64(step_seed(seed, epoch, 0)));
         }
         let start = index * self.batch_size;
         let end = (start + self.batch_size).min(order.len());
         let chosen = order[start..end].iter();
-        chosen.map(|&block| self.blocks[block].clone()).collect()
+        let ids = chosen.flat_map(|&block| &self.blocks[block]);
+        let input_ids: Vec<i64> = ids.map(|&id| i64::from(id)).collect();
+        Batch {
+            labels: input_ids.clone(),
+            tokens: input_ids.len(),
+            seq: input_ids.len() / (end - start),
+            batch: end - start,
+            input_ids,
+            ..Batch::default()
+        }
     }
-}
-
-fn to_tensor(batch: &[Vec<u32>], device: &Device) -> Tensor<2, Int> {
-    let (rows, seq) = (batch.len(), batch[0].len());
-    let ids: Vec<i64> = batch.iter().flatten().map(|&id| i64::from(id)).collect();
-    Tensor::from_data(TensorData::new(ids, [rows, seq]), device)
 }

@@ -20,12 +20,12 @@ use clap::Parser;
 use ft::burn::module::Module;
 use ft::burn::tensor::Device;
 use ft::core::{
-    AutoCausalLm, CausalLm, GenerationConfig, Message, SaveOptions, Tokenizer, causal_lm_loss,
-    copy_generation_config, generate,
+    AutoCausalLm, GenerationConfig, Message, SaveOptions, Tokenizer, copy_generation_config,
+    generate,
 };
-use ft::data::{Batch, Collation, Format, Sample, SftBatches, SftDataset, read_rows};
+use ft::data::{Collation, Format, Sample, SftBatches, SftDataset, read_rows};
 use ft::peft::{LoraConfig, attach, merge_and_unload, save_adapter, trainable_parameters};
-use ft::train::{Schedule, TrainConfig, Trainer};
+use ft::train::{Schedule, TrainConfig, Trainer, next_token_loss};
 use serde_json::json;
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tiny-llama");
@@ -114,14 +114,8 @@ fn main() -> Result<()> {
         save_total_limit: Some(1),
         ..TrainConfig::default()
     };
-    let trained_on = device.clone().autodiff();
-    let step = |model: &AutoCausalLm, batch: &Batch| {
-        let hidden = model.hidden_states(&batch.tokens(&trained_on), None);
-        causal_lm_loss(hidden, model.head(), &batch.labels)
-    };
-    let (model, report) = Trainer::new(config, batches(&learnt, Some(SEED))?, step)
+    let (model, report) = Trainer::new(config, batches(&learnt, Some(SEED))?, next_token_loss)
         .with_evaluation(batches(&held_out, None)?)
-        .with_token_count(Batch::token_count)
         .fit(model)?;
     let loss_before = report.eval_before().context("no evaluation")?.loss;
     let loss_after = report.eval_after().context("no evaluation")?.loss;

@@ -12,10 +12,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use ft::core::{AutoCausalLm, CausalLm, HubOptions, Tokenizer, Weights, causal_lm_loss, resolve};
-use ft::data::{Batch, Collation, Format, SftDataset};
+use ft::core::{AutoCausalLm, CausalLm, HubOptions, Tokenizer, Weights, resolve};
+use ft::data::{Collation, Format, SftDataset};
 use ft::peft::{LoraConfig, TargetModules};
-use ft::train::{BoxError, Callback, Optim, Schedule, TrainConfig, Trainer};
+use ft::train::{
+    BoxError, Callback, ModelView, Optim, Schedule, TrainConfig, Trainer, next_token_loss,
+};
 use serde_json::json;
 
 /// Instruction tuning with LoRA.
@@ -183,12 +185,7 @@ fn main() -> Result<()> {
         overwrite: args.overwrite,
         ..TrainConfig::default()
     };
-    let step = |model: &AutoCausalLm, batch: &Batch| {
-        let hidden = model.hidden_states(&batch.tokens(&device), None);
-        causal_lm_loss(hidden, model.head(), &batch.labels)
-    };
-    let mut trainer = Trainer::new(config, batches, step)
-        .with_token_count(Batch::token_count)
+    let mut trainer = Trainer::new(config, batches, next_token_loss)
         .with_callback(SaveAdapter(lora.clone()))
         .with_identity("model", args.model.as_str())
         .with_identity("weights", "stored")
@@ -231,8 +228,12 @@ fn main() -> Result<()> {
 struct SaveAdapter(LoraConfig);
 
 impl Callback<AutoCausalLm> for SaveAdapter {
-    fn on_checkpoint(&mut self, model: &AutoCausalLm, folder: &Path) -> Result<(), BoxError> {
-        ft::peft::save_adapter(model, &self.0, "default", &folder.join("adapter"))?;
+    fn on_checkpoint(
+        &mut self,
+        model: &ModelView<'_, AutoCausalLm>,
+        folder: &Path,
+    ) -> Result<(), BoxError> {
+        ft::peft::save_adapter(&**model, &self.0, "default", &folder.join("adapter"))?;
         Ok(())
     }
 }

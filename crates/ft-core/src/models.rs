@@ -11,5 +11,6 @@ pub(crate) mod gpt2;
 pub(crate) mod granite;
 pub(crate) mod llama;
 pub(crate) mod olmo2;
+mod resize;
 pub(crate) mod smollm3;
 pub(crate) mod token_batch;

@@ -84,7 +84,13 @@ impl SftDataset {
             let Whole {
                 mut example,
                 stops: at,
+                missing_prompts,
+                reasoning_left_out,
             } = whole;
+            for missing in missing_prompts {
+                *report.missing_prompts.entry(missing).or_default() += 1;
+            }
+            report.reasoning_left_out += reasoning_left_out;
             responses += usize::from(example.label_count() > 0);
             for &position in &at {
                 let left = usize::from(position < max_len);

@@ -25,6 +25,11 @@ pub struct DatasetReport {
     pub stop_tokens: BTreeMap<String, usize>,
     /// The tokenizer's eos token, if all responses end with other tokens.
     pub unlearnt_eos: Option<String>,
+    /// Ends of the generation prompt that rendered conversations do not have before a response, and how many
+    /// responses lack them.
+    pub missing_prompts: BTreeMap<String, usize>,
+    /// Responses whose reasoning the chat template does not render.
+    pub reasoning_left_out: usize,
 }
 
 impl fmt::Display for DatasetReport {
@@ -63,6 +68,20 @@ impl fmt::Display for DatasetReport {
             write!(
                 f,
                 "; the tokenizer's eos token {eos} ends no response: stop generation at the token above"
+            )?;
+        }
+        for (missing, count) in &self.missing_prompts {
+            write!(
+                f,
+                "; {count} responses are learnt without {missing:?}, which ends the generation prompt: generate \
+                 without it, or use a chat template that keeps the reasoning"
+            )?;
+        }
+        if self.reasoning_left_out > 0 {
+            write!(
+                f,
+                "; the chat template leaves out the reasoning of {} responses, so it is not learnt",
+                self.reasoning_left_out
             )?;
         }
         Ok(())

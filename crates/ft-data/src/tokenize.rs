@@ -49,10 +49,14 @@ impl Tokenized {
     }
 }
 
-/// A tokenized sample and the positions of its stop tokens.
+/// A tokenized sample, the positions of its stop tokens, and what the template left out.
 pub(crate) struct Whole {
     pub(crate) example: Tokenized,
     pub(crate) stops: Vec<usize>,
+    /// For each response that is not prompted as at inference, the end of the generation prompt that is missing.
+    pub(crate) missing_prompts: Vec<String>,
+    /// How many responses have reasoning that is not rendered.
+    pub(crate) reasoning_left_out: usize,
 }
 
 /// Tokenizes a sample, labels its responses, and keeps the first `max_len` tokens.
@@ -106,6 +110,8 @@ fn tokenize_completion(prompt: &str, completion: &str, tokenizer: &Tokenizer) ->
     Ok(Whole {
         example: Tokenized { input_ids, labels },
         stops: vec![stop],
+        missing_prompts: Vec::new(),
+        reasoning_left_out: 0,
     })
 }
 
@@ -115,6 +121,9 @@ fn tokenize_conversation(conversation: &Conversation, tokenizer: &Tokenizer) -> 
     let ranges = byte_ranges(&offsets);
     let mut labels = vec![IGNORE_INDEX; input_ids.len()];
     let mut stops = Vec::new();
+    let reasoning_left_out = spans.iter().filter(|span| span.reasoning_left_out).count();
+    let missing = spans.iter().filter_map(|span| span.missing_prompt.clone());
+    let missing_prompts = missing.collect();
     let mut next_starts = spans
         .iter()
         .skip(1)
@@ -153,6 +162,8 @@ fn tokenize_conversation(conversation: &Conversation, tokenizer: &Tokenizer) -> 
     Ok(Whole {
         example: Tokenized { input_ids, labels },
         stops,
+        missing_prompts,
+        reasoning_left_out,
     })
 }
 

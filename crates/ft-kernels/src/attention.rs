@@ -212,6 +212,10 @@ pub fn portable(
     let Scores { scale, softcap } = scores.into();
     let [batch, heads, queries, width] = q.dims();
     let [_, kv_heads, keys, _] = k.dims();
+    if q.shape().num_elements() == 0 {
+        // Empty, and a gradient of zeros reaches keys and values.
+        return q + (k.sum() + v.sum()).unsqueeze();
+    }
     let group = heads / kv_heads;
     let q = q.reshape([batch, kv_heads, group * queries, width]) * scale;
     let mut scores = q

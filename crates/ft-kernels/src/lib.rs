@@ -4,7 +4,7 @@
 //! tensors, forward and backward. In all other cases it consists of Burn's own operations, in [`portable`], which
 //! work on every backend and are the reference of the tests.
 //!
-//! [`adamw`] is the step of the optimizer, which has no gradient.
+//! [`adamw`] is the step of the optimizer, and [`SumOfSquares`] what clips its gradient; both have no gradient.
 //!
 //! With `FT_KERNELS=portable` in the environment a program uses only [`portable`] operations. This shows whether a
 //! kernel causes a wrong result.
@@ -36,6 +36,7 @@ mod norm;
 mod recompute;
 mod rotary;
 mod score_tokens;
+mod sum_of_squares;
 mod token_logps;
 
 pub use adamw::{AdamWStep, adamw, adamw_8bit};
@@ -50,7 +51,20 @@ pub use norm::{layer_norm, rms_norm};
 pub use recompute::recompute;
 pub use rotary::apply_rotary;
 pub use score_tokens::{TokenScore, score_logits, score_tokens};
+pub use sum_of_squares::SumOfSquares;
 pub use token_logps::{token_logps, token_logps_and_entropy};
+
+/// Whether the tensors of a device lie in memory that the program reads without a copy to it: Burn's Flex backend, unless
+/// `FT_KERNELS=portable`.
+pub fn is_cpu(device: &burn::tensor::Device) -> bool {
+    #[cfg(feature = "cpu")]
+    return flex::is_flex(device);
+    #[cfg(not(feature = "cpu"))]
+    {
+        let _ = device;
+        false
+    }
+}
 
 /// The same operations with Burn's own: for every backend, and as a reference.
 pub mod portable {

@@ -21,7 +21,7 @@ use crate::models::granite::Granite;
 use crate::models::llama::Llama;
 use crate::models::olmo2::Olmo2;
 use crate::models::smollm3::SmolLm3;
-use crate::{Backbone, CausalLm, Dims, Error, Head, Parts, Result};
+use crate::{Backbone, CausalLm, Dims, Error, Head, PartMut, Parts, Result};
 
 /// The families: a variant, its configuration, its model, and what their docs say.
 macro_rules! families {
@@ -72,14 +72,27 @@ macro_rules! families {
             /// If the configuration contradicts itself.
             pub fn from_config(config: &ModelConfig, device: &Device) -> Result<Self> {
                 config.validate()?;
-                Ok(match config {
+                let mut model = match config {
                     $(ModelConfig::$name(config) => Self::$name($model::from_config(config, device)),)*
-                })
+                };
+                model.set_padding(config.family());
+                Ok(model)
             }
 
-            /// The configuration.
+            /// The configuration; its `vocab_size` is the number of rows that the embedding has now.
             pub fn config(&self) -> ModelConfig {
-                match self { $(Self::$name(model) => ModelConfig::$name(model.config().clone()),)* }
+                match self {
+                    $(Self::$name(model) => {
+                        let mut config = model.config().clone();
+                        config.set_vocab_size(model.dims().vocab_size);
+                        ModelConfig::$name(config)
+                    })*
+                }
+            }
+
+            /// The path of the embedding of tokens.
+            pub(super) fn embedding(&self) -> &'static str {
+                match self { $(Self::$name(model) => model.config().embedding(),)* }
             }
         }
 
@@ -161,6 +174,17 @@ impl ModelConfig {
 }
 
 impl AutoCausalLm {
+    fn set_padding(&mut self, family: &dyn Family) {
+        let (embedding, padding) = (family.embedding(), family.padding());
+        self.for_each_part_mut(&mut |path, part| {
+            if let PartMut::Embedding(table) = part
+                && path == embedding
+            {
+                table.padding = padding;
+            }
+        });
+    }
+
     /// Loads a model folder: `config.json` and `model.safetensors`, whole or sharded, in `f32`,
     /// `f16` or `bf16`; weights are widened to `f32`.
     ///
@@ -204,7 +228,8 @@ impl AutoCausalLm {
     ///
     /// # Errors
     ///
-    /// If a file cannot be written, or the model carries adapters.
+    /// If a file cannot be written, the model carries adapters, or ([`Error::NotFinite`], with nothing written) a weight is
+    /// not finite or has no finite number in the type of the file: above 65,504 in `f16`.
     pub fn save_pretrained(&self, folder: &Path, options: &SaveOptions) -> Result<()> {
         save_pretrained(self, self.config().to_json(), folder, options)
     }

@@ -40,6 +40,9 @@ pub(crate) trait Family {
     /// The measures of the model.
     fn dims(&self) -> Dims;
 
+    /// Another number of rows of embedding and head.
+    fn set_vocab_size(&mut self, vocab_size: usize);
+
     /// Whether the embedding serves as head too.
     fn tie_word_embeddings(&self) -> bool;
 
@@ -51,6 +54,12 @@ pub(crate) trait Family {
     /// The path of the embedding of tokens.
     fn embedding(&self) -> &'static str {
         "model.embed_tokens"
+    }
+
+    /// The row of that embedding which being looked up does not train: transformers' `padding_idx`, which for most
+    /// families is `pad_token_id`.
+    fn padding(&self) -> Option<usize> {
+        padding_row(self.json().get("pad_token_id")?, self.dims().vocab_size)
     }
 
     /// What is wrong with the settings.
@@ -129,9 +138,33 @@ fn to_json(config: &impl Serialize) -> Value {
     json
 }
 
+/// The row of a `pad_token_id` in a table of so many. As in PyTorch, −1 is the last row.
+fn padding_row(pad_token_id: &Value, rows: usize) -> Option<usize> {
+    let row = match pad_token_id.as_i64()? {
+        id @ ..0 => rows.checked_sub(usize::try_from(id.unsigned_abs()).ok()?)?,
+        id => usize::try_from(id).ok()?,
+    };
+    (row < rows).then_some(row)
+}
+
 /// Says that `name` must be at least one.
 fn positive(mistakes: &mut Vec<String>, name: &str, value: usize) {
     if value == 0 {
         mistakes.push(format!("{name} must be at least 1"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_is_a_row_of_the_embedding_or_none() {
+        let row = |id: Value| padding_row(&id, 10);
+        assert_eq!(row(Value::Null), None);
+        assert_eq!(row(0.into()), Some(0));
+        assert_eq!(row((-1).into()), Some(9));
+        assert_eq!(row(10.into()), None);
+        assert_eq!(row((-11).into()), None);
     }
 }

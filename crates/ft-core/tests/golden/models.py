@@ -46,6 +46,8 @@ for package, pinned in {"torch": "2.15.0", "transformers": "5.23.0", "safetensor
 HERE = Path(__file__).parent
 VOCAB = 97
 PADDING = [5, 0, 1]
+# A token of llama_padding's input_ids.
+PAD = 92
 
 SMALL = dict(
     vocab_size=VOCAB,
@@ -67,6 +69,8 @@ def rope(theta=10_000.0, kind="default", **rest):
 
 MODELS = {
     "llama": LlamaConfig(**SMALL),
+    # The row of padding gets its gradient from the tied head alone.
+    "llama_padding": LlamaConfig(**ONE_LAYER, pad_token_id=PAD),
     "llama_untied_bias": LlamaConfig(
         **SMALL | dict(tie_word_embeddings=False, attention_bias=True, mlp_bias=True, head_dim=12, rms_norm_eps=1e-5)
     ),
@@ -292,6 +296,7 @@ def write(name, config):
     (folder / "generation_config.json").unlink()
 
     model = load(folder)
+    assert name != "llama_padding" or (input_ids == PAD).any()
     tensors = golden(model, input_ids, greedy_ids, generator)
     save_file({key: value.contiguous() for key, value in tensors.items()}, folder / "golden.safetensors")
     scaling = getattr(config, "rope_parameters", None) or {}

@@ -125,6 +125,11 @@ fn tied_llama_agrees() {
 }
 
 #[test]
+fn llama_with_padding_agrees() {
+    agrees_with_transformers("llama_padding");
+}
+
+#[test]
 fn untied_llama_with_biases_and_wide_heads_agrees() {
     agrees_with_transformers("llama_untied_bias");
 }

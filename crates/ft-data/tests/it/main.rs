@@ -232,6 +232,66 @@ fn a_token_that_ends_the_conversation_does_not_make_users_turns_answers() {
     );
 }
 
+/// As DeepSeek-R1-Distill: the generation prompt opens the reasoning, the turns are rendered without it.
+const THINKING: &str = "{% for m in messages %}{% if m.role == 'user' %}<pad>{{ m.content }}{% else %}\
+    <|im_start|>{{ m.content.split('</think>')[-1] }}<|im_end|>{% endif %}{% endfor %}\
+    {% if add_generation_prompt %}<|im_start|><think>\n{% endif %}";
+
+#[test]
+fn answers_are_learnt_where_the_generation_prompt_opens_a_reasoning_that_is_left_out() {
+    let tokenizer = with_template(THINKING);
+    let rows = [
+        conversation(&[
+            ("user", "One and one?"),
+            ("assistant", "<think>\nOne, then one.\n</think>\n\nTwo."),
+            ("user", "And in tags?"),
+            ("assistant", "<two> or <think"),
+        ]),
+        conversation(&[("user", "Is water wet?"), ("assistant", "Yes.")]),
+    ];
+    // The second answer begins as the rest of the generation prompt does.
+    assert_eq!(
+        learnt_of(&rows[0], &tokenizer),
+        ["\n\nTwo.<|im_end|>", "<two> or <think<|im_end|>"]
+    );
+    assert_eq!(learnt_of(&rows[1], &tokenizer), ["Yes.<|im_end|>"]);
+    let report = SftDataset::from_samples(&rows, &tokenizer, 512)
+        .unwrap()
+        .report;
+    assert_eq!(report.missing_prompts["<think>\n"], 3);
+    assert_eq!(report.reasoning_left_out, 1);
+    let shown = report.to_string();
+    assert!(
+        shown.contains(r#"3 responses are learnt without "<think>\n""#),
+        "{shown}"
+    );
+    assert!(shown.contains("the reasoning of 1 responses"), "{shown}");
+}
+
+#[test]
+fn reasoning_that_is_rendered_is_not_reported() {
+    let tokenizer = with_template(
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n\
+         {% if m.role == 'assistant' %}<think>\n{{ m.reasoning_content }}\n</think>\n{% endif %}\
+         {{ m.content }}<|im_end|>\n{% endfor %}\
+         {% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}",
+    );
+    let mut answer = Message::new("assistant", "Two.");
+    answer
+        .extra
+        .insert("thinking".to_string(), json!("One, then one."));
+    let row: Sample = vec![Message::new("user", "One and one?"), answer].into();
+    assert_eq!(
+        learnt_of(&row, &tokenizer),
+        ["One, then one.\n</think>\nTwo.<|im_end|>"]
+    );
+    let report = SftDataset::from_samples(&[row], &tokenizer, 512)
+        .unwrap()
+        .report;
+    assert!(report.missing_prompts.is_empty());
+    assert_eq!(report.reasoning_left_out, 0);
+}
+
 #[test]
 fn a_template_without_generation_prompt_ends_its_answers_with_eos_and_no_newline() {
     // As Mistral.

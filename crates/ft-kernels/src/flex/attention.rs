@@ -213,6 +213,9 @@ fn tiles(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>>
 fn forward(q: &FlexTensor, k: &FlexTensor, v: &FlexTensor, rule: &Rule) -> (FlexTensor, Vec<f32>) {
     let (q, k, v) = (readable(q), readable(k), readable(v));
     let [batch, heads, queries, width] = q.shape().dims();
+    if q.shape().num_elements() == 0 {
+        return (tensor(Vec::new(), q.shape().clone()), Vec::new());
+    }
     let [_, kv_heads, keys, _] = k.shape().dims();
     let group = heads / kv_heads;
     let (q, k, v) = (Heads::new(&q), Heads::new(&k), Heads::new(&v));
@@ -354,6 +357,11 @@ fn backward(
     d_out: &FlexTensor,
     rule: &Rule,
 ) -> [FlexTensor; 3] {
+    if q.shape().num_elements() == 0 {
+        // The output is empty: keys and values have no part in it.
+        let zeros = |x: &FlexTensor| tensor(vec![0.0; x.shape().num_elements()], x.shape().clone());
+        return [q, k, v].map(zeros);
+    }
     let (q, k, v) = (readable(q), readable(k), readable(v));
     let [batch, heads, queries, width] = q.shape().dims();
     let [_, kv_heads, keys, _] = k.shape().dims();

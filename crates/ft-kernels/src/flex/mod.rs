@@ -19,6 +19,7 @@ mod product;
 pub(crate) mod rms_norm;
 pub(crate) mod rotary;
 pub(crate) mod score_tokens;
+pub(crate) mod sum_of_squares;
 pub(crate) mod token_logps;
 mod weight;
 

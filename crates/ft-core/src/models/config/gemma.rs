@@ -83,8 +83,9 @@ impl GemmaConfig {
             _ => (8192, 1e4, json!({})),
         };
         split_frequencies(&mut map)?;
-        // A cap or a window of null is none.
+        // A cap, a window or a padding of null is none.
         fill_absent(&mut map, own);
+        fill_absent(&mut map, json!({"pad_token_id": 0}));
         let defaults = json!({
             "head_dim": 256,
             "rms_norm_eps": 1e-6,
@@ -185,6 +186,10 @@ impl Family for GemmaConfig {
 
     fn dims(&self) -> Dims {
         self.decoder.dims()
+    }
+
+    fn set_vocab_size(&mut self, vocab_size: usize) {
+        self.decoder.vocab_size = vocab_size;
     }
 
     fn tie_word_embeddings(&self) -> bool {

@@ -78,6 +78,10 @@ impl Family for GraniteConfig {
         self.decoder.dims()
     }
 
+    fn set_vocab_size(&mut self, vocab_size: usize) {
+        self.decoder.vocab_size = vocab_size;
+    }
+
     fn tie_word_embeddings(&self) -> bool {
         self.decoder.tie_word_embeddings
     }

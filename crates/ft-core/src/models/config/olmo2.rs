@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::decoder::{DecoderConfig, complete};
-use super::{Family, object, parse, rope_scaling, to_json};
+use super::{Family, fill_absent, object, parse, rope_scaling, to_json};
 use crate::{Dims, Result};
 
 /// Settings of OLMo 2, in the keys of `config.json`.
@@ -34,6 +34,7 @@ impl Olmo2Config {
             "max_position_embeddings": 2048,
         });
         complete(&mut map, defaults);
+        fill_absent(&mut map, json!({"pad_token_id": 1}));
         rope_scaling::take(&mut map, 1e4)?;
         parse(Value::Object(map))
     }
@@ -50,6 +51,10 @@ impl Family for Olmo2Config {
 
     fn dims(&self) -> Dims {
         self.decoder.dims()
+    }
+
+    fn set_vocab_size(&mut self, vocab_size: usize) {
+        self.decoder.vocab_size = vocab_size;
     }
 
     fn tie_word_embeddings(&self) -> bool {

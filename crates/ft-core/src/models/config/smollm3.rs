@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::decoder::{DecoderConfig, complete, layer_type_mistakes};
-use super::{Family, object, parse, rope_scaling, to_json};
+use super::{Family, fill_absent, object, parse, rope_scaling, to_json};
 use crate::{Dims, Result};
 
 /// Settings of SmolLM3, in the keys of `config.json`.
@@ -52,6 +52,7 @@ impl SmolLm3Config {
             "max_position_embeddings": 32_768,
         });
         complete(&mut map, defaults);
+        fill_absent(&mut map, json!({"pad_token_id": 128_004}));
         rope_scaling::take(&mut map, 2e6)?;
         parse(Value::Object(map))
     }
@@ -85,6 +86,10 @@ impl Family for SmolLm3Config {
 
     fn dims(&self) -> Dims {
         self.decoder.dims()
+    }
+
+    fn set_vocab_size(&mut self, vocab_size: usize) {
+        self.decoder.vocab_size = vocab_size;
     }
 
     fn tie_word_embeddings(&self) -> bool {
