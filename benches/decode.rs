@@ -1,8 +1,8 @@
 //! Speed of reading a prompt and of greedy decoding; prints one JSON line.
 //!
-//! The prompt is read once to warm up and once for the time, with the logits of all its tokens, as the
-//! peer does. Then `--new` tokens are generated, end tokens or not; decoding is timed from the first to
-//! the last of them. With `--rows` several prompts of different lengths are continued at once, and all their tokens count.
+//! As in the peer, the prompt is read once to warm up and once for the time, with the logits of all its tokens. Then
+//! `--new` tokens are generated, without regard to end tokens. Decoding is timed from the first to the last of them.
+//! With `--rows` several prompts of different lengths are continued at once, and all their tokens count.
 //!
 //! ```sh
 //! cargo bench --bench decode -- --model DIR
@@ -35,7 +35,7 @@ struct Args {
     rows: usize,
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// How the weights are held: as the file has them, or f32.
+    /// The type of the weights: that of the file, or f32.
     #[arg(long, value_enum, default_value_t = Held::Stored)]
     weights: Held,
     /// cpu, cuda, wgpu, vulkan or metal.

@@ -1,8 +1,8 @@
-//! LoRA fine-tuning without the trainer, for those who write their own loop.
+//! LoRA fine-tuning without the trainer, as a basis for other loops.
 //!
-//! Everything the trainer does is in reach: batches, the loss with its count, accumulation over a
-//! window with one division at its end, the global norm, the schedule, optimizers, evaluation. This
-//! one runs on the model and the data that come with the repository.
+//! The parts of the trainer are public: batches, the loss with its count, accumulation over a window with one division
+//! at its end, the global norm, the schedule, optimizers and evaluation. The default model and data are part of the
+//! repository.
 //!
 //! ```sh
 //! cargo run --release --example manual_loop
@@ -22,7 +22,7 @@ use ft::train::{
 };
 use serde_json::json;
 
-/// Longer rows lose their end.
+/// The maximum length of rows; longer rows are cut at the end.
 const SEQ_LEN: usize = 256;
 
 /// LoRA fine-tuning without the trainer.
@@ -31,14 +31,14 @@ struct Args {
     /// Model folder, or hub id (needs --features hub).
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tiny-llama"))]
     model: String,
-    /// JSON or JSONL file in the form of `messages`.
+    /// JSON or JSONL file in the format `messages`.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/instructions.jsonl"))]
     data: PathBuf,
     #[arg(long, default_value_t = 40)]
     steps: usize,
     #[arg(long, default_value_t = 4)]
     batch_size: usize,
-    /// Batches a step.
+    /// Batches per step.
     #[arg(long, default_value_t = 2)]
     grad_accum: usize,
     #[arg(long, default_value_t = 2e-3)]
@@ -60,7 +60,7 @@ fn main() -> Result<()> {
     let folder = resolve(&args.model, &HubOptions::from_env())?;
     let tokenizer = Tokenizer::from_pretrained(&folder)?;
 
-    // Data: one part to learn from, one to measure on.
+    // Data: one part to train on, one to evaluate on.
     let dataset = SftDataset::load(&args.data, Format::Messages, &tokenizer, SEQ_LEN)?;
     let (train, held_out) = dataset.split(0.1, args.seed)?;
     let padded = Collation::Padded { multiple: 1 };
@@ -114,7 +114,7 @@ fn main() -> Result<()> {
     let after = evaluate(&model, &held_out, next_token_loss)?.loss;
     eprintln!("held-out loss after: {after:.4}");
 
-    // The adapter's weights into the model's: a plain model again.
+    // Merge the adapter's weights into the model's: a plain model again.
     let merged = ft::peft::merge_and_unload(model.valid())?;
     let merged_loss = evaluate(&merged, &held_out, next_token_loss)?.loss;
     eprintln!("held-out loss merged: {merged_loss:.4}");

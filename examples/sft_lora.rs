@@ -1,12 +1,12 @@
-//! Instruction tuning with LoRA: a model and a file of examples go in, an adapter comes out.
+//! Instruction tuning with LoRA: trains an adapter for a model on a file of examples.
 //!
 //! ```sh
 //! cargo run --release --example sft_lora -- --model DIR_OR_ID --data alpaca.json --format alpaca \
 //!     --output my-adapter
 //! ```
 //!
-//! The adapter lies in `--output` in PEFT's files; `merge` makes a model of it, `generate --adapter`
-//! tries it out. Checkpoints and the log lie in `--output` too: `--resume` goes on after a kill.
+//! The adapter is written to `--output` in PEFT's format. `merge` merges it into the model, and `generate --adapter`
+//! generates text with it. Checkpoints and the log are also in `--output`: `--resume` continues an interrupted run.
 
 use std::path::{Path, PathBuf};
 
@@ -33,7 +33,7 @@ struct Args {
     /// alpaca, sharegpt, messages or prompt_completion.
     #[arg(long)]
     format: Format,
-    /// Where the adapter goes.
+    /// Folder for the adapter.
     #[arg(long)]
     output: PathBuf,
     /// Passes over the data.
@@ -42,13 +42,13 @@ struct Args {
     /// Optimizer steps in all; overrides --epochs.
     #[arg(long)]
     max_steps: Option<usize>,
-    /// Rows a batch.
+    /// Rows per batch.
     #[arg(long, default_value_t = 8)]
     batch_size: usize,
-    /// Batches a step.
+    /// Batches per step.
     #[arg(long, default_value_t = 1)]
     grad_accum: usize,
-    /// Longer rows lose their end; the length of a row with --packing.
+    /// The maximum length of rows; longer rows are cut at the end. With --packing, the length of a row.
     #[arg(long, default_value_t = 512)]
     seq_len: usize,
     /// Peak learning rate.
@@ -57,10 +57,10 @@ struct Args {
     /// constant, linear or cosine, after the warmup.
     #[arg(long, default_value = "linear")]
     schedule: Schedule,
-    /// Part of the steps over which the learning rate rises.
+    /// The share of the steps in which the learning rate rises.
     #[arg(long, default_value_t = 0.0)]
     warmup_ratio: f64,
-    /// adamw, or adamw-8bit for states of a quarter of the size.
+    /// adamw, or adamw-8bit with states of a quarter of the size.
     #[arg(long, default_value_t = Optim::AdamW)]
     optim: Optim,
     /// Rank of the factors.
@@ -73,16 +73,16 @@ struct Args {
     /// Scale by alpha / √r instead of alpha / r.
     #[arg(long)]
     rslora: bool,
-    /// Layers to adapt: names with commas between them, or all-linear.
+    /// Layers to adapt: names separated by commas, or all-linear.
     #[arg(long, default_value = "all-linear")]
     target_modules: String,
-    /// Part of the rows that is held out to measure.
+    /// The share of the rows that is held out for evaluation.
     #[arg(long, default_value_t = 0.1)]
     eval_fraction: f64,
-    /// Measure on the rows of this file instead, in the same format.
+    /// Evaluate on the rows of this file instead, in the same format.
     #[arg(long, conflicts_with = "eval_fraction")]
     eval_data: Option<PathBuf>,
-    /// Several rows in one, kept apart by the attention mask.
+    /// Pack several rows into one, separated by the attention mask.
     #[arg(long)]
     packing: bool,
     /// Compute each block again in the backward pass instead of keeping its activations: half the memory
@@ -92,13 +92,13 @@ struct Args {
     /// Seed of the split, the order, the factors and the dropout.
     #[arg(long, default_value_t = 42)]
     seed: u64,
-    /// Checkpoint every so many steps.
+    /// The number of steps between checkpoints.
     #[arg(long, default_value_t = 100)]
     save_every: usize,
-    /// Go on from the newest checkpoint in --output.
+    /// Continue from the newest checkpoint in --output.
     #[arg(long)]
     resume: bool,
-    /// Start anew although --output holds a run.
+    /// Start again although --output contains a run.
     #[arg(long, conflicts_with = "resume")]
     overwrite: bool,
     /// cpu, cuda, wgpu, vulkan or metal.
@@ -119,7 +119,7 @@ fn main() -> Result<()> {
     std::fs::create_dir_all(&args.output)
         .map_err(|e| anyhow::anyhow!("cannot write to {}: {e}", args.output.display()))?;
 
-    // The data, before the model: what is wrong with a file should show at once.
+    // The data before the model, so that errors in a file are reported at once.
     let folder = resolve(&args.model, &HubOptions::from_env())?;
     let tokenizer = Tokenizer::from_pretrained(&folder)?;
     let dataset = SftDataset::load(&args.data, args.format, &tokenizer, args.seq_len)?;
@@ -221,7 +221,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Puts the adapter into every checkpoint, so that each can be tried out.
+/// Saves the adapter in every checkpoint.
 struct SaveAdapter(LoraConfig);
 
 impl Callback<AutoCausalLm> for SaveAdapter {

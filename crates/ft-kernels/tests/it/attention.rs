@@ -336,7 +336,7 @@ fn keys_of_another_batch() {
 }
 
 #[test]
-fn encoders_see_what_comes_after() {
+fn encoders_attend_to_later_tokens() {
     for queries in [1, 3, 130, 300] {
         for segments in [false, true] {
             check(Case {
