@@ -26,6 +26,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import (
     AutoModelForCausalLM,
+    DynamicCache,
     GPT2Config,
     LlamaConfig,
     MistralConfig,
@@ -53,10 +54,24 @@ SMALL = dict(
 )
 # One layer with two wide heads: eight rotary frequencies, some of which the scaling touches.
 ONE_LAYER = SMALL | dict(num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1)
+# The smallest that says anything: one head of eight rotary frequencies.
+MINI = SMALL | dict(
+    hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1
+)
 
 
 def rope(theta=10_000.0, kind="default", **rest):
     return {"rope_type": kind, "rope_theta": theta, **rest}
+
+
+def longrope(context, frequencies=8):
+    return rope(
+        1000.0,
+        "longrope",
+        short_factor=[1.0 + 0.5 * i for i in range(frequencies)],
+        long_factor=[2.0 + i for i in range(frequencies)],
+        original_max_position_embeddings=context,
+    )
 
 
 MODELS = {
@@ -83,6 +98,13 @@ MODELS = {
             1000.0, "yarn", factor=4.0, original_max_position_embeddings=32, beta_fast=4.0, beta_slow=0.5
         ),
     ),
+    # Twelve tokens are beyond the context of pretraining, and so is most of what greedy decoding appends.
+    "llama_dynamic": LlamaConfig(
+        **MINI | dict(max_position_embeddings=8), rope_parameters=rope(1000.0, "dynamic", factor=4.0)
+    ),
+    # Everything lies beyond the context of pretraining, or everything within it.
+    "llama_longrope": LlamaConfig(**MINI, rope_parameters=longrope(4)),
+    "llama_longrope_short": LlamaConfig(**MINI, rope_parameters=longrope(24)),
     "mistral": MistralConfig(
         **SMALL | dict(tie_word_embeddings=False, intermediate_size=24), sliding_window=4, rope_parameters=rope(5000.0)
     ),
@@ -108,6 +130,7 @@ MODELS = {
     "llama_bf16": LlamaConfig(**ONE_LAYER),
     "llama_f16": LlamaConfig(**ONE_LAYER),
 }
+V4 = ["llama3_rope", "llama_yarn", "llama_dynamic", "llama_longrope"]
 DTYPES = {"llama_bf16": torch.bfloat16, "llama_f16": torch.float16}
 
 
@@ -129,11 +152,24 @@ def left_padded(generator):
     return ids, mask
 
 
+def rotates_by_length(config):
+    """Whether the rotation of a token depends on the longest position of its pass."""
+    return (getattr(config, "rope_parameters", None) or {}).get("rope_type") == "dynamic"
+
+
 def greedy(model, prompt, count):
-    """Greedy tokens, the whole sequence read for every one of them; none if they would prove little."""
+    """Greedy tokens; none if they would prove little.
+
+    The whole sequence is read for every one of them, unless keys that stay in the cache differ from keys read again.
+    """
     ids = prompt.clone()
+    cache = DynamicCache() if rotates_by_length(model.config) else None
     for _ in range(count):
-        best = model(input_ids=ids[None], use_cache=False).logits[0, -1].topk(2)
+        if cache is None:
+            logits = model(input_ids=ids[None], use_cache=False).logits
+        else:
+            logits = model(input_ids=ids[None, cache.get_seq_length() :], past_key_values=cache).logits
+        best = logits[0, -1].topk(2)
         if best.values[0] - best.values[1] < 0.01:
             return None
         ids = torch.cat([ids, best.indices[:1]])
@@ -164,7 +200,7 @@ def golden(model, input_ids, greedy_ids, generator):
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         padded = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
         padded = padded.masked_fill(mask[:, :, None] == 0, 0.0)
-        for row, count in enumerate(PADDING):
+        for row, count in enumerate([] if rotates_by_length(model.config) else PADDING):
             alone = model(input_ids=ids[row : row + 1, count:], use_cache=False).logits[0]
             torch.testing.assert_close(padded[row, count:], alone, rtol=1e-4, atol=1e-4)
     return tensors | {
@@ -185,11 +221,16 @@ def load(folder):
 
 
 def write_v4_config(folder, model, input_ids):
-    """The same configuration as transformers 4 writes it, and a check that it means the same."""
+    """The same configuration as transformers 4 writes it, and a check that it means the same.
+
+    What can lie beside the scaling lies there.
+    """
     config = json.loads((folder / "config.json").read_text())
     scaling = config.pop("rope_parameters")
-    config["rope_theta"] = scaling.pop("rope_theta")
-    config["rope_scaling"] = scaling
+    for key in ["rope_theta", "original_max_position_embeddings"]:
+        if key in scaling:
+            config[key] = scaling.pop(key)
+    config["rope_scaling"] = scaling if scaling["rope_type"] != "default" else None
     config["torch_dtype"] = config.pop("dtype")
     config["transformers_version"] = "4.46.0"
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
@@ -242,7 +283,7 @@ def write(name, config):
     save_file({key: value.contiguous() for key, value in tensors.items()}, folder / "golden.safetensors")
     if config.model_type != "gpt2" and config.rope_parameters["rope_type"] != "default":
         scaling_acts(model, input_ids)
-    if name == "llama3_rope":
+    if name in V4:
         write_v4_config(folder, model, input_ids)
     size = sum(path.stat().st_size for path in folder.iterdir())
     print(f"{name}: loss {tensors['loss'].item():.4f}, {size / 1024:.0f} KiB, greedy {greedy_ids.tolist()}")

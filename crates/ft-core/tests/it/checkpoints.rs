@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::module::Param;
 use burn::tensor::{Device, FloatDType};
 use ft_core::safetensors_folder::{INDEX, WEIGHTS, module_tensors};
-use ft_core::{AutoCausalLm, CausalLm, Parts, SaveOptions};
+use ft_core::{AutoCausalLm, ModelConfig, Parts, SaveOptions};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -134,6 +134,25 @@ fn a_mistral_without_window_stays_without() {
     let written = std::fs::read_to_string(saved.path().join("config.json")).expect("reads");
     let written: Value = serde_json::from_str(&written).expect("JSON");
     assert_eq!(written.get("sliding_window"), Some(&Value::Null));
+}
+
+/// Qwen's window is 4096 too when its use is said and its size is not.
+#[test]
+fn a_qwen_that_uses_a_window_without_saying_which_has_that_of_transformers() {
+    let folder = copy("qwen2_window");
+    let window = || match load(folder.path()).expect("loads").config() {
+        ModelConfig::Llama(config) => (config.window(0), config.window(1)),
+        other => panic!("{other:?}"),
+    };
+    change_config(&folder, |config| {
+        let keys = config.as_object_mut().expect("an object");
+        keys.remove("sliding_window");
+    });
+    assert_eq!(window(), (None, Some(4096)));
+    change_config(&folder, |config| config["sliding_window"] = Value::Null);
+    assert_eq!(window(), (None, None));
+    let saved = load(folder.path()).expect("loads").config().to_json();
+    assert_eq!(saved.get("sliding_window"), Some(&Value::Null));
 }
 
 #[test]

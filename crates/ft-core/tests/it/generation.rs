@@ -55,6 +55,8 @@ fn greedy_tokens_agree_with_transformers_with_and_without_cache() {
         "llama",
         "llama_untied_bias",
         "llama3_rope",
+        "llama_dynamic",
+        "llama_longrope",
         "mistral",
         "qwen2",
         "qwen3",
@@ -72,6 +74,10 @@ fn greedy_tokens_agree_with_transformers_with_and_without_cache() {
             &greedy(greedy_ids.len()),
         );
         assert_eq!(with_cache[0].token_ids, greedy_ids, "{name}");
+        // Keys of a cache keep the rotation of their pass, which was shorter.
+        if name == "llama_dynamic" {
+            continue;
+        }
         assert_eq!(
             greedy_without_cache(&model, &prompt, greedy_ids.len()),
             greedy_ids,

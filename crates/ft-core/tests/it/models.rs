@@ -145,6 +145,17 @@ fn yarn_rope_scaling_agrees() {
 }
 
 #[test]
+fn dynamic_rope_scaling_beyond_the_context_of_pretraining_agrees() {
+    agrees_with_transformers("llama_dynamic");
+}
+
+#[test]
+fn longrope_agrees_within_and_beyond_the_context_of_pretraining() {
+    agrees_with_transformers("llama_longrope_short");
+    agrees_with_transformers("llama_longrope");
+}
+
+#[test]
 fn mistral_with_a_window_shorter_than_the_text_agrees() {
     agrees_with_transformers("mistral");
 }
@@ -184,24 +195,37 @@ fn f16_checkpoints_agree() {
     agrees_with_transformers("llama_f16");
 }
 
+/// Also where transformers 4 keeps some of the settings beside the scaling.
 #[test]
 fn configurations_of_transformers_4_and_5_say_the_same() {
-    let folder = golden("llama3_rope");
-    let read = |file: &str| {
-        let text = std::fs::read_to_string(folder.join(file)).expect("file");
-        let json = serde_json::from_str(&text).expect("json");
-        match ModelConfig::from_json(json).expect("valid") {
-            ModelConfig::Llama(config) => (config.rope_theta, config.rope_scaling),
-            other => panic!("{other:?}"),
-        }
-    };
-    assert_eq!(read("config.json"), read("config_v4.json"));
+    for name in [
+        "llama3_rope",
+        "llama_yarn",
+        "llama_dynamic",
+        "llama_longrope",
+    ] {
+        let read = |file: &str| {
+            let text = std::fs::read_to_string(golden(name).join(file)).expect("file");
+            let json = serde_json::from_str(&text).expect("json");
+            let written = ModelConfig::from_json(json).expect("valid").to_json();
+            let keys = ["rope_theta", "rope_scaling", "max_position_embeddings"];
+            keys.map(|key| written.get(key).cloned())
+        };
+        assert_eq!(read("config.json"), read("config_v4.json"), "{name}");
+    }
 }
 
 /// Padding on the left changes nothing for the tokens that are not padding.
 #[test]
 fn left_padded_rows_agree() {
-    for name in ["llama", "mistral", "qwen3", "gpt2"] {
+    for name in [
+        "llama",
+        "llama_dynamic",
+        "llama_longrope",
+        "mistral",
+        "qwen3",
+        "gpt2",
+    ] {
         let device = Device::default();
         let expected = read_tensors(&golden(name).join("golden.safetensors")).expect("golden");
         let model = AutoCausalLm::from_pretrained(&golden(name), &device).expect("loads");

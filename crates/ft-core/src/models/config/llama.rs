@@ -120,8 +120,13 @@ impl LlamaConfig {
             return Err(Error::Settings("config.json must hold an object".into()));
         };
         rope_scaling::take(&mut map, rope_theta())?;
-        // Mistral's window is 4096 when the key is absent, and none when it is null.
-        if map.get("model_type").is_some_and(|kind| kind == "mistral") {
+        // The window of Mistral, Qwen2 and Qwen3 is 4096 when the key is absent, and none when it is null.
+        let slides = match map.get("model_type").and_then(Value::as_str) {
+            Some("mistral") => true,
+            Some("qwen2" | "qwen3") => map.get("use_sliding_window") == Some(&Value::Bool(true)),
+            _ => false,
+        };
+        if slides {
             map.entry("sliding_window").or_insert(Value::from(4096));
         }
         parse(Value::Object(map))
@@ -190,7 +195,7 @@ impl Family for LlamaConfig {
             vocab_size: self.vocab_size,
             hidden_size: self.hidden_size,
             num_layers: self.num_hidden_layers,
-            max_position_embeddings: self.max_position_embeddings,
+            max_position_embeddings: self.rope_scaling.longest(self.max_position_embeddings),
         }
     }
 
@@ -210,7 +215,7 @@ impl Family for LlamaConfig {
         let mut json = to_json(self);
         // What is absent would be read as a default of the reader's own.
         json["num_key_value_heads"] = self.kv_heads().into();
-        if self.model_type == LlamaKind::Mistral {
+        if self.model_type == LlamaKind::Mistral || self.use_sliding_window == Some(true) {
             json["sliding_window"] = self.sliding_window.into();
         }
         json
@@ -244,10 +249,7 @@ impl Family for LlamaConfig {
                 self.hidden_size
             ));
         }
-        if !self.head_width().is_multiple_of(2) {
-            mistakes.push(format!("head_dim {} must be even", self.head_width()));
-        }
-        mistakes.extend(self.rope_scaling.mistakes());
+        mistakes.extend(self.rope_scaling.mistakes(self.head_width()));
         if let Some(types) = &self.layer_types {
             if types.len() != self.num_hidden_layers {
                 mistakes.push(format!(
