@@ -8,3 +8,8 @@ pub(crate) mod config;
 pub(crate) mod gpt2;
 pub(crate) mod llama;
 pub(crate) mod token_batch;
+
+pub(crate) mod falcon;
+pub(crate) mod gpt_neox;
+pub(crate) mod phi;
+pub(crate) mod phi3;

@@ -6,11 +6,16 @@ mod gpt2;
 mod llama;
 mod rope_scaling;
 
+mod falcon;
+mod gpt_neox;
+mod phi;
+mod phi3;
+
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{Dims, Error, Result};
 
@@ -18,6 +23,11 @@ pub use bert::{BertConfig, BertKind};
 pub use gpt2::Gpt2Config;
 pub use llama::{LlamaConfig, LlamaKind};
 pub use rope_scaling::RopeScaling;
+
+pub use falcon::FalconConfig;
+pub use gpt_neox::GptNeoxConfig;
+pub use phi::PhiConfig;
+pub use phi3::Phi3Config;
 
 /// What the configurations of all families of causal language models say.
 pub(crate) trait Family {
@@ -38,6 +48,11 @@ pub(crate) trait Family {
 
     /// The path of the embedding of tokens.
     fn embedding(&self) -> &'static str;
+
+    /// The path of the output layer, where the embedding does not serve as head.
+    fn output_layer(&self) -> &'static str {
+        "lm_head"
+    }
 
     /// What is wrong with the settings.
     fn mistakes(&self) -> Vec<String>;
@@ -78,6 +93,14 @@ pub(super) fn validate(family: &(impl Family + ?Sized)) -> Result<()> {
     }
 }
 
+/// The keys of a `config.json`.
+fn object(json: Value) -> Result<Map<String, Value>> {
+    match json {
+        Value::Object(map) => Ok(map),
+        _ => Err(Error::Settings("config.json must hold an object".into())),
+    }
+}
+
 /// A configuration of plain serde, checked.
 fn parse<C: Family + DeserializeOwned>(json: Value) -> Result<C> {
     let config: C = serde_json::from_value(json).map_err(|e| Error::Settings(e.to_string()))?;
@@ -102,5 +125,12 @@ fn to_json(config: &impl Serialize) -> Value {
 fn positive(mistakes: &mut Vec<String>, name: &str, value: usize) {
     if value == 0 {
         mistakes.push(format!("{name} must be at least 1"));
+    }
+}
+
+/// Says that the first must be a multiple of the second; a second of zero is another mistake.
+fn multiple(mistakes: &mut Vec<String>, (name, value): (&str, usize), (of, unit): (&str, usize)) {
+    if unit > 0 && !value.is_multiple_of(unit) {
+        mistakes.push(format!("{name} {value} must be a multiple of {of} {unit}"));
     }
 }

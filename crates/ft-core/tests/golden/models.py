@@ -25,11 +25,16 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     DynamicCache,
+    FalconConfig,
     GPT2Config,
+    GPTNeoXConfig,
     LlamaConfig,
     MistralConfig,
+    Phi3Config,
+    PhiConfig,
     Qwen2Config,
     Qwen3Config,
 )
@@ -57,6 +62,18 @@ ONE_LAYER = SMALL | dict(num_hidden_layers=1, num_attention_heads=2, num_key_val
 # The smallest that says anything: one head of eight rotary frequencies.
 MINI = SMALL | dict(
     hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1
+)
+TWO_LAYERS = dict(
+    vocab_size=VOCAB,
+    hidden_size=16,
+    intermediate_size=24,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    max_position_embeddings=64,
+    tie_word_embeddings=False,
+)
+FALCON = dict(
+    vocab_size=VOCAB, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=64
 )
 
 
@@ -126,11 +143,59 @@ MODELS = {
         bos_token_id=96,
         eos_token_id=96,
     ),
+    "phi": PhiConfig(
+        **TWO_LAYERS, num_key_value_heads=2, rope_parameters=rope(1000.0, partial_rotary_factor=0.5)
+    ),
+    "phi_qk_norm": PhiConfig(
+        **TWO_LAYERS | dict(num_hidden_layers=1, hidden_act="gelu"), num_key_value_heads=1, qk_layernorm=True
+    ),
+    "phi3": Phi3Config(
+        **TWO_LAYERS | dict(num_attention_heads=4), num_key_value_heads=2, sliding_window=4, pad_token_id=None
+    ),
+    # As Phi-4-mini: three of four features of a head rotate, the head is tied.
+    "phi3_longrope": Phi3Config(
+        **TWO_LAYERS | dict(tie_word_embeddings=True, num_hidden_layers=1),
+        num_key_value_heads=1,
+        original_max_position_embeddings=4,
+        rope_parameters=longrope(4, 3) | dict(partial_rotary_factor=0.75),
+        pad_token_id=None,
+    ),
+    "gpt_neox": GPTNeoXConfig(**TWO_LAYERS, rope_parameters=rope(1000.0, partial_rotary_factor=0.5)),
+    "gpt_neox_sequential": GPTNeoXConfig(
+        **TWO_LAYERS | dict(tie_word_embeddings=True), use_parallel_residual=False, attention_bias=False
+    ),
+    # As Falcon-RW, with heads whose number is no power of two.
+    "falcon_rw": FalconConfig(
+        **FALCON | dict(hidden_size=24, num_attention_heads=6),
+        alibi=True,
+        bias=True,
+        multi_query=False,
+        parallel_attn=False,
+        ffn_hidden_size=24,
+    ),
+    "falcon_7b": FalconConfig(**FALCON),
+    "falcon_40b": FalconConfig(**FALCON, new_decoder_architecture=True, num_kv_heads=2),
+    "falcon_11b": FalconConfig(
+        **FALCON | dict(num_hidden_layers=1, tie_word_embeddings=False),
+        new_decoder_architecture=True,
+        num_kv_heads=2,
+        num_ln_in_parallel_attn=1,
+        ffn_hidden_size=24,
+    ),
     "llama_sharded": LlamaConfig(**ONE_LAYER),
     "llama_bf16": LlamaConfig(**ONE_LAYER),
     "llama_f16": LlamaConfig(**ONE_LAYER),
 }
-V4 = ["llama3_rope", "llama_yarn", "llama_dynamic", "llama_longrope"]
+V4 = [
+    "llama3_rope",
+    "llama_yarn",
+    "llama_dynamic",
+    "llama_longrope",
+    "phi",
+    "phi3_longrope",
+    "gpt_neox",
+    "falcon_7b",
+]
 DTYPES = {"llama_bf16": torch.bfloat16, "llama_f16": torch.float16}
 
 
@@ -188,10 +253,15 @@ def random_ids(generator):
     return torch.randint(0, VOCAB, (2, 12), generator=generator)
 
 
+def stored(model, name):
+    """The name of a parameter in checkpoints."""
+    return name.replace("lm_head.", "embed_out.") if model.config.model_type == "gpt_neox" else name
+
+
 def golden(model, input_ids, greedy_ids, generator):
     out = model(input_ids=input_ids, labels=input_ids, use_cache=False)
     out.loss.backward()
-    tensors = {f"grad.{name}": parameter.grad for name, parameter in model.named_parameters()}
+    tensors = {f"grad.{stored(model, name)}": parameter.grad for name, parameter in model.named_parameters()}
     assert all(grad is not None and grad.abs().max() > 1e-6 for grad in tensors.values())
     with torch.no_grad():
         hidden = model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
@@ -215,8 +285,14 @@ def golden(model, input_ids, greedy_ids, generator):
     }
 
 
+def attention(config):
+    """Eager attention, but for Falcon's biases, which it adds twice."""
+    return "sdpa" if getattr(config, "alibi", False) else "eager"
+
+
 def load(folder):
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    attn = attention(AutoConfig.from_pretrained(folder))
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=attn)
     return model.eval()
 
 
@@ -227,9 +303,12 @@ def write_v4_config(folder, model, input_ids):
     """
     config = json.loads((folder / "config.json").read_text())
     scaling = config.pop("rope_parameters")
-    for key in ["rope_theta", "original_max_position_embeddings"]:
+    names = {key: key for key in ["rope_theta", "original_max_position_embeddings", "partial_rotary_factor"]}
+    if config["model_type"] == "gpt_neox":
+        names |= {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}
+    for key, name in names.items():
         if key in scaling:
-            config[key] = scaling.pop(key)
+            config[name] = scaling.pop(key)
     config["rope_scaling"] = scaling if scaling["rope_type"] != "default" else None
     config["torch_dtype"] = config.pop("dtype")
     config["transformers_version"] = "4.46.0"
@@ -244,7 +323,8 @@ def write_v4_config(folder, model, input_ids):
 
 def scaling_acts(model, input_ids):
     """Fails if the rotary scaling were too weak for the golden logits to show it."""
-    config = type(model.config)(**model.config.to_dict() | {"rope_parameters": rope(1000.0)})
+    part = {key: value for key, value in model.config.rope_parameters.items() if key == "partial_rotary_factor"}
+    config = type(model.config)(**model.config.to_dict() | {"rope_parameters": rope(1000.0) | part})
     plain = type(model)._from_config(config, attn_implementation="eager").eval()
     plain.load_state_dict(model.state_dict())
     with torch.no_grad():
@@ -259,7 +339,7 @@ def random_model(name, config):
     """
     for seed in itertools.count():
         generator = torch.Generator().manual_seed(1000 * zlib.crc32(name.encode()) + seed)
-        model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+        model = AutoModelForCausalLM.from_config(config, attn_implementation=attention(config)).eval()
         randomise(model, generator)
         dtype = DTYPES.get(name, torch.float32)
         model.to(dtype).float()

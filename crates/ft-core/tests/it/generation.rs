@@ -61,6 +61,13 @@ fn greedy_tokens_agree_with_transformers_with_and_without_cache() {
         "qwen2",
         "qwen3",
         "gpt2",
+        "phi",
+        "phi3",
+        "phi3_longrope",
+        "gpt_neox",
+        "falcon_rw",
+        "falcon_7b",
+        "falcon_40b",
     ] {
         let expected = read_tensors(&golden(name).join("golden.safetensors")).expect("golden");
         let row = expected["input_ids"].as_slice::<i64>().expect("i64");
@@ -89,7 +96,7 @@ fn greedy_tokens_agree_with_transformers_with_and_without_cache() {
 #[test]
 fn a_left_padded_batch_gives_what_each_row_gives_alone() {
     let prompts = [vec![5, 9, 2, 44, 7], vec![61], vec![3, 8, 90]];
-    for name in ["llama", "mistral", "gpt2"] {
+    for name in ["llama", "mistral", "gpt2", "gpt_neox", "falcon_rw"] {
         let model = load(name);
         let together = run(&model, &prompts, &greedy(12));
         for (prompt, row) in prompts.iter().zip(together) {

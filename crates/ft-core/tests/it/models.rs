@@ -181,6 +181,31 @@ fn gpt2_agrees() {
 }
 
 #[test]
+fn phi_agrees_with_and_without_norms_on_heads() {
+    agrees_with_transformers("phi");
+    agrees_with_transformers("phi_qk_norm");
+}
+
+#[test]
+fn phi3_agrees_with_a_window_and_with_longrope_on_a_part_of_each_head() {
+    agrees_with_transformers("phi3");
+    agrees_with_transformers("phi3_longrope");
+}
+
+#[test]
+fn gpt_neox_agrees_with_parallel_and_with_sequential_blocks() {
+    agrees_with_transformers("gpt_neox");
+    agrees_with_transformers("gpt_neox_sequential");
+}
+
+#[test]
+fn falcon_agrees_in_its_four_forms() {
+    for name in ["falcon_rw", "falcon_7b", "falcon_40b", "falcon_11b"] {
+        agrees_with_transformers(name);
+    }
+}
+
+#[test]
 fn sharded_checkpoints_agree() {
     agrees_with_transformers("llama_sharded");
 }
@@ -208,7 +233,15 @@ fn configurations_of_transformers_4_and_5_say_the_same() {
             let text = std::fs::read_to_string(golden(name).join(file)).expect("file");
             let json = serde_json::from_str(&text).expect("json");
             let written = ModelConfig::from_json(json).expect("valid").to_json();
-            let keys = ["rope_theta", "rope_scaling", "max_position_embeddings"];
+            let keys = [
+                "rope_theta",
+                "rotary_emb_base",
+                "rope_scaling",
+                "partial_rotary_factor",
+                "rotary_pct",
+                "max_position_embeddings",
+                "original_max_position_embeddings",
+            ];
             keys.map(|key| written.get(key).cloned())
         };
         assert_eq!(read("config.json"), read("config_v4.json"), "{name}");
@@ -225,6 +258,11 @@ fn left_padded_rows_agree() {
         "mistral",
         "qwen3",
         "gpt2",
+        "phi",
+        "phi3",
+        "gpt_neox",
+        "falcon_rw",
+        "falcon_7b",
     ] {
         let device = Device::default();
         let expected = read_tensors(&golden(name).join("golden.safetensors")).expect("golden");
@@ -268,7 +306,17 @@ fn left_padded_rows_agree() {
 /// Documents packed into one row, told apart by segments, give what they give alone.
 #[test]
 fn packed_equals_separate() {
-    for name in ["llama", "mistral", "qwen2", "gpt2"] {
+    for name in [
+        "llama",
+        "mistral",
+        "qwen2",
+        "gpt2",
+        "phi",
+        "phi3",
+        "gpt_neox",
+        "falcon_rw",
+        "falcon_40b",
+    ] {
         let device = Device::default();
         let model = AutoCausalLm::from_pretrained(&golden(name), &device).expect("loads");
         let documents: [Vec<u32>; 3] = [vec![5, 9, 2, 44], vec![7], vec![61, 3, 3, 8, 90, 12]];
@@ -310,7 +358,17 @@ fn weights_held_as_they_are_stored_give_the_same() {
             }
         }
     }
-    for name in ["llama", "llama_untied_bias", "qwen3", "gpt2"] {
+    for name in [
+        "llama",
+        "llama_untied_bias",
+        "qwen3",
+        "gpt2",
+        "phi",
+        "phi3",
+        "gpt_neox",
+        "falcon_rw",
+        "falcon_40b",
+    ] {
         for (dtype, held) in [
             (FloatDType::BF16, DType::BF16),
             (FloatDType::F16, DType::F16),

@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 
 use ft_kernels::Activation;
 
-use super::{Family, RopeScaling, parse, positive, rope_scaling, to_json};
-use crate::{Dims, Error, Result};
+use super::{Family, RopeScaling, multiple, object, parse, positive, rope_scaling, to_json};
+use crate::{Dims, Result};
 
 /// Which member of the family a configuration describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,9 +116,7 @@ impl LlamaConfig {
 
     /// Reads a parsed `config.json` and checks it.
     pub(crate) fn read(json: Value) -> Result<Self> {
-        let Value::Object(mut map) = json else {
-            return Err(Error::Settings("config.json must hold an object".into()));
-        };
+        let mut map = object(json)?;
         rope_scaling::take(&mut map, rope_theta())?;
         // The window of Mistral, Qwen2 and Qwen3 is 4096 when the key is absent, and none when it is null.
         let slides = match map.get("model_type").and_then(Value::as_str) {
@@ -236,12 +234,12 @@ impl Family for LlamaConfig {
         ] {
             positive(&mut mistakes, name, value);
         }
-        let (heads, kv_heads) = (self.num_attention_heads, self.kv_heads());
-        if kv_heads > 0 && heads % kv_heads != 0 {
-            mistakes.push(format!(
-                "num_attention_heads {heads} must be a multiple of num_key_value_heads {kv_heads}"
-            ));
-        }
+        let heads = self.num_attention_heads;
+        multiple(
+            &mut mistakes,
+            ("num_attention_heads", heads),
+            ("num_key_value_heads", self.kv_heads()),
+        );
         if self.head_dim.is_none() && heads > 0 && !self.hidden_size.is_multiple_of(heads) {
             mistakes.push(format!(
                 "hidden_size {} must be a multiple of num_attention_heads {heads} unless head_dim \
