@@ -1,8 +1,8 @@
 //! Speed of reading a prompt and of greedy decoding; prints one JSON line.
 //!
-//! The prompt is read once to warm up and once for the time, with the logits of all its tokens, as the
-//! peer does. Then `--new` tokens are generated, end tokens or not; decoding is timed from the first to
-//! the last of them.
+//! As in the peer, the prompt is read once to warm up and once for the time, with the logits of all its tokens. Then
+//! `--new` tokens are generated, without regard to end tokens. Decoding is timed from the first to the last of them.
+//! With `--rows` several prompts of different lengths are continued at once, and all their tokens count.
 //!
 //! ```sh
 //! cargo bench --bench decode -- --model DIR
@@ -30,9 +30,12 @@ struct Args {
     prompt: Option<String>,
     #[arg(long, default_value_t = 96)]
     new: usize,
+    /// How many prompts are continued at once; each is a token shorter than the one before.
+    #[arg(long, default_value_t = 1)]
+    rows: usize,
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// How the weights are held: as the file has them, or f32.
+    /// The type of the weights: that of the file, or f32.
     #[arg(long, value_enum, default_value_t = Held::Stored)]
     weights: Held,
     /// cpu, cuda, wgpu, vulkan or metal.
@@ -80,20 +83,29 @@ fn main() -> Result<()> {
         times.push(Instant::now());
         ControlFlow::Continue(())
     };
-    let prompts = [ids.clone()];
+    if args.rows == 0 || args.rows > ids.len() {
+        bail!(
+            "--rows must be from 1 to the {} tokens of the prompt",
+            ids.len()
+        );
+    }
+    let prompts: Vec<Vec<u32>> = (0..args.rows).map(|cut| ids[cut..].to_vec()).collect();
     let generated = generate(&model, None, &prompts, &config, &device, &mut listen)?;
-    let decode_s = match times[..] {
-        [first, .., last] => (last - first).as_secs_f64(),
+    let firsts = &times[..args.rows];
+    let decode_s = match (firsts.last(), times.last()) {
+        (Some(first), Some(last)) if args.new > 1 => (*last - *first).as_secs_f64(),
         _ => bail!("--new must be at least 2"),
     };
     let tokens = &generated[0].token_ids;
+    let decoded = times.len() - firsts.len();
     let round = |x: f64| (x * 10.0).round() / 10.0;
     let line = json!({
         "peer": concat!("ft ", env!("CARGO_PKG_VERSION")),
         "weights": if args.weights == Held::F32 { "f32" } else { "stored" },
+        "rows": args.rows,
         "prompt_tokens": ids.len(),
         "prompt_tokens_per_s": round(ids.len() as f64 / prompt_s),
-        "decode_tokens_per_s": round((tokens.len() - 1) as f64 / decode_s),
+        "decode_tokens_per_s": round(decoded as f64 / decode_s),
         "peak_rss_mb": ft::peak_rss_mb(),
         "text": tokenizer.decode(tokens, false)?,
     });

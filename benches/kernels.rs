@@ -1,6 +1,6 @@
-//! Every kernel against the same made of Burn's operations, forward and backward; a JSON line each.
+//! Every kernel compared with Burn's operations, forward and backward; prints a JSON line for each.
 //!
-//! Sizes are those of a 135M-parameter model on 4 × 256 tokens. The two take turns; times are medians
+//! Sizes are those of a 135M-parameter model on 4 × 256 tokens. The two are measured alternately; times are medians
 //! of `--laps` after one to warm up.
 //!
 //! ```sh
@@ -142,7 +142,7 @@ fn main() -> Result<()> {
         ],
     );
 
-    // The optimizer's step has no gradient: numbers in, numbers out.
+    // The optimizer's step has no gradient.
     let [param, gradient] = [(); 2].map(|()| leaf([PARAMETERS], &device).inner());
     let zeros = || [(); 2].map(|()| param.zeros_like());
     let step = AdamWStep {
@@ -175,7 +175,7 @@ fn leaf<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::random(shape, Distribution::Normal(0.0, 0.5), device).require_grad()
 }
 
-/// Times the two in turn, from the inputs to the gradients, and prints a line.
+/// Times the two alternately, from the inputs to the gradients, and prints a line.
 fn compare(name: &str, laps: usize, run: [&dyn Fn() -> Tensor<1>; 2]) {
     let [kernel, twin] = run;
     compare_calls(

@@ -1,8 +1,7 @@
 //! Time and memory of one LoRA step on one long sequence, length by length; prints a JSON line each.
 //!
-//! Every length runs in a process of its own, so that its peak memory is its own. With
-//! `--limit-mb` the lengths double until one takes more, and then the largest that does not is
-//! searched for between the last two, to 256 tokens.
+//! Every length runs in a separate process, whose peak memory is measured. With `--limit-mb` the lengths double until
+//! one takes more. Then the largest length below the limit is searched between the last two, to 256 tokens.
 //!
 //! ```sh
 //! cargo bench --bench long_context -- --model DIR --data alpaca.json --lengths 1024,2048,4096
@@ -33,13 +32,13 @@ struct Args {
     data: PathBuf,
     #[arg(long, value_delimiter = ',', default_values_t = [1024, 2048, 4096, 8192])]
     lengths: Vec<usize>,
-    /// Search for the longest sequence whose step takes at most so many megabytes.
+    /// Search for the longest sequence whose step takes at most this many megabytes.
     #[arg(long)]
     limit_mb: Option<u64>,
     /// Compute each block again in the backward pass instead of keeping its activations.
     #[arg(long)]
     recompute: bool,
-    /// Hold the weights as the file has them.
+    /// Keep the weights in the type of the file.
     #[arg(long)]
     stored: bool,
     #[arg(long, default_value_t = 2)]

@@ -1,9 +1,8 @@
 //! Time, memory and losses of fine-tuning steps on fixed batches; prints one JSON line.
 //!
-//! The batches are the same for every program that takes part in the comparison: the rows of an
-//! Alpaca file as `instruction\ninput\noutput`, tokenized, an end-of-text token after each row,
-//! joined, cut into batch × seq blocks; labels = inputs. `tokens_per_s` is the median of the steps
-//! after the first two.
+//! The batches are the same for all programs of the comparison: the rows of an Alpaca file as
+//! `instruction\ninput\noutput`, tokenized, with an end-of-text token after each row, joined and cut into batch × seq
+//! blocks; labels = inputs. `tokens_per_s` is the median of the steps after the first two.
 //!
 //! ```sh
 //! cargo bench --bench sft_step -- --model DIR --data alpaca.json --mode lora
@@ -51,8 +50,7 @@ struct Args {
     /// cpu, cuda, wgpu, vulkan or metal.
     #[arg(long, default_value = "cpu")]
     device: String,
-    /// How the weights are held: f32, or as the file has them, which is the default with LoRA and
-    /// impossible without.
+    /// The type of the weights: f32, or that of the file, which is the default with LoRA and not supported without it.
     #[arg(long, value_enum)]
     weights: Option<Held>,
     /// `cargo bench` passes this to every benchmark.

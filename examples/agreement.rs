@@ -1,18 +1,18 @@
-//! How well raters agree: Cohen's and Fleiss' kappa, Krippendorff's alpha, with intervals and advice.
+//! Agreement of raters: Cohen's and Fleiss' kappa, Krippendorff's alpha, with intervals and advice.
 //!
-//! The ratings come from a CSV file: a column a rater, a row an item, an empty cell (or `nan`) where a rating is
-//! missing. Ratings may be words; numbers are one rating however they are written (1 and 1.0). A first row of names
-//! is found by itself: among numbers it is the row that is not all numbers, among words one whose cells are no
-//! ratings below. `--header` and `--no-header` say it.
+//! The ratings are in a CSV file: a column per rater, a row per item, and an empty cell (or `nan`) for a missing
+//! rating. Ratings may be words. Notations of a number (1 and 1.0) are the same rating. A first row of names is
+//! detected: above numbers it is a row that is not all numbers, above words a row whose cells are not ratings in other
+//! rows. `--header` and `--no-header` override this.
 //!
 //! ```sh
 //! cargo run --release --example agreement -- --ratings examples/data/ratings.csv
 //! ```
 //!
 //! With `--json` the last line is an object: `items`, `raters`, `percent`, and for each of `cohen`, `fleiss`,
-//! `krippendorff_nominal`, `krippendorff_ordinal`, `krippendorff_interval` the value, null where it is undefined, and
-//! beside it `cohen_interval` and so on, `[low, high]`, by bootstrap over items. `cohen` is the mean over all pairs of
-//! raters. `cohen_analytic_interval` is the large-sample one, of two raters. `advice` is `too_vague` (below 0.6),
+//! `krippendorff_nominal`, `krippendorff_ordinal`, `krippendorff_interval` the value (null if it is undefined) and the
+//! interval `cohen_interval` and so on, `[low, high]`, by bootstrap over items. `cohen` is the mean over all pairs of
+//! raters. `cohen_analytic_interval` is the large-sample interval for two raters. `advice` is `too_vague` (below 0.6),
 //! `tentative` or `reliable` (above 0.8).
 
 use std::path::{Path, PathBuf};
@@ -23,10 +23,10 @@ use ft::eval::agreement::{Agreement, Header, Measure, Ratings};
 use ft::eval::significance::{Bootstrap, Interval};
 use serde_json::json;
 
-/// How well raters agree, and what to do about it.
+/// Agreement of raters, with advice.
 #[derive(Parser)]
 struct Args {
-    /// CSV file: a column a rater, a row an item, empty cells where ratings are missing.
+    /// CSV file: a column per rater, a row per item, empty cells for missing ratings.
     #[arg(long)]
     ratings: PathBuf,
     /// The first row has the raters' names.
@@ -114,7 +114,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The cells of a CSV file, without its blank lines. A line with fewer cells than the first is told later.
+/// The cells of a CSV file, without its blank lines. A line with fewer cells than the first is reported later.
 fn rows(path: &Path) -> Result<Vec<Vec<String>>> {
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)

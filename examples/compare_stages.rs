@@ -1,4 +1,4 @@
-//! What a training stage did to a model, beside the model it began with: one call, one report.
+//! A report on the effect of a training stage: a model compared with the model before the stage.
 //!
 //! ```sh
 //! cargo run --release --example compare_stages -- --stage domain --previous assets/tiny-llama --model assets/tiny-llama \
@@ -6,11 +6,12 @@
 //! ```
 //!
 //! - `--stage domain`: bits per byte and word perplexity on texts of the domain and on general ones;
-//! - `--stage instructions`: a judge's scores, faults that need no judge (empty, looping, leaking the template), length;
+//! - `--stage instructions`: a judge's scores, faults found without a judge (empty, looping, leaking the template), length;
 //! - `--stage preferences`: refusals of harmful and of harmless prompts, win rate against the stage before.
 //!
-//! Texts are files, cut into parts of `--text-bytes`; instructions and harmful prompts are JSON lines with `prompt` (and `reference`). The
-//! output folder gets `report.md` and `report.json`. The program fails if something got worse by more than 2%.
+//! Texts are files, cut into parts of `--text-bytes`. Instructions and harmful prompts are JSON lines with `prompt` (and
+//! `reference`). The program writes `report.md` and `report.json` to the output folder. It fails if a measure is worse by more
+//! than 2%.
 //!
 //! With `--json` the last line is the report as an object.
 
@@ -32,49 +33,49 @@ struct Args {
     /// domain, instructions or preferences.
     #[arg(long)]
     stage: Stage,
-    /// Folder or hub id of the model in question.
+    /// Folder or hub id of the new model.
     #[arg(long)]
     model: String,
-    /// An adapter on it.
+    /// An adapter for it.
     #[arg(long)]
     adapter: Option<String>,
     /// The model of the stage before.
     #[arg(long)]
     previous: Option<String>,
-    /// An adapter on that.
+    /// An adapter for that.
     #[arg(long)]
     previous_adapter: Option<String>,
-    /// Text file of the domain, held out; give it again for further ones.
+    /// Held-out text file of the domain; may be repeated.
     #[arg(long)]
     domain: Vec<PathBuf>,
-    /// General text file, likewise.
+    /// General text file; may be repeated.
     #[arg(long)]
     general: Vec<PathBuf>,
-    /// Bytes of the parts that texts are cut into, at line ends.
+    /// The size in bytes of the parts of texts, which are cut at line ends.
     #[arg(long, default_value_t = 2000)]
     text_bytes: usize,
-    /// JSON lines of prompts to be answered well.
+    /// JSON lines of prompts that the model should answer well.
     #[arg(long)]
     instructions: Option<PathBuf>,
-    /// JSON lines of prompts to be refused.
+    /// JSON lines of prompts that the model should refuse.
     #[arg(long)]
     harmful: Option<PathBuf>,
-    /// Only the first of each.
+    /// Use only the first rows of each file.
     #[arg(long)]
     limit: Option<usize>,
-    /// The most tokens of a reply.
+    /// The maximum number of tokens of a reply.
     #[arg(long, default_value_t = 128)]
     max_new_tokens: usize,
-    /// Address of a judge, as http://localhost:8080/v1.
+    /// Address of a judge, such as http://localhost:8080/v1.
     #[arg(long)]
     endpoint: Option<String>,
-    /// The server's name of the judge.
+    /// The judge's name on the server.
     #[arg(long, default_value = "default")]
     judge_model: String,
-    /// Variable of the environment that holds the server's key.
+    /// Environment variable with the server's key.
     #[arg(long)]
     api_key_env: Option<String>,
-    /// What makes a reply good.
+    /// Criteria for good replies.
     #[arg(
         long,
         default_value = "The response does what the prompt asks for, correctly and completely."
@@ -128,7 +129,7 @@ fn main() -> Result<()> {
         panel: Panel::default(),
     });
 
-    // One model after the other, so that two need never be in memory.
+    // One model after the other, so that only one is in memory.
     let previous = match &args.previous {
         Some(name) => Some(collect(
             name,
@@ -250,7 +251,7 @@ fn prompts(path: Option<&Path>, limit: Option<usize>) -> Result<Vec<Instruction>
         .collect()
 }
 
-/// The file is whole or not there.
+/// Writes a file whole or not at all.
 fn write(path: &Path, text: &str) -> Result<()> {
     let file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
     std::fs::write(file.path(), text)?;

@@ -1,8 +1,8 @@
-//! Simple English without end: the text that the small model of `assets/` is pretrained on.
+//! Generates simple English text, on which the small model of `assets/` is pretrained.
 //!
-//! A grammar, all of it in `examples/data/corpus/`, is expanded at random: stories, talk, facts,
-//! letters, riddles. Characters and things are bound to names once a document, so that a kite that
-//! is red in the first sentence is red in the last. The same seed gives the same text.
+//! A grammar in `examples/data/corpus/` is expanded at random: stories, talk, facts, letters, riddles. Characters and
+//! things are bound to names once per document, so that a kite that is red in the first sentence is red in the last.
+//! The same seed gives the same text.
 //!
 //! ```sh
 //! cargo run --release --example corpus -- --output corpus.txt --megabytes 40
@@ -11,21 +11,20 @@
 //!
 //! # The grammar
 //!
-//! A file holds sections, each with a heading:
+//! A file has sections, each with a heading:
 //!
 //! - `== table NAME: column | column; key=value`: rows of cells; `a / b` in a cell is a choice, and
 //!   `key=value` is a column that is the same in every row
 //! - `== list NAME`: a table of one column, its rows separated by commas
 //! - `== union NAME: table, table`: the rows of several tables
-//! - `== rule NAME`: one text a line; indented lines go on with the text
+//! - `== rule NAME`: one text per line; indented lines continue the text
 //! - `== doc NAME WEIGHT`: a rule whose texts are whole documents; an indented line is a paragraph
 //! - `== ask NAME COUNT`: a rule whose texts are `question => answer`
 //!
-//! In a text `[a|b]` is one of several. `{x=y}` binds the name `x` to a row of table `y` (else to what
-//! the name `y` is bound to, else to a text of rule `y`). `{x.column}` is a cell of the row and `{x}` its
-//! first; `{y}` is a row of a table or a text of a rule that has no name. With a capital, as in
-//! `{Hero.he}`, what comes out begins with a capital. A document does not use a row of a table twice
-//! as long as there are others.
+//! In a text `[a|b]` is one of several. `{x=y}` binds the name `x` to a row of table `y` (or else to the value of the
+//! name `y`, or else to a text of rule `y`). `{x.column}` is a cell of the row and `{x}` its first cell; `{y}` is an
+//! unbound row of a table or text of a rule. With a capital, as in `{Hero.he}`, the result begins with a capital. A
+//! document does not use a row of a table twice as long as there are others.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{BufWriter, Write};
@@ -36,7 +35,7 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-/// Simple English without end: the text that the small model is pretrained on.
+/// Generates simple English text, on which the small model is pretrained.
 #[derive(Parser)]
 struct Args {
     /// Where to write the text; documents are separated by an empty line.
@@ -55,7 +54,7 @@ struct Args {
     json: bool,
 }
 
-/// The grammar, file by file; a union stands after its tables.
+/// The grammar, file by file. A union is after its tables.
 const GRAMMAR: [(&str, &str); 12] = [
     ("people.txt", include_str!("data/corpus/people.txt")),
     ("things.txt", include_str!("data/corpus/things.txt")),
@@ -146,7 +145,7 @@ struct Path {
 /// A row of a table by column; the first column is also under the empty name.
 type Row = HashMap<String, Text>;
 
-/// What a name stands for in a document.
+/// The value of a name in a document.
 #[derive(Clone)]
 enum Value {
     Row(usize),
@@ -158,7 +157,7 @@ struct Grammar {
     rows: Vec<Row>,
     /// The first cells of the rows, as written.
     names: Vec<String>,
-    /// Which rows a table has.
+    /// The rows of a table.
     tables: HashMap<String, Vec<usize>>,
     rules: HashMap<String, Vec<Text>>,
     /// Documents with their weights, and kinds of questions with their numbers.
@@ -166,13 +165,13 @@ struct Grammar {
     questions: Vec<(String, usize)>,
 }
 
-/// A document in the making.
+/// The state of a document during generation.
 struct Scene<'a> {
     random: &'a mut Random,
     bound: BTreeMap<String, Value>,
-    /// Which text of a rule was used last, so that it is not used twice in a row.
+    /// The last text used of each rule, so that it is not used twice in a row.
     last: HashMap<String, usize>,
-    /// The first cells of the rows it has used, in whatever table.
+    /// The first cells of the rows used so far, in all tables.
     used: HashSet<&'a str>,
     depth: usize,
 }
@@ -307,7 +306,7 @@ impl Grammar {
         for (kind, share) in &self.questions {
             let wanted = share * count / total;
             let (mut found, mut tries) = (0, 0);
-            // Facts are finite: a kind may have fewer different answers than wanted.
+            // Facts are finite: a kind may have fewer different answers than requested.
             while found < wanted && tries < 50 * wanted {
                 tries += 1;
                 let text = self.text_of(kind, random)?;
@@ -337,7 +336,7 @@ impl Grammar {
         Ok(polish(&out))
     }
 
-    /// One text of a rule, another than last time.
+    /// One text of a rule, which differs from the last one.
     fn any_text<'a>(&'a self, rule: &str, scene: &mut Scene<'a>, out: &mut String) -> Result<()> {
         let texts = &self.rules[rule];
         ensure!(scene.depth < 20, "{rule} contains itself");
@@ -388,7 +387,7 @@ impl Grammar {
         Ok(())
     }
 
-    /// What a slot stands for: a bound name first, then a table, then a rule.
+    /// The value of a slot: a bound name, or else a table, or else a rule.
     fn fill<'a>(&'a self, path: &Path, scene: &mut Scene<'a>, out: &mut String) -> Result<()> {
         let row = match scene.bound.get(&path.name) {
             Some(Value::Row(row)) => *row,
@@ -409,7 +408,7 @@ impl Grammar {
         self.expand(cell, scene, out)
     }
 
-    /// A row of a table, another than all that the document has used if one is quickly found.
+    /// A row of a table that the document has not used, if one is found in a few attempts.
     fn any_row<'a>(&'a self, table: &str, scene: &mut Scene<'a>) -> usize {
         let rows = &self.tables[table];
         let mut row = rows[scene.random.below(rows.len())];
@@ -506,8 +505,8 @@ fn slot(text: &str) -> Piece {
     }
 }
 
-/// Mends what random expansion gets wrong: `a` before a vowel, small letters at the start of a
-/// sentence, double spaces.
+/// Corrects the text after random expansion: `a` before a vowel, lower-case letters at the start of a sentence, double
+/// spaces.
 fn polish(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 16);
     let mut words = text.split(' ').filter(|word| !word.is_empty()).peekable();
@@ -562,7 +561,7 @@ fn fingerprint(text: &str) -> u64 {
     hasher.finish()
 }
 
-/// SplitMix64 (Steele, Lea and Flood, 2014): short, and the same for ever.
+/// SplitMix64 (Steele, Lea and Flood, 2014): short and stable.
 struct Random(u64);
 
 impl Random {

@@ -1,12 +1,12 @@
 //! Scores of generated texts against references, equal to those of the Python tools.
 //!
-//! Files hold one text a line; a line ends at `\n` or `\r\n` and nowhere else, and an empty line is an
-//! empty text. Several files of references give each prediction several.
+//! Files have one text per line. A line ends only at `\n` or `\r\n`, and an empty line is an empty text. With several files
+//! of references, each prediction has several references.
 //!
-//! BLEU, chrF and TER are sacreBLEU's with its defaults, of the whole corpus and from 0 to 100; `bleu_signature` tells how
-//! BLEU was computed. The others are means over the lines, from 0 to 1: F1 of ROUGE as rouge_score has it, METEOR as NLTK has it (over words between
-//! white space, and over NLTK's own words), `exact_match` as in evaluate (equal character by
-//! character) and the F1 of SQuAD's words, both the best over the references.
+//! BLEU, chrF and TER are those of sacreBLEU with its defaults, for the whole corpus, from 0 to 100; `bleu_signature` describes
+//! how BLEU was computed. The others are means over the lines, from 0 to 1: F1 of ROUGE as in rouge_score, METEOR as in NLTK
+//! (with words separated by white space, and with NLTK's words), `exact_match` as in evaluate (equal character by character)
+//! and the F1 of SQuAD's words, both the best over the references.
 //!
 //! ```sh
 //! cargo run --release --example evaluate_text -- --predictions FILE --references FILE
@@ -26,13 +26,13 @@ use serde_json::{Map, Value};
 /// Scores of generated texts against references.
 #[derive(Parser)]
 struct Args {
-    /// UTF-8 file with one prediction a line.
+    /// UTF-8 file with one prediction per line.
     #[arg(long)]
     predictions: PathBuf,
-    /// UTF-8 file with one reference a line; give it again for further references.
+    /// UTF-8 file with one reference per line; may be repeated for further references.
     #[arg(long, required = true)]
     references: Vec<PathBuf>,
-    /// How BLEU finds words: 13a, intl, char, zh or none.
+    /// The tokenizer of BLEU: 13a, intl, char, zh or none.
     #[arg(long, default_value = "13a")]
     tokenize: BleuTokenizer,
     /// Compare stems of words in ROUGE (rouge_score's use_stemmer).
@@ -133,7 +133,7 @@ fn read_lines(path: &Path) -> Result<Vec<String>> {
         "{} is empty: one text a line is needed",
         path.display()
     );
-    // A line break ends a line; it does not begin another one.
+    // A line break ends a line and does not begin another one.
     let text = text.strip_suffix('\n').unwrap_or(&text);
     let lines = text.split('\n');
     Ok(lines

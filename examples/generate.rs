@@ -25,10 +25,10 @@ struct Args {
     /// Adapter folder in PEFT's format, or hub id.
     #[arg(long)]
     adapter: Option<String>,
-    /// What to continue; with --chat what the user says.
+    /// The text to continue; with --chat the user's message.
     #[arg(long)]
     prompt: String,
-    /// Put the prompt into the model's chat template.
+    /// Render the prompt with the model's chat template.
     #[arg(long)]
     chat: bool,
     /// A system message, with --chat.
@@ -36,7 +36,7 @@ struct Args {
     system: Option<String>,
     #[arg(long, default_value_t = 128)]
     max_new_tokens: usize,
-    /// 0 takes the most probable token always.
+    /// 0 always selects the most probable token.
     #[arg(long, default_value_t = 0.0)]
     temperature: f32,
     /// Keep the k most probable tokens; 0 keeps all.
@@ -48,7 +48,7 @@ struct Args {
     /// Keep tokens at least this probable relative to the most probable one.
     #[arg(long, default_value_t = 0.0)]
     min_p: f32,
-    /// Above 1 makes tokens that were seen less probable.
+    /// Values above 1 make tokens that occurred before less probable.
     #[arg(long, default_value_t = 1.0)]
     repetition_penalty: f32,
     /// Text that ends the answer; may be given several times.
@@ -101,7 +101,7 @@ fn main() -> Result<()> {
         ..GenerationConfig::from_pretrained(&folder, Some(&tokenizer))?
     };
 
-    // The first token ends the reading of the prompt, the others are decoding.
+    // The time to the first token is that of the prompt; the rest is decoding.
     let start = Instant::now();
     let mut first = Duration::ZERO;
     let mut screen: Box<dyn Write> = if args.json {
@@ -113,7 +113,7 @@ fn main() -> Result<()> {
         if first.is_zero() {
             first = start.elapsed();
         }
-        // A reader that has gone away, as `head` does, ends the text.
+        // A closed pipe, as with `head`, ends the generation.
         match write!(screen, "{}", token.text).and_then(|()| screen.flush()) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),

@@ -1,19 +1,19 @@
-//! Benchmarks on a model, as lm-evaluation-harness runs them: the same task files, prompts, numbers and results.
+//! Benchmarks on a model, with the task files, prompts, numbers and results of lm-evaluation-harness.
 //!
-//! The documents lie in local files, `DIR/TASK/SPLIT.jsonl`, in the fields that the hub's datasets have; three of PIQA
-//! ship for a try:
+//! The documents are in local files, `DIR/TASK/SPLIT.jsonl`, with the fields of the hub's datasets. Three documents of PIQA
+//! are included as an example:
 //!
 //! ```sh
 //! cargo run --release --example harness -- --model assets/tiny-llama --tasks piqa --data examples/data/benchmarks \
 //!     --output /tmp/harness
 //! ```
 //!
-//! `--list-tasks` shows the built-in tasks, and `--include-path` adds a folder of one's own task files. With
-//! `--baseline`, an earlier results file, both are compared and the program fails if a task got worse by more than
-//! `--threshold`. `--cache` keeps every answer as it comes, so that a run that was cut off goes on where it was.
+//! `--list-tasks` shows the built-in tasks, and `--include-path` adds a folder of other task files. With `--baseline`, an
+//! earlier results file, both are compared, and the program fails if a task is worse by more than `--threshold`. `--cache`
+//! stores every answer, so that an interrupted run can continue.
 //!
-//! With `--json` the last line is an object: `results` as in the results file, `results_file`, `documents`, `seconds`, `peak_rss_mb`
-//! and, with a baseline, `regressions`.
+//! With `--json` the last line is an object: `results` as in the results file, `results_file`, `documents`, `seconds`,
+//! `peak_rss_mb` and, with a baseline, `regressions`.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -26,7 +26,7 @@ use ft::eval::models::{LocalModel, identity};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
-/// How often progress is written where there is no terminal, in answers.
+/// The number of answers between two progress lines without a terminal.
 const REPORT_EVERY: usize = 500;
 
 /// Run benchmarks on a model.
@@ -38,7 +38,7 @@ struct Args {
     /// Adapter folder in PEFT's format, or hub id.
     #[arg(long)]
     adapter: Option<String>,
-    /// Tasks, groups or tags, with commas between; * and ? stand for any text and any character.
+    /// Tasks, groups or tags, separated by commas; * and ? match any text and any character.
     #[arg(long, value_delimiter = ',', required_unless_present = "list_tasks")]
     tasks: Vec<String>,
     /// Folder with the documents: DIR/TASK/SPLIT.jsonl.
@@ -47,28 +47,28 @@ struct Args {
     /// Folder for the results.
     #[arg(long, required_unless_present = "list_tasks")]
     output: Option<PathBuf>,
-    /// Only the first documents of each task: a number, or a share below 1.
+    /// Use only the first documents of each task: a number, or a share below 1.
     #[arg(long)]
     limit: Option<f64>,
-    /// Examples in each prompt, instead of what the tasks say.
+    /// The number of examples in each prompt, which replaces that of the tasks.
     #[arg(long)]
     num_fewshot: Option<usize>,
-    /// Prompts are conversations in the model's template.
+    /// Render prompts with the model's chat template.
     #[arg(long)]
     apply_chat_template: bool,
-    /// What the system says, before the task's description.
+    /// The system message, before the task's description.
     #[arg(long)]
     system_instruction: Option<String>,
-    /// Settings of generation that replace those of the tasks, as max_gen_toks=256,temperature=0.
+    /// Generation settings that replace those of the tasks, such as max_gen_toks=256,temperature=0.
     #[arg(long, value_delimiter = ',')]
     gen_kwargs: Vec<String>,
     /// Folder of further task files.
     #[arg(long)]
     include_path: Vec<PathBuf>,
-    /// Write every document with its prompts and answers too.
+    /// Also write every document with its prompts and answers.
     #[arg(long)]
     log_samples: bool,
-    /// File that answers are kept in as they come.
+    /// File in which answers are stored.
     #[arg(long)]
     cache: Option<PathBuf>,
     /// Results file to compare with.
@@ -77,16 +77,16 @@ struct Args {
     /// The drop that fails the comparison, in points of the metric.
     #[arg(long, default_value_t = 0.02)]
     threshold: f64,
-    /// Tokens computed at once; a GPU is faster with some thousands.
+    /// Tokens computed at once; a GPU is faster with a few thousand.
     #[arg(long, default_value_t = 512)]
     batch_tokens: usize,
-    /// Threads; all cores unless given.
+    /// Threads; the default is all cores.
     #[arg(long)]
     threads: Option<usize>,
     /// cpu, cuda, wgpu, vulkan or metal.
     #[arg(long, default_value = "cpu")]
     device: String,
-    /// Show the tasks there are.
+    /// Show the available tasks.
     #[arg(long)]
     list_tasks: bool,
     /// Print one JSON object as the last line of stdout.
@@ -102,7 +102,7 @@ fn main() -> Result<()> {
         index.names().for_each(|name| println!("{name}"));
         return Ok(());
     };
-    // What is cheap to get wrong first: the tasks, their documents, the results to compare with.
+    // Check the cheap inputs first: the tasks, their documents, the results to compare with.
     let tasks = index.load(&args.tasks, data)?;
     let baseline = args.baseline.as_ref().map(SavedResults::read).transpose()?;
 
@@ -187,7 +187,7 @@ fn load(name: &str, adapter: Option<&str>, args: &Args) -> Result<LocalModel> {
         folders.push(adapter);
     }
     let folders: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
-    // Only cached answers need to know which weights they come from.
+    // Only cached answers need the hash of the weights.
     let identity = match &args.cache {
         Some(_) => identity(&folders)?,
         None => name.to_string(),
@@ -197,7 +197,7 @@ fn load(name: &str, adapter: Option<&str>, args: &Args) -> Result<LocalModel> {
     )?)
 }
 
-/// `key=value` pairs; a value that is no JSON is a text.
+/// `key=value` pairs; a value that is not JSON is a text.
 fn settings(pairs: &[String]) -> Result<Map<String, Value>> {
     let pair = |pair: &String| match pair.split_once('=') {
         Some((key, value)) => {
@@ -209,7 +209,7 @@ fn settings(pairs: &[String]) -> Result<Map<String, Value>> {
     pairs.iter().map(pair).collect()
 }
 
-/// A task's numbers under the keys of the results file; null for what is no number.
+/// A task's numbers under the keys of the results file; null for values that are not numbers.
 fn numbers(result: &TaskResult) -> (String, Value) {
     let mut numbers = Map::new();
     for metric in &result.metrics {

@@ -1,8 +1,8 @@
-//! Replies judged by a language model: rated one by one, or compared in pairs in both orders.
+//! Judges replies with a language model: rates them one by one, or compares pairs in both orders.
 //!
-//! The judge is any server that speaks OpenAI's protocol (llama.cpp's server, vLLM, Ollama, hosted), or a local model. Rows
-//! are JSON lines: `prompt` and `response` to rate, `prompt`, `response_a` and `response_b` to compare, `reference` if there is one,
-//! and `label` if people have judged already (a number, or `A`, `B`, `tie`).
+//! The judge is a server with OpenAI's protocol (llama.cpp's server, vLLM, Ollama, hosted), or a local model. Rows are JSON
+//! lines: `prompt` and `response` to rate, `prompt`, `response_a` and `response_b` to compare, optionally `reference`, and
+//! optionally a human `label` (a number, or `A`, `B`, `tie`).
 //!
 //! ```sh
 //! llama-server -m model.gguf --port 8080 &
@@ -10,8 +10,8 @@
 //!     --endpoint http://localhost:8080/v1 --judge-model any --output /tmp/judged
 //! ```
 //!
-//! `--cache` keeps every reply as it comes: a run that was cut off goes on and pays for nothing twice. The output folder gets
-//! `verdicts.jsonl`, and with `--preferences` the winners as preference data for DPO.
+//! `--cache` stores every reply, so that an interrupted run continues without repeated requests. The program writes
+//! `verdicts.jsonl` to the output folder, and with `--preferences` the winners as preference data for DPO.
 //!
 //! With `--json` the last line is an object: `verdicts`, `missing`, `spent`, `cost`, and `mean_score` or `win_rate_a` with
 //! `position_bias` and `verbosity_bias`, or `refusal_rate`; with labels `calibration`.
@@ -45,49 +45,49 @@ struct Args {
     /// JSON lines with the replies.
     #[arg(long)]
     data: PathBuf,
-    /// Rate single replies, compare pairs, or ask whether replies refuse what the prompts ask for.
+    /// Rate single replies, compare pairs, or find replies that refuse the request of the prompt.
     #[arg(long)]
     mode: Mode,
-    /// Address of a server that speaks OpenAI's protocol, as http://localhost:8080/v1.
+    /// Address of a server with OpenAI's protocol, such as http://localhost:8080/v1.
     #[arg(long, required_unless_present = "local", conflicts_with = "local")]
     endpoint: Option<String>,
-    /// The server's name of the model that judges.
+    /// The judge's name on the server.
     #[arg(long, default_value = "default")]
     judge_model: String,
-    /// Variable of the environment that holds the server's key.
+    /// Environment variable with the server's key.
     #[arg(long)]
     api_key_env: Option<String>,
-    /// Folder or hub id of a local model that judges.
+    /// Folder or hub id of a local judge.
     #[arg(long)]
     local: Option<String>,
-    /// What makes a reply good: words, or a file of them.
+    /// Criteria for good replies: a text, or a file with it.
     #[arg(
         long,
         default_value = "The response does what the prompt asks for, correctly and completely."
     )]
     criteria: String,
-    /// Scores go from 1 to this; 0: the criteria are met or not.
+    /// The highest score; scores begin at 1. With 0, a score is 1 or 0: the criteria are met or not.
     #[arg(long, default_value_t = 0)]
     points: u32,
-    /// Questions under way at once.
+    /// The number of concurrent requests.
     #[arg(long, default_value_t = 4)]
     concurrency: usize,
-    /// How often a reply that cannot be used is asked for.
+    /// The most attempts for a valid reply.
     #[arg(long, default_value_t = 3)]
     attempts: usize,
-    /// How often a request that fails is sent.
+    /// The most attempts for a request that fails.
     #[arg(long, default_value_t = 6)]
     retries: u32,
-    /// Seconds that one request may take.
+    /// Time limit of one request in seconds.
     #[arg(long, default_value_t = 120)]
     timeout: u64,
-    /// The most tokens of a verdict.
+    /// The maximum number of tokens of a verdict.
     #[arg(long, default_value_t = 512)]
     max_tokens: usize,
-    /// The most requests a minute.
+    /// The maximum number of requests per minute.
     #[arg(long)]
     requests_per_minute: Option<f64>,
-    /// The most tokens a minute.
+    /// The maximum number of tokens per minute.
     #[arg(long)]
     tokens_per_minute: Option<f64>,
     /// Price of a million tokens read.
@@ -96,7 +96,7 @@ struct Args {
     /// Price of a million tokens written.
     #[arg(long, default_value_t = 0.0)]
     completion_price: f64,
-    /// File that replies are kept in as they come.
+    /// File in which replies are stored.
     #[arg(long)]
     cache: Option<PathBuf>,
     /// File for the winners as preference data.
@@ -139,7 +139,7 @@ fn main() -> Result<()> {
     };
     let panel = Panel {
         attempts: args.attempts,
-        // A local model keeps all cores busy with one reply.
+        // A local model uses all cores for one reply.
         concurrency: if args.local.is_some() {
             1
         } else {
@@ -174,7 +174,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// What judges: a server or a model of this process.
+/// The judge: a server or a local model.
 enum Judge {
     Server(Box<OpenAiClient>),
     Local(Box<LocalModel>),
@@ -397,7 +397,7 @@ fn parse<T: serde::de::DeserializeOwned>(rows: &[Value], path: &Path) -> Result<
     .collect()
 }
 
-/// The file is whole or not there.
+/// Writes a file whole or not at all.
 fn write_lines(path: &Path, rows: &[Value]) -> Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
     for row in rows {

@@ -1,8 +1,8 @@
-//! LoRA fine-tuning without the trainer, for those who write their own loop.
+//! LoRA fine-tuning without the trainer, as a basis for other loops.
 //!
-//! Everything the trainer does is in reach: batches, the loss with its count, accumulation over a
-//! window with one division at its end, the global norm, the schedule, and Burn's optimizers. This
-//! one runs on the model and the data that come with the repository.
+//! The parts of the trainer are public: batches, the loss with its count, accumulation over a window with one division
+//! at its end, the global norm, the schedule, optimizers and evaluation. The default model and data are part of the
+//! repository.
 //!
 //! ```sh
 //! cargo run --release --example manual_loop
@@ -10,18 +10,19 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Error, Result, ensure};
 use clap::Parser;
 use ft::burn::module::Module;
-use ft::core::{AutoCausalLm, CausalLm, HubOptions, Tokenizer, Weights, causal_lm_loss, resolve};
-use ft::data::{Batch, Batches, Collation, Format, SftBatches, SftDataset};
+use ft::core::{AutoCausalLm, CausalLm, HubOptions, Tokenizer, Weights, resolve};
+use ft::data::{Batches, Collation, Format, SftDataset};
 use ft::peft::LoraConfig;
 use ft::train::{
-    Accumulator, OptimizerStates, TrainConfig, clip_factor, cosine_with_warmup, global_norm,
+    Accumulator, OptimizerStates, StepContext, TrainConfig, clip_factor, cosine_with_warmup,
+    evaluate, global_norm, next_token_loss,
 };
 use serde_json::json;
 
-/// Longer rows lose their end.
+/// The maximum length of rows; longer rows are cut at the end.
 const SEQ_LEN: usize = 256;
 
 /// LoRA fine-tuning without the trainer.
@@ -30,14 +31,14 @@ struct Args {
     /// Model folder, or hub id (needs --features hub).
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tiny-llama"))]
     model: String,
-    /// JSON or JSONL file in the form of `messages`.
+    /// JSON or JSONL file in the format `messages`.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/instructions.jsonl"))]
     data: PathBuf,
     #[arg(long, default_value_t = 40)]
     steps: usize,
     #[arg(long, default_value_t = 4)]
     batch_size: usize,
-    /// Batches a step.
+    /// Batches per step.
     #[arg(long, default_value_t = 2)]
     grad_accum: usize,
     #[arg(long, default_value_t = 2e-3)]
@@ -59,13 +60,13 @@ fn main() -> Result<()> {
     let folder = resolve(&args.model, &HubOptions::from_env())?;
     let tokenizer = Tokenizer::from_pretrained(&folder)?;
 
-    // Data: one part to learn from, one to measure on.
+    // Data: one part to train on, one to evaluate on.
     let dataset = SftDataset::load(&args.data, Format::Messages, &tokenizer, SEQ_LEN)?;
     let (train, held_out) = dataset.split(0.1, args.seed)?;
     let padded = Collation::Padded { multiple: 1 };
     let pad = tokenizer.pad_token_id().unwrap_or(0);
-    let train = SftBatches::new(train, args.batch_size, padded, Some(args.seed), pad)?;
-    let held_out = SftBatches::new(held_out, args.batch_size, padded, None, pad)?;
+    let train = train.into_batches(args.batch_size, padded, Some(args.seed), pad)?;
+    let held_out = held_out.into_batches(args.batch_size, padded, None, pad)?;
 
     // Model: the base is frozen, the factors train.
     let model = AutoCausalLm::from_pretrained_with(&folder, &device, Weights::Stored)?;
@@ -77,22 +78,9 @@ fn main() -> Result<()> {
         ..LoraConfig::default()
     };
     let mut model = ft::peft::attach(model, &lora, "default", args.seed)?;
-    let loss_of = |model: &AutoCausalLm, batch: &Batch| {
-        let hidden = model.hidden_states(&batch.tokens(&device), None);
-        causal_lm_loss(hidden, model.head(), &batch.labels)
-    };
-    let measure = |model: &AutoCausalLm| {
-        let (model, mut sum, mut count) = (model.valid(), 0.0, 0);
-        for index in 0..held_out.len(0) {
-            let loss = loss_of(&model, &held_out.batch(0, index));
-            sum += loss.sum.into_scalar::<f64>();
-            count += loss.count;
-        }
-        sum / count as f64
-    };
 
     // The loop.
-    let before = measure(&model);
+    let before = evaluate(&model, &held_out, next_token_loss)?.loss;
     eprintln!("held-out loss before: {before:.4}");
     let mut optimizer = OptimizerStates::adamw(&TrainConfig::default());
     let mut losses = Vec::new();
@@ -100,8 +88,11 @@ fn main() -> Result<()> {
         (0..).flat_map(|epoch| (0..train.len(epoch)).map(move |index| (epoch, index)));
     for step in 0..args.steps {
         let mut window = Accumulator::new();
-        for (epoch, index) in batches.by_ref().take(args.grad_accum) {
-            window.add(&model, loss_of(&model, &train.batch(epoch, index)))?;
+        for (micro, (epoch, index)) in batches.by_ref().take(args.grad_accum).enumerate() {
+            let context = StepContext::training(&device, args.seed, step + 1, micro);
+            device.seed(context.seed);
+            let output = next_token_loss(&model, &train.batch(epoch, index), &context);
+            window.add(&model, output.map_err(Error::from_boxed)?)?;
         }
         let window = window.finish();
         let count = window.count() as f64;
@@ -120,12 +111,12 @@ fn main() -> Result<()> {
         );
         model = optimizer.step(model, window.gradients, lr, clip_factor(norm, 1.0) / count);
     }
-    let after = measure(&model);
+    let after = evaluate(&model, &held_out, next_token_loss)?.loss;
     eprintln!("held-out loss after: {after:.4}");
 
-    // The adapter's weights into the model's: a plain model again.
+    // Merge the adapter's weights into the model's: a plain model again.
     let merged = ft::peft::merge_and_unload(model.valid())?;
-    let merged_loss = measure(&merged);
+    let merged_loss = evaluate(&merged, &held_out, next_token_loss)?.loss;
     eprintln!("held-out loss merged: {merged_loss:.4}");
     if args.json {
         let line = json!({

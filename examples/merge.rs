@@ -1,4 +1,4 @@
-//! A model and an adapter become one model.
+//! Merges an adapter into its model.
 //!
 //! ```sh
 //! cargo run --release --example merge -- --model DIR_OR_ID --adapter DIR --output DIR
@@ -13,7 +13,7 @@ use ft::core::{AutoCausalLm, HubOptions, SaveOptions, Tokenizer, copy_generation
 use ft::peft::{load_adapter, merge_and_unload};
 use serde_json::json;
 
-/// A model and an adapter become one model.
+/// Merge an adapter into its model.
 #[derive(Parser)]
 struct Args {
     /// Model folder, or hub id (needs --features hub).
@@ -22,13 +22,13 @@ struct Args {
     /// Adapter folder in PEFT's format, or hub id.
     #[arg(long)]
     adapter: String,
-    /// Where the merged model goes.
+    /// Folder for the merged model.
     #[arg(long)]
     output: PathBuf,
     /// Type of the merged weights. 16 bits halve the file and round the weights.
     #[arg(long, value_enum, default_value_t = Dtype::Float32)]
     dtype: Dtype,
-    /// Bytes after which a new file begins.
+    /// The maximum size of a file in bytes.
     #[arg(long, default_value_t = 5_000_000_000)]
     max_shard_size: usize,
     /// Print one JSON object as the last line of stdout.

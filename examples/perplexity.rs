@@ -1,7 +1,7 @@
 //! Perplexity of a model on a text file.
 //!
-//! The whole file is tokenized without special tokens and cut into disjoint windows of `--context`
-//! tokens (the last, partial one is dropped); every token of a window but its first is scored.
+//! The whole file is tokenized without special tokens and cut into disjoint windows of `--context` tokens (the last,
+//! partial one is dropped). All tokens of a window except the first are scored.
 //!
 //! ```sh
 //! cargo run --release --example perplexity -- --model DIR_OR_ID --text FILE
@@ -19,7 +19,7 @@ use ft::core::{
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-/// Windows between two lines where there is no terminal for a bar.
+/// The number of windows between two progress lines without a terminal.
 const REPORT_EVERY: u64 = 50;
 
 /// Perplexity of a model on a text file.
@@ -34,7 +34,7 @@ struct Args {
     /// UTF-8 text file.
     #[arg(long)]
     text: PathBuf,
-    /// Tokens a window.
+    /// Tokens per window.
     #[arg(long, default_value_t = 512)]
     context: usize,
     /// Windows computed at once.

@@ -1,10 +1,9 @@
-//! A small Llama from nothing: vocabulary, weights, tokenizer and model card data, from one text file.
+//! Pretrains a small Llama: vocabulary, weights, tokenizer and model card data from one text file.
 //!
-//! Documents are separated by empty lines. The model reads them one after another, in blocks of
-//! `--seq-len` tokens, each document between the two tokens that will hold the turns of a chat: it does
-//! not learn what a chat is, but it learns where a text begins and where it stops, and a later
-//! fine-tuning on chats finds embeddings that mean something. The folder that comes out is what
-//! `from_pretrained` of this workspace and of transformers loads.
+//! Documents are separated by empty lines. The model reads them one after another, in blocks of `--seq-len` tokens. Each
+//! document is between the two tokens that later mark the turns of a chat: the model does not learn chats, but it learns
+//! where a text begins and ends, so that fine-tuning on chats begins with trained embeddings of these tokens. The result
+//! is a folder for `from_pretrained` of this workspace and of transformers.
 //!
 //! ```sh
 //! cargo run --release --example corpus -- --output corpus.txt
@@ -16,13 +15,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Parser;
 use ft::burn::module::Param;
-use ft::burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
+use ft::burn::tensor::FloatDType;
 use ft::core::safetensors_folder::write_json;
-use ft::core::{
-    AutoCausalLm, CausalLm, ModelConfig, Parts, SaveOptions, TokenBatch, Tokenizer, causal_lm_loss,
-};
-use ft::data::Batches;
-use ft::train::{Schedule, TrainConfig, Trainer, latest_checkpoint};
+use ft::core::{AutoCausalLm, ModelConfig, Parts, SaveOptions, Tokenizer};
+use ft::data::{Batch, Batches};
+use ft::train::{Schedule, TrainConfig, Trainer, latest_checkpoint, next_token_loss, step_seed};
 use rand::seq::SliceRandom;
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::json;
@@ -38,16 +35,16 @@ const END_OF_TEXT: &str = "<|endoftext|>";
 const TURN_START: &str = "<|im_start|>";
 const TURN_END: &str = "<|im_end|>";
 
-/// A small Llama from nothing, from one text file.
+/// Pretrain a small Llama on one text file.
 #[derive(Parser)]
 struct Args {
     /// UTF-8 text; documents are separated by empty lines.
     #[arg(long)]
     text: PathBuf,
-    /// Where the model goes; checkpoints go to its subfolder `run`.
+    /// Folder for the model; checkpoints are in its subfolder `run`.
     #[arg(long)]
     output: PathBuf,
-    /// Tokens of the vocabulary, special ones included.
+    /// Size of the vocabulary, including special tokens.
     #[arg(long, default_value_t = 3072)]
     vocab: usize,
     #[arg(long, default_value_t = 256)]
@@ -60,10 +57,10 @@ struct Args {
     heads: usize,
     #[arg(long, default_value_t = 2)]
     kv_heads: usize,
-    /// Tokens a block.
+    /// Tokens per block.
     #[arg(long, default_value_t = 256)]
     seq_len: usize,
-    /// The longest sequence the model is said to allow.
+    /// The maximum sequence length in the model's configuration.
     #[arg(long, default_value_t = 512)]
     max_positions: usize,
     #[arg(long, default_value_t = 4)]
@@ -80,13 +77,13 @@ struct Args {
     eval_fraction: f64,
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Checkpoint every so many steps.
+    /// The number of steps between checkpoints.
     #[arg(long, default_value_t = 400)]
     save_every: usize,
-    /// Go on from the newest checkpoint.
+    /// Continue from the newest checkpoint.
     #[arg(long)]
     resume: bool,
-    /// Start anew although --output holds a run.
+    /// Start again although --output contains a run.
     #[arg(long, conflicts_with = "resume")]
     overwrite: bool,
     /// cpu, cuda, wgpu, vulkan or metal.
@@ -111,7 +108,7 @@ fn main() -> Result<()> {
         run.display()
     );
 
-    // The vocabulary, learnt from the text itself; a resumed run keeps the one it began with.
+    // The vocabulary, trained on the text; a resumed run keeps its vocabulary.
     let text = std::fs::read_to_string(&args.text)
         .with_context(|| format!("cannot read {}", args.text.display()))?;
     if !(args.resume && args.output.join("tokenizer.json").is_file()) {
@@ -152,7 +149,7 @@ fn main() -> Result<()> {
         held_out.len()
     );
 
-    // The model, random.
+    // The model with random weights.
     let config = ModelConfig::from_json(json!({
         "model_type": "llama",
         "vocab_size": tokenizer.vocab_size(),
@@ -199,20 +196,10 @@ fn main() -> Result<()> {
         batch_size: args.batch_size,
         seed,
     };
-    let trainer = Trainer::new(
-        train,
-        batches(blocks, Some(args.seed)),
-        |model: &AutoCausalLm, batch: &Vec<Vec<u32>>| {
-            let input_ids = to_tensor(batch, &device);
-            let hidden = model.hidden_states(&TokenBatch::new(input_ids), None);
-            let labels: Vec<i64> = batch.iter().flatten().map(|&id| i64::from(id)).collect();
-            causal_lm_loss(hidden, model.head(), &labels)
-        },
-    )
-    .with_evaluation(batches(held_out, None))
-    .with_identity("text", fingerprint)
-    .with_identity("batch_size", args.batch_size)
-    .with_token_count(|batch| batch.iter().map(Vec::len).sum());
+    let trainer = Trainer::new(train, batches(blocks, Some(args.seed)), next_token_loss)
+        .with_evaluation(batches(held_out, None))
+        .with_identity("text", fingerprint)
+        .with_identity("batch_size", args.batch_size);
     let (model, report) = trainer.fit(model)?;
 
     // The result, in 16 bits.
@@ -245,11 +232,11 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Starting weights that favour taking up words of the context: what a head reads it first writes
-/// back (`W_O = ½·W_Vᵀ`, so that with a tied embedding every token of the context becomes a little
-/// likelier), and the feed-forward layers begin with nothing to say.
+/// Initial weights that favour words of the context: a head writes back the values that it reads (`W_O = ½·W_Vᵀ`, so
+/// that with a tied embedding every token of the context becomes a little more likely), and the output of the
+/// feed-forward layers is initially 0.
 ///
-/// Trockman and Kolter, 2023, arXiv:2305.09828, tie the two weights too, for images with the other sign.
+/// Trockman and Kolter, 2023, arXiv:2305.09828, also tie the two weights, for images with the opposite sign.
 fn begin_by_copying(model: &mut AutoCausalLm, heads: usize, kv_heads: usize) {
     let mut value = None;
     model.for_each_linear_mut(&mut |path, linear| {
@@ -276,8 +263,8 @@ fn documents(text: &str) -> impl Iterator<Item = &str> + Send {
     text.split("\n\n").map(str::trim).filter(|d| !d.is_empty())
 }
 
-/// Byte-level BPE with the special tokens of chats, in Hugging Face's files. Encoding with special
-/// tokens puts the one that begins a text before it.
+/// Byte-level BPE with the special tokens of chats, in Hugging Face's files. Encoding with special tokens adds the
+/// begin-of-text token.
 fn write_tokenizer(text: &str, args: &Args) -> Result<()> {
     let special = [END_OF_TEXT, TURN_START, TURN_END].map(|token| AddedToken::from(token, true));
     let mut trainer: TrainerWrapper = BpeTrainerBuilder::new()
@@ -333,36 +320,38 @@ fn write_tokenizer_config(folder: &Path, max_positions: usize) -> Result<()> {
     Ok(write_json(&folder.join("tokenizer_config.json"), &config)?)
 }
 
-/// Blocks in an order of their own for every epoch.
+/// Blocks in a different order for every epoch.
 struct Blocks {
     blocks: Vec<Vec<u32>>,
     batch_size: usize,
-    /// Without one the order stays.
+    /// Without a seed the order is not changed.
     seed: Option<u64>,
 }
 
 impl Batches for Blocks {
-    type Batch = Vec<Vec<u32>>;
+    type Batch = Batch;
 
     fn len(&self, _epoch: usize) -> usize {
         self.blocks.len().div_ceil(self.batch_size)
     }
 
-    fn batch(&self, epoch: usize, index: usize) -> Vec<Vec<u32>> {
+    fn batch(&self, epoch: usize, index: usize) -> Batch {
         let mut order: Vec<usize> = (0..self.blocks.len()).collect();
         if let Some(seed) = self.seed {
-            let seed = seed.wrapping_mul(1_000_003).wrapping_add(epoch as u64);
-            order.shuffle(&mut StdRng::seed_from_u64(seed));
+            order.shuffle(&mut StdRng::seed_from_u64(step_seed(seed, epoch, 0)));
         }
         let start = index * self.batch_size;
         let end = (start + self.batch_size).min(order.len());
         let chosen = order[start..end].iter();
-        chosen.map(|&block| self.blocks[block].clone()).collect()
+        let ids = chosen.flat_map(|&block| &self.blocks[block]);
+        let input_ids: Vec<i64> = ids.map(|&id| i64::from(id)).collect();
+        Batch {
+            labels: input_ids.clone(),
+            tokens: input_ids.len(),
+            seq: input_ids.len() / (end - start),
+            batch: end - start,
+            input_ids,
+            ..Batch::default()
+        }
     }
-}
-
-fn to_tensor(batch: &[Vec<u32>], device: &Device) -> Tensor<2, Int> {
-    let (rows, seq) = (batch.len(), batch[0].len());
-    let ids: Vec<i64> = batch.iter().flatten().map(|&id| i64::from(id)).collect();
-    Tensor::from_data(TensorData::new(ids, [rows, seq]), device)
 }

@@ -1,21 +1,24 @@
-//! Instruction tuning with LoRA: a model and a file of examples go in, an adapter comes out.
+//! Instruction tuning with LoRA: trains an adapter for a model on a file of examples.
 //!
 //! ```sh
 //! cargo run --release --example sft_lora -- --model DIR_OR_ID --data alpaca.json --format alpaca \
 //!     --output my-adapter
 //! ```
 //!
-//! The adapter lies in `--output` in PEFT's files; `merge` makes a model of it, `generate --adapter`
-//! tries it out. Checkpoints and the log lie in `--output` too: `--resume` goes on after a kill.
+//! The adapter is written to `--output` in PEFT's format. `merge` merges it into the model, and `generate --adapter`
+//! generates text with it. Checkpoints and the log are also in `--output`: `--resume` continues an interrupted run.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use ft::core::{AutoCausalLm, CausalLm, HubOptions, Tokenizer, Weights, causal_lm_loss, resolve};
-use ft::data::{Batch, Collation, Format, SftBatches, SftDataset};
+use ft::core::{AutoCausalLm, CausalLm, HubOptions, Tokenizer, Weights, resolve};
+use ft::data::{Collation, Format, SftDataset};
 use ft::peft::{LoraConfig, TargetModules};
-use ft::train::{BoxError, Callback, Optim, Schedule, TrainConfig, Trainer};
+use ft::train::{
+    BoxError, Callback, ModelView, Optim, ParamTable, Schedule, TrainConfig, Trainer,
+    next_token_loss,
+};
 use serde_json::json;
 
 /// Instruction tuning with LoRA.
@@ -30,7 +33,7 @@ struct Args {
     /// alpaca, sharegpt, messages or prompt_completion.
     #[arg(long)]
     format: Format,
-    /// Where the adapter goes.
+    /// Folder for the adapter.
     #[arg(long)]
     output: PathBuf,
     /// Passes over the data.
@@ -39,13 +42,13 @@ struct Args {
     /// Optimizer steps in all; overrides --epochs.
     #[arg(long)]
     max_steps: Option<usize>,
-    /// Rows a batch.
+    /// Rows per batch.
     #[arg(long, default_value_t = 8)]
     batch_size: usize,
-    /// Batches a step.
+    /// Batches per step.
     #[arg(long, default_value_t = 1)]
     grad_accum: usize,
-    /// Longer rows lose their end; the length of a row with --packing.
+    /// The maximum length of rows; longer rows are cut at the end. With --packing, the length of a row.
     #[arg(long, default_value_t = 512)]
     seq_len: usize,
     /// Peak learning rate.
@@ -54,10 +57,10 @@ struct Args {
     /// constant, linear or cosine, after the warmup.
     #[arg(long, default_value = "linear")]
     schedule: Schedule,
-    /// Part of the steps over which the learning rate rises.
+    /// The share of the steps in which the learning rate rises.
     #[arg(long, default_value_t = 0.0)]
     warmup_ratio: f64,
-    /// adamw, or adamw-8bit for states of a quarter of the size.
+    /// adamw, or adamw-8bit with states of a quarter of the size.
     #[arg(long, default_value_t = Optim::AdamW)]
     optim: Optim,
     /// Rank of the factors.
@@ -70,16 +73,16 @@ struct Args {
     /// Scale by alpha / √r instead of alpha / r.
     #[arg(long)]
     rslora: bool,
-    /// Layers to adapt: names with commas between them, or all-linear.
+    /// Layers to adapt: names separated by commas, or all-linear.
     #[arg(long, default_value = "all-linear")]
     target_modules: String,
-    /// Part of the rows that is held out to measure.
+    /// The share of the rows that is held out for evaluation.
     #[arg(long, default_value_t = 0.1)]
     eval_fraction: f64,
-    /// Measure on the rows of this file instead, in the same format.
+    /// Evaluate on the rows of this file instead, in the same format.
     #[arg(long, conflicts_with = "eval_fraction")]
     eval_data: Option<PathBuf>,
-    /// Several rows in one, kept apart by the attention mask.
+    /// Pack several rows into one, separated by the attention mask.
     #[arg(long)]
     packing: bool,
     /// Compute each block again in the backward pass instead of keeping its activations: half the memory
@@ -89,13 +92,13 @@ struct Args {
     /// Seed of the split, the order, the factors and the dropout.
     #[arg(long, default_value_t = 42)]
     seed: u64,
-    /// Checkpoint every so many steps.
+    /// The number of steps between checkpoints.
     #[arg(long, default_value_t = 100)]
     save_every: usize,
-    /// Go on from the newest checkpoint in --output.
+    /// Continue from the newest checkpoint in --output.
     #[arg(long)]
     resume: bool,
-    /// Start anew although --output holds a run.
+    /// Start again although --output contains a run.
     #[arg(long, conflicts_with = "resume")]
     overwrite: bool,
     /// cpu, cuda, wgpu, vulkan or metal.
@@ -116,7 +119,7 @@ fn main() -> Result<()> {
     std::fs::create_dir_all(&args.output)
         .map_err(|e| anyhow::anyhow!("cannot write to {}: {e}", args.output.display()))?;
 
-    // The data, before the model: what is wrong with a file should show at once.
+    // The data before the model, so that errors in a file are reported at once.
     let folder = resolve(&args.model, &HubOptions::from_env())?;
     let tokenizer = Tokenizer::from_pretrained(&folder)?;
     let dataset = SftDataset::load(&args.data, args.format, &tokenizer, args.seq_len)?;
@@ -141,7 +144,7 @@ fn main() -> Result<()> {
     } else {
         Collation::Padded { multiple: 1 }
     };
-    let batches = SftBatches::new(train, args.batch_size, collation, Some(args.seed), pad)?;
+    let batches = train.into_batches(args.batch_size, collation, Some(args.seed), pad)?;
 
     // The model, with fresh factors on its frozen weights.
     let model = AutoCausalLm::from_pretrained_with(&folder, &device, Weights::Stored)?;
@@ -160,11 +163,7 @@ fn main() -> Result<()> {
         ..LoraConfig::default()
     };
     let model = ft::peft::attach(model, &lora, "default", args.seed)?;
-    let (trainable, all) = ft::peft::trainable_parameters(&model);
-    eprintln!(
-        "training {trainable} of {all} parameters ({:.2}%)",
-        100.0 * trainable as f64 / all as f64
-    );
+    eprintln!("{}", ParamTable::new(&model, &[])?);
 
     // The training.
     let config = TrainConfig {
@@ -183,12 +182,7 @@ fn main() -> Result<()> {
         overwrite: args.overwrite,
         ..TrainConfig::default()
     };
-    let step = |model: &AutoCausalLm, batch: &Batch| {
-        let hidden = model.hidden_states(&batch.tokens(&device), None);
-        causal_lm_loss(hidden, model.head(), &batch.labels)
-    };
-    let mut trainer = Trainer::new(config, batches, step)
-        .with_token_count(Batch::token_count)
+    let mut trainer = Trainer::new(config, batches, next_token_loss)
         .with_callback(SaveAdapter(lora.clone()))
         .with_identity("model", args.model.as_str())
         .with_identity("weights", "stored")
@@ -200,13 +194,8 @@ fn main() -> Result<()> {
         .with_identity("lora", lora.to_json(false));
     if !held_out.is_empty() {
         let padded = Collation::Padded { multiple: 1 };
-        trainer = trainer.with_evaluation(SftBatches::new(
-            held_out,
-            args.batch_size,
-            padded,
-            None,
-            pad,
-        )?);
+        trainer =
+            trainer.with_evaluation(held_out.into_batches(args.batch_size, padded, None, pad)?);
     }
     let (model, report) = trainer.fit(model)?;
 
@@ -232,12 +221,16 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Puts the adapter into every checkpoint, so that each can be tried out.
+/// Saves the adapter in every checkpoint.
 struct SaveAdapter(LoraConfig);
 
 impl Callback<AutoCausalLm> for SaveAdapter {
-    fn on_checkpoint(&mut self, model: &AutoCausalLm, folder: &Path) -> Result<(), BoxError> {
-        ft::peft::save_adapter(model, &self.0, "default", &folder.join("adapter"))?;
+    fn on_checkpoint(
+        &mut self,
+        model: &ModelView<'_, AutoCausalLm>,
+        folder: &Path,
+    ) -> Result<(), BoxError> {
+        ft::peft::save_adapter(&**model, &self.0, "default", &folder.join("adapter"))?;
         Ok(())
     }
 }

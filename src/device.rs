@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 
-/// There is no such device in this build.
+/// The device does not exist in this build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceError(String);
 
@@ -48,8 +48,8 @@ pub fn device(name: &str) -> Result<Device, DeviceError> {
             "this program was built without the device {kind}: build it with --features {kind}"
         ))),
         _ => Err(DeviceError(format!(
-            "no device is called {name:?}: it must be cpu, cuda, wgpu, vulkan or metal, a GPU also \
-             with a number as in cuda:1"
+            "there is no device {name:?}: it must be cpu, cuda, wgpu, vulkan or metal; a GPU may have a \
+             number, as in cuda:1"
         ))),
     }
 }
@@ -68,7 +68,7 @@ mod tests {
     use super::device;
 
     #[test]
-    fn the_cpu_is_there_and_nonsense_is_explained() {
+    fn the_cpu_exists_and_an_unknown_name_is_an_error() {
         assert!(device("cpu").is_ok());
         let message = device("tpu").map(|_| ()).unwrap_err().to_string();
         assert!(message.contains("cpu, cuda, wgpu"), "{message}");
@@ -76,7 +76,7 @@ mod tests {
 
     #[cfg(not(feature = "cuda"))]
     #[test]
-    fn a_device_that_was_not_built_names_its_feature() {
+    fn the_error_for_a_disabled_device_names_its_feature() {
         let message = device("cuda:1").map(|_| ()).unwrap_err().to_string();
         assert!(message.contains("--features cuda"), "{message}");
     }

@@ -1,19 +1,26 @@
 //! Fine-tune language models in Rust: from base weights to a measured, shippable model.
 //!
-//! This crate is the front of a workspace and re-exports its parts:
+//! This crate re-exports the crates of its workspace:
 //!
-//! - [`core`] has models, weights in and out, tokenizer and chat template, generation;
-//! - [`data`] has datasets, masks and packing;
-//! - [`peft`] has adapters;
-//! - [`eval`] has metrics, statistics and benchmarks;
-//! - [`train`] has the loop;
-//! - [`kernels`] has the operations that models are made of.
+//! - [`core`]: models, loading and saving, tokenizer and chat template, generation;
+//! - [`data`]: datasets, masks and packing;
+//! - [`peft`]: adapters;
+//! - [`train`]: the training loop;
+//! - `eval` (feature `eval`, on by default): metrics, statistics, benchmarks and judges;
+//! - [`kernels`]: the operations of models.
 //!
-//! Where a model computes is chosen when the program runs: see [`device()`].
+//! The device is chosen at run time: see [`device()`].
+//!
+//! # Features
+//!
+//! - `cpu` (default), `cuda`, `wgpu`, `vulkan`, `metal`: the devices;
+//! - `eval` (default): evaluation. Without it about forty fewer crates are compiled;
+//! - `hub`: models by hub id are downloaded.
 
 pub use burn;
 pub use ft_core as core;
 pub use ft_data as data;
+#[cfg(feature = "eval")]
 pub use ft_eval as eval;
 pub use ft_kernels as kernels;
 pub use ft_peft as peft;

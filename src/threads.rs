@@ -1,13 +1,13 @@
 //! The threads that compute on the CPU.
 
-/// Sets how many threads compute on the CPU, the calling thread being one of them; by default as many as
-/// the machine runs at once, or `RAYON_NUM_THREADS` of them.
+/// Sets how many threads compute on the CPU, including the calling thread. The default is `RAYON_NUM_THREADS`, or the
+/// number of threads that the machine runs in parallel.
 ///
-/// To be called once, at the beginning of `main`, before anything is computed. Without it there is one
-/// thread more, which hands every operation over and sleeps until it is done: decoding, whose operations
-/// take microseconds, then spends a third of its time on that.
+/// Call this once at the beginning of `main`, before any computation. Without it there is an additional thread, which
+/// passes every operation to the pool and sleeps until it is done. Decoding, whose operations take microseconds, then
+/// spends a third of its time on this.
 ///
-/// Whether it was so set: false if the pool of threads existed already, or the feature `cpu` is off.
+/// Returns false if the pool of threads existed already, or the feature `cpu` is off.
 pub fn compute_threads(count: Option<usize>) -> bool {
     #[cfg(feature = "cpu")]
     return build_pool(count);
@@ -30,7 +30,7 @@ fn build_pool(count: Option<usize>) -> bool {
         })
         .unwrap_or(1);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(count);
-    // One thread alone must be free for what other threads of the program hand over.
+    // A single thread must be free for operations of other threads of the program.
     let pool = if count > 1 {
         pool.use_current_thread()
     } else {

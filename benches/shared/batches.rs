@@ -1,4 +1,4 @@
-//! The batches that all programs of a comparison train on.
+//! The training batches of all programs of a comparison.
 
 use std::path::Path;
 

@@ -1,10 +1,10 @@
-//! The agreement example on files as people have them.
+//! The agreement example on realistic files.
 
 use serde_json::{Value, json};
 
 use crate::examples::run;
 
-/// What the example says of a file: its JSON, and what it tells people.
+/// The output of the example for a file: its JSON and its text.
 fn of(csv: &[u8], more: &[&str]) -> (Value, String) {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(&file, csv).expect("written");
@@ -55,7 +55,7 @@ fn the_example_reads_quotes_byte_order_marks_and_blank_lines() {
 }
 
 #[test]
-fn the_example_says_why_there_is_no_value_and_what_cannot_be_read() {
+fn the_example_reports_undefined_values_and_unreadable_files() {
     let (json, stderr) = of(b"1,1\n1,1\n", &[]);
     assert_eq!(
         (&json["cohen"], &json["advice"]),

@@ -1,4 +1,4 @@
-//! What is wrong with the input is said in a sentence, with an exit code and without a panic.
+//! Invalid input gives an error message and an exit code, and no panic.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::examples::{DATA, run};
 use crate::shipped_model::folder;
 
-/// A copy of the shipped model to break.
+/// A copy of the included model, to be damaged.
 fn copy() -> TempDir {
     let work = TempDir::new().expect("folder");
     for entry in std::fs::read_dir(folder()).expect("folder") {
@@ -154,7 +154,7 @@ fn broken_data() {
 }
 
 #[test]
-fn settings_that_cannot_be() {
+fn invalid_settings() {
     let model = folder();
     let rows = format!("{ROW}\n{ROW}\n{ROW}\n{ROW}\n");
     let fails = |more: &[&str], expected: &[&str]| {
@@ -189,7 +189,7 @@ fn an_output_folder_that_cannot_be_written() {
     fails("sft_lora", &arguments, &["occupied"]);
 }
 
-/// The same path and the same number of rows, but one answer is another.
+/// The same path and number of rows, with one different answer.
 #[test]
 fn a_run_resumed_on_other_data() {
     let work = TempDir::new().expect("folder");
@@ -231,7 +231,7 @@ fn a_run_resumed_on_other_data() {
 }
 
 #[test]
-fn pretraining_over_an_earlier_run_asks_first() {
+fn pretraining_does_not_overwrite_an_earlier_run() {
     let work = TempDir::new().expect("folder");
     let at = |name: &str| work.path().join(name).to_str().expect("UTF-8").to_string();
     let (text, output) = (at("text.txt"), at("model"));

@@ -60,7 +60,7 @@ fn texts_are_scored() {
 }
 
 #[test]
-fn benchmarks_run_are_kept_and_compared() {
+fn benchmarks_are_run_cached_and_compared() {
     let (model, output) = (folder(), TempDir::new().expect("temporary folder"));
     let cache = output.path().join("answers.jsonl");
     let data = data("benchmarks");
@@ -86,7 +86,7 @@ fn benchmarks_run_are_kept_and_compared() {
     let kept = std::fs::read_to_string(&cache).expect("reads");
     assert_eq!(kept.lines().count(), 10);
     let results = first["results_file"].as_str().expect("a path");
-    // The same again, from the cache, is no regression.
+    // An equal run, from the cache, is not a regression.
     let again = json(
         "harness",
         &[&arguments[..], &["--baseline", results]].concat(),
@@ -95,7 +95,7 @@ fn benchmarks_run_are_kept_and_compared() {
     assert_eq!(again["regressions"], serde_json::json!([]));
     assert_eq!(std::fs::read_to_string(&cache).expect("reads"), kept);
 
-    // A baseline that was better fails the run.
+    // A better baseline fails the run.
     let mut better: Value =
         serde_json::from_str(&std::fs::read_to_string(results).expect("reads")).expect("JSON");
     better["results"]["piqa"]["acc_norm,none"] = 1.0.into();
@@ -150,7 +150,7 @@ fn benchmarks_run_are_kept_and_compared() {
 }
 
 #[test]
-fn a_local_model_judges_and_what_it_cannot_is_missing() {
+fn a_local_model_judges_and_invalid_verdicts_are_missing() {
     let (model, output) = (folder(), TempDir::new().expect("temporary folder"));
     let pairs = data("pairs.jsonl");
     let found = json(

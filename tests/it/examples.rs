@@ -1,4 +1,4 @@
-//! The examples as a user runs them.
+//! The examples, run as a user does.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -13,12 +13,12 @@ pub(crate) const DATA: &str = concat!(
     "/examples/data/instructions.jsonl"
 );
 
-/// Runs an example that cargo has built beside this test.
+/// Runs an example that cargo built together with this test.
 pub(crate) fn run(example: &str, arguments: &[&str]) -> Output {
     run_with(example, arguments, &[])
 }
 
-/// The same with these variables in its environment.
+/// The same with additional environment variables.
 fn run_with(example: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let test = std::env::current_exe().expect("this program");
     let profile = test.ancestors().nth(2).expect("target/PROFILE");
@@ -133,7 +133,7 @@ fn tune_generate_measure_and_merge() {
 }
 
 #[test]
-fn the_loop_by_hand_learns_too() {
+fn the_manual_loop_reduces_the_loss() {
     let out = json("manual_loop", &["--steps", "12"]);
     assert!(number(&out, "eval_loss_after") < 0.9 * number(&out, "eval_loss_before"));
     let difference = number(&out, "eval_loss_after") - number(&out, "eval_loss_merged");
@@ -141,7 +141,7 @@ fn the_loop_by_hand_learns_too() {
 }
 
 #[test]
-fn a_model_is_pretrained_from_nothing() {
+fn a_model_is_pretrained() {
     let work = TempDir::new().expect("folder");
     let corpus = work.path().join("corpus.txt");
     json("corpus", &["--output", path(&corpus), "--megabytes", "0.2"]);
@@ -195,7 +195,7 @@ fn a_model_is_pretrained_from_nothing() {
 }
 
 #[test]
-fn every_example_explains_itself() {
+fn every_example_has_help() {
     for example in [
         "quickstart",
         "sft_lora",
@@ -217,7 +217,7 @@ fn every_example_explains_itself() {
 
 /// Twenty steps with the kernels and with Burn's operations alone, on one thread and on three.
 #[test]
-fn kernels_and_threads_change_no_loss() {
+fn kernels_and_threads_do_not_change_the_losses() {
     let losses = |variables: &[(&str, &str)]| -> Vec<f64> {
         let run = json_with("manual_loop", &["--steps", "20"], variables);
         let losses = run["train_losses"].as_array().expect("losses").iter();

@@ -1,5 +1,5 @@
-//! A local model asked by benchmarks: shared prompts and beginnings, batches of any width, windows, and texts give what one
-//! forward pass over the whole gives.
+//! A local model in benchmarks: with shared prompts and beginnings, batches of any width, and windows, the results equal those
+//! of one forward pass over the whole text.
 
 use ft::burn::tensor::{Device, Tensor, activation};
 use ft::core::{AutoCausalLm, CausalLm, GenerationConfig, TokenBatch, Tokenizer, generate};
@@ -290,7 +290,32 @@ fn texts_end_at_stop_strings_and_do_not_depend_on_their_batch() {
 }
 
 #[test]
-fn what_cannot_be_scored_is_told_with_the_request() {
+fn equal_sampled_requests_are_drawn_apart_in_one_batch_and_in_several() {
+    let request = GenerateUntil {
+        context: "Once upon a time there was".into(),
+        until: Vec::new(),
+        max_gen_toks: 16,
+        temperature: 1.5,
+        top_p: 1.0,
+        top_k: 0,
+        seed: 7,
+    };
+    // One row a batch, and all rows in one.
+    for batch_tokens in [1, 1000] {
+        let model = model(batch_tokens);
+        let mut texts = std::collections::BTreeSet::new();
+        model
+            .generate_until(&vec![request.clone(); 4], &mut |_, text| {
+                texts.insert(text);
+                Ok(())
+            })
+            .expect("generates");
+        assert_eq!(texts.len(), 4, "{batch_tokens}: {texts:?}");
+    }
+}
+
+#[test]
+fn a_request_that_cannot_be_scored_is_an_error_with_the_reason() {
     let model = model(100);
     let error = |context: &str, continuation: &str| {
         let request = Continuation {

@@ -7,6 +7,7 @@ mod bert_score;
 mod evaluation_examples;
 mod examples;
 mod local_model;
+mod own_body;
 mod real_model;
 mod shipped_model;
 mod trajectories;

@@ -7,10 +7,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use ft::burn::module::Module;
 use ft::burn::tensor::Device;
 use ft::core::safetensors_folder::module_tensors;
-use ft::core::{AutoCausalLm, CausalLm, Weights, causal_lm_loss};
-use ft::data::{Batch, Batches, Collation, Format, SftBatches, SftDataset};
+use ft::core::{AutoCausalLm, Weights};
+use ft::data::{Batches, Collation, Format, SftBatches, SftDataset};
 use ft::peft::{LoraConfig, attach, load_adapter, merge_and_unload, save_adapter};
-use ft::train::{Callback, StepRecord, TrainConfig, TrainReport, Trainer, Verdict, evaluate};
+use ft::train::{
+    Callback, ModelView, StepRecord, TrainConfig, TrainReport, Trainer, Verdict, evaluate,
+    next_token_loss,
+};
 use tempfile::TempDir;
 
 use crate::shipped_model::load;
@@ -36,18 +39,12 @@ fn dataset(rows: usize) -> SftDataset {
 }
 
 fn batches(rows: usize, batch_size: usize, collation: Collation) -> SftBatches {
-    SftBatches::new(dataset(rows), batch_size, collation, None, 0).expect("batches")
+    dataset(rows)
+        .into_batches(batch_size, collation, None, 0)
+        .expect("batches")
 }
 
 const PADDED: Collation = Collation::Padded { multiple: 1 };
-
-fn loss(device: &Device) -> impl FnMut(&AutoCausalLm, &Batch) -> ft::core::LossSum + use<> {
-    let device = device.clone();
-    move |model, batch| {
-        let hidden = model.hidden_states(&batch.tokens(&device), None);
-        causal_lm_loss(hidden, model.head(), &batch.labels)
-    }
-}
 
 fn quiet(config: TrainConfig) -> TrainConfig {
     TrainConfig {
@@ -84,14 +81,14 @@ fn train_on(
     let model = attach(model, &lora(dropout), "default", 3).expect("attaches");
     struct Stop(Option<usize>);
     impl<M> Callback<M> for Stop {
-        fn on_step(&mut self, _: &M, step: &StepRecord) -> Verdict {
+        fn on_step(&mut self, _: &ModelView<'_, M>, step: &StepRecord) -> Verdict {
             if Some(step.step) == self.0 {
                 return Err("killed".into());
             }
             Ok(ControlFlow::Continue(()))
         }
     }
-    let trainer = Trainer::new(config, data, loss(&device)).with_callback(Stop(stop));
+    let trainer = Trainer::new(config, data, next_token_loss).with_callback(Stop(stop));
     match trainer.fit(model) {
         Ok(done) => done,
         Err(_) if stop.is_some() => {
@@ -105,6 +102,7 @@ fn train_on(
 fn empty_report() -> TrainReport {
     TrainReport {
         train_losses: Vec::new(),
+        train_metrics: Vec::new(),
         steps: 0,
         tokens: 0,
         tokens_per_s: 0.0,
@@ -143,7 +141,7 @@ fn eight_batches_of_one_are_one_batch_of_eight() {
 fn packed_rows_lose_what_separate_rows_lose() {
     let device = Device::default();
     let (model, _) = load(&device);
-    let mean = |data: SftBatches| evaluate(&model, &data, &mut loss(&device)).expect("evaluates");
+    let mean = |data: SftBatches| evaluate(&model, &data, next_token_loss).expect("evaluates");
     let separate = mean(batches(24, 4, PADDED));
     let packed = mean(batches(24, 2, Collation::Packed { seq_len: 128 }));
     assert_eq!(packed.tokens, separate.tokens);
@@ -164,7 +162,7 @@ fn killed_and_resumed_is_uninterrupted_to_the_bit() {
         })
     };
     let data = || {
-        let shuffled = SftBatches::new(dataset(24), 8, PADDED, Some(5), 0);
+        let shuffled = dataset(24).into_batches(8, PADDED, Some(5), 0);
         shuffled.expect("batches")
     };
     let (one, two) = (
@@ -186,7 +184,7 @@ fn an_adapter_trains_saves_loads_and_merges_without_a_change_of_loss() {
     let device = Device::default();
     let mean = |model: &AutoCausalLm| {
         let data = batches(32, 8, PADDED);
-        evaluate(model, &data, &mut loss(&device))
+        evaluate(model, &data, next_token_loss)
             .expect("evaluates")
             .loss
     };
@@ -209,7 +207,9 @@ fn an_adapter_trains_saves_loads_and_merges_without_a_change_of_loss() {
 
 #[test]
 fn an_epoch_has_every_row_once() {
-    let data = SftBatches::new(dataset(21), 4, PADDED, Some(1), 0).expect("batches");
+    let data = dataset(21)
+        .into_batches(4, PADDED, Some(1), 0)
+        .expect("batches");
     let rows: usize = (0..data.len(1))
         .map(|index| data.batch(1, index).batch)
         .sum();
@@ -246,7 +246,7 @@ fn a_model_held_as_stored_has_nothing_to_train() {
     let trainer = Trainer::new(
         quiet(TrainConfig::default()),
         batches(4, 2, PADDED),
-        loss(&device),
+        next_token_loss,
     );
     let error = trainer.fit(model.expect("loads")).map(|_| ());
     let message = error.expect_err("nothing trains").to_string();

@@ -45,6 +45,16 @@ pub enum Error {
         /// Keys whose shapes differ, with both shapes.
         misshapen: Vec<String>,
     },
+    /// A number that is not finite, or would not be in the type of the file. Nothing was written.
+    #[error("{tensor} holds {value}, {reason}")]
+    NotFinite {
+        /// Which tensor.
+        tensor: String,
+        /// The first such number.
+        value: f32,
+        /// What is wrong with it, and what to do.
+        reason: &'static str,
+    },
     /// The chat template is missing, does not parse, or raised an exception.
     #[error("chat template: {0}")]
     ChatTemplate(String),

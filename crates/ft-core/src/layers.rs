@@ -13,9 +13,11 @@ pub(crate) mod lora;
 pub(crate) mod mlp;
 pub(crate) mod rms_norm;
 pub(crate) mod rope;
+pub(crate) mod self_attention;
+pub(crate) mod windows;
 
 pub use alibi::Alibi;
-pub use attention::{attend, merge_heads, split_grouped_heads, split_heads, split_normed_heads};
+pub use attention::{attend, merge_heads, split_grouped_heads, split_heads};
 pub use blocks::run_blocks;
 pub use embedding::Embedding;
 pub use gated_mlp::GatedMlp;
@@ -27,3 +29,5 @@ pub use lora::Lora;
 pub use mlp::Mlp;
 pub use rms_norm::RmsNorm;
 pub use rope::{Angles, Rope};
+pub use self_attention::SelfAttention;
+pub use windows::{Masks, Windows};

@@ -11,7 +11,8 @@
 //! - `loss`: [`causal_lm_loss`], head and loss in one, chunk by chunk; [`token_logps`] the same for
 //!   log-probabilities, and [`score_tokens`] also tells whether a token is the model's first choice;
 //! - `text`: [`Tokenizer`] and [`ChatTemplate`], text to ids, rendered as transformers does;
-//! - `generation`: [`generate()`], decoding with a key-value cache;
+//! - `generation`: [`generate()`], texts that continue prompts, and [`Decoder`], the same in steps, whose rows join and
+//!   leave;
 //! - `files`: checkpoints, one file or sharded, memory-mapped ([`load_pretrained`], [`safetensors_folder`]), and models
 //!   by hub id ([`resolve`]).
 
@@ -26,6 +27,7 @@ mod loss;
 mod models;
 pub mod module_path;
 mod parts;
+mod seed;
 mod text;
 
 pub use error::{Error, Result};
@@ -33,9 +35,11 @@ pub use files::hub::{HubOptions, resolve};
 pub use files::pretrained::{Keys, SaveOptions, load_pretrained, save_pretrained};
 pub use files::safetensors_folder::{self, Weights};
 pub use ft_kernels::{LogitOptions, TokenScore};
+pub use generation::decoder::{Decoder, NextToken, RowId};
 pub use generation::generate::{FinishReason, Generated, Streamed, generate};
 pub use generation::generation_config::{GenerationConfig, copy_generation_config};
 pub use generation::sampling;
+pub use generation::selection::ChosenLogps;
 pub use layers::{Head, KvCache, Layout, Linear, Lora};
 pub use loss::linear_cross_entropy::{
     IGNORE_INDEX, LossSum, causal_lm_loss, causal_lm_loss_with, linear_cross_entropy,
@@ -47,17 +51,25 @@ pub use models::auto::{AutoCausalLm, ModelConfig, model_types};
 pub use models::backbone::{Backbone, Dims, Pass, Place};
 pub use models::bert::Bert;
 pub use models::causal_lm::CausalLm;
-pub use models::config::{BertConfig, BertKind, Gpt2Config, LlamaConfig, LlamaKind, RopeScaling};
+pub use models::config::{
+    BertConfig, BertKind, DecoderConfig, GemmaConfig, GemmaKind, Gpt2Config, GraniteConfig,
+    LlamaConfig, LlamaKind, Olmo2Config, RopeScaling, SmolLm3Config,
+};
 pub use models::config::{FalconConfig, GptNeoxConfig, Phi3Config, PhiConfig};
 pub use models::falcon::Falcon;
+pub use models::gemma::Gemma;
 pub use models::gpt_neox::GptNeox;
 pub use models::gpt2::Gpt2;
+pub use models::granite::Granite;
 pub use models::llama::Llama;
+pub use models::olmo2::Olmo2;
 pub use models::phi::Phi;
 pub use models::phi3::Phi3;
+pub use models::smollm3::SmolLm3;
 pub use models::token_batch::TokenBatch;
 pub use parts::{Part, PartMut, Parts};
-pub use text::chat_template::{ChatTemplate, Message};
+pub use seed::mix_seed;
+pub use text::chat_template::{ChatOptions, ChatTemplate, Message};
 pub use text::tokenizer::Tokenizer;
 
 /// Compiles the README's example.

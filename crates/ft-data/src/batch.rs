@@ -1,4 +1,4 @@
-//! A batch on the host, ready to become tensors, and where batches come from.
+//! A batch of token sequences on the host, and the trait of what gives batches.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ft_core::{IGNORE_INDEX, TokenBatch};
@@ -8,22 +8,23 @@ use ft_core::{IGNORE_INDEX, TokenBatch};
 pub struct Batch {
     /// Token ids.
     pub input_ids: Vec<i64>,
-    /// The id where it is to be learnt, else [`IGNORE_INDEX`]; not shifted.
+    /// The id of a token that is learnt, else [`IGNORE_INDEX`]; not shifted.
     pub labels: Vec<i64>,
-    /// Positions within each document; absent if they count from 0 in every row.
+    /// Positions within each document; `None` if they count from 0 in every row.
     pub position_ids: Option<Vec<i64>>,
-    /// The document that a token belongs to, from 1, and 0 for padding; absent if a row is one document.
+    /// The number of a token's document in its row, from 1, and 0 for padding; `None` if each row is one
+    /// document.
     pub segment_ids: Option<Vec<i64>>,
     /// How many rows.
     pub batch: usize,
-    /// How many positions a row.
+    /// How many positions a row has.
     pub seq: usize,
     /// How many tokens are not padding.
     pub tokens: usize,
 }
 
 impl Batch {
-    /// What the model reads.
+    /// The inputs of the model.
     pub fn tokens(&self, device: &Device) -> TokenBatch {
         TokenBatch {
             input_ids: self.tensor(&self.input_ids, device),
@@ -39,7 +40,7 @@ impl Batch {
         }
     }
 
-    /// How many positions receive loss, once labels are shifted by one.
+    /// How many positions have a label after the labels are shifted by one.
     pub fn label_count(&self) -> usize {
         let rows = self.labels.chunks(self.seq.max(1));
         rows.flat_map(|row| row.iter().skip(1))
@@ -58,9 +59,9 @@ impl Batch {
     }
 }
 
-/// Batches by number: any batch of any epoch can be asked for at any time, which makes resuming exact.
+/// Batches by epoch and index. Any batch can be requested at any time, so resuming is exact.
 pub trait Batches {
-    /// What a batch is.
+    /// The type of a batch.
     type Batch;
 
     /// How many batches an epoch has.

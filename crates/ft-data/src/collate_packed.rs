@@ -1,18 +1,18 @@
-//! Several documents a row, without any of them knowing of the others.
+//! Several documents per row, isolated from each other.
 //!
-//! Every document has a segment of its own, which attention does not cross, and positions that begin
-//! at 0. Its first label is masked: the position before it belongs to another document, which must
-//! not learn to predict it. So a packed row gives the same losses as its documents alone.
+//! Every document has its own segment, which attention does not cross, and positions that begin at 0.
+//! Its first label is masked, since the position before it belongs to another document. So a packed
+//! row gives the same losses as its documents alone.
 
 use ft_core::IGNORE_INDEX;
 
 use crate::{Batch, Tokenized};
 
-/// Lays out one row of `seq_len` positions per list of documents; the rest of a row is padding.
+/// Puts each list of documents into a row of `seq_len` positions. The rest of the row is padding.
 ///
 /// # Panics
 ///
-/// If the documents of a row are longer than `seq_len` together.
+/// If the documents of a row have more than `seq_len` tokens in total.
 pub fn collate_packed(rows: &[Vec<&Tokenized>], seq_len: usize, pad_id: u32) -> Batch {
     let capacity = rows.len() * seq_len;
     let mut input_ids = Vec::with_capacity(capacity);

@@ -1,6 +1,6 @@
-//! Examples as rows, padded on the right.
+//! One example per row, padded on the right.
 //!
-//! With causal attention nothing real sees padding on the right, so no mask is needed.
+//! With causal attention no token attends to padding on its right, so no mask is needed.
 
 use ft_core::IGNORE_INDEX;
 

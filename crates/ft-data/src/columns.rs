@@ -1,4 +1,4 @@
-//! A row's columns, with errors that say what is missing, what is there and what to do.
+//! The columns of a row. Errors name the missing column, the columns that exist, and a fix.
 
 use serde_json::{Map, Value};
 
@@ -9,7 +9,7 @@ pub(crate) struct Row<'a> {
     fields: &'a Map<String, Value>,
     number: usize,
     format: Format,
-    /// Which message of which column, if it is one.
+    /// For a message: the column that holds it and its number, counted from 1.
     message: Option<(&'static str, usize)>,
 }
 
@@ -43,7 +43,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// The error of a column that is not there.
+    /// The error for a missing column.
     pub(crate) fn missing(&self, name: &str) -> Error {
         let names: Vec<&str> = self.fields.keys().map(String::as_str).collect();
         let what = match self.message {
@@ -55,20 +55,20 @@ impl<'a> Row<'a> {
         } else {
             names.join(", ")
         };
-        let mend = match Format::guess(self.fields).filter(|&guess| guess != self.format) {
+        let fix = match Format::guess(self.fields).filter(|&guess| guess != self.format) {
             Some(guess) => format!("this looks like --format {guess}"),
-            None if self.message.is_some() => self.message_mend(),
+            None if self.message.is_some() => self.message_fix(),
             None => format!(
                 "rename the column, or choose another --format than {}",
                 self.format
             ),
         };
         self.error(format!(
-            "there is no {what} `{name}`; the {what}s are: {there}; {mend}"
+            "there is no {what} `{name}`; the {what}s are: {there}; {fix}"
         ))
     }
 
-    fn message_mend(&self) -> String {
+    fn message_fix(&self) -> String {
         let other = match self.format {
             Format::ShareGpt if self.has("role") => Some(Format::Messages),
             Format::Messages | Format::PromptCompletion if self.has("from") => {
@@ -98,25 +98,28 @@ impl<'a> Row<'a> {
         let value = self.value(name)?;
         value
             .as_str()
-            .ok_or_else(|| self.of_wrong_kind(name, value, "text"))
+            .ok_or_else(|| self.wrong_kind(name, value, "text"))
+    }
+
+    /// A column that may be missing or null.
+    pub(crate) fn optional(&self, name: &str) -> Option<&'a Value> {
+        self.fields.get(name).filter(|value| !value.is_null())
     }
 
     pub(crate) fn optional_text(&self, name: &str) -> Result<Option<&'a str>> {
-        match self.fields.get(name) {
-            None | Some(Value::Null) => Ok(None),
-            Some(_) => self.text(name).map(Some),
-        }
+        self.optional(name).map(|_| self.text(name)).transpose()
     }
 
     pub(crate) fn optional_list(&self, name: &str) -> Result<&'a [Value]> {
-        match self.fields.get(name) {
-            None | Some(Value::Null) => Ok(&[]),
+        match self.optional(name) {
+            None => Ok(&[]),
             Some(Value::Array(values)) => Ok(values),
-            Some(other) => Err(self.of_wrong_kind(name, other, "a list")),
+            Some(other) => Err(self.wrong_kind(name, other, "a list")),
         }
     }
 
-    /// The messages under the first of `names` that is there; `fields` are those a message must have.
+    /// The messages in the first column of `names` that exists. The error for a message that is not an
+    /// object names the `fields` that a message must have.
     pub(crate) fn turns(
         &self,
         names: [&'static str; 2],
@@ -127,7 +130,7 @@ impl<'a> Row<'a> {
             .find(|name| self.has(name))
             .ok_or_else(|| self.missing(names[0]))?;
         let Value::Array(turns) = self.value(name)? else {
-            return Err(self.of_wrong_kind(name, self.value(name)?, "a list of messages"));
+            return Err(self.wrong_kind(name, self.value(name)?, "a list of messages"));
         };
         if turns.is_empty() {
             return Err(self.error(format!("`{name}` is empty: remove the row")));
@@ -155,8 +158,8 @@ impl<'a> Row<'a> {
 
     /// The `tools` column: a list, or a list written as JSON text.
     pub(crate) fn tools(&self) -> Result<Option<Vec<Value>>> {
-        let tools = match self.fields.get("tools") {
-            None | Some(Value::Null) => return Ok(None),
+        let tools = match self.optional("tools") {
+            None => return Ok(None),
             Some(Value::String(text)) if text.trim().is_empty() => return Ok(None),
             Some(Value::String(text)) => serde_json::from_str(text).map_err(|error| {
                 self.error(format!(
@@ -168,16 +171,16 @@ impl<'a> Row<'a> {
         match tools {
             Value::Array(tools) if tools.is_empty() => Ok(None),
             Value::Array(tools) => Ok(Some(tools)),
-            other => Err(self.of_wrong_kind("tools", &other, "a list of functions")),
+            other => Err(self.wrong_kind("tools", &other, "a list of functions")),
         }
     }
 
-    fn of_wrong_kind(&self, name: &str, value: &Value, wanted: &str) -> Error {
+    fn wrong_kind(&self, name: &str, value: &Value, wanted: &str) -> Error {
         self.error(format!("`{name}` is {}, but must be {wanted}", kind(value)))
     }
 }
 
-/// What a JSON value is, in words.
+/// The kind of a JSON value, for error messages.
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

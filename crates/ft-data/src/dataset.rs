@@ -16,20 +16,20 @@ use crate::{DatasetReport, Error, Format, Result, Sample, Tokenized, read_rows};
 pub struct SftDataset {
     /// The examples, in the order of the file.
     pub examples: Vec<Tokenized>,
-    /// What became of the rows.
+    /// How many rows were read, kept, truncated and dropped.
     pub report: DatasetReport,
 }
 
 impl SftDataset {
     /// Reads a JSON or JSONL file, tokenizes it and labels its responses.
     ///
-    /// Rows of more than `max_len` tokens lose their end; rows with nothing left to learn are dropped.
+    /// Rows of more than `max_len` tokens are truncated. Rows that then have no labels are dropped.
     /// Both are counted in the [report](DatasetReport).
     ///
     /// # Errors
     ///
-    /// If the file, a line, a row or a column is not as the format says; if the file has no rows; if
-    /// in no row anything is left to learn; or if no row's stop token is left.
+    /// If the file cannot be read, a row does not have the columns of the format, the file has no
+    /// rows, no row has labels, or the stop token has no label in any row.
     pub fn load(
         path: impl AsRef<Path>,
         format: Format,
@@ -62,7 +62,7 @@ impl SftDataset {
     ///
     /// # Errors
     ///
-    /// As [`load`](Self::load), without a file's name.
+    /// As [`load`](Self::load); the message names the row but no file.
     pub fn from_samples(samples: &[Sample], tokenizer: &Tokenizer, max_len: usize) -> Result<Self> {
         if max_len < 2 {
             return Err(Error::Settings(format!(
@@ -74,6 +74,7 @@ impl SftDataset {
         }
         let mut report = DatasetReport {
             rows: samples.len(),
+            masked_messages: samples.iter().map(Sample::masked_count).sum(),
             ..DatasetReport::default()
         };
         let mut examples = Vec::with_capacity(samples.len());
@@ -83,7 +84,13 @@ impl SftDataset {
             let Whole {
                 mut example,
                 stops: at,
+                missing_prompts,
+                reasoning_left_out,
             } = whole;
+            for missing in missing_prompts {
+                *report.missing_prompts.entry(missing).or_default() += 1;
+            }
+            report.reasoning_left_out += reasoning_left_out;
             responses += usize::from(example.label_count() > 0);
             for &position in &at {
                 let left = usize::from(position < max_len);
@@ -101,7 +108,7 @@ impl SftDataset {
         dataset.check_stops(&stops, tokenizer, max_len)
     }
 
-    /// A dataset of examples that were made elsewhere; nothing is checked.
+    /// A dataset of examples that are tokenized already. They are not checked.
     pub fn from_examples(examples: Vec<Tokenized>) -> Self {
         let report = DatasetReport {
             rows: examples.len(),
@@ -120,10 +127,10 @@ impl SftDataset {
         self.examples.is_empty()
     }
 
-    /// Splits off a part for evaluation: `(train, eval)`, the same for the same seed.
+    /// Splits the examples at random into `(train, eval)`. The same seed gives the same split.
     ///
     /// The evaluation part has `eval_fraction` of the examples, rounded, and at least one unless the
-    /// fraction is zero. Both parts keep the order of the file.
+    /// fraction is 0. Both parts keep the order of the file.
     ///
     /// # Errors
     ///
@@ -168,7 +175,7 @@ impl SftDataset {
         }
     }
 
-    /// `responses` is the number of rows that had something to learn before they were cut.
+    /// Checks that an example is left. `responses` is the number of rows that had labels before truncation.
     fn check_labels(&self, responses: usize, max_len: usize) -> Result<()> {
         if !self.is_empty() {
             return Ok(());
@@ -176,8 +183,8 @@ impl SftDataset {
         let rows = self.report.rows;
         Err(Error::Dataset(if responses == 0 {
             format!(
-                "all labels are masked: none of the {rows} rows has anything to learn; responses are \
-                 messages of the role `assistant` (ShareGPT: gpt)"
+                "all labels are masked: none of the {rows} rows has a response to learn; responses are \
+                 messages of the role `assistant` (ShareGPT: gpt) without `weight` 0 or `train` false"
             )
         } else {
             format!(
@@ -188,7 +195,7 @@ impl SftDataset {
         }))
     }
 
-    /// Checks that some stop token receives loss, and notes which do.
+    /// Checks that a stop token has a label somewhere, and counts stop tokens in the report.
     fn check_stops(
         mut self,
         stops: &BTreeMap<u32, usize>,
@@ -229,7 +236,7 @@ impl SftDataset {
     }
 }
 
-/// Tokenizes samples on all cores; the error is that of the first row that has one.
+/// Tokenizes samples on all cores. If rows have errors, the first row's is returned.
 fn tokenize_all(samples: &[Sample], tokenizer: &Tokenizer) -> Result<Vec<Whole>> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
     let size = samples.len().div_ceil(threads).max(1);

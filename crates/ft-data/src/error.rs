@@ -1,38 +1,38 @@
-//! What can go wrong with data: files, rows, columns, and what a tokenizer makes of them.
+//! Errors of reading, tokenizing and batching data.
 
 use std::path::PathBuf;
 
 /// A `Result` of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Errors of this crate. Each message names the file, line, row or column, and the mend.
+/// Errors of this crate. Each message names the file, line, row or column, and says how to fix it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A file could not be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A file is not the JSON or JSONL that it should be.
+    /// A file is not valid JSON or JSONL.
     #[error("{}: line {line}: {reason}", path.display())]
     Json {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Where, counted from 1.
+        /// The line, counted from 1.
         line: usize,
-        /// What is wrong with it, and what to do.
+        /// What is wrong, and how to fix it.
         reason: String,
     },
     /// A row does not have the columns of its format, or cannot be tokenized.
     #[error("row {row}: {reason}")]
     Row {
-        /// Which row, counted from 1.
+        /// The row, counted from 1.
         row: usize,
-        /// What is wrong with it, and what to do.
+        /// What is wrong, and how to fix it.
         reason: String,
     },
     /// A sample cannot become training data.
@@ -44,12 +44,12 @@ pub enum Error {
     /// An error in a file.
     #[error("{}: {source}", path.display())]
     File {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error.
         source: Box<Error>,
     },
-    /// Settings that do not make sense.
+    /// Invalid settings.
     #[error("{0}")]
     Settings(String),
     /// The tokenizer or the chat template refused its input.
@@ -58,7 +58,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The same error, saying in which row it is.
+    /// The same error with the number of its row.
     pub(crate) fn in_row(self, row: usize) -> Self {
         match self {
             Self::Row { .. } => self,
@@ -69,7 +69,7 @@ impl Error {
         }
     }
 
-    /// The same error, saying in which file it is.
+    /// The same error with the path of its file.
     pub(crate) fn in_file(self, path: &std::path::Path) -> Self {
         match self {
             Self::Read { .. } | Self::Json { .. } | Self::File { .. } => self,

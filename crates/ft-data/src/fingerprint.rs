@@ -1,7 +1,9 @@
-//! A number that tells data from other data, so that a resumed run goes on with what it began with.
+//! A hash of data, by which a resumed run checks that its data has not changed.
 
-/// FNV-1a of 64 bits over the numbers, in hexadecimal: the same on every machine and in every version,
-/// which the standard library's hasher does not promise. It finds changes, not forgeries.
+/// The 64-bit FNV-1a hash of the numbers, in hexadecimal.
+///
+/// It is the same on every machine and in every version, which the standard library's hasher does not
+/// guarantee. It detects accidental changes. It is not a cryptographic hash.
 ///
 /// ```
 /// assert_eq!(ft_data::fingerprint([]), "cbf29ce484222325");

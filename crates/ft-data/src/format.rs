@@ -1,10 +1,15 @@
-//! The forms in which instruction data comes, and how each becomes a [`Sample`].
+//! The formats of instruction data, and how a row of each becomes a [`Sample`].
 //!
 //! - Alpaca: `instruction`, `input`, `output`, and `system` and `history` as LLaMA-Factory has them;
 //! - ShareGPT: `conversations` of `from` and `value`;
 //! - messages: OpenAI's `role` and `content`;
 //! - prompt and completion: two strings, or two lists of messages.
+//!
+//! A list of messages may come with a `system` column, which is put before them. If the list begins
+//! with a system message too, both must be the same text. (LLaMA-Factory and axolotl take the message
+//! and ignore the column without a warning.)
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -12,16 +17,17 @@ use ft_core::Message;
 use serde_json::{Map, Value, json};
 
 use crate::columns::Row;
+use crate::message_mask::take_mask;
 use crate::{Conversation, Error, Result, Sample};
 
-/// The form of a dataset's rows.
+/// The format of a dataset's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// `instruction`, `output`, optionally `input`, `system` and `history` (pairs of earlier turns).
     Alpaca,
     /// `conversations` (or `messages`) of `from` and `value`, optionally `system` and `tools`.
     ShareGpt,
-    /// `messages` (or `conversations`) of `role` and `content`, optionally `tools`.
+    /// `messages` (or `conversations`) of `role` and `content`, optionally `system` and `tools`.
     Messages,
     /// `prompt` and `completion`: both strings, or both lists of messages.
     PromptCompletion,
@@ -46,11 +52,11 @@ impl Format {
         }
     }
 
-    /// Reads one row; `row_number` counts from 1 and is for messages.
+    /// Reads one row. `row_number` counts from 1 and appears in error messages.
     ///
     /// # Errors
     ///
-    /// If a column is missing or is not what it should be; the message lists the columns that are there.
+    /// If a column is missing or has a wrong type. The message lists the columns that exist.
     pub fn parse(self, row: &Value, row_number: usize) -> Result<Sample> {
         let row = Row::new(row, row_number, self)?;
         match self {
@@ -61,7 +67,7 @@ impl Format {
         }
     }
 
-    /// The format that a row looks like.
+    /// The format that a row seems to have, judged by its columns.
     pub(crate) fn guess(row: &Map<String, Value>) -> Option<Self> {
         let turns = row.get("messages").or_else(|| row.get("conversations"));
         if let Some(turn) = turns.and_then(|turns| turns.get(0)) {
@@ -133,13 +139,10 @@ fn alpaca(row: &Row<'_>) -> Result<Sample> {
 }
 
 fn sharegpt(row: &Row<'_>) -> Result<Sample> {
-    let mut messages = Vec::new();
-    if let Some(system) = row.optional_text("system")?.filter(|text| !text.is_empty()) {
-        messages.push(Message::new("system", system));
-    }
+    let mut turns = Turns::after_system(row)?;
     for turn in row.turns(["conversations", "messages"], ["from", "value"])? {
         let value = turn.text("value")?;
-        messages.push(match turn.text("from")? {
+        let message = match turn.text("from")? {
             "human" | "user" => Message::new("user", value),
             "gpt" | "assistant" => Message::new("assistant", value),
             "system" => Message::new("system", value),
@@ -150,12 +153,13 @@ fn sharegpt(row: &Row<'_>) -> Result<Sample> {
                     "`from` is `{other}`, but must be one of human, gpt, system, observation, function_call"
                 )));
             }
-        });
+        };
+        turns.push(&turn, message)?;
     }
-    conversation(row, messages)
+    turns.into_sample(row)
 }
 
-/// What the assistant calls: `{"name", "arguments"}`, or a list of these; anything else stays text.
+/// A call of tools: `{"name", "arguments"}`, or a list of these. Any other value stays text.
 fn function_call(value: &str) -> Message {
     let calls = match serde_json::from_str::<Value>(value) {
         Ok(Value::Array(calls)) => calls,
@@ -178,16 +182,9 @@ fn function_call(value: &str) -> Message {
 }
 
 fn messages(row: &Row<'_>) -> Result<Sample> {
-    let messages = message_list(row, ["messages", "conversations"])?;
-    conversation(row, messages)
-}
-
-fn conversation(row: &Row<'_>, messages: Vec<Message>) -> Result<Sample> {
-    Ok(Sample::Conversation(Conversation {
-        tools: row.tools()?,
-        messages,
-        context: 0,
-    }))
+    let mut turns = Turns::after_system(row)?;
+    turns.extend(row, ["messages", "conversations"])?;
+    turns.into_sample(row)
 }
 
 fn prompt_completion(row: &Row<'_>) -> Result<Sample> {
@@ -207,27 +204,78 @@ fn prompt_completion(row: &Row<'_>) -> Result<Sample> {
                 .to_string(),
         ));
     }
-    let mut messages = message_list(row, ["prompt"; 2])?;
-    let context = messages.len();
-    messages.extend(message_list(row, ["completion"; 2])?);
-    Ok(Sample::Conversation(Conversation {
-        tools: row.tools()?,
-        messages,
-        context,
-    }))
+    let mut turns = Turns::after_system(row)?;
+    turns.extend(row, ["prompt"; 2])?;
+    turns.masked = (0..turns.messages.len()).collect();
+    turns.extend(row, ["completion"; 2])?;
+    turns.into_sample(row)
 }
 
-fn message_list(row: &Row<'_>, names: [&'static str; 2]) -> Result<Vec<Message>> {
-    row.turns(names, ["role", "content"])?
-        .iter()
-        .map(|turn| {
+/// The messages of a row so far.
+struct Turns {
+    messages: Vec<Message>,
+    masked: BTreeSet<usize>,
+    /// Whether the first message comes from the `system` column.
+    system_column: bool,
+}
+
+impl Turns {
+    /// The `system` column as first message, if there is one.
+    fn after_system(row: &Row<'_>) -> Result<Self> {
+        let system = row.optional_text("system")?.filter(|text| !text.is_empty());
+        Ok(Self {
+            messages: system
+                .map(|text| Message::new("system", text))
+                .into_iter()
+                .collect(),
+            masked: BTreeSet::new(),
+            system_column: system.is_some(),
+        })
+    }
+
+    fn push(&mut self, turn: &Row<'_>, mut message: Message) -> Result<()> {
+        let masked = take_mask(turn, &mut message)?;
+        if let [column] = &self.messages[..]
+            && self.system_column
+            && ["system", "developer"].contains(&message.role.as_str())
+        {
+            if column.content == message.content {
+                return Ok(());
+            }
+            return Err(turn.error(
+                "the row has two different system messages, this one and the column `system`: \
+                 remove one of them"
+                    .to_string(),
+            ));
+        }
+        if masked {
+            self.masked.insert(self.messages.len());
+        }
+        self.messages.push(message);
+        Ok(())
+    }
+
+    /// The messages under the first of `names` that is there.
+    fn extend(&mut self, row: &Row<'_>, names: [&'static str; 2]) -> Result<()> {
+        for turn in row.turns(names, ["role", "content"])? {
             turn.text("role")?;
             if !turn.has("content") && !turn.has("tool_calls") {
                 return Err(turn.missing("content"));
             }
-            serde_json::from_value(turn.to_value()).map_err(|error| turn.error(error.to_string()))
-        })
-        .collect()
+            let message = serde_json::from_value(turn.to_value())
+                .map_err(|error| turn.error(error.to_string()))?;
+            self.push(&turn, message)?;
+        }
+        Ok(())
+    }
+
+    fn into_sample(self, row: &Row<'_>) -> Result<Sample> {
+        Ok(Sample::Conversation(Conversation {
+            tools: row.tools()?,
+            messages: self.messages,
+            masked: self.masked,
+        }))
+    }
 }
 
 #[cfg(test)]
@@ -328,7 +376,7 @@ mod tests {
             "completion": [{"role": "assistant", "content": "d"}],
         });
         let conversation = conversation_of(Format::PromptCompletion, row);
-        assert_eq!(conversation.context, 3);
+        assert_eq!(conversation.masked, BTreeSet::from([0, 1, 2]));
         assert_eq!(conversation.messages.len(), 4);
         assert!(
             parse(

@@ -1,16 +1,16 @@
-//! Which documents share a row: best-fit decreasing bin packing.
+//! Grouping of documents into rows: best-fit decreasing bin packing.
 //!
-//! Longest documents first, each into the fullest row that still has room for it. Never more than
-//! 11/9 of the fewest possible rows plus one (Johnson, 1973), and in practice nearly none of a row is
-//! padding, without cutting any document (Ding et al., 2024, arXiv:2404.10830).
+//! The longest documents come first, and each goes into the fullest row that has room for it. This
+//! needs at most 11/9 of the fewest possible rows plus one (Johnson, 1973). In practice rows have
+//! almost no padding, and no document is cut (Ding et al., 2024, arXiv:2404.10830).
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-/// Rows of indices into `lengths`, each of at most `capacity` tokens together.
+/// Rows of indices into `lengths`. The lengths of a row add up to at most `capacity`.
 ///
-/// Documents of equal length are taken in the order of `order`, and rows hold documents in the order
-/// in which they were placed. A document longer than `capacity` gets a row of its own.
+/// Documents of equal length are taken in the order of `order`. A row holds documents in the order in
+/// which they were placed. A document longer than `capacity` gets its own row.
 pub(crate) fn best_fit_decreasing(
     lengths: &[usize],
     order: Vec<usize>,
@@ -19,7 +19,7 @@ pub(crate) fn best_fit_decreasing(
     let mut order = order;
     order.sort_by_key(|&index| Reverse(lengths[index]));
     let mut rows: Vec<Vec<usize>> = Vec::new();
-    // Room that is left and the row that has it, least room first.
+    // Rows with room left, as (room, row), the least room first.
     let mut open: BTreeSet<(usize, usize)> = BTreeSet::new();
     for index in order {
         let length = lengths[index];

@@ -1,27 +1,35 @@
-//! What became of a dataset's rows.
+//! Counts of the rows that were read, kept, truncated and dropped.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Counts from loading a dataset, to be shown before training.
+/// Counts from loading a dataset. Show them before training.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DatasetReport {
     /// Rows that were read.
     pub rows: usize,
     /// Rows that became examples.
     pub kept: usize,
-    /// Rows that were longer than the maximum and lost their end.
+    /// Rows that were truncated to the maximum length.
     pub truncated: usize,
-    /// Rows that were dropped because nothing in them was left to learn.
+    /// Rows that were dropped because they have no labels, at all or after truncation.
     pub dropped_all_masked: usize,
+    /// Assistant messages that are not learnt: those of a prompt, and those with `weight` 0 or `train`
+    /// false.
+    pub masked_messages: usize,
     /// Tokens of the examples.
     pub tokens: usize,
     /// Tokens that receive loss.
     pub label_tokens: usize,
-    /// The tokens that end responses, and how often each receives loss.
+    /// The tokens that end responses, and how often each has a label.
     pub stop_tokens: BTreeMap<String, usize>,
-    /// The tokenizer's eos token, if responses are ended by others only.
+    /// The tokenizer's eos token, if all responses end with other tokens.
     pub unlearnt_eos: Option<String>,
+    /// Ends of the generation prompt that rendered conversations do not have before a response, and how many
+    /// responses lack them.
+    pub missing_prompts: BTreeMap<String, usize>,
+    /// Responses whose reasoning the chat template does not render.
+    pub reasoning_left_out: usize,
 }
 
 impl fmt::Display for DatasetReport {
@@ -45,6 +53,14 @@ impl fmt::Display for DatasetReport {
                 self.dropped_all_masked
             )?;
         }
+        if self.masked_messages > 0 {
+            let plural = if self.masked_messages == 1 { "" } else { "s" };
+            write!(
+                f,
+                "; {} assistant message{plural} masked by the data",
+                self.masked_messages
+            )?;
+        }
         for (token, count) in &self.stop_tokens {
             write!(f, "; stop token {token} learnt {count} times")?;
         }
@@ -52,6 +68,20 @@ impl fmt::Display for DatasetReport {
             write!(
                 f,
                 "; the tokenizer's eos token {eos} ends no response: stop generation at the token above"
+            )?;
+        }
+        for (missing, count) in &self.missing_prompts {
+            write!(
+                f,
+                "; {count} responses are learnt without {missing:?}, which ends the generation prompt: generate \
+                 without it, or use a chat template that keeps the reasoning"
+            )?;
+        }
+        if self.reasoning_left_out > 0 {
+            write!(
+                f,
+                "; the chat template leaves out the reasoning of {} responses, so it is not learnt",
+                self.reasoning_left_out
             )?;
         }
         Ok(())

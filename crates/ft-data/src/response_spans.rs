@@ -5,6 +5,11 @@
 //! the rendering of the messages up to and with it ends. Templates that render a turn otherwise once
 //! another follows (Qwen3 takes the reasoning out of earlier turns) only allow the beginning to be
 //! found so; the end is then the first token of the kind that closes the turn.
+//!
+//! Some generation prompts end in what no rendered turn has: that of DeepSeek-R1-Distill ends in `<think>`, and the
+//! turns are rendered without reasoning. There the response begins where the message's content does, which shows when
+//! another content is rendered in its place. The part of the prompt that is missing is reported, and so is reasoning
+//! that the template leaves out.
 
 use ft_core::{Message, Tokenizer};
 use serde_json::Value;
@@ -13,13 +18,20 @@ use crate::tokenize::{byte_ranges, closing_token};
 use crate::{Conversation, Error, Result};
 
 /// A response within the rendered text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
     /// Its first byte.
     pub(crate) start: usize,
     /// Where to look for its last token.
     pub(crate) end: End,
+    /// The end of the generation prompt that the rendered conversation does not have before the response.
+    pub(crate) missing_prompt: Option<String>,
+    /// Whether the message has reasoning that the template does not render.
+    pub(crate) reasoning_left_out: bool,
 }
+
+/// Stands for a message's content to find its place; no template has a reason to look into it.
+const PROBE: &str = "contentprobe";
 
 /// How the end of a response is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +40,8 @@ pub(crate) enum End {
     At(usize),
     /// The turn ends with the first of these tokens.
     AtFirst(u32),
+    /// The turn is masked: nothing of it is learnt, but the turn before it ends before it.
+    Masked,
 }
 
 /// The rendered conversation and its responses, in order.
@@ -36,10 +50,9 @@ pub(crate) fn response_spans(
     tokenizer: &Tokenizer,
 ) -> Result<(String, Vec<Span>)> {
     let Conversation {
-        messages,
-        tools,
-        context,
+        messages, tools, ..
     } = conversation;
+    conversation.check_roles()?;
     check_tools(conversation, tokenizer)?;
     let render = |messages: &[Message], prompt: bool| {
         tokenizer
@@ -47,9 +60,34 @@ pub(crate) fn response_spans(
             .map_err(|error| with_mend(error, tokenizer))
     };
     let text = render(messages, false)?;
+    // Where the response begins, and what is missing of its generation prompt.
+    let start_of = |index: usize| -> Result<(usize, String)> {
+        let prompt = render(&messages[..index], true)?;
+        if text.starts_with(&prompt) {
+            return Ok((prompt.len(), String::new()));
+        }
+        let history = render(&messages[..index], false)?;
+        let probed = render(&with_probe(messages, index), false).ok();
+        let start = probed.and_then(|probed| content_start(&text, &prompt, &history, &probed));
+        let start = start.ok_or_else(|| no_prefix(&text, &prompt, index))?;
+        Ok((start, prompt[start..].to_string()))
+    };
     let mut spans = Vec::new();
     for (index, message) in messages.iter().enumerate() {
-        if index < *context || message.role != "assistant" {
+        if message.role != "assistant" {
+            continue;
+        }
+        if !conversation.learns(index) {
+            if !spans.is_empty()
+                && let Ok((start, _)) = start_of(index)
+            {
+                spans.push(Span {
+                    start,
+                    end: End::Masked,
+                    missing_prompt: None,
+                    reasoning_left_out: false,
+                });
+            }
             continue;
         }
         if index == 0 {
@@ -59,11 +97,7 @@ pub(crate) fn response_spans(
                     .to_string(),
             ));
         }
-        let prefix = render(&messages[..index], true)?;
-        if !text.starts_with(&prefix) {
-            return Err(no_prefix(&text, &prefix, index));
-        }
-        let start = prefix.len();
+        let (start, missing) = start_of(index)?;
         let end = if index + 1 == messages.len() {
             End::At(text.len())
         } else {
@@ -77,9 +111,54 @@ pub(crate) fn response_spans(
                 )
             }
         };
-        spans.push(Span { start, end });
+        let response = match end {
+            End::At(end) => &text[start..end],
+            _ => &text[start..],
+        };
+        spans.push(Span {
+            start,
+            end,
+            missing_prompt: Some(missing).filter(|missing| !missing.is_empty()),
+            reasoning_left_out: reasoning(message).is_some_and(|text| !response.contains(text)),
+        });
     }
     Ok((text, spans))
+}
+
+/// The conversation with another content, and no reasoning, in the message at `index`.
+fn with_probe(messages: &[Message], index: usize) -> Vec<Message> {
+    let mut probed = messages.to_vec();
+    probed[index].content = PROBE.into();
+    for name in ["reasoning_content", "thinking", "reasoning"] {
+        probed[index].extra.remove(name);
+    }
+    probed
+}
+
+/// Where a response begins whose generation prompt is not in `text` as a whole: where the probe stands in the
+/// conversation that has it as content. The template must put a header between the history and the response, and the
+/// generation prompt must begin with it.
+fn content_start(text: &str, prompt: &str, history: &str, probed: &str) -> Option<usize> {
+    let before = &probed[..probed.find(PROBE)?];
+    let has_header = before.len() > history.len() && before.starts_with(history);
+    (has_header && text.starts_with(before) && prompt.starts_with(before)).then_some(before.len())
+}
+
+/// The reasoning of a message: a field of its own, or what is before `</think>` in its content.
+fn reasoning(message: &Message) -> Option<&str> {
+    let of_content = || {
+        let (before, _) = message.text()?.rsplit_once("</think>")?;
+        Some(
+            before
+                .split_once("<think>")
+                .map_or(before, |(_, reasoning)| reasoning),
+        )
+    };
+    let reasoning = message
+        .reasoning()
+        .and_then(Value::as_str)
+        .or_else(of_content)?;
+    Some(reasoning.trim()).filter(|reasoning| !reasoning.is_empty())
 }
 
 /// The special token that closes the last turn of a rendered conversation, which begins at `start`: the

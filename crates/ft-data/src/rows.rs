@@ -9,7 +9,7 @@ use crate::{Error, Result};
 
 /// Reads a file of rows: one JSON array, or JSONL with one row a line.
 ///
-/// Which of both it is, is told by its first character; empty lines of JSONL are passed over.
+/// A file whose first character is `[` is an array. Empty lines of JSONL are ignored.
 ///
 /// # Errors
 ///
@@ -26,22 +26,21 @@ pub fn read_rows(path: impl AsRef<Path>) -> Result<Vec<Value>> {
         reason,
     })?;
     if rows.is_empty() {
-        return Err(Error::Dataset(
-            "the dataset is empty: there is not one row in the file".to_string(),
-        )
-        .in_file(path));
+        return Err(
+            Error::Dataset("the dataset is empty: the file has no rows".to_string()).in_file(path),
+        );
     }
     Ok(rows)
 }
 
-/// The rows, or the line where they break and why.
+/// The rows, or the line and the reason of the first error.
 fn parse_rows(bytes: &[u8]) -> std::result::Result<Vec<Value>, (usize, String)> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
     match first {
         None => Ok(Vec::new()),
         Some(b'[') => serde_json::from_slice(bytes)
-            .map_err(|error| (error.line(), format!("the JSON array is broken: {error}"))),
+            .map_err(|error| (error.line(), format!("the JSON array is invalid: {error}"))),
         Some(_) => json_lines(bytes),
     }
 }
@@ -58,7 +57,7 @@ fn json_lines(bytes: &[u8]) -> std::result::Result<Vec<Value>, (usize, String)> 
                 return Err((
                     index + 1,
                     "the file is one JSON value, but not an array of rows: put the rows into [ ], \
-                     or write one row a line (JSONL)"
+                     or write one row per line (JSONL)"
                         .to_string(),
                 ));
             }
@@ -66,7 +65,7 @@ fn json_lines(bytes: &[u8]) -> std::result::Result<Vec<Value>, (usize, String)> 
                 return Err((
                     index + 1,
                     format!(
-                        "this line is not a JSON object, as JSONL has one on every line: {} (column {})",
+                        "this line is not valid JSON, but every line of JSONL must be: {} (column {})",
                         reason(&error),
                         error.column()
                     ),
@@ -77,7 +76,7 @@ fn json_lines(bytes: &[u8]) -> std::result::Result<Vec<Value>, (usize, String)> 
     Ok(rows)
 }
 
-/// serde_json's message without its own line number, which counts from the start of the row.
+/// serde_json's message without its line number, which counts from the start of the row.
 fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.rfind(" at line ") {
@@ -107,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn one_object_over_several_lines_is_told_from_broken_lines() {
+    fn one_object_over_several_lines_is_not_reported_as_broken_lines() {
         let (line, reason) = parse_rows(b"{\n\"rows\": []\n}").unwrap_err();
         assert_eq!(line, 1);
         assert!(reason.contains("not an array"), "{reason}");

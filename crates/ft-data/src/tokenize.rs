@@ -1,10 +1,10 @@
-//! Samples to token ids with labels: responses are learnt, with the token that stops them.
+//! Samples as token ids with labels. Responses and their stop tokens are learnt.
 //!
-//! The whole sample is tokenized once, as it will be at inference, and a token is labelled if any of
-//! the bytes that it stands for belong to a response. A response runs from where the template's
-//! generation prompt ends to the stop token that closes the turn, which is included: a model that
-//! never learns to stop is the commonest failure of fine-tuning. What a template puts after the stop
-//! token, such as a newline, is not learnt, since generation ends before it.
+//! The whole sample is tokenized once, as it is at inference. A token has a label if at least one of
+//! its bytes belongs to a response. A response begins where the template's generation prompt ends,
+//! and ends with the stop token that closes the turn. The stop token is included: without it the model
+//! would not learn to end its answers. Text that a template puts after the stop token, such as a
+//! newline, is not learnt, since generation ends before it.
 
 use std::ops::Range;
 
@@ -13,13 +13,13 @@ use ft_core::{IGNORE_INDEX, Tokenizer};
 use crate::response_spans::{End, response_spans};
 use crate::{Conversation, Error, Result, Sample};
 
-/// Token ids and their labels, position by position: `labels[i]` is `input_ids[i]` where it is to be
-/// learnt, else [`IGNORE_INDEX`]. The shift by one is the loss's business.
+/// Token ids and their labels: `labels[i]` is `input_ids[i]` if the token is learnt, else
+/// [`IGNORE_INDEX`]. The labels are not shifted; the loss does that.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tokenized {
     /// The tokens.
     pub input_ids: Vec<u32>,
-    /// As long as `input_ids`.
+    /// A label for each token.
     pub labels: Vec<i64>,
 }
 
@@ -34,13 +34,13 @@ impl Tokenized {
         self.input_ids.is_empty()
     }
 
-    /// How many tokens receive loss. The first token never does: nothing predicts it.
+    /// How many tokens are learnt. The first never is, since no token before it predicts it.
     pub fn label_count(&self) -> usize {
         let labels = self.labels.iter().skip(1);
         labels.filter(|&&label| label != IGNORE_INDEX).count()
     }
 
-    /// Keeps the first `max_len` tokens; says whether that took any away.
+    /// Keeps the first `max_len` tokens. Returns whether tokens were removed.
     pub fn truncate(&mut self, max_len: usize) -> bool {
         let cut = self.len() > max_len;
         self.input_ids.truncate(max_len);
@@ -49,22 +49,26 @@ impl Tokenized {
     }
 }
 
-/// A tokenized sample, and where in it the stop tokens of its responses are.
+/// A tokenized sample, the positions of its stop tokens, and what the template left out.
 pub(crate) struct Whole {
     pub(crate) example: Tokenized,
     pub(crate) stops: Vec<usize>,
+    /// For each response that is not prompted as at inference, the end of the generation prompt that is missing.
+    pub(crate) missing_prompts: Vec<String>,
+    /// How many responses have reasoning that is not rendered.
+    pub(crate) reasoning_left_out: usize,
 }
 
 /// Tokenizes a sample, labels its responses, and keeps the first `max_len` tokens.
 ///
 /// A conversation is rendered with the tokenizer's chat template. A prompt with a completion is plain
-/// text: both strings one after the other, the special tokens that the tokenizer puts around any text
-/// (such as `<s>`), and the end-of-text token, with no template.
+/// text and has no template: the two strings are joined, the tokenizer adds its special tokens (such
+/// as `<s>`), and the end-of-text token is appended.
 ///
 /// # Errors
 ///
-/// If there is no chat template for a conversation or no end-of-text token for a completion, or if
-/// the template does not let the responses be told from the prompts.
+/// If a conversation has no chat template or a role that is not known, if a completion has no
+/// end-of-text token, or if the responses cannot be found in the rendered text.
 pub fn tokenize(sample: &Sample, tokenizer: &Tokenizer, max_len: usize) -> Result<Tokenized> {
     let mut example = tokenize_whole(sample, tokenizer)?.example;
     example.truncate(max_len);
@@ -106,6 +110,8 @@ fn tokenize_completion(prompt: &str, completion: &str, tokenizer: &Tokenizer) ->
     Ok(Whole {
         example: Tokenized { input_ids, labels },
         stops: vec![stop],
+        missing_prompts: Vec::new(),
+        reasoning_left_out: 0,
     })
 }
 
@@ -115,6 +121,9 @@ fn tokenize_conversation(conversation: &Conversation, tokenizer: &Tokenizer) -> 
     let ranges = byte_ranges(&offsets);
     let mut labels = vec![IGNORE_INDEX; input_ids.len()];
     let mut stops = Vec::new();
+    let reasoning_left_out = spans.iter().filter(|span| span.reasoning_left_out).count();
+    let missing = spans.iter().filter_map(|span| span.missing_prompt.clone());
+    let missing_prompts = missing.collect();
     let mut next_starts = spans
         .iter()
         .skip(1)
@@ -123,6 +132,7 @@ fn tokenize_conversation(conversation: &Conversation, tokenizer: &Tokenizer) -> 
     next_starts.push(text.len());
     for (span, next_start) in spans.into_iter().zip(next_starts) {
         let (region, stop) = match span.end {
+            End::Masked => continue,
             End::At(end) => {
                 let region = span.start..end;
                 let stop = closing_token(&text, &input_ids, &ranges, &region, tokenizer);
@@ -152,6 +162,8 @@ fn tokenize_conversation(conversation: &Conversation, tokenizer: &Tokenizer) -> 
     Ok(Whole {
         example: Tokenized { input_ids, labels },
         stops,
+        missing_prompts,
+        reasoning_left_out,
     })
 }
 
@@ -171,7 +183,7 @@ pub(crate) fn closing_token(
     (Some(ids[last]) == tokenizer.eos_token_id() || after.trim().is_empty()).then_some(last)
 }
 
-/// The bytes that each token stands for.
+/// The byte range of each token.
 ///
 /// Byte-level tokenizers may leave leading white space out of a token's offsets; it belongs to the
 /// token nevertheless, so a token begins where those before it ended.

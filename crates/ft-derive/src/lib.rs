@@ -2,7 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
-use syn::{Attribute, Data, DeriveInput, Fields, LitStr, parse_macro_input};
+use syn::{Attribute, Data, DeriveInput, Fields, LitStr, Path, parse_macro_input, parse_quote};
 
 /// Implements `ft_core::Parts` for a struct whose fields are parts, or for an enum with one of them a variant.
 ///
@@ -10,7 +10,8 @@ use syn::{Attribute, Data, DeriveInput, Fields, LitStr, parse_macro_input};
 /// does not allow as a name.
 ///
 /// Fields with `#[module(skip)]` or `#[parts(skip)]` are left out. `#[parts(output = "embed_out")]` on the struct
-/// names its output layer; without it, it is `lm_head`.
+/// names its output layer; without it, it is `lm_head`. `#[parts(crate = ft::core)]` names the path of ft-core where a
+/// crate depends on the facade alone.
 #[proc_macro_derive(Parts, attributes(module, parts))]
 pub fn derive_parts(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
@@ -22,10 +23,16 @@ pub fn derive_parts(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
 fn implementation(input: &DeriveInput) -> syn::Result<TokenStream> {
     let name = &input.ident;
     let (generics, types, bounds) = input.generics.split_for_impl();
+    let Options { core, output } = Options::of(&input.attrs)?;
     let (walk, walk_mut, output) = match &input.data {
         Data::Struct(data) => {
-            let (walk, walk_mut) = of_struct(&data.fields)?;
-            (walk, walk_mut, output_layer(&input.attrs)?)
+            let (walk, walk_mut) = of_struct(&data.fields, &core)?;
+            let output = output.map(|path| {
+                quote! {
+                    fn output_layer(&self) -> &'static str { #path }
+                }
+            });
+            (walk, walk_mut, output.unwrap_or_default())
         }
         Data::Enum(data) => {
             let variants: Vec<_> = data.variants.iter().map(|variant| &variant.ident).collect();
@@ -36,11 +43,11 @@ fn implementation(input: &DeriveInput) -> syn::Result<TokenStream> {
                 ));
             }
             (
-                quote!(match self { #(Self::#variants(part) => ::ft_core::Parts::walk(part, path, visit),)* }),
-                quote!(match self { #(Self::#variants(part) => ::ft_core::Parts::walk_mut(part, path, visit),)* }),
+                quote!(match self { #(Self::#variants(part) => #core::Parts::walk(part, path, visit),)* }),
+                quote!(match self { #(Self::#variants(part) => #core::Parts::walk_mut(part, path, visit),)* }),
                 quote! {
                     fn output_layer(&self) -> &'static str {
-                        match self { #(Self::#variants(part) => ::ft_core::Parts::output_layer(part),)* }
+                        match self { #(Self::#variants(part) => #core::Parts::output_layer(part),)* }
                     }
                 },
             )
@@ -53,11 +60,11 @@ fn implementation(input: &DeriveInput) -> syn::Result<TokenStream> {
         }
     };
     Ok(quote! {
-        impl #generics ::ft_core::Parts for #name #types #bounds {
-            fn walk(&self, path: &str, visit: &mut dyn FnMut(&str, ::ft_core::Part<'_>)) {
+        impl #generics #core::Parts for #name #types #bounds {
+            fn walk(&self, path: &str, visit: &mut dyn FnMut(&str, #core::Part<'_>)) {
                 #walk
             }
-            fn walk_mut(&mut self, path: &str, visit: &mut dyn FnMut(&str, ::ft_core::PartMut<'_>)) {
+            fn walk_mut(&mut self, path: &str, visit: &mut dyn FnMut(&str, #core::PartMut<'_>)) {
                 #walk_mut
             }
             #output
@@ -65,7 +72,7 @@ fn implementation(input: &DeriveInput) -> syn::Result<TokenStream> {
     })
 }
 
-fn of_struct(fields: &Fields) -> syn::Result<(TokenStream, TokenStream)> {
+fn of_struct(fields: &Fields, core: &Path) -> syn::Result<(TokenStream, TokenStream)> {
     let (mut walk, mut walk_mut) = (TokenStream::new(), TokenStream::new());
     for (index, field) in fields.iter().enumerate() {
         if skipped(&field.attrs)? {
@@ -87,10 +94,10 @@ fn of_struct(fields: &Fields) -> syn::Result<(TokenStream, TokenStream)> {
         };
         let path = format_ident!("path");
         walk.extend(quote! {
-            ::ft_core::Parts::walk(&self.#member, &::ft_core::module_path::join(#path, #name), visit);
+            #core::Parts::walk(&self.#member, &#core::module_path::join(#path, #name), visit);
         });
         walk_mut.extend(quote! {
-            ::ft_core::Parts::walk_mut(&mut self.#member, &::ft_core::module_path::join(#path, #name), visit);
+            #core::Parts::walk_mut(&mut self.#member, &#core::module_path::join(#path, #name), visit);
         });
     }
     Ok((walk, walk_mut))
@@ -110,20 +117,32 @@ fn skipped(attributes: &[Attribute]) -> syn::Result<bool> {
     Ok(skip)
 }
 
-/// `#[parts(output = "...")]` as the method that says so.
-fn output_layer(attributes: &[Attribute]) -> syn::Result<TokenStream> {
-    let mut output = TokenStream::new();
-    for attribute in attributes.iter().filter(|a| a.path().is_ident("parts")) {
-        attribute.parse_nested_meta(|meta| {
-            if !meta.path.is_ident("output") {
-                return Err(meta.error("expected `output = \"path\"`"));
-            }
-            let path: LitStr = meta.value()?.parse()?;
-            output = quote! {
-                fn output_layer(&self) -> &'static str { #path }
-            };
-            Ok(())
-        })?;
+/// What `#[parts(...)]` on a struct says.
+struct Options {
+    /// The path of ft-core.
+    core: Path,
+    /// The path of the output layer.
+    output: Option<LitStr>,
+}
+
+impl Options {
+    fn of(attributes: &[Attribute]) -> syn::Result<Self> {
+        let mut options = Self {
+            core: parse_quote!(::ft_core),
+            output: None,
+        };
+        for attribute in attributes.iter().filter(|a| a.path().is_ident("parts")) {
+            attribute.parse_nested_meta(|meta| {
+                if meta.path.is_ident("output") {
+                    options.output = Some(meta.value()?.parse()?);
+                } else if meta.path.is_ident("crate") {
+                    options.core = meta.value()?.parse()?;
+                } else {
+                    return Err(meta.error("expected `output = \"path\"` or `crate = path`"));
+                }
+                Ok(())
+            })?;
+        }
+        Ok(options)
     }
-    Ok(output)
 }

@@ -1,4 +1,4 @@
-"""Made texts, and two sides timed in turn on them, for the benchmarks of texts."""
+"""Generated texts, and alternating timings of two implementations on them, for the benchmarks of texts."""
 
 import json
 import random
@@ -26,8 +26,8 @@ def edited(words):
 
 
 def compare(bench, name, pairs, reference, same):
-    """Runs both sides as often as the first argument says and prints medians and their ratio. `reference()` is timed as a whole; `same` looks
-    at what both gave."""
+    """Runs both sides as often as the first argument says and prints medians and their ratio. `reference()` is timed as a
+    whole; `same` compares the results."""
     times = {name: [], "ft-eval": []}
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
         for pair in pairs:

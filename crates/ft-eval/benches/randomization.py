@@ -1,4 +1,4 @@
-"""ft's randomization test against SciPy's and ranx's, in turn, on the same scores.
+"""ft's randomization test compared with SciPy's and ranx's, alternately, on the same scores.
 
 Build first: cargo bench -p ft-eval --bench randomization --no-run. Then
 python randomization.py PATH_OF_THE_EXECUTABLE [ITEMS] [PERMUTATIONS]

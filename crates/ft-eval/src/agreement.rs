@@ -1,15 +1,15 @@
 //! Agreement between raters.
 //!
-//! - [`percent_agreement`]: how often two raters agree, chance included;
-//! - [`cohen_kappa`]: two raters, beyond chance; ordered categories with [`Weights`];
-//! - [`fleiss_kappa`]: as many ratings of each item, whoever gave them;
+//! - [`percent_agreement`]: how often two raters agree, including agreement by chance;
+//! - [`cohen_kappa`]: two raters, corrected for chance; ordered categories with [`Weights`];
+//! - [`fleiss_kappa`]: the same number of ratings for each item, from any raters;
 //! - [`krippendorff_alpha`]: any number of raters, missing ratings, four levels of measurement.
 //!
-//! [`Ratings`] is a table of ratings as a file has it, and [`Agreement::of`] measures all of these on one,
-//! with intervals. [`Advice`] says what a value means for the people who wrote the guidelines.
+//! [`Ratings`] is a table of ratings from a file. [`Agreement::of`] computes all measures of a table, with intervals.
+//! [`Advice`] interprets a value for the authors of the guidelines.
 //!
-//! Golden values of scikit-learn 1.9.1, statsmodels 0.15.0 and krippendorff 0.9.0 are matched to 1e-9. Where
-//! these return NaN because nothing could have disagreed (all ratings alike), the value here is `None`.
+//! Golden values of scikit-learn 1.9.1, statsmodels 0.15.0 and krippendorff 0.9.0 are matched to 1e-9. If all
+//! ratings are equal, so that no disagreement is possible, these return NaN and the value here is `None`.
 
 mod advice;
 mod cohen;

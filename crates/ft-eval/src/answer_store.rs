@@ -1,7 +1,7 @@
-//! Answers kept in a file as they come.
+//! Answers appended to a file as they arrive.
 //!
-//! Each answer is one line of JSON, `{"key": .., "answer": ..}`. Lines are only ever added, so a run that is killed loses at
-//! most the line it was writing, which is dropped when the file is opened again.
+//! Each answer is one line of JSON, `{"key": .., "answer": ..}`. Lines are only appended. A run that is killed loses at
+//! most the line it was writing; an incomplete line is removed when the file is opened again.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -14,10 +14,10 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, Result};
 
-/// After so many answers the file is on the disk for sure.
+/// The file is synced to disk after this many answers.
 const SYNC_EVERY: usize = 64;
 
-/// How every line begins.
+/// The beginning of every line.
 const BEGINNING: &[u8] = b"{\"key\":\"";
 
 #[derive(Deserialize)]
@@ -36,7 +36,7 @@ pub(crate) struct AnswerStore {
 }
 
 impl AnswerStore {
-    /// Opens or makes the file.
+    /// Opens the file, or creates it.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let read = |source| Error::Read {
             path: path.to_path_buf(),
@@ -57,7 +57,7 @@ impl AnswerStore {
             .map_err(write)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(read)?;
-        // What was being written when the run ended has no line end.
+        // A line that was being written when the run ended has no line end.
         let whole = bytes
             .iter()
             .rposition(|byte| *byte == b'\n')
@@ -65,7 +65,7 @@ impl AnswerStore {
         let invalid = |line: usize| Error::Invalid {
             path: path.to_path_buf(),
             reason: format!(
-                "line {line} is not an answer that was kept: give another file, or remove this one to begin anew"
+                "line {line} is not an answer of a cache: choose another file, or remove this one to start again"
             ),
         };
         let mut answers = HashMap::new();
@@ -81,7 +81,7 @@ impl AnswerStore {
         if !(torn.starts_with(BEGINNING) || BEGINNING.starts_with(torn)) {
             return Err(invalid(lines));
         }
-        // Only now: a file that holds something else is left as it is.
+        // Only after the check: a file with other content is not changed.
         if whole < bytes.len() {
             file.set_len(whole as u64).map_err(write)?;
             file.seek(SeekFrom::End(0)).map_err(write)?;
@@ -126,7 +126,7 @@ impl AnswerStore {
     }
 }
 
-/// The key of what was asked of a model.
+/// The key of a request to a model.
 pub(crate) fn key(identity: &str, request: &str) -> String {
     let digest = Sha256::digest(format!("{}:{identity} {request}", identity.len()));
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_something_else_is_left_as_it_is() {
+    fn a_file_with_other_content_is_not_changed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notes.txt");
         for text in [

@@ -1,11 +1,12 @@
 //! BERTScore (Zhang et al., 2020, arXiv:1904.09675), as bert_score 0.3.13 computes it, with any encoder of ft-core.
 //!
 //! Each token of a prediction is matched with the token of the reference whose hidden state is most similar (cosine), and the
-//! other way round: `P = Σ w·max sim / Σ w` over the prediction's tokens, `R` over the reference's, `F` their harmonic mean. The special tokens
-//! at the ends weigh nothing; with `idf` rare tokens of the references weigh more: `ln((N + 1)/(n + 1))`.
+//! other way round: `P = Σ w·max sim / Σ w` over the prediction's tokens, `R` over the reference's, `F` their harmonic mean. The
+//! special tokens at the ends have weight 0. With `idf` a token has the weight `ln((N + 1)/(n + 1))`, where `n` of the `N`
+//! references contain it.
 //!
-//! What differs: bert_score compares texts of a batch padded to one length, and a similarity below 0 becomes 0 where there is padding; here
-//! no text sees another's padding.
+//! One thing differs: bert_score pads the texts of a batch to one length, and a similarity below 0 becomes 0 where there is
+//! padding. Here padding has no effect.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -17,8 +18,8 @@ use serde::Serialize;
 use crate::text::python_characters::is_space;
 use crate::{Error, Result};
 
-/// Precision, recall and F, each commonly between 0 and 1. With `idf` a text whose tokens all stand in every reference weighs nothing:
-/// its precision or recall is NaN, as in bert_score, and F is 0.
+/// Precision, recall and F, each commonly between 0 and 1. With `idf`, if every reference contains all tokens of a text, their
+/// weights are 0: the precision or recall is NaN, as in bert_score, and F is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct BertScore {
     /// Of the prediction's tokens.
@@ -46,13 +47,13 @@ struct Encoded {
     weights: Vec<f64>,
     /// `[tokens, width]`, of length 1 each.
     states: Tensor<2>,
-    /// Whether there is nothing but the special tokens.
+    /// Whether there are only special tokens.
     empty: bool,
 }
 
 impl BertScorer {
-    /// With the hidden states after `layers` layers; bert_score lists the layer that suits each of its models (9 of
-    /// `bert-base-uncased`, 17 of `roberta-large`).
+    /// Loads an encoder whose hidden states after `layers` layers are compared. bert_score lists the best layer for each of its
+    /// models (9 for `bert-base-uncased`, 17 for `roberta-large`).
     ///
     /// # Errors
     ///
@@ -88,15 +89,15 @@ impl BertScorer {
         })
     }
 
-    /// Whether tokens are weighed by how rare they are among the references.
+    /// Sets whether tokens are weighted by how rare they are among the references.
     #[must_use]
     pub fn with_idf(mut self, idf: bool) -> Self {
         self.idf = idf;
         self
     }
 
-    /// Rescales scores so that random pairs have 0: `(x − b)/(1 − b)`, with the baselines of a file as bert_score has them: a row a layer,
-    /// the columns `LAYER,P,R,F`.
+    /// Rescales scores so that random pairs have 0: `(x − b)/(1 − b)`. The baselines `b` come from a file in the format of
+    /// bert_score: one row for each layer, with the columns `LAYER,P,R,F`.
     ///
     /// # Errors
     ///
@@ -121,11 +122,11 @@ impl BertScorer {
         Ok(self)
     }
 
-    /// The scores of each prediction; of several references the best precision, the best recall and the best F, each by itself.
+    /// The scores of each prediction. With several references, each of precision, recall and F is the best over the references.
     ///
     /// # Errors
     ///
-    /// If there are no predictions, not a list of references for each, or a prediction has none.
+    /// If there are no predictions, the number of reference lists is another one, or a list is empty.
     pub fn score<P, R, S>(&self, predictions: &[P], references: &[R]) -> Result<Vec<BertScore>>
     where
         P: AsRef<str>,
@@ -241,7 +242,7 @@ impl BertScorer {
         }
     }
 
-    /// Whether a token stands at an end of every text.
+    /// Whether a token is at an end of every text.
     fn is_end(&self, id: u32) -> bool {
         let special = self.tokenizer.special_tokens();
         special.iter().any(|(name, token)| {
@@ -263,7 +264,7 @@ impl BertScorer {
     }
 }
 
-/// How rare tokens are: in how many of the texts they are.
+/// How rare tokens are: the number of texts that contain each.
 struct Idf {
     texts: usize,
     having: HashMap<u32, usize>,
@@ -316,7 +317,7 @@ fn compare(prediction: &Encoded, reference: &Encoded) -> BertScore {
     )
 }
 
-/// The scores of greedy matching, of similarities row by row: a row a token of the prediction. F is 0 where it is undefined.
+/// The scores of greedy matching. `similarities` has a row for each token of the prediction. F is 0 where it is undefined.
 fn greedy(
     similarities: &[f64],
     [rows, columns]: [usize; 2],
@@ -376,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn rare_tokens_weigh_more() {
+    fn rare_tokens_have_larger_weights() {
         let idf = Idf::new(&[vec![1, 5, 5], vec![1, 6]]);
         assert_eq!(idf.of(1), 0.0);
         assert_eq!(idf.of(5), (3.0f64 / 2.0).ln());

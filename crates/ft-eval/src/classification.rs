@@ -1,9 +1,9 @@
-//! Measures of predicted classes, as scikit-learn 1.9 computes them.
+//! Measures of predicted classes, with the values of scikit-learn 1.9.
 //!
-//! [`ConfusionMatrix`] counts labels and predictions of any ordered type and gives accuracy, Matthews' correlation and a
-//! [`ScoreTable`] of precision, recall and F; [`roc_auc`] and [`roc_auc_multiclass`] take scores,
-//! [`calibration`] confidences. Where scikit-learn warns and puts in a 0 (precision of a class that is never predicted),
-//! the number is 0 here; where it says NaN (ROC-AUC of one class), it is `None`.
+//! [`ConfusionMatrix`] counts labels and predictions of any ordered type and computes accuracy, Matthews' correlation and a
+//! [`ScoreTable`] of precision, recall and F. [`roc_auc`] and [`roc_auc_multiclass`] are computed from scores,
+//! [`calibration`] from confidences. A value for which scikit-learn warns and returns 0 (precision of a class that is never
+//! predicted) is 0 here. A value that is NaN there (ROC-AUC of one class) is `None`.
 //!
 //! ```
 //! use ft_eval::classification::ConfusionMatrix;

@@ -1,11 +1,11 @@
-//! What can go wrong with what comes from outside: texts, labels, files, tasks, servers.
+//! Errors caused by input: texts, labels, files, tasks, servers.
 
 use std::path::PathBuf;
 
 /// A `Result` of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Errors of this crate. Each message names what it is about, and the mend where one is known.
+/// Errors of this crate. Each message names the cause and, where it is known, the fix.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -25,7 +25,7 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// A file was read, but what it says cannot be used.
+    /// A file was read, but its content cannot be used.
     #[error("{}: {reason}", path.display())]
     Invalid {
         /// Which file.
@@ -33,10 +33,10 @@ pub enum Error {
         /// What is wrong with it, where, and what to do.
         reason: String,
     },
-    /// What was given cannot be measured: lists of different lengths, nothing at all.
+    /// The input cannot be measured: lists are empty or have different lengths.
     #[error("{0}")]
     Input(String),
-    /// Settings that do not make sense, all of them at once.
+    /// The settings are invalid. The message lists all mistakes.
     #[error("{0}")]
     Settings(String),
     /// A benchmark's description, its data or its template cannot be used.
@@ -47,7 +47,7 @@ pub enum Error {
         /// What is wrong, and what to do.
         reason: String,
     },
-    /// A model could not do what it was asked for.
+    /// A model failed to answer a request.
     #[error("{0}")]
     Model(String),
 }

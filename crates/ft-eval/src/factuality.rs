@@ -1,9 +1,9 @@
-//! Whether what a text claims is true: decompose, verify, aggregate.
+//! Factuality of texts: decompose, verify, aggregate.
 //!
 //! A model splits the text into claims that can be checked one by one (Min et al., 2023, FActScore, arXiv:2305.14251). Each is
 //! checked against a context, or against passages that a [`Retriever`] finds for it (as Wei et al., 2024, SAFE,
 //! arXiv:2403.18802, do with a search engine): supported, contradicted, or not enough to tell. A claim counts as
-//! supported or contradicted only if the evidence that the model quotes stands in what it was given.
+//! supported or contradicted only if the model's quote occurs in the evidence.
 
 mod bm25;
 mod report;
@@ -16,45 +16,45 @@ use crate::judges::{ChatMessage, ChatModel, Missing, Panel, ask, in_parallel};
 pub use bm25::Bm25;
 pub use report::FactualityReport;
 
-/// Finds passages that bear on a claim.
+/// Finds passages that are relevant for a claim.
 pub trait Retriever: Sync {
     /// At most `count` passages, the best first.
     fn retrieve(&self, claim: &str, count: usize) -> Vec<String>;
 }
 
-/// What claims are checked against.
+/// The evidence for claims.
 #[derive(Clone, Copy)]
 pub enum Evidence<'a> {
     /// This text.
     Context(&'a str),
-    /// The passages that are found for each claim, at most so many.
+    /// The passages found for each claim, at most this many.
     Retrieved(&'a dyn Retriever, usize),
 }
 
-/// What became of a claim.
+/// The result for a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finding {
-    /// The evidence says so.
+    /// The evidence supports the claim.
     Supported,
-    /// The evidence says otherwise.
+    /// The evidence contradicts the claim.
     Contradicted,
-    /// The evidence does not tell, or what was quoted is not in it.
+    /// The evidence does not decide, or the quote is not in it.
     Unverified,
 }
 
-/// A claim and what was found.
+/// A claim and its finding.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Claim {
-    /// A sentence that stands by itself.
+    /// A sentence that can be understood without the text.
     pub text: String,
-    /// How much it matters, from 1 to 3.
+    /// The importance, from 1 to 3.
     pub weight: f64,
-    /// What became of it, or why nothing did.
+    /// The finding, or the reason why there is none.
     pub finding: Result<Finding, Missing>,
-    /// What the model quoted, where it stands in the evidence.
+    /// The quote from the evidence, if it occurs there.
     pub quote: Option<String>,
-    /// Why, in the model's words.
+    /// The reason, in the model's words.
     pub reason: String,
 }
 
@@ -62,7 +62,7 @@ pub struct Claim {
 ///
 /// # Errors
 ///
-/// If the model cannot split the text; a claim without a finding is no error, and told in the report.
+/// If the model cannot split the text. A claim without a finding is not an error; it is part of the report.
 pub fn check_facts(
     model: &dyn ChatModel,
     text: &str,
@@ -79,11 +79,11 @@ pub fn check_facts(
     Ok(FactualityReport::new(claims))
 }
 
-/// The claims of a text with their weights; none of a text without any.
+/// The claims of a text with their weights.
 ///
 /// # Errors
 ///
-/// If no reply of the model can be used.
+/// If no reply of the model is valid.
 pub fn decompose(
     model: &dyn ChatModel,
     text: &str,
@@ -114,7 +114,7 @@ pub fn decompose(
     let mut claims: Vec<(String, f64)> = Vec::new();
     for claim in reply["claims"].as_array().into_iter().flatten() {
         let text = claim["claim"].as_str().unwrap_or_default().trim();
-        // A claim that is made twice is one claim.
+        // Equal claims are one claim.
         if !text.is_empty() && claims.iter().all(|(known, _)| known != text) {
             claims.push((
                 text.to_string(),
@@ -145,7 +145,7 @@ fn verify(
     };
     let given = passages.join("\n\n");
     if given.trim().is_empty() {
-        found.reason = "nothing was found to check it against".to_string();
+        found.reason = "no passage was found for the claim".to_string();
         return found;
     }
     let system = "Check a claim against the evidence, and against nothing that you know besides. Answer with a JSON object: first \
@@ -170,7 +170,7 @@ fn verify(
     found
 }
 
-/// Takes over a verdict if its quote stands in the evidence.
+/// Stores a verdict if its quote occurs in the evidence.
 fn settle(claim: &mut Claim, reply: &Value, given: &str) {
     claim.reason = reply["reason"].as_str().unwrap_or_default().to_string();
     let quote = reply["quote"].as_str().unwrap_or_default().trim();
@@ -184,13 +184,13 @@ fn settle(claim: &mut Claim, reply: &Value, given: &str) {
         claim.finding = Ok(finding);
     } else {
         claim.reason = format!(
-            "what was quoted is not in the evidence: {quote:?} ({})",
+            "the quote is not in the evidence: {quote:?} ({})",
             claim.reason
         );
     }
 }
 
-/// Whether a quote is in a text, but for white space, case, and quotation marks and full stops around it.
+/// Whether a quote is in a text. White space, case, and quotation marks and full stops around the quote are ignored.
 fn stands_in(quote: &str, text: &str) -> bool {
     let plain = |text: &str| {
         let lower = text.to_lowercase().replace(['\u{2018}', '\u{2019}'], "'");
@@ -208,7 +208,7 @@ mod tests {
     use super::stands_in;
 
     #[test]
-    fn quotes_have_to_stand_in_the_evidence() {
+    fn quotes_have_to_occur_in_the_evidence() {
         let text = "The tower, built in\n1889, is 330 m high. It’s in Paris.";
         for quote in [
             "built in 1889",

@@ -1,23 +1,22 @@
-//! Benchmarks described and scored as lm-evaluation-harness 0.4 does, on local data files.
+//! Benchmarks in the format of lm-evaluation-harness 0.4, on local data files.
 //!
-//! A [`TaskIndex`] finds task files (the built-in ones and those of folders), [`evaluate`] runs them
-//! on a [`LanguageModel`], and the [`Evaluation`] that comes out has the numbers, every document with
-//! its prompts and answers, and the reference's JSON.
+//! A [`TaskIndex`] finds task files (the built-in ones and those of folders). [`evaluate`] runs them
+//! on a [`LanguageModel`] and returns an [`Evaluation`]: the numbers, every document with its prompts and
+//! answers, and JSON in the format of the reference.
 //!
 //! Prompts, answers, hashes and numbers equal those of lm-evaluation-harness 0.4.13 on the same task file
-//! and the same answers of a model. What differs, and where it is told in full:
+//! and the same answers of a model. Differences:
 //!
 //! - Python is not run: `!function` names a function of a [`FunctionRegistry`], and task classes, images,
 //!   sound, custom filters and promptsource are errors;
 //! - data is read from local JSON and JSON lines, and texts that look like times stay texts;
-//! - YAML is read as 1.2: `yes` and `no` are texts, and a key that stands twice is an error;
-//! - what the reference would pass over in silence is an error: a metric that is not computed for the
-//!   output type, an unknown setting of a generation, a text filter after `take_first`, a request without
-//!   an answer;
-//! - a right answer that is true or false is written as 1 or 0 in the samples, and probabilities as numbers;
-//! - where Python raises an OverflowError, a perplexity is infinite;
+//! - YAML is read as 1.2: `yes` and `no` are texts, and a duplicate key is an error;
+//! - mistakes that the reference ignores are errors: a metric that is not computed for the output type, an
+//!   unknown setting of a generation, a text filter after `take_first`, a request without an answer;
+//! - in the samples, a correct answer of true or false is written as 1 or 0, and probabilities as numbers;
+//! - a perplexity for which Python raises an OverflowError is infinite;
 //! - the metrics of generated texts are `exact_match`, `bleu`, `chrf`, `chrf++`, `ter` and those that a task computes
-//!   itself; for documents with several right answers only `exact_match` and those of the task.
+//!   itself; for documents with several correct answers only `exact_match` and those of the task.
 //!
 //! ```no_run
 //! use ft_eval::harness::{EvaluateOptions, LanguageModel, TaskIndex, evaluate};
@@ -70,7 +69,7 @@ pub use comparison::{ComparedMetric, Comparison, SavedResults, compare};
 pub use evaluate::{EvaluateOptions, evaluate};
 pub use evaluation::{Evaluation, MetricResult, Sample, TaskResult};
 pub use functions::{
-    Doc, Function, FunctionRegistry, FunctionResult, MetricValue, Metrics, Response,
+    Doc, Function, FunctionError, FunctionRegistry, FunctionResult, MetricValue, Metrics, Response,
 };
 pub use language_model::{Continuation, GenerateUntil, LanguageModel, LogLikelihood};
 pub use python_random::PythonRandom;

@@ -1,17 +1,17 @@
-//! Judgements by language models, and how far they can be trusted.
+//! Judgements by language models, and measures of their reliability.
 //!
-//! A [`ChatModel`] is anything that can be talked to: a server that speaks OpenAI's protocol ([`OpenAiClient`]: llama.cpp, vLLM,
-//! Ollama, hosted), a local model, a mock. [`CachedModel`] keeps its replies in a file and counts what they cost.
+//! A [`ChatModel`] replies to conversations: a server with OpenAI's protocol ([`OpenAiClient`]: llama.cpp, vLLM,
+//! Ollama, hosted ones), a local model, a mock. [`CachedModel`] stores its replies in a file and counts their cost.
 //!
 //! - [`judge_each`] rates single replies against criteria, the reason before the score;
-//! - [`judge_pairs`] compares two replies in both orders: a judge that contradicts itself has seen a tie;
-//! - [`position_bias`], [`verbosity_bias`] and [`self_preference`] tell what else the verdicts depend on, and
-//!   [`calibrate`] how they relate to human labels;
+//! - [`judge_pairs`] compares two replies in both orders; contradicting verdicts count as a tie;
+//! - [`position_bias`], [`verbosity_bias`] and [`self_preference`] measure what else the verdicts depend on, and
+//!   [`calibrate`] compares them with human labels;
 //! - [`preference_rows`] turns comparisons into preference data for DPO;
-//! - [`refusals`] asks whether replies refuse, as HarmBench does.
+//! - [`refusals`] measures whether replies refuse, as HarmBench does.
 //!
-//! A judge's reply has to fulfil a JSON schema. One that does not is asked again, with the mistake named; after some
-//! attempts the verdict is reported as missing, with the reason. It is never guessed, and never counted.
+//! A judge's reply has to match a JSON schema. Otherwise the request is repeated with the mistake added. After the
+//! last attempt the verdict is reported as missing, with the reason. A missing verdict is not guessed and not counted.
 
 mod ask;
 mod bias;

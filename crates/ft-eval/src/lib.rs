@@ -5,11 +5,13 @@
 //! - [`text`]: BLEU, chrF, TER, ROUGE, METEOR, exact match, token F1, edit distance, SQuAD, perplexity;
 //! - [`classification`] and [`tagging`]: accuracy, F1, ROC-AUC, calibration; entities as seqeval finds them;
 //! - [`agreement`]: Cohen, Fleiss, Krippendorff, with intervals;
-//! - [`significance`]: whether a difference between two systems is one.
+//! - [`significance`]: whether a difference between two systems is significant.
 //!
-//! The feature `harness` adds benchmarks described as lm-evaluation-harness describes them, over
-//! any implementation of its trait `LanguageModel`; `judges` adds models that judge replies, over any
-//! implementation of `ChatModel`; `models` makes models of ft-core both.
+//! Three features add more:
+//!
+//! - `harness`: benchmarks in the task format of lm-evaluation-harness, for any implementation of `LanguageModel`;
+//! - `judges`: models that judge replies, for any implementation of `ChatModel`;
+//! - `models`: both traits for models of ft-core, and BERTScore.
 
 pub mod agreement;
 #[cfg(any(feature = "harness", feature = "judges"))]

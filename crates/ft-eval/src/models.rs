@@ -2,19 +2,18 @@
 //!
 //! A [`LocalModel`] is a [`LanguageModel`](crate::harness::LanguageModel) and a
 //! [`ChatModel`](crate::judges::ChatModel). As a language model it answers as the model `hf` of
-//! lm-evaluation-harness 0.4.13 does: the same tokens around the same border, the same windows, greedy texts
-//! that end where its do. What it does faster: a prompt that several requests share is read once, and so is
-//! the beginning that many prompts share (the examples of a few-shot task); the head is applied only
-//! to positions that are scored.
+//! lm-evaluation-harness 0.4.13 does: the same tokens around the same border, the same windows, and greedy texts
+//! with the same end. It is faster for two reasons: a prompt that several requests share is read once, as is a
+//! beginning that many prompts share (the examples of a few-shot task), and the head is applied only to
+//! positions that are scored.
 //!
-//! What differs:
+//! Differences:
 //!
 //! - settings of the model's `generation_config.json` other than its end tokens (a repetition penalty, as Qwen
 //!   2.5 has) are not applied to greedy texts, so that greedy means the same for every model;
-//! - each text is looked at for a begin-of-text token of its own, where the reference looks at the first of
-//!   a batch;
-//! - a context of white space alone is scored after the prefix token, and a continuation that adds no token of
-//!   its own is an error that names it; the reference fails at both with an assertion.
+//! - each text is checked for a begin-of-text token, where the reference checks the first text of a batch;
+//! - a context of only white space is scored after the prefix token, and a continuation that adds no token is an
+//!   error that names it; the reference fails with an assertion in both cases.
 
 mod chat;
 mod encoding;
@@ -44,12 +43,12 @@ pub struct LocalModel<M = AutoCausalLm> {
 }
 
 impl LocalModel {
-    /// Loads a model folder in Hugging Face's layout. Weights stay in the file's type and are computed with
-    /// in `f32`. The model's identity is the hash of its files.
+    /// Loads a model folder in Hugging Face's layout. Weights keep the type of the file; computation is in `f32`.
+    /// The model's identity is the hash of its files.
     ///
     /// # Errors
     ///
-    /// If the folder cannot be read, or tokenizer and model do not belong together.
+    /// If the folder cannot be read, or tokenizer and model do not match.
     pub fn from_pretrained(folder: &std::path::Path, device: &Device) -> Result<Self> {
         let model = AutoCausalLm::from_pretrained_with(folder, device, Weights::Stored);
         let model = model.map_err(of_core)?;
@@ -61,13 +60,13 @@ impl LocalModel {
 }
 
 impl<M: CausalLm> LocalModel<M> {
-    /// A model from its parts, adapters attached or not. Of `generation` only the tokens that end a text
-    /// and the padding are used. `identity` tells these weights from all others (see [`identity()`]):
-    /// cached answers belong to it.
+    /// A model from its parts, with or without adapters. Of `generation` only the tokens that end a text
+    /// and the padding token are used. `identity` identifies these weights (see [`identity()`]): cached answers are
+    /// stored under it.
     ///
     /// # Errors
     ///
-    /// If the tokenizer has tokens that the model has not, or neither a begin nor an end of text.
+    /// If the tokenizer has tokens that the model lacks, or has neither a begin-of-text nor an end-of-text token.
     pub fn new(
         model: M,
         tokenizer: Tokenizer,
@@ -88,8 +87,8 @@ impl<M: CausalLm> LocalModel<M> {
         })
     }
 
-    /// How many tokens are computed at once, padding included; 512 unless set, which suits a CPU: more of them need more memory
-    /// and are faster on a GPU. A single text may be longer.
+    /// Sets how many tokens are computed at once, including padding. The default, 512, suits a CPU. More tokens need more
+    /// memory and are faster on a GPU. A single text may be longer.
     #[must_use]
     pub fn with_batch_tokens(mut self, batch_tokens: usize) -> Self {
         self.batch_tokens = batch_tokens.max(1);

@@ -1,8 +1,8 @@
-//! Random numbers that depend on a seed and on nothing else: not on threads, machines or crates.
+//! Random numbers that depend only on a seed, not on threads, machines or crates.
 //!
 //! SplitMix64 (Steele, Lea & Flood, 2014, "Fast splittable pseudorandom number generators", figure 15):
-//! a counter goes through a mixing function. Work that is cut into parts gives each part a stream of
-//! its own, so that the result is the same however many threads do the parts.
+//! a counter goes through a mixing function. Each part of parallel work has its own stream, so the result
+//! does not depend on the number of threads.
 
 use rayon::prelude::*;
 
@@ -26,6 +26,15 @@ impl SplitMix {
     pub(crate) fn below(&mut self, n: usize) -> usize {
         ((u128::from(self.next()) * n as u128) >> 64) as usize
     }
+}
+
+/// A seed for part `part` of the work with seed `seed`: a repeat, an attempt, a batch.
+///
+/// Neighbouring seeds and parts give unrelated seeds, so `seed + part`, which part 1 of seed 0 and part 0 of seed 1
+/// share, is never used.
+#[cfg(any(feature = "harness", feature = "judges"))]
+pub(crate) fn mix_seed(seed: u64, part: u64) -> u64 {
+    SplitMix::new(seed, part).next()
 }
 
 fn mix(mut z: u64) -> u64 {
@@ -68,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_below_n_are_all_of_them_about_as_often() {
+    fn numbers_below_n_are_equally_frequent() {
         let mut random = SplitMix::new(1, 2);
         let mut counts = [0; 7];
         (0..70_000).for_each(|_| counts[random.below(7)] += 1);

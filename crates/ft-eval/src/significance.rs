@@ -1,21 +1,21 @@
-//! Whether a difference between systems is one.
+//! Significance of differences between systems.
 //!
 //! Two systems that were scored on the same items:
 //!
 //! - [`paired_t_test`]: Student's test on the differences, as `scipy.stats.ttest_rel`;
-//! - [`randomization_test`]: Fisher's test, all or 10,000 exchanges of the systems' scores;
+//! - [`randomization_test`]: Fisher's test with all or 10,000 exchanges of the systems' scores;
 //! - [`wilcoxon_test`]: ranks of the differences, as `scipy.stats.wilcoxon`;
-//! - [`paired_bootstrap`]: Koehn's test and an interval, for means or any measure of a corpus;
-//! - [`mcnemar_test`]: right and wrong answers, as statsmodels' `mcnemar`.
+//! - [`paired_bootstrap`]: Koehn's test and an interval, for means or any corpus measure;
+//! - [`mcnemar_test`]: correct and wrong answers, as statsmodels' `mcnemar`.
 //!
 //! More than two systems:
 //!
 //! - [`tukey_hsd`] and [`tukey_hsd_blocked`]: all pairs at once;
-//! - [`holm`] and [`benjamini_hochberg`]: p-values of many tests, corrected.
+//! - [`holm`] and [`benjamini_hochberg`]: corrected p-values of many tests.
 //!
 //! All tests are two-sided. Scores may be on any scale; differences are the first system's score
-//! minus the second's. Golden values of SciPy 1.17.1 and statsmodels 0.15.0 are matched to 1e-9
-//! unless a function's docs say otherwise.
+//! minus the second's. Golden values of SciPy 1.17.1 and statsmodels 0.15.0 are matched to 1e-9,
+//! except where the documentation of a function states a difference.
 
 mod bootstrap;
 mod correction;
@@ -48,11 +48,11 @@ use crate::{Error, Result};
 ///
 /// # Errors
 ///
-/// [`Error::Input`] if the lists differ in length, are empty, or hold a number that is not finite.
+/// [`Error::Input`] if the lists differ in length, are empty, or contain a number that is not finite.
 fn differences(first: &[f64], second: &[f64]) -> Result<Vec<f64>> {
     if first.len() != second.len() {
         return Err(Error::Input(format!(
-            "{} scores of the first system and {} of the second: give one score of each an item",
+            "{} scores of the first system and {} of the second: each needs one score per item",
             first.len(),
             second.len()
         )));
@@ -65,7 +65,7 @@ fn differences(first: &[f64], second: &[f64]) -> Result<Vec<f64>> {
     for (system, scores) in [("first", first), ("second", second)] {
         if let Some(item) = scores.iter().position(|s| !s.is_finite()) {
             return Err(Error::Input(format!(
-                "the {system} system's score of item {item} is {}: leave such items out of both lists",
+                "the {system} system's score of item {item} is {}: remove such items from both lists",
                 scores[item]
             )));
         }

@@ -1,5 +1,5 @@
-//! What a training stage did to a model: one call that measures what suits the stage, beside the model of
-//! the stage before, and one report.
+//! Evaluation of a training stage: measures that suit the stage, compared with the model of the stage before,
+//! in one report.
 //!
 //! | stage | measured |
 //! |---|---|
@@ -7,11 +7,11 @@
 //! | instruction tuning | a judge's scores; empty, looping and leaking replies; length |
 //! | preference alignment | refusals of harmful prompts, refusals of harmless ones, win rate against the stage before; length |
 //!
-//! A model is asked once ([`StageAnswers::collect`]); its answers can be kept and compared later, so two
-//! models need never be in memory together ([`compare`]). [`evaluate_stage`] does both.
+//! [`StageAnswers::collect`] collects the answers of one model, which can be stored. [`compare`] compares the answers of
+//! two models, which do not have to be in memory at the same time. [`evaluate_stage`] does both.
 //!
-//! Differences come with a 95% interval from a paired bootstrap over texts or replies, and a measure
-//! that got worse by more than its tolerance fails the report.
+//! Differences have a 95% interval from a paired bootstrap over texts or replies. A measure that is worse by
+//! more than its tolerance fails the report.
 
 mod answers;
 mod compare;
@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 use crate::harness::LanguageModel;
 use crate::{Error, Result};
 
-/// What was done to the model.
+/// A stage of training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
@@ -55,7 +55,7 @@ impl Stage {
         }
     }
 
-    /// How many questions a model is asked.
+    /// The number of requests to a model.
     fn questions(self, data: &StageData) -> usize {
         match self {
             Stage::DomainAdaptation => data.domain.len() + data.general.len(),
@@ -80,7 +80,7 @@ impl FromStr for Stage {
     }
 }
 
-/// Measures a model, and that of the stage before if there is one: asks both and compares the answers.
+/// Measures a model, and that of the stage before if there is one: collects the answers of both and compares them.
 ///
 /// # Errors
 ///

@@ -1,8 +1,8 @@
-//! Entities in tagged sequences, as seqeval 1.2.2 finds and scores them.
+//! Entities in tagged sequences, with the rules and scores of seqeval 1.2.2.
 //!
-//! Without a scheme tags are read as conlleval reads them: leniently, any change of type or a tag that begins an entity
-//! begins one. With a [`TagScheme`] only what the scheme allows is an entity, and a tag that the scheme does not have
-//! is an error.
+//! Without a scheme tags are read leniently, as in conlleval: an entity begins at any change of type, or at a tag that
+//! begins an entity. With a [`TagScheme`] only sequences that the scheme allows are entities, and a tag that is not in the
+//! scheme is an error.
 //!
 //! ```
 //! use ft_eval::tagging::{TagOptions, entity_scores};
@@ -24,23 +24,23 @@ use crate::{Error, Result};
 
 pub use schemes::TagScheme;
 
-/// An entity: its type, its first token, and the token behind its last.
+/// An entity: its type and its range of tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Entity {
-    /// The type; `_` where the tags have none.
+    /// The type; `_` if the tags have none.
     pub kind: String,
-    /// The first token.
+    /// The index of the first token.
     pub start: usize,
-    /// The token behind the last.
+    /// The index after the last token.
     pub end: usize,
 }
 
-/// How tags are read; the default is seqeval's.
+/// How tags are read. The default is that of seqeval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TagOptions {
-    /// Read strictly by this scheme (seqeval's `mode='strict'`); `None`: leniently.
+    /// The scheme for strict reading (seqeval's `mode='strict'`); `None` for lenient reading.
     pub scheme: Option<TagScheme>,
-    /// The position stands behind the type, as in `PER-B`.
+    /// Whether the position follows the type, as in `PER-B`.
     pub suffix: bool,
 }
 
@@ -48,7 +48,7 @@ pub struct TagOptions {
 ///
 /// # Errors
 ///
-/// If a tag is empty, or the scheme does not have it.
+/// If a tag is empty, or is not in the scheme.
 pub fn entities<S: AsRef<str>>(tags: &[S], options: &TagOptions) -> Result<Vec<Entity>> {
     match options.scheme {
         None => chunks::entities(tags, options.suffix),
@@ -56,7 +56,7 @@ pub fn entities<S: AsRef<str>>(tags: &[S], options: &TagOptions) -> Result<Vec<E
     }
 }
 
-/// Precision, recall and F1 of entities by type and their averages; an entity is right if type, beginning and end are.
+/// Precision, recall and F1 of entities by type, and their averages. An entity is correct if its type, beginning and end are.
 ///
 /// # Errors
 ///
@@ -95,7 +95,7 @@ where
 ///
 /// # Errors
 ///
-/// If truth and predictions have different lengths, or there is no token.
+/// If truth and predictions have different lengths, or there are no tokens.
 pub fn tag_accuracy<T, P, S>(truth: &[T], predictions: &[P]) -> Result<f64>
 where
     T: AsRef<[S]>,
@@ -107,7 +107,7 @@ where
     let pairs = pairs.flat_map(|(t, p)| t.as_ref().iter().zip(p.as_ref()));
     let equal: Vec<bool> = pairs.map(|(t, p)| t.as_ref() == p.as_ref()).collect();
     if equal.is_empty() {
-        return Err(Error::Input("there is no token".into()));
+        return Err(Error::Input("there are no tokens".into()));
     }
     Ok(equal.iter().filter(|equal| **equal).count() as f64 / equal.len() as f64)
 }

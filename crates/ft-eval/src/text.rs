@@ -55,7 +55,7 @@ fn same_length(predictions: usize, references: usize) -> Result<()> {
     )))
 }
 
-/// At least one prediction, a list of references for each, and no list empty.
+/// Checks that there is at least one prediction, and a list of references for each that is not empty.
 pub(crate) fn each_has_a_reference<P, R, S>(predictions: &[P], references: &[R]) -> Result<()>
 where
     R: AsRef<[S]>,

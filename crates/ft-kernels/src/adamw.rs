@@ -9,24 +9,24 @@
 //! p ← p − η · m/(1 − β₁ᵗ) / (√(v/(1 − β₂ᵗ)) + ε)
 //! ```
 //!
-//! Moments are `f32`, whatever the parameter is: in 16 bits `v` would stand still, since what a step
-//! adds to it is lost in rounding. Or they are held in a byte each ([`Blockwise`]; Dettmers et al., 2021,
+//! Moments are `f32` for every type of parameter: in 16 bits `v` would not change, since the amount that a step adds
+//! to it is lost in rounding. Alternatively they are stored in 8 bits ([`Blockwise`]; Dettmers et al., 2021,
 //! arXiv:2110.02861, section 2): dequantized, updated in `f32` and quantized again, a block at a time.
 //!
-//! What is different from bitsandbytes: a second moment above 0 never becomes 0, but takes the lowest
-//! code above it. Rounded to 0, `m / (√v + ε)` grows to thousands of times the learning rate where a
-//! block has gradients of very different sizes (Li et al., 2023, arXiv:2309.01507, section 4.1).
+//! One thing differs from bitsandbytes: a second moment above 0 is not rounded to 0, but to the lowest code above
+//! it. With 0, `m / (√v + ε)` is thousands of times the learning rate in blocks with gradients of very different
+//! sizes (Li et al., 2023, arXiv:2309.01507, section 4.1).
 //!
-//! Nothing here is part of a graph: tensors are taken out of it.
+//! The operations are not part of a graph: tensors are detached.
 
 use burn::tensor::{DType, Tensor};
 
 use crate::blockwise::{Blockwise, DynamicMap};
 
-/// What a step of AdamW is taken with.
+/// The settings of one step of AdamW.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWStep {
-    /// Which step it is, counted from 1.
+    /// The number of the step, from 1.
     pub number: usize,
     /// η
     pub learning_rate: f64,
@@ -36,11 +36,11 @@ pub struct AdamWStep {
     pub eps: f64,
     /// λ
     pub weight_decay: f64,
-    /// What the gradient is multiplied by first.
+    /// A factor of the gradient, applied first.
     pub scale: f64,
 }
 
-/// The numbers that the formulas need, ready for use.
+/// The numbers of the formulas, precomputed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Factors {
     pub(crate) scale: f32,
@@ -72,9 +72,9 @@ impl From<&AdamWStep> for Factors {
     }
 }
 
-/// One step: the parameter and its moments, which begin as zeros.
+/// One step: returns the parameter and its moments, which are initially zero.
 ///
-/// On the CPU they are changed where they lie if nobody else holds them.
+/// On the CPU they are updated in place if their storage is not shared.
 ///
 /// # Shapes
 ///
@@ -96,7 +96,7 @@ impl From<&AdamWStep> for Factors {
 /// let zeros = || Tensor::<1>::zeros([2], &device);
 /// let (param, gradient) = (Tensor::from_data([1.0, 1.0], &device), Tensor::from_data([5.0, -0.2], &device));
 /// let (param, _) = adamw(param, gradient, [zeros(), zeros()], &step);
-/// // The first step goes by the learning rate, whatever the gradient.
+/// // The size of the first step is the learning rate, whatever the gradient.
 /// let param = param.into_data().try_to_vec::<f32>().unwrap();
 /// assert!((param[0] - 0.9).abs() < 1e-6 && (param[1] - 1.1).abs() < 1e-6);
 /// ```
@@ -116,7 +116,7 @@ pub fn adamw<const D: usize>(
     portable(param, gradient, moments, step)
 }
 
-/// [`adamw`] of Burn's operations.
+/// [`adamw`] with Burn's operations.
 pub fn portable<const D: usize>(
     param: Tensor<D>,
     gradient: Tensor<D>,
@@ -134,11 +134,11 @@ pub fn portable<const D: usize>(
     (param.cast(dtype), [first, second])
 }
 
-/// [`adamw`] with moments that are held in a byte each: the first signed, the second unsigned.
+/// [`adamw`] with moments in 8 bits: the first signed, the second unsigned.
 ///
 /// # Shapes
 ///
-/// - `param`, `gradient`: `[...]`, the same; moments of as many numbers
+/// - `param`, `gradient`: `[...]`, the same; moments with the same number of elements
 pub fn adamw_8bit<const D: usize>(
     param: Tensor<D>,
     gradient: Tensor<D>,
@@ -154,7 +154,7 @@ pub fn adamw_8bit<const D: usize>(
     portable_8bit(param, gradient, moments, step)
 }
 
-/// [`adamw_8bit`] of Burn's operations.
+/// [`adamw_8bit`] with Burn's operations.
 pub fn portable_8bit<const D: usize>(
     param: Tensor<D>,
     gradient: Tensor<D>,

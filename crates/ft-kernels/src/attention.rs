@@ -1,22 +1,22 @@
 //! Scaled dot-product attention with grouped heads (Vaswani et al., 2017, arXiv:1706.03762,
 //! equation 1; Ainslie et al., 2023, arXiv:2305.13245).
 //!
-//! Key and value heads are never repeated: the query heads that share one are stacked along the
-//! sequence, so that each group is one product.
+//! Key and value heads are not repeated: the query heads that share one are stacked along the sequence, so that
+//! each group is one product.
 
 use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Bool, Device, Int, Tensor, activation};
 
-/// Which keys a query must not see; built once a forward pass and shared by its layers.
+/// The keys that each query must not attend to. It is built once per forward pass and shared by the layers.
 ///
-/// It is a rule first; what an implementation makes of it, it makes once.
+/// The mask stores a rule. An implementation that needs a tensor builds it once.
 #[derive(Clone, Debug)]
 pub struct AttentionMask {
     queries: usize,
     past: usize,
     window: Option<usize>,
-    /// Whether tokens see those after them too.
+    /// Whether tokens also attend to later tokens.
     bidirectional: bool,
     segments: Option<Tensor<2, Int>>,
     device: Device,
@@ -25,7 +25,7 @@ pub struct AttentionMask {
 
 #[derive(Debug, Default)]
 struct Made {
-    /// `[batch or 1, 1, queries, keys]`, true where attention is forbidden; `None`: all allowed.
+    /// `[batch or 1, 1, queries, keys]`, true where attention is forbidden; `None` if all is allowed.
     forbidden: OnceLock<Option<Tensor<4, Bool>>>,
     #[cfg(feature = "cpu")]
     segments: OnceLock<Option<Arc<[i64]>>>,
@@ -38,7 +38,7 @@ impl AttentionMask {
     ///
     /// # Panics
     ///
-    /// If the window is 0: a token sees itself at least.
+    /// If the window is 0: a token attends at least to itself.
     pub fn new(
         queries: usize,
         past: usize,
@@ -58,8 +58,8 @@ impl AttentionMask {
         }
     }
 
-    /// The mask of encoders: each of `tokens` tokens sees all others, or with `segments` (`[batch, tokens]`) all of its own
-    /// segment.
+    /// The mask of encoders: each of `tokens` tokens attends to all tokens, or with `segments` (`[batch, tokens]`) to all
+    /// tokens of its segment.
     pub fn bidirectional(
         tokens: usize,
         segments: Option<&Tensor<2, Int>>,
@@ -90,7 +90,7 @@ impl AttentionMask {
             .reshape([1, 1, 1, keys])
             .expand([1, 1, queries, keys]);
         let mut forbidden = match self.bidirectional {
-            // None yet.
+            // There is none yet.
             true => key.clone().greater(key.clone()),
             false => key.clone().greater(query.clone()),
         };
@@ -117,7 +117,7 @@ impl AttentionMask {
         let read = || {
             let numbers = self.segments.clone()?.into_data().convert::<i64>();
             let numbers = numbers.try_to_vec::<i64>().expect("converted to i64");
-            // Rows of one segment each need no comparison.
+            // Rows with a single segment need no comparison.
             let keys = self.past + self.queries;
             let alike = |row: &[i64]| row.iter().all(|segment| *segment == row[0]);
             (!numbers.chunks_exact(keys.max(1)).all(alike)).then(|| numbers.into())
@@ -133,7 +133,7 @@ impl AttentionMask {
     }
 }
 
-/// How scores are made of products.
+/// How scores are computed from products.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scores {
     /// Factor of `⟨q, k⟩`, commonly `1/√head_dim`.
@@ -153,7 +153,7 @@ impl From<f64> for Scores {
 
 /// `softmax(cap(q·kᵀ·scale) + mask)·v`.
 ///
-/// `scores` is the scale alone, or [`Scores`] with a cap.
+/// `scores` is the scale, or [`Scores`] with a cap.
 ///
 /// # Shapes
 ///
@@ -163,7 +163,7 @@ impl From<f64> for Scores {
 ///
 /// # Panics
 ///
-/// If the mask was made for other numbers of queries and keys, or the shapes do not fit.
+/// If the mask has other numbers of queries and keys, or the shapes do not match.
 pub fn attention(
     q: Tensor<4>,
     k: Tensor<4>,
@@ -201,7 +201,7 @@ fn check_shapes(q: [usize; 4], k: [usize; 4], v: [usize; 4]) {
     );
 }
 
-/// [`attention`] of Burn's operations; holds `[batch, heads, queries, keys]`.
+/// [`attention`] with Burn's operations. It materializes `[batch, heads, queries, keys]`.
 pub fn portable(
     q: Tensor<4>,
     k: Tensor<4>,
@@ -212,6 +212,10 @@ pub fn portable(
     let Scores { scale, softcap } = scores.into();
     let [batch, heads, queries, width] = q.dims();
     let [_, kv_heads, keys, _] = k.dims();
+    if q.shape().num_elements() == 0 {
+        // Empty, and a gradient of zeros reaches keys and values.
+        return q + (k.sum() + v.sum()).unsqueeze();
+    }
     let group = heads / kv_heads;
     let q = q.reshape([batch, kv_heads, group * queries, width]) * scale;
     let mut scores = q

@@ -1,21 +1,19 @@
-//! Numbers held in a byte each: codes, and one absolute maximum for every block of 256 numbers (Dettmers
-//! et al., 2021, arXiv:2110.02861, section 2.1: a block of its own keeps an outlier from taking the
-//! precision of all others).
+//! Numbers in 8 bits: a code for each number, and an absolute maximum for every block of 256 numbers (Dettmers
+//! et al., 2021, arXiv:2110.02861, section 2.1: an outlier affects only the precision of its block).
 //!
-//! A number `x` of a block with the absolute maximum `a` is held as the code of the number in the map
+//! A number `x` of a block with the absolute maximum `a` is stored as the code of the number in the map
 //! that is nearest to `x/a`. The map is that of dynamic tree quantization (sections 1.3 and 2.2): seven
-//! decades, of which each has twice the numbers of the one below it, so that no number is off by more
-//! than 0.71% of the maximum (unsigned: 0.36%), and one of a millionth of it is not lost. It is
-//! `create_dynamic_map` of bitsandbytes.
+//! decades, each with twice as many numbers as the one below. The error is at most 0.71% of the maximum
+//! (unsigned: 0.36%), and a millionth of the maximum is still represented. It is `create_dynamic_map` of bitsandbytes.
 
 use std::sync::LazyLock;
 
 use burn::tensor::{DType, Device, Int, Tensor};
 
-/// Numbers a block.
+/// The number of elements of a block.
 pub const BLOCK: usize = 256;
 
-/// Which numbers the 256 codes stand for.
+/// The numbers of the 256 codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DynamicMap {
     /// From about −1 to 1.
@@ -25,10 +23,10 @@ pub enum DynamicMap {
 }
 
 impl DynamicMap {
-    /// The number of every code, in rising order.
+    /// The number of every code, in ascending order.
     ///
-    /// Decade `i` of 0 to 6 holds the middles of `2^i` (unsigned: `2^(i+1)`) equal parts of
-    /// `[0.1, 1]·10^(i−6)`; 0 and 1 make the 256 full.
+    /// Decade `i` of 0 to 6 has the middles of `2^i` (unsigned: `2^(i+1)`) equal parts of
+    /// `[0.1, 1]·10^(i−6)`; 0 and 1 complete the 256.
     ///
     /// ```
     /// use ft_kernels::DynamicMap;
@@ -47,7 +45,7 @@ impl DynamicMap {
         }
     }
 
-    /// Where one code ends and the next begins: a number gets the code that counts the bounds below it.
+    /// The bounds between codes. The code of a number is the number of bounds below it.
     pub(crate) fn bounds(self) -> [f32; 255] {
         let values = self.values();
         std::array::from_fn(|code| (values[code] + values[code + 1]) / 2.0)
@@ -71,7 +69,7 @@ fn dynamic_map(signed: bool) -> [f32; 256] {
     std::array::from_fn(|code| values[code] as f32)
 }
 
-/// Numbers in a byte each.
+/// A tensor of numbers in 8 bits.
 #[derive(Clone, Debug)]
 pub struct Blockwise {
     /// A code for every number, `[numbers]`, of type `u8`.
@@ -81,7 +79,7 @@ pub struct Blockwise {
 }
 
 impl Blockwise {
-    /// So many zeros.
+    /// A tensor of zeros.
     pub fn zeros(numbers: usize, device: &Device) -> Self {
         Self {
             codes: Tensor::zeros([numbers], (device, DType::U8)),
@@ -89,7 +87,7 @@ impl Blockwise {
         }
     }
 
-    /// Whether a device can hold codes.
+    /// Whether a device supports the type of the codes.
     pub fn fits(device: &Device) -> bool {
         device.supports_dtype(DType::U8)
     }
@@ -108,7 +106,7 @@ impl Blockwise {
         let absmax = x.clone().abs().max_dim(1);
         let parts = x * absmax.clone().clamp_min(f32::MIN_POSITIVE).recip();
         let parts = parts.reshape([blocks * BLOCK]);
-        // Counts the bounds below each number, a bit of the count at a time, from the highest.
+        // Counts the bounds below each number, one bit of the count at a time, from the highest.
         let bounds = Tensor::<1>::from_data(map.bounds(), (&device, DType::F32));
         let mut codes = Tensor::<1, Int>::zeros([blocks * BLOCK], &device);
         for bit in (0..8).rev().map(|bit| 1 << bit) {
@@ -121,7 +119,7 @@ impl Blockwise {
         }
     }
 
-    /// The numbers that the codes stand for, `[numbers]`.
+    /// The numbers of the codes, `[numbers]`.
     pub fn dequantize(&self, map: DynamicMap) -> Tensor<1> {
         let device = self.codes.device();
         let [numbers] = self.codes.dims();
@@ -139,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_map_rises_from_its_least_number_to_one() {
+    fn a_map_is_ascending_from_its_least_number_to_one() {
         for (map, least) in [
             (DynamicMap::Signed, -0.992_968_75),
             (DynamicMap::Unsigned, 0.0),
@@ -150,7 +148,7 @@ mod tests {
         }
     }
 
-    /// 127 negative numbers lie below zero.
+    /// There are 127 negative numbers below zero.
     #[test]
     fn zero_has_a_code() {
         assert_eq!(DynamicMap::Signed.values()[127], 0.0);

@@ -1,33 +1,30 @@
 //! Head and cross-entropy in one, a chunk of tokens at a time.
 //!
-//! The loss of a language model needs `[tokens, vocab]` logits only to reduce them at once to one
-//! number a token and to one gradient of the size of the hidden states. So both are computed chunk
-//! by chunk in the forward pass, outside the graph, and the graph gets a scalar with the right value
-//! and the right gradient: for the gradient `g = ∂L/∂h` found on the way, `⟨h, g⟩ − ⟨h, g⟩ + L`, whose
-//! second and third terms are constants. The same term for the head's weight is added when the head
-//! trains, tied or not. The idea is that of Liger's fused linear cross-entropy (arXiv:2410.10989,
-//! section 3.2).
+//! The loss of a language model reduces the `[tokens, vocab]` logits to one number per token and to one gradient of
+//! the size of the hidden states. Both are computed chunk by chunk in the forward pass, outside the graph. The graph
+//! contains a scalar with the correct value and gradient: with the gradient `g = ∂L/∂h`, `⟨h, g⟩ − ⟨h, g⟩ + L`, whose
+//! second and third terms are constants. If the head trains, tied or not, the same term for its weight is added. The
+//! idea is that of Liger's fused linear cross-entropy (arXiv:2410.10989, section 3.2).
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
 use crate::LogitOptions;
 use crate::graph::{check_trainable, constant, in_type_of};
 
-/// At most this many logits exist at a time (32 MiB of `f32`).
+/// The maximum number of logits at a time (32 MiB of `f32`).
 const CHUNK_LOGITS: usize = 1 << 23;
 
-/// What the loss is of; the default is the plain one.
+/// Options of the loss. The default is the plain cross-entropy.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LossOptions {
-    /// The part `ε` of each target's weight that all classes share, the target among them (Szegedy
+    /// The part `ε` of each target's weight that is distributed over all classes, including the target (Szegedy
     /// et al., 2015, arXiv:1512.00567, section 7; `label_smoothing` of PyTorch's `cross_entropy`).
     pub label_smoothing: f64,
-    /// What the model does to its logits.
+    /// The model's function of its logits.
     pub logits: LogitOptions,
 }
 
-/// What comes out of the chunks: the sum of the losses and its gradients, of the hidden states and
-/// of the weight, outside the graph.
+/// The sum of the losses and its gradients with respect to the hidden states and the weight, outside the graph.
 struct Parts {
     loss: Tensor<1>,
     gradients: [Option<Tensor<2>>; 2],
@@ -45,7 +42,7 @@ struct Parts {
 ///
 /// # Panics
 ///
-/// If there are no rows, or a target is not in the vocabulary, or an option makes no sense.
+/// If there are no rows, a target is not in the vocabulary, or an option is invalid.
 pub fn cross_entropy_sum(
     hidden: Tensor<2>,
     weight: Tensor<2>,
@@ -60,7 +57,7 @@ pub fn cross_entropy_sum(
     portable(hidden, weight, targets, options)
 }
 
-/// [`cross_entropy_sum`] of Burn's operations.
+/// [`cross_entropy_sum`] with Burn's operations.
 pub fn portable(
     hidden: Tensor<2>,
     weight: Tensor<2>,
@@ -72,15 +69,15 @@ pub fn portable(
     in_graph(hidden, weight, targets, options, chunk, of_burn_operations)
 }
 
-/// How many rows of logits may exist at a time.
+/// Checks the arguments and returns the maximum number of rows of logits at a time.
 pub(crate) fn rows_a_chunk(weight: &Tensor<2>) -> usize {
     (CHUNK_LOGITS / weight.dims()[0].max(1)).max(1)
 }
 
 /// # Panics
 ///
-/// If there are no rows, not a target for each, a target is not in the vocabulary, or the weight is to
-/// train in 16 bits.
+/// If there are no rows, the number of targets is another one, a target is not in the vocabulary, or the weight trains
+/// in 16 bits.
 pub(crate) fn check_targets(hidden: &Tensor<2>, weight: &Tensor<2>, targets: &[i64]) {
     check_trainable(weight, hidden);
     let (rows, vocab) = (hidden.dims()[0], weight.dims()[0]);
@@ -91,7 +88,7 @@ pub(crate) fn check_targets(hidden: &Tensor<2>, weight: &Tensor<2>, targets: &[i
     }
 }
 
-/// `compute` gets the tensors outside the graph, the rows of a chunk, and which gradients to find.
+/// `compute` receives the tensors outside the graph, the rows of a chunk, and which gradients are needed.
 fn in_graph(
     hidden: Tensor<2>,
     weight: Tensor<2>,
@@ -148,7 +145,7 @@ fn on_flex(
         (tensor.try_into_primitive::<Flex>()).expect("a tensor of Flex, as was checked")
     });
     let found = cross_entropy(hidden, &weight, targets, options, chunk, wanted);
-    // Summed in f64: thousands of losses of about the same size.
+    // Summed in f64: there are thousands of losses of similar size.
     let loss: f64 = found.losses.iter().copied().map(f64::from).sum();
     Parts {
         loss: Tensor::from_data([loss as f32], &device),
@@ -223,7 +220,7 @@ mod tests {
     use burn::tensor::{Device, TensorData, Tolerance};
 
     #[test]
-    fn chunks_of_any_size_give_the_same() {
+    fn the_size_of_chunks_does_not_change_the_result() {
         let device = Device::default().autodiff();
         let numbers = |rows: usize, step: f32| {
             let numbers: Vec<f32> = (1..=rows * 3).map(|i| (step * i as f32).sin()).collect();

@@ -35,8 +35,8 @@ impl Activation {
     }
 }
 
-/// Of operations that Burn differentiates one by one: the gradient of its own `gelu` is, on all
-/// backends but Flex, that of the approximation by tanh.
+/// GELU from elementary operations, because the gradient of Burn's `gelu` is that of the tanh approximation on all
+/// backends except Flex.
 fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     x.clone() * ((x * FRAC_1_SQRT_2).erf() + 1.0) * 0.5
 }
@@ -62,7 +62,7 @@ pub fn gated_mlp<const D: usize>(gate: Tensor<D>, up: Tensor<D>, act: Activation
     portable(gate, up, act)
 }
 
-/// [`gated_mlp`] of Burn's operations.
+/// [`gated_mlp`] with Burn's operations.
 pub fn portable<const D: usize>(gate: Tensor<D>, up: Tensor<D>, act: Activation) -> Tensor<D> {
     act.forward(gate) * up
 }

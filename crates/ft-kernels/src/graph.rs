@@ -1,9 +1,8 @@
-//! Tensors from outside the graph in it, and weights of another type beside its tensors.
+//! Constants in a graph, and conversion of a weight's type.
 
 use burn::tensor::{DType, Tensor};
 
-/// `x` as a constant of the graph that `like` is in: all tensors of a graph share one strategy of
-/// checkpointing.
+/// `x` as a constant of the graph of `like`: all tensors of a graph have the same strategy of checkpointing.
 pub(crate) fn constant<const D: usize, const E: usize>(
     x: Tensor<D>,
     like: &Tensor<E>,
@@ -15,7 +14,7 @@ pub(crate) fn constant<const D: usize, const E: usize>(
     }
 }
 
-/// A weight in the type of what it is multiplied with, for operations that know one type only.
+/// A weight in the type of the other factor, for operations that support only one type.
 pub(crate) fn in_type_of<const D: usize>(weight: Tensor<2>, x: &Tensor<D>) -> Tensor<2> {
     match (weight.dtype(), x.dtype()) {
         (held, wanted) if held == wanted => weight,
@@ -25,7 +24,7 @@ pub(crate) fn in_type_of<const D: usize>(weight: Tensor<2>, x: &Tensor<D>) -> Te
 
 /// # Panics
 ///
-/// If a weight that is held in 16 bits beside `x` in more is to train.
+/// If the weight trains and has 16 bits, and `x` has more.
 pub(crate) fn check_trainable<const D: usize>(weight: &Tensor<2>, x: &Tensor<D>) {
     let held = weight.dtype();
     let narrow = matches!(held, DType::F16 | DType::BF16) && held != x.dtype();

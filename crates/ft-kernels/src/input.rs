@@ -1,26 +1,25 @@
-//! What a linear layer is applied to, and how to make it again.
+//! The input of a linear layer, and how to compute it again.
 //!
-//! For the gradient of its weight or of an adapter a layer needs its input once more. An input that
-//! one pass makes from tensors that the graph keeps anyway, as a norm's or a gated product's output,
-//! need not be kept beside them: the backward pass makes it again, and the memory of a block shrinks
-//! by a quarter. The idea is that of recomputing what is cheap (Korthikanti et al., 2022,
-//! arXiv:2205.05198, section 5).
+//! The gradient of a layer's weight or adapter needs the layer's input. The output of a norm or of a gated product is
+//! computed in one pass from tensors that the graph keeps anyway, so it is not stored: the backward pass computes it
+//! again. This saves a quarter of the memory of a block. The idea is to recompute what is cheap (Korthikanti et al.,
+//! 2022, arXiv:2205.05198, section 5).
 
 use burn::tensor::Tensor;
 
 use crate::{Activation, gated_mlp, rms_norm};
 
-/// A tensor `[..., features]` with its recipe, if it has one; made from a plain tensor by `into`.
+/// A tensor `[..., features]`, and its recipe if it has one. A plain tensor is converted by `into`.
 #[derive(Clone, Debug)]
 pub struct Input<const D: usize> {
     pub(crate) value: Tensor<D>,
     pub(crate) recipe: Recipe<D>,
 }
 
-/// How an input is made, from tensors outside the graph.
+/// How an input is computed from tensors outside the graph.
 #[derive(Clone, Debug)]
 pub(crate) enum Recipe<const D: usize> {
-    /// In no way that is known here.
+    /// Unknown.
     Keep,
     RmsNorm {
         x: Tensor<D>,
@@ -35,7 +34,7 @@ pub(crate) enum Recipe<const D: usize> {
 }
 
 impl<const D: usize> Recipe<D> {
-    /// The input, if there is a recipe.
+    /// Computes the input, if there is a recipe.
     pub(crate) fn make(self) -> Option<Tensor<D>> {
         match self {
             Recipe::Keep => None,
@@ -75,7 +74,7 @@ impl<const D: usize> Input<D> {
         })
     }
 
-    /// Outside a graph nothing is kept, and nothing need be made again.
+    /// Outside a graph there is no backward pass, so no recipe is needed.
     fn made(value: Tensor<D>, recipe: impl FnOnce() -> Recipe<D>) -> Self {
         let recipe = if value.is_tracked() {
             recipe()

@@ -1,16 +1,15 @@
-//! The operations that every model shares, fused, each with a gradient written by hand.
+//! The operations that models share, fused, each with a handwritten gradient.
 //!
-//! Models call these functions and nothing below them. On the CPU (feature `cpu`, tensors of `f32` on
-//! Burn's Flex backend) a function runs on the slices of its tensors, forward and backward; in all
-//! other cases it is made of Burn's own operations, in [`portable`], which works on every backend and is
-//! what the tests compare with.
+//! On the CPU (feature `cpu`, tensors of `f32` on Burn's Flex backend) a function runs on the slices of its
+//! tensors, forward and backward. In all other cases it consists of Burn's own operations, in [`portable`], which
+//! work on every backend and are the reference of the tests.
 //!
-//! [`adamw`] is the step of the optimizer, which has no gradient.
+//! [`adamw`] is the step of the optimizer, and [`SumOfSquares`] what clips its gradient; both have no gradient.
 //!
-//! With `FT_KERNELS=portable` in the environment a program computes with those alone, which tells
-//! whether a kernel is at fault when something looks wrong.
+//! With `FT_KERNELS=portable` in the environment a program uses only [`portable`] operations. This shows whether a
+//! kernel causes a wrong result.
 //!
-//! Results do not depend on the number of threads beyond the rounding of matrix products.
+//! The number of threads affects results only through the rounding of matrix products.
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
@@ -37,6 +36,7 @@ mod norm;
 mod recompute;
 mod rotary;
 mod score_tokens;
+mod sum_of_squares;
 mod token_logps;
 
 pub use adamw::{AdamWStep, adamw, adamw_8bit};
@@ -51,9 +51,22 @@ pub use norm::{layer_norm, rms_norm};
 pub use recompute::recompute;
 pub use rotary::apply_rotary;
 pub use score_tokens::{TokenScore, score_logits, score_tokens};
+pub use sum_of_squares::SumOfSquares;
 pub use token_logps::{token_logps, token_logps_and_entropy};
 
-/// The same operations from Burn's own: for every backend, and to compare with.
+/// Whether the tensors of a device lie in memory that the program reads without a copy to it: Burn's Flex backend, unless
+/// `FT_KERNELS=portable`.
+pub fn is_cpu(device: &burn::tensor::Device) -> bool {
+    #[cfg(feature = "cpu")]
+    return flex::is_flex(device);
+    #[cfg(not(feature = "cpu"))]
+    {
+        let _ = device;
+        false
+    }
+}
+
+/// The same operations with Burn's own: for every backend, and as a reference.
 pub mod portable {
     pub use crate::adamw::{portable as adamw, portable_8bit as adamw_8bit};
     pub use crate::attention::portable as attention;

@@ -1,9 +1,9 @@
 //! A linear layer with a low-rank adapter in one operation: `x·Wᵀ + s·(x·Aᵀ)·Bᵀ` (Hu et al., 2021,
 //! arXiv:2106.09685, equation 3).
 //!
-//! The adapter acts on activations: no dense `W + s·BA`, and no gradient of a `W` that is frozen. A
-//! frozen `W` may be held in 16 bits, which halves its memory and changes no result beyond the
-//! rounding of the products' order: it is widened on the way, which is exact.
+//! The adapter acts on activations: there is no dense `W + s·BA`, and no gradient of a frozen `W`. A frozen `W` may be
+//! stored in 16 bits, which halves its memory. It is widened during the product. Widening is exact, so results
+//! differ only by the order of the sums.
 
 use burn::tensor::{Device, Tensor};
 
@@ -21,17 +21,17 @@ pub struct LowRank {
     pub scale: f64,
 }
 
-/// `x·Wᵀ`, plus what the adapter adds.
+/// `x·Wᵀ`, plus the adapter's product.
 ///
 /// # Shapes
 ///
-/// - `x`: `[rows, in]`, a tensor or an [`Input`]; `weight`: `[out, in]`, a transposed view will do, in
-///   `x`'s type or, if it is frozen, in `f16` or `bf16`
+/// - `x`: `[rows, in]`, a tensor or an [`Input`]
+/// - `weight`: `[out, in]`, possibly a transposed view, in the type of `x` or, if it is frozen, in `f16` or `bf16`
 /// - output: `[rows, out]`
 ///
 /// # Panics
 ///
-/// If the shapes do not fit, or a weight of 16 bits is to train: its gradient would be lost in rounding.
+/// If the shapes do not match, or a weight in 16 bits trains: its updates would be lost in rounding.
 pub fn linear(x: impl Into<Input<2>>, weight: Tensor<2>, adapter: Option<LowRank>) -> Tensor<2> {
     let x = x.into();
     check_shapes(x.value.dims(), weight.dims(), adapter.as_ref());
@@ -57,8 +57,8 @@ pub fn linear(x: impl Into<Input<2>>, weight: Tensor<2>, adapter: Option<LowRank
     portable(x.value, weight, adapter)
 }
 
-/// Whether [`linear`] and the losses compute with a frozen weight of 16 bits as it is on this device.
-/// Elsewhere they widen it whole at every use, so that holding it in 16 bits saves nothing.
+/// Whether [`linear`] and the losses read a frozen weight in 16 bits directly on this device. On other devices they
+/// widen the whole weight at every use, so that 16 bits save no memory.
 pub fn takes_16_bits(device: &Device) -> bool {
     #[cfg(feature = "cpu")]
     return crate::flex::is_flex(device);
@@ -86,7 +86,7 @@ fn check_shapes(x: [usize; 2], weight: [usize; 2], adapter: Option<&LowRank>) {
     }
 }
 
-/// [`linear`] of Burn's operations.
+/// [`linear`] with Burn's operations.
 pub fn portable(x: Tensor<2>, weight: Tensor<2>, adapter: Option<LowRank>) -> Tensor<2> {
     let weight = in_type_of(weight, &x);
     let y = x.clone().matmul(weight.transpose());

@@ -1,4 +1,4 @@
-//! What some models do to their logits after the head: a factor, then a soft cap.
+//! A factor and a soft cap for logits, as some models have them after the head.
 //!
 //! `z = s·x`, or with a cap `c`: `z = c·tanh(s·x / c)`, where `x = h·Wᵀ`.
 
@@ -23,9 +23,9 @@ impl Default for LogitOptions {
 }
 
 impl LogitOptions {
-    /// The same logits divided by a temperature, as a sampler does it: after the cap.
+    /// The options for logits that are divided by a temperature after the cap, as in sampling.
     ///
-    /// Scale and cap are divided both, since `c·tanh(s·x / c) / T = (c/T)·tanh((s/T)·x / (c/T))`.
+    /// Scale and cap are both divided, since `c·tanh(s·x / c) / T = (c/T)·tanh((s/T)·x / (c/T))`.
     ///
     /// ```
     /// use ft_kernels::LogitOptions;
@@ -42,7 +42,7 @@ impl LogitOptions {
         }
     }
 
-    /// Scale and cap of what the head gave.
+    /// Applies scale and cap to the output of the head.
     pub fn apply<const D: usize>(self, logits: Tensor<D>) -> Tensor<D> {
         let logits = self.scaled(logits);
         match self.softcap {
@@ -51,12 +51,12 @@ impl LogitOptions {
         }
     }
 
-    /// `s·x`, and nothing to compute where `s = 1`.
+    /// `s·x`, without an operation if `s = 1`.
     pub(crate) fn scaled<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         if self.scale == 1.0 { x } else { x * self.scale }
     }
 
-    /// The slope of the cap where [`apply`](Self::apply) gave `logits`: `1 − (z/c)²`.
+    /// The slope of the cap for `logits` from [`apply`](Self::apply): `1 − (z/c)²`.
     pub(crate) fn slope_of_cap<const D: usize>(self, logits: &Tensor<D>) -> Option<Tensor<D>> {
         let cap = self.softcap?;
         Some(-(logits.clone() / cap).square() + 1.0)

@@ -24,7 +24,7 @@ pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64) -
     portable_rms_norm(x, weight, epsilon)
 }
 
-/// [`rms_norm`] of Burn's operations.
+/// [`rms_norm`] with Burn's operations.
 pub fn portable_rms_norm<const D: usize>(
     x: Tensor<D>,
     weight: Tensor<1>,
@@ -64,7 +64,7 @@ pub fn layer_norm<const D: usize>(
     portable_layer_norm(x, weight, bias, epsilon)
 }
 
-/// [`layer_norm`] of Burn's operations.
+/// [`layer_norm`] with Burn's operations.
 pub fn portable_layer_norm<const D: usize>(
     x: Tensor<D>,
     weight: Tensor<1>,

@@ -1,11 +1,11 @@
-//! A part of a model whose activations are not kept: the backward pass computes them again.
+//! A part of a model whose activations are not stored: the backward pass computes them again.
 //!
-//! Training deep nets with sublinear memory cost (Chen et al., 2016, arXiv:1604.06174, section 4.1), with
-//! one part at a time: between the passes only its input exists, and the memory of a step is that of one
-//! part and one hidden state for each. The price is a second forward pass.
+//! This is training with sublinear memory cost (Chen et al., 2016, arXiv:1604.06174, section 4.1). Between the passes
+//! only the input of each part exists. The memory of a step is that of the activations of one part and one hidden
+//! state for each part. The cost is a second forward pass.
 //!
-//! The graph gets one node for the part, whose gradient runs the part again in a graph of its own, and
-//! before it one node for each parameter, which hands on the gradient that this run found.
+//! The graph has one node for the part, whose gradient runs the part again in a separate graph. Before it there is
+//! one node for each parameter, which returns the gradient that this run computed.
 
 #[cfg(any(feature = "cpu", feature = "gpu"))]
 mod nodes;
@@ -15,11 +15,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
 
-/// `f(module, x)`, computed again in the backward pass instead of kept.
+/// `f(module, x)`, computed again in the backward pass instead of stored.
 ///
-/// `f` must give the same both times: it may draw random numbers only after it has seeded the
-/// device. Tensors that train reach it through `module` and `x` alone. Where nothing requires gradients, and on backends other than the CPU's and CubeCL's, this is a
-/// plain call.
+/// `f` must return the same value both times: it must seed the device before it draws random numbers. It must use
+/// tensors that train only through `module` and `x`. If no tensor requires gradients, and on backends other than the CPU's
+/// and CubeCL's, this is a plain call.
 ///
 /// # Shapes
 ///
@@ -73,7 +73,7 @@ mod graph {
         let value = f(&module.clone().no_grad(), alone.clone());
         assert!(
             !value.is_tracked(),
-            "what is computed again may use tensors that train only through its module and its input"
+            "a recomputed function may use tensors that train only through its module and its input"
         );
         let slots = Slots::default();
         let mut node = PassOn {
@@ -94,7 +94,7 @@ mod graph {
         Tensor::from_dispatch(Dispatch::recompute(node, value, rerun))
     }
 
-    /// Lets `x` through a node for each parameter that trains.
+    /// Passes `x` through a node for each parameter that trains.
     struct PassOn {
         x: Tensor<3>,
         slots: Slots,
@@ -119,7 +119,7 @@ mod graph {
         }
     }
 
-    /// The gradients of `x` and of the parameters that train, from that of the output.
+    /// The gradients of `x` and of the parameters that train, given that of the output.
     fn backward<M: Module>(
         module: &M,
         x: Tensor<3>,
@@ -140,7 +140,7 @@ mod graph {
         (dx, found.all)
     }
 
-    /// Parameters that train, as leaves of a graph of their own.
+    /// Parameters that train, as leaves of a separate graph.
     struct Leaves;
 
     impl ModuleMapper for Leaves {

@@ -12,11 +12,11 @@ use burn::tensor::Tensor;
 /// - `x`: `[batch, heads, seq, head_dim]`
 /// - `cos`, `sin`: `[batch or 1, 1, seq, head_dim / 2]`
 ///
-/// The angles are constants: no gradient reaches them.
+/// The angles are constants and have no gradient.
 ///
 /// # Panics
 ///
-/// If the shapes do not fit.
+/// If the shapes do not match.
 pub fn apply_rotary(x: Tensor<4>, cos: &Tensor<4>, sin: &Tensor<4>) -> Tensor<4> {
     let [batch, _, seq, width] = x.dims();
     for angles in [cos, sin].map(Tensor::dims) {
@@ -24,7 +24,7 @@ pub fn apply_rotary(x: Tensor<4>, cos: &Tensor<4>, sin: &Tensor<4>) -> Tensor<4>
         assert_eq!(width, 2 * half, "half as many angles as a head is wide");
         assert!(
             (rows == batch || rows == 1) && heads == 1 && positions == seq,
-            "angles of {angles:?} do not fit heads of {:?}",
+            "angles of {angles:?} do not match heads of {:?}",
             x.dims()
         );
     }
@@ -38,7 +38,7 @@ pub fn apply_rotary(x: Tensor<4>, cos: &Tensor<4>, sin: &Tensor<4>) -> Tensor<4>
     portable(x, cos, sin)
 }
 
-/// [`apply_rotary`] of Burn's operations.
+/// [`apply_rotary`] with Burn's operations.
 pub fn portable(x: Tensor<4>, cos: &Tensor<4>, sin: &Tensor<4>) -> Tensor<4> {
     let half = x.dims()[3] / 2;
     let a = x.clone().narrow(3, 0, half);

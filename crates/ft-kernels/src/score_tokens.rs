@@ -1,4 +1,4 @@
-//! How probable given tokens are, and whether they are the model's first choice: what benchmarks ask. No
+//! Log-probabilities of given tokens, and whether they are the most likely ones, for benchmarks. There are no
 //! gradients.
 
 use burn::tensor::{Int, Tensor, activation};
@@ -7,12 +7,12 @@ use crate::LogitOptions;
 use crate::cross_entropy::{check_targets, rows_a_chunk};
 use crate::graph::in_type_of;
 
-/// What a model makes of one token.
+/// The score of one token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TokenScore {
-    /// Its log-probability, natural.
+    /// Its natural log-probability.
     pub logp: f32,
-    /// Whether its logit is the largest; of equal ones the first token of the vocabulary counts.
+    /// Whether its logit is the largest. Of equal logits the first token of the vocabulary counts.
     pub is_greedy: bool,
 }
 
@@ -24,7 +24,7 @@ pub struct TokenScore {
 ///
 /// # Panics
 ///
-/// If there are no rows, or a target is not in the vocabulary, or an option makes no sense.
+/// If there are no rows, a target is not in the vocabulary, or an option is invalid.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -54,7 +54,7 @@ pub fn score_tokens(
     of_burn_operations(hidden, weight, targets, options, chunk)
 }
 
-/// [`score_tokens`] of Burn's operations.
+/// [`score_tokens`] with Burn's operations.
 pub fn portable(
     hidden: Tensor<2>,
     weight: Tensor<2>,
@@ -84,7 +84,7 @@ fn of_burn_operations(
         .collect()
 }
 
-/// The score of each row's target, of logits `[rows, vocab]`.
+/// The score of each row's target, given logits `[rows, vocab]`.
 pub fn score_logits(logits: Tensor<2>, targets: &[i64]) -> Vec<TokenScore> {
     let index = Tensor::<1, Int>::from_data(targets, &logits.device()).unsqueeze_dim::<2>(1);
     let logps = activation::log_softmax(logits.clone(), 1).gather(1, index);

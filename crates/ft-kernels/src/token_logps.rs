@@ -1,13 +1,12 @@
-//! Log-probabilities of given tokens, and entropies, from hidden states and head, a chunk of rows at
-//! a time: what preference, policy and distillation losses are made of.
+//! Log-probabilities of given tokens, and entropies, from hidden states and head, a chunk of rows at a time. They are
+//! the basis of preference, policy and distillation losses.
 //!
-//! Unlike [`cross_entropy_sum`](crate::cross_entropy_sum), whose gradient is known up to one factor
-//! when its value is, these outputs may get any gradient, a number a row. On the CPU the backward
-//! pass computes the logits again (for one more product with the head, they need no memory). Elsewhere
-//! each row's derivative with respect to its hidden state, `J`, is found in the forward pass outside the
-//! graph, and the graph gets `⟨h, J⟩ − ⟨h, J⟩ + value`, whose second and third terms are constants; the
-//! derivative with respect to a weight that trains would be a matrix a row, so there the graph keeps
-//! all logits.
+//! The gradient of [`cross_entropy_sum`](crate::cross_entropy_sum) is known up to a factor in the forward pass. These
+//! outputs may have any gradient, one number per row. On the CPU the backward pass computes the logits again, which
+//! costs one more product with the head and no memory. On other devices each row's derivative with respect to its
+//! hidden state, `J`, is computed in the forward pass outside the graph. The graph contains `⟨h, J⟩ − ⟨h, J⟩ + value`,
+//! whose second and third terms are constants. The derivative with respect to a weight that trains would be a matrix
+//! per row, so in that case the graph keeps all logits.
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, activation};
 
@@ -17,8 +16,8 @@ use crate::graph::{constant, in_type_of};
 
 /// `ln softmax(z)[target]` of every row, with `z` the logits `h·Wᵀ` after their options.
 ///
-/// Differentiable in `hidden` and `weight`. Without gradients it is one product with the head. A
-/// temperature goes into the options: [`LogitOptions::at_temperature`].
+/// Differentiable in `hidden` and `weight`. Without gradients it is one product with the head. A temperature is part of
+/// the options: [`LogitOptions::at_temperature`].
 ///
 /// # Shapes
 ///
@@ -27,7 +26,7 @@ use crate::graph::{constant, in_type_of};
 ///
 /// # Panics
 ///
-/// If there are no rows, or a target is not in the vocabulary, or an option makes no sense.
+/// If there are no rows, a target is not in the vocabulary, or an option is invalid.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -60,7 +59,7 @@ pub fn token_logps_and_entropy(
     fastest(hidden, weight, targets, options)
 }
 
-/// [`token_logps`] of Burn's operations.
+/// [`token_logps`] with Burn's operations.
 pub fn portable(
     hidden: Tensor<2>,
     weight: Tensor<2>,
@@ -72,7 +71,7 @@ pub fn portable(
     logps
 }
 
-/// [`token_logps_and_entropy`] of Burn's operations.
+/// [`token_logps_and_entropy`] with Burn's operations.
 pub fn portable_with_entropy(
     hidden: Tensor<2>,
     weight: Tensor<2>,
@@ -83,7 +82,7 @@ pub fn portable_with_entropy(
     of_burn_operations(hidden, weight, targets, options, chunk)
 }
 
-/// Checks the arguments; how many rows of logits may exist at a time.
+/// Checks the arguments and returns the maximum number of rows of logits at a time.
 fn checked(
     hidden: &Tensor<2>,
     weight: &Tensor<2>,
@@ -131,7 +130,7 @@ fn on_flex<const N: usize>(
     std::array::from_fn(|column| out.clone().narrow(1, column, 1).squeeze_dim(1))
 }
 
-/// In chunks outside the graph, or all rows in the graph when the weight trains.
+/// In chunks outside the graph, or all rows in the graph if the weight trains.
 fn of_burn_operations<const N: usize>(
     hidden: Tensor<2>,
     weight: Tensor<2>,
@@ -160,7 +159,7 @@ fn of_burn_operations<const N: usize>(
         for column in 0..N {
             let value = output(column, &log_p, &target);
             if hidden.is_tracked() {
-                // By the logits: onehot − p, and −p·(ln p + H).
+                // Derivatives with respect to the logits: onehot − p, and −p·(ln p + H).
                 let minus_p = -log_p.clone().exp();
                 let by_logits = if column == 0 {
                     let one = Tensor::ones([size, 1], &h.device());
@@ -190,7 +189,7 @@ fn of_burn_operations<const N: usize>(
     })
 }
 
-/// `[rows, 1]`: what the targets' log-probability is, or of the second column the entropy.
+/// `[rows, 1]`: the targets' log-probability, or the entropy if the column is the second.
 fn output(column: usize, log_p: &Tensor<2>, targets: &Tensor<2, Int>) -> Tensor<2> {
     match column {
         0 => log_p.clone().gather(1, targets.clone()),
@@ -204,7 +203,7 @@ mod tests {
     use burn::tensor::{Device, TensorData, Tolerance};
 
     #[test]
-    fn chunks_of_any_size_give_the_same() {
+    fn the_size_of_chunks_does_not_change_the_result() {
         let device = Device::default().autodiff();
         let numbers = |rows: usize, step: f32| {
             let numbers: Vec<f32> = (1..=rows * 3).map(|i| (step * i as f32).sin()).collect();

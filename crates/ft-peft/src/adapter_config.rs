@@ -1,21 +1,20 @@
 //! `adapter_config.json`: the settings of an adapter as PEFT writes and reads them.
 //!
-//! A setting of PEFT that is not implemented here would change, unnoticed, what an adapter computes.
-//! So one that is in use is an error that names it, and so is a switch that nobody here has heard
-//! of. Settings that do not matter once an adapter is trained (how it was initialised, which version
-//! wrote it) are passed over.
+//! A setting of PEFT that is not implemented here could change what an adapter computes. It is an error
+//! unless it is off, and so is a setting that is not known. Settings that do not matter once an adapter
+//! is trained (how it was initialised, which version wrote it) are kept and written again.
 
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::{InitLoraWeights, LoraConfig, Result, TargetModules};
+use crate::{Error, InitLoraWeights, LoraConfig, Result, TargetModules};
 
 /// Name of the file.
 pub(crate) const FILE: &str = "adapter_config.json";
 
 /// Settings that change what an adapter computes or which tensors it has, and are not implemented.
-const NOT_IMPLEMENTED: [&str; 16] = [
+const NOT_IMPLEMENTED: [&str; 15] = [
     "alora_invocation_tokens",
     "arrow_config",
     "kasa_config",
@@ -23,7 +22,6 @@ const NOT_IMPLEMENTED: [&str; 16] = [
     "layers_pattern",
     "layers_to_transform",
     "lora_bias",
-    "modules_to_save",
     "monteclora_config",
     "target_parameters",
     "trainable_token_indices",
@@ -34,27 +32,28 @@ const NOT_IMPLEMENTED: [&str; 16] = [
     "megatron_config",
 ];
 
-/// Settings that say nothing about what a trained adapter computes. The layout of the weights
-/// (`fan_in_fan_out`) is known from the model, as PEFT corrects it too.
-const WITHOUT_EFFECT: [&str; 14] = [
+/// Settings that say nothing about what a trained adapter computes, whatever they are. `ensure_weight_tying` is looked
+/// at where weights of the base are stored.
+const WITHOUT_EFFECT: [&str; 11] = [
     "auto_mapping",
     "corda_config",
     "ensure_weight_tying",
     "eva_config",
-    "fan_in_fan_out",
-    "inference_mode",
     "loftq_config",
     "lora_ga_config",
     "megatron_core",
-    "peft_version",
     "qalora_group_size",
     "revision",
     "runtime_config",
     "task_type",
 ];
 
+/// Settings that are not kept since they are written anew: the layout of the weights is known from the model, as PEFT
+/// corrects it too.
+const WRITTEN_ANEW: [&str; 3] = ["fan_in_fan_out", "inference_mode", "peft_version"];
+
 /// Settings that [`parse`] reads.
-const READ: [&str; 12] = [
+const READ: [&str; 13] = [
     "alpha_pattern",
     "base_model_name_or_path",
     "bias",
@@ -62,6 +61,7 @@ const READ: [&str; 12] = [
     "init_lora_weights",
     "lora_alpha",
     "lora_dropout",
+    "modules_to_save",
     "peft_type",
     "r",
     "rank_pattern",
@@ -72,8 +72,8 @@ const READ: [&str; 12] = [
 /// Who wrote the settings.
 #[derive(Clone, Copy, PartialEq)]
 enum Writer {
-    /// PEFT, perhaps a later version: what it must have written has to be there, and unknown numbers
-    /// and words are parameters of switches that are off.
+    /// PEFT, perhaps a later version: what it must have written has to be there, and what is not known may be there if
+    /// it is off.
     Peft,
     /// A person: everything has a default, and an unknown name is a typing error.
     Person,
@@ -90,17 +90,18 @@ impl LoraConfig {
         let text = std::fs::read_to_string(&path).map_err(ft_core::Error::read(&path))?;
         let json = serde_json::from_str(&text)
             .map_err(|e| ft_core::Error::invalid(&path, format!("not valid JSON: {e}")))?;
-        Self::from_json(json).map_err(|reason| ft_core::Error::invalid(&path, reason).into())
+        Self::from_json(json)
+            .map_err(|error| ft_core::Error::invalid(&path, error.to_string()).into())
     }
 
     /// Reads a parsed `adapter_config.json`.
     ///
     /// # Errors
     ///
-    /// If it is not of a LoRA adapter, or uses what is not supported here; the message names all
+    /// [`Error::Settings`] if it is not of a LoRA adapter, or uses what is not supported here; the message names all
     /// settings that are wrong.
-    pub fn from_json(json: Value) -> Result<Self, String> {
-        parse(&json, Writer::Peft)
+    pub fn from_json(json: Value) -> Result<Self> {
+        parse(&json, Writer::Peft).map_err(Error::Settings)
     }
 
     /// `adapter_config.json` with every key that PEFT 0.21 writes; `fan_in_fan_out` tells that the
@@ -114,7 +115,11 @@ impl LoraConfig {
         let rank_pattern: Map<_, _> = ranks.map(|(k, r)| (k.clone(), (*r).into())).collect();
         let alphas = self.alpha_pattern.iter();
         let alpha_pattern: Map<_, _> = alphas.map(|(k, a)| (k.clone(), whole(*a))).collect();
-        json!({
+        let modules_to_save = match &self.modules_to_save[..] {
+            [] => Value::Null,
+            names => names.into(),
+        };
+        let mut json = json!({
             "alora_invocation_tokens": null,
             "alpha_pattern": alpha_pattern,
             "arrow_config": null,
@@ -139,7 +144,7 @@ impl LoraConfig {
             "lora_ga_config": null,
             "megatron_config": null,
             "megatron_core": "megatron.core",
-            "modules_to_save": null,
+            "modules_to_save": modules_to_save,
             "monteclora_config": null,
             "peft_type": "LORA",
             "peft_version": null,
@@ -156,16 +161,20 @@ impl LoraConfig {
             "use_qalora": false,
             "use_rslora": self.use_rslora,
             "velora_config": null,
-        })
+        });
+        for (name, value) in &self.extra {
+            json[name] = value.clone();
+        }
+        json
     }
 }
 
 /// Settings that a person wrote, in a file of their own: every key may be left out.
 impl TryFrom<Value> for LoraConfig {
-    type Error = String;
+    type Error = Error;
 
-    fn try_from(json: Value) -> Result<Self, String> {
-        parse(&json, Writer::Person)
+    fn try_from(json: Value) -> Result<Self> {
+        parse(&json, Writer::Person).map_err(Error::Settings)
     }
 }
 
@@ -199,17 +208,19 @@ fn parse(json: &Value, writer: Writer) -> Result<LoraConfig, String> {
         init_lora_weights: reader.initialisation(),
         rank_pattern: reader.pattern("rank_pattern", "positive integers", rank),
         alpha_pattern: reader.pattern("alpha_pattern", "numbers", Value::as_f64),
+        modules_to_save: reader.read("modules_to_save", "a list of names", names, Vec::new()),
         base_model_name_or_path: reader.read(
             "base_model_name_or_path",
             "a string",
             |v| v.as_str().map(|name| Some(name.to_string())),
             None,
         ),
+        extra: reader.extra(writer),
     };
-    reader.refuse_what_is_not_implemented(writer);
+    reader.require(writer);
     let mut mistakes = reader.mistakes;
     if mistakes.is_empty() {
-        mistakes.extend(config.validate().err());
+        mistakes.extend(config.mistakes());
     }
     if mistakes.is_empty() {
         Ok(config)
@@ -224,6 +235,10 @@ fn rank(value: &Value) -> Option<usize> {
     value.as_u64().and_then(|r| usize::try_from(r).ok())
 }
 
+fn names(value: &Value) -> Option<Vec<String>> {
+    serde_json::from_value(value.clone()).ok()
+}
+
 fn targets(value: &Value) -> Option<TargetModules> {
     serde_json::from_value(value.clone()).ok()
 }
@@ -232,6 +247,7 @@ fn targets(value: &Value) -> Option<TargetModules> {
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
         Value::Array(items) => items.is_empty(),
         Value::Object(items) => items.is_empty(),
         _ => false,
@@ -311,7 +327,8 @@ impl<'a> Reader<'a> {
         InitLoraWeights::Kaiming
     }
 
-    fn refuse_what_is_not_implemented(&mut self, writer: Writer) {
+    /// What has to be there, and what has to be left as it is.
+    fn require(&mut self, writer: Writer) {
         if let Some(bias) = self.get("bias").filter(|bias| *bias != "none") {
             self.mistakes
                 .push(format!("bias = {bias} is not supported, only \"none\" is"));
@@ -323,23 +340,34 @@ impl<'a> Reader<'a> {
                 }
             }
         }
+    }
+
+    /// The settings to keep that have no field of their own. What is not known must be off.
+    fn extra(&mut self, writer: Writer) -> Map<String, Value> {
+        let mut extra = Map::new();
+        let defaults = LoraConfig::default().to_json(false);
         for (name, value) in self.settings {
-            let name = name.as_str();
-            if READ.contains(&name) || WITHOUT_EFFECT.contains(&name) {
+            let is = |list: &[&str]| list.contains(&name.as_str());
+            let known = is(&NOT_IMPLEMENTED);
+            if is(&READ) || is(&WRITTEN_ANEW) {
                 continue;
             }
-            let implemented_nowhere = NOT_IMPLEMENTED.contains(&name);
-            let mistake = match writer {
-                _ if implemented_nowhere && is_empty(value) => continue,
-                _ if implemented_nowhere => format!("{name} = {value} is not supported"),
-                Writer::Person => format!("{name} is not a setting of LoRA"),
-                Writer::Peft if is_empty(value) || value.is_number() || value.is_string() => {
-                    continue;
+            if is(&WITHOUT_EFFECT) || is_empty(value) && (known || writer == Writer::Peft) {
+                if defaults.get(name) != Some(value) {
+                    extra.insert(name.clone(), value.clone());
                 }
-                Writer::Peft => format!("{name} = {value} is not known here"),
-            };
-            self.mistakes.push(mistake);
+                continue;
+            }
+            self.mistakes.push(match writer {
+                _ if known => format!("{name} = {value} is not supported"),
+                Writer::Person => format!("{name} is not a setting of LoRA"),
+                Writer::Peft => format!(
+                    "{name} = {value} is not known, and could change what the adapter computes: remove \
+                     it from the file if it does not"
+                ),
+            });
         }
+        extra
     }
 }
 
@@ -359,13 +387,17 @@ mod tests {
             init_lora_weights: InitLoraWeights::Gaussian,
             rank_pattern: vec![("k_proj".into(), 4)],
             alpha_pattern: vec![("k_proj".into(), 1.5)],
+            modules_to_save: vec!["embed_tokens".into()],
             base_model_name_or_path: Some("org/name".into()),
+            extra: json!({"task_type": "SEQ_CLS"})
+                .as_object()
+                .cloned()
+                .expect("object"),
         };
-        assert_eq!(
-            LoraConfig::from_json(config.to_json(false)),
-            Ok(config.clone())
-        );
-        assert_eq!(LoraConfig::try_from(config.to_json(true)), Ok(config));
+        let read = LoraConfig::from_json(config.to_json(false)).expect("PEFT's");
+        assert_eq!(read, config);
+        let read = LoraConfig::try_from(config.to_json(true)).expect("a person's");
+        assert_eq!(read, config);
     }
 
     #[test]
@@ -373,7 +405,9 @@ mod tests {
         let base = LoraConfig::default().to_json(false);
         for (name, value) in [
             ("use_dora", json!(true)),
-            ("modules_to_save", json!(["lm_head"])),
+            ("modules_to_save", json!("lm_head")),
+            ("layers_to_transform", json!(1)),
+            ("layers_pattern", json!("layers")),
             ("kasa_config", json!({"beta": 0.1})),
             ("bias", json!("all")),
             ("peft_type", json!("IA3")),
@@ -387,28 +421,42 @@ mod tests {
             ("init_lora_weights", json!("pissa_niter_4")),
             ("init_lora_weights", json!("olora")),
             ("use_something_new", json!(true)),
+            ("something_new", json!("on")),
+            ("group_size_of_something_new", json!(32)),
         ] {
             let mut json = base.clone();
             json[name] = value;
-            let message = LoraConfig::from_json(json).expect_err(name);
+            let message = LoraConfig::from_json(json).expect_err(name).to_string();
             assert!(message.contains(name), "{message}");
         }
     }
 
     #[test]
-    fn settings_without_effect_are_passed_over() {
+    fn settings_without_effect_are_kept() {
         let mut json = LoraConfig::default().to_json(false);
-        json["init_lora_weights"] = "eva".into();
-        json["eva_config"] = json!({"rho": 2.0});
+        let kept = json!({
+            "eva_config": {"rho": 2.0},
+            "revision": "main",
+            "task_type": null,
+            "use_something_new": false,
+            "something_new": null,
+        });
+        for (name, value) in kept.as_object().expect("object") {
+            json[name] = value.clone();
+        }
         json["peft_version"] = "0.99.0".into();
-        json["group_size_of_something_new"] = 32.into();
-        assert_eq!(LoraConfig::from_json(json), Ok(LoraConfig::default()));
+        json["init_lora_weights"] = "eva".into();
+        let config = LoraConfig::from_json(json.clone()).expect("reads");
+        assert_eq!(Some(&config.extra), kept.as_object());
+        json["peft_version"] = Value::Null;
+        json["init_lora_weights"] = true.into();
+        assert_eq!(config.to_json(false), json);
     }
 
     #[test]
-    fn all_mistakes_are_said_at_once() {
+    fn all_mistakes_are_reported_at_once() {
         let json = json!({"r": -1, "lora_dropout": "no", "use_dora": true});
-        let message = LoraConfig::from_json(json).expect_err("wrong");
+        let message = LoraConfig::from_json(json).expect_err("wrong").to_string();
         for part in [
             "r must",
             "lora_dropout must",

@@ -2,18 +2,21 @@
 //!
 //! Keys are `base_model.model.<layer>.lora_A.weight` (`[r, in]`) and `.lora_B.weight` (`[out, r]`);
 //! the adapter's name is not part of them. An adapter not called `default` lies in a subfolder of
-//! its name, as PEFT saves it.
+//! its name, as PEFT saves it. Weights of the base can lie beside the factors.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
-use burn::tensor::{Tensor, TensorData};
-use ft_core::safetensors_folder::{read_tensors, write_file, write_json, write_tensors};
-use ft_core::{Layout, Lora, Parts};
+use burn::tensor::{FloatDType, Tensor, TensorData};
+use ft_core::safetensors_folder::{
+    check_finite, read_tensors, write_file, write_json, write_tensors,
+};
+use ft_core::{Layout, Lora, Parts, module_path};
 
 use crate::adapter_config::FILE as CONFIG;
 use crate::freeze::freeze_all;
+use crate::stored_weights::{self, StoredWeights};
 use crate::switch::{check_known, check_new};
 use crate::{Error, LoraConfig, Result, TargetModules, targets};
 
@@ -23,27 +26,33 @@ const PICKLED: &str = "adapter_model.bin";
 /// The adapter that PEFT saves in the folder itself.
 const DEFAULT: &str = "default";
 
+/// What all keys begin with.
+pub(crate) const PREFIX: &str = "base_model.model.";
+
 fn key(path: &str, factor: &str) -> String {
-    format!("base_model.model.{path}.lora_{factor}.weight")
+    format!("{PREFIX}{path}.lora_{factor}.weight")
 }
 
 /// Writes the adapter called `name` so that PEFT loads it, and returns the folder it lies in.
 ///
 /// `config` should be that of [`attach`](crate::attach); `all-linear` is written as the names of
-/// the layers, so that readers need not know the model to know the targets.
+/// the layers, so that readers need not know the model to know the targets. Layers that its
+/// `modules_to_save` names are written with their present weights: embedding and output layer of a model whose
+/// vocabulary was resized should be among them.
 ///
 /// # Errors
 ///
 /// If there is no adapter of this name, it is not the one that `config` describes (other layers,
-/// ranks or scales), or a file cannot be written.
-pub fn save_adapter<M: Parts>(
+/// ranks or scales), a name of `modules_to_save` is that of no layer, a number is not finite, or a file cannot be
+/// written. Nothing is written unless all can be.
+pub fn save_adapter<M: Module + Parts>(
     model: &M,
     config: &LoraConfig,
     name: &str,
     folder: &Path,
 ) -> Result<PathBuf> {
     check_known(model, &[name])?;
-    config.validate().map_err(Error::Settings)?;
+    config.validate()?;
     let chosen = targets::select(&targets::paths(model), model.output_layer(), config)?;
     let (mut tensors, mut layers) = (Vec::new(), Vec::new());
     let mut transposed = false;
@@ -86,11 +95,15 @@ pub fn save_adapter<M: Parts>(
     if config.target_modules == TargetModules::all_linear() && config.exclude_modules.is_none() {
         config.target_modules = TargetModules::Names(targets::kinds(&layers));
     }
+    tensors.extend(stored_weights::collect(model, &mut config)?);
+    for (key, data) in &tensors {
+        check_finite(key, data, FloatDType::F32)?;
+    }
     let folder = place(folder, name);
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
     write_tensors(&folder.join(WEIGHTS), &tensors, &metadata)?;
     write_json(&folder.join(CONFIG), &config.to_json(transposed))?;
-    // A card that somebody has written stays.
+    // An existing model card is kept.
     let readme = folder.join("README.md");
     if !readme.exists() {
         write_file(&readme, card(&config).as_bytes())?;
@@ -133,12 +146,17 @@ fn card(config: &LoraConfig) -> String {
 /// and whatever trained before still does. An adapter not called `default` is looked for in the
 /// subfolder of its name first, where PEFT and [`save_adapter`] put it, then in `folder` itself.
 ///
+/// Weights of the base that lie beside the factors take the place of the model's, also when the adapter is switched
+/// off or removed: PEFT stores the base weight of an output layer with factors, embeddings that were resized, and what
+/// `modules_to_save` names, which train again if `trainable`. An embedding with other rows resizes that of the model.
+///
 /// [`LoraConfig::from_pretrained`] gives the settings, to save it again.
 ///
 /// # Errors
 ///
 /// If a file is missing or broken, the configuration asks for what is not supported, a layer is
 /// missing, left over or of another shape, the name is taken, or another adapter is active.
+/// [`Error::Tied`] if the adapter needs an output layer that is not the model's embedding.
 pub fn load_adapter<M: Module + Parts>(
     model: M,
     folder: &Path,
@@ -164,9 +182,16 @@ pub fn load_adapter<M: Module + Parts>(
     }
     let mut tensors = read_tensors(&path)?;
     let chosen = targets::select(&targets::paths(&model), model.output_layer(), &config)?;
+    let shapes = module_path::shapes(&model).into_iter();
+    let shapes = shapes.map(|(path, shape)| (path, shape.to_vec())).collect();
+    let stored = StoredWeights::take(&model, &shapes, &config, &mut tensors, &path)?;
+    let model = stored.put(model);
     check(&model, &config, &chosen, &tensors, &path)?;
 
-    let mut model = if trainable { freeze_all(model) } else { model };
+    let mut model = match trainable {
+        true => stored.train(freeze_all(model)),
+        false => model,
+    };
     model.for_each_linear_mut(&mut |layer, linear| {
         let (a, b) = (key(layer, "A"), key(layer, "B"));
         let (Some(a), Some(b)) = (tensors.remove(&a), tensors.remove(&b)) else {
@@ -225,6 +250,19 @@ fn check(
         .filter(|key| !known.contains(key))
         .cloned()
         .collect();
+    match unfit(path, missing, left_over, misshapen) {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+/// The error that lists these keys, unless there are none.
+pub(crate) fn unfit(
+    path: &Path,
+    missing: Vec<String>,
+    left_over: Vec<String>,
+    misshapen: Vec<String>,
+) -> Option<Error> {
     let mut detail = String::new();
     for (what, keys) in [
         ("missing", missing),
@@ -237,12 +275,8 @@ fn check(
             detail.push_str(&format!("\n  {what} ({}): {shown}{more}", keys.len()));
         }
     }
-    if detail.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::Factors {
-            path: path.to_path_buf(),
-            detail,
-        })
-    }
+    (!detail.is_empty()).then(|| Error::Factors {
+        path: path.to_path_buf(),
+        detail,
+    })
 }

@@ -8,28 +8,26 @@ use rand::{Rng, SeedableRng};
 
 use crate::freeze::freeze_all;
 use crate::switch::check_new;
-use crate::{Error, InitLoraWeights, LoraConfig, Result, targets};
+use crate::{InitLoraWeights, LoraConfig, Result, targets};
 
 /// Attaches a new adapter called `name`, active and trainable, and freezes everything else.
 ///
-/// PEFT calls the first adapter `default`. A model that has an active adapter is refused: what is
-/// trained on top of it works only together with it, which is rarely meant when a new stage of
-/// training begins. [`merge_and_unload`](crate::merge_and_unload) first, or switch the other adapter
-/// off and, if stacking is meant, both on afterwards.
-/// The factors are drawn from `seed` on the host, so they
-/// are the same on every device.
+/// PEFT calls the first adapter `default`. A model with an active adapter is an error: an adapter trained
+/// on top of another one works only together with it. Call [`merge_and_unload`](crate::merge_and_unload)
+/// first, or deactivate the other adapter; [`set_active`](crate::set_active) can activate both afterwards.
+/// The factors are drawn from `seed` on the host, so they are the same on every device.
 ///
 /// # Errors
 ///
-/// If the settings are wrong, one of the names in them matches no layer, `name` is taken, or another
-/// adapter is active.
+/// If the settings are wrong, one of the names in them matches no layer, they ask for `modules_to_save`, `name` is
+/// taken, or another adapter is active.
 pub fn attach<M: Module + Parts>(
     model: M,
     config: &LoraConfig,
     name: &str,
     seed: u64,
 ) -> Result<M> {
-    config.validate().map_err(Error::Settings)?;
+    config.validate()?;
     check_new(&model, name)?;
     let chosen = targets::select_strictly(&targets::paths(&model), model.output_layer(), config)?;
     let mut model = freeze_all(model);

@@ -12,11 +12,11 @@ pub enum Error {
     /// A file could not be read or written, or is not what it should be.
     #[error(transparent)]
     Core(#[from] ft_core::Error),
-    /// The settings of an adapter make no sense; all mistakes at once.
+    /// The settings of an adapter are wrong; the message lists all mistakes.
     #[error("LoRA settings: {0}")]
     Settings(String),
-    /// No layer of the model is meant by what the settings name.
-    #[error("{setting} ({targets}): no linear layer matches; there are: {available}")]
+    /// No layer of the model matches what the settings name.
+    #[error("{setting} ({targets}): no layer matches; there are: {available}")]
     NoTarget {
         /// Which setting.
         setting: &'static str,
@@ -25,10 +25,10 @@ pub enum Error {
         /// Last parts of the names of the layers to choose from.
         available: String,
     },
-    /// An adapter of this name is there, or is not there.
+    /// An adapter of this name exists already, or does not exist.
     #[error("{0}")]
     Name(String),
-    /// A new adapter would stand on one that is switched on.
+    /// A new adapter would be trained on top of one that is active.
     #[error(
         "adapter {0:?} is active: a new adapter would be trained on top of it and be of use only \
          together with it. Call merge_and_unload to build on it, or set_active(model, &[]) to train \
@@ -42,6 +42,20 @@ pub enum Error {
         path: PathBuf,
         /// Missing, left-over and misshapen keys.
         detail: String,
+    },
+    /// The adapter needs an output layer of its own, and that of the model is the embedding.
+    #[error(
+        "{}: the adapter {reason}, but the model's {layer} is its embedding: set \"tie_word_embeddings\": false in \
+         the model's config.json and store a copy of the embedding as {layer}.weight",
+        path.display()
+    )]
+    Tied {
+        /// The file.
+        path: PathBuf,
+        /// The path of the output layer.
+        layer: &'static str,
+        /// What in the adapter needs it.
+        reason: String,
     },
     /// Merging would leave a weight that is not finite.
     #[error("merging into {layer} is refused: {culprit} has numbers that are not finite")]

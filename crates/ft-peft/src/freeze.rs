@@ -29,7 +29,7 @@ pub fn set_trainable<M: Module + Parts>(model: M, names: &[&str]) -> Result<M> {
     Ok(model)
 }
 
-/// Freezes base and adapters. The base keeps its training flags, which are not ours.
+/// Freezes base and adapters.
 pub(crate) fn freeze_all<M: Module + Parts>(model: M) -> M {
     let mut model = model.no_grad();
     model.for_each_linear_mut(&mut |_, linear| {

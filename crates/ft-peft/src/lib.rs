@@ -8,6 +8,7 @@ mod freeze;
 mod lora_config;
 mod merge;
 mod reparameterization;
+mod stored_weights;
 mod switch;
 mod targets;
 

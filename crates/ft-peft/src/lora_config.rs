@@ -1,12 +1,12 @@
 //! The settings of a LoRA adapter, in PEFT's names.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::TargetModules;
 use crate::targets::ends_with_pattern;
+use crate::{Error, Result, TargetModules};
 
-/// How the factors begin.
+/// How the factors are initialized.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum InitLoraWeights {
     /// `A` uniform in `±1/√in_features` (Kaiming with a = √5), `B` zero: PEFT's default.
@@ -18,7 +18,7 @@ pub enum InitLoraWeights {
 
 /// Settings of a LoRA adapter (Hu et al., 2021, arXiv:2106.09685).
 ///
-/// The defaults are PEFT's, but for `target_modules`, which are all linear layers. With serde it is a
+/// The defaults are PEFT's, except `target_modules`, which are all linear layers. With serde it is a
 /// JSON object in PEFT's keys, each of which may be left out.
 ///
 /// ```
@@ -40,17 +40,22 @@ pub struct LoraConfig {
     pub use_rslora: bool,
     /// Which layers get factors.
     pub target_modules: TargetModules,
-    /// Which of those do not after all.
+    /// Which of those are left out.
     pub exclude_modules: Option<TargetModules>,
-    /// How the factors begin.
+    /// How the factors are initialized.
     pub init_lora_weights: InitLoraWeights,
     /// Ranks of layers that differ; each name is a regular expression that whole parts at the end of
-    /// the layer's name must match. The first that matches counts.
+    /// the layer's name must match. The first match is used.
     pub rank_pattern: Vec<(String, usize)>,
     /// Alphas of layers that differ, by name in the same way.
     pub alpha_pattern: Vec<(String, f64)>,
+    /// Layers whose own weights lie beside the factors, as PEFT names them: the embedding, the output layer. They take
+    /// the place of the base's when the adapter is loaded. Not for new adapters.
+    pub modules_to_save: Vec<String>,
     /// Where the base model came from, for whoever loads the adapter.
     pub base_model_name_or_path: Option<String>,
+    /// Other settings of the file, which do not change what the adapter computes; kept for writing it again.
+    pub extra: Map<String, Value>,
 }
 
 impl Default for LoraConfig {
@@ -65,7 +70,9 @@ impl Default for LoraConfig {
             init_lora_weights: InitLoraWeights::default(),
             rank_pattern: Vec::new(),
             alpha_pattern: Vec::new(),
+            modules_to_save: Vec::new(),
             base_model_name_or_path: None,
+            extra: Map::new(),
         }
     }
 }
@@ -75,8 +82,18 @@ impl LoraConfig {
     ///
     /// # Errors
     ///
-    /// All mistakes, separated by semicolons.
-    pub fn validate(&self) -> Result<(), String> {
+    /// [`Error::Settings`] with all mistakes, separated by semicolons.
+    pub fn validate(&self) -> Result<()> {
+        let mistakes = self.mistakes();
+        if mistakes.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Settings(mistakes.join("; ")))
+        }
+    }
+
+    /// What is wrong with the settings.
+    pub(crate) fn mistakes(&self) -> Vec<String> {
         let mut mistakes = Vec::new();
         let ranks = self.rank_pattern.iter().map(|(_, r)| r).chain([&self.r]);
         if ranks.into_iter().any(|r| *r == 0) {
@@ -105,11 +122,7 @@ impl LoraConfig {
         for targets in std::iter::once(&self.target_modules).chain(&self.exclude_modules) {
             mistakes.extend(targets.matcher("").err());
         }
-        if mistakes.is_empty() {
-            Ok(())
-        } else {
-            Err(mistakes.join("; "))
-        }
+        mistakes
     }
 
     /// The rank of the layer at `path`.
@@ -152,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_said_all_at_once() {
+    fn all_mistakes_are_reported_at_once() {
         let config = LoraConfig {
             r: 0,
             lora_alpha: -1.0,
@@ -161,7 +174,7 @@ mod tests {
             rank_pattern: vec![("[".into(), 4)],
             ..LoraConfig::default()
         };
-        let message = config.validate().expect_err("wrong");
+        let message = config.validate().expect_err("wrong").to_string();
         for part in [
             "r must",
             "lora_alpha",

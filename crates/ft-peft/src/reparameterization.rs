@@ -58,7 +58,7 @@ impl LowRankReparameterizer {
     ///
     /// If the settings are wrong, ask for dropout, or name what is no `burn::nn::Linear`.
     pub fn new(module: &impl Module, config: &LoraConfig) -> Result<Self> {
-        config.validate().map_err(Error::Settings)?;
+        config.validate()?;
         if config.lora_dropout > 0.0 {
             return Err(Error::Settings(
                 "lora_dropout acts on activations, which a reparameterization does not see: set it to 0"

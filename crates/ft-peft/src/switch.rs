@@ -27,7 +27,7 @@ fn names(model: &impl Parts, wanted: impl Fn(bool) -> bool) -> Vec<String> {
     names
 }
 
-/// Switches on exactly the adapters of these names; their outputs add up. None of them: the base.
+/// Makes exactly the adapters of these names active; their outputs are added. With no names the model is the base.
 ///
 /// # Errors
 ///
@@ -59,7 +59,7 @@ pub fn without_adapters<M: Module + Parts>(model: &M) -> M {
 ///
 /// # Errors
 ///
-/// If there is none of this name.
+/// If there is no adapter of this name.
 pub fn delete(model: &mut impl Parts, name: &str) -> Result<()> {
     check_known(model, &[name])?;
     model.for_each_linear_mut(&mut |_, linear| {
@@ -84,8 +84,8 @@ pub(crate) fn check_known(model: &impl Parts, names: &[&str]) -> Result<()> {
     )))
 }
 
-/// Checks that an adapter called `name` can be added: the name can be that of a folder and is free,
-/// and nothing is active that the new one would stand on.
+/// Checks that an adapter called `name` can be added: the name is valid and not in use, and no other adapter is
+/// active.
 pub(crate) fn check_new(model: &impl Parts, name: &str) -> Result<()> {
     if name.is_empty() || name.contains(['.', '/', '\\']) {
         return Err(Error::Name(format!(

@@ -10,21 +10,21 @@ use crate::{Error, LoraConfig, Result};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum TargetModules {
-    /// A layer is meant if its name is one of these or ends with a dot and one of these.
+    /// Matches a layer if its name is one of these or ends with a dot and one of these.
     Names(Vec<String>),
-    /// A regular expression that the whole name must match; `all-linear` means every linear layer
-    /// but the output layer.
+    /// A regular expression that the whole name must match; `all-linear` matches every linear layer
+    /// except the output layer.
     Pattern(String),
 }
 
-/// Whether a layer of this path is meant.
+/// Whether a layer of this path is chosen.
 type Matcher = Box<dyn Fn(&str) -> bool>;
 
-/// PEFT's word for every linear layer but the output layer.
+/// PEFT's name for every linear layer except the output layer.
 const ALL_LINEAR: &str = "all-linear";
 
 impl TargetModules {
-    /// Every linear layer but the output layer.
+    /// Every linear layer except the output layer.
     pub fn all_linear() -> Self {
         Self::Pattern(ALL_LINEAR.into())
     }
@@ -56,7 +56,7 @@ impl TargetModules {
         })
     }
 
-    /// Those of these targets that mean none of `paths`: single names, or the pattern.
+    /// The targets that match none of `paths`: single names, or the pattern.
     pub(crate) fn unmatched(&self, paths: &[String], output_layer: &str) -> Vec<String> {
         let parts: Vec<Self> = match self {
             Self::Names(names) => names.iter().map(|name| Self::names([name])).collect(),
@@ -97,7 +97,7 @@ pub(crate) fn ends_with_name(path: &str, name: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-/// The layers of `paths` that are meant.
+/// The layers of `paths` that the settings choose.
 ///
 /// # Errors
 ///
@@ -128,17 +128,24 @@ pub(crate) fn select(
     Ok(chosen)
 }
 
-/// As [`select`], for new adapters: every name and pattern must mean something, since a typing error
-/// among several names would otherwise pass unseen.
+/// As [`select`], for new adapters: every name and pattern must match a layer, so that a typing error
+/// among several names is reported.
 ///
 /// # Errors
 ///
-/// As [`select`], and [`Error::NoTarget`] with what means nothing.
+/// As [`select`], and [`Error::NoTarget`] with what matches nothing. If the settings have `modules_to_save`.
 pub(crate) fn select_strictly(
     paths: &[String],
     output_layer: &str,
     config: &LoraConfig,
 ) -> Result<Vec<String>> {
+    if !config.modules_to_save.is_empty() {
+        return Err(Error::Settings(
+            "modules_to_save is for adapters that are loaded or saved: attach the new adapter without it, and \
+             name in it what else to write when the adapter is saved"
+                .into(),
+        ));
+    }
     let chosen = select(paths, output_layer, config)?;
     let targets = [
         ("target_modules", Some(&config.target_modules)),
@@ -232,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_nothing_is_found_one_by_one() {
+    fn targets_that_match_nothing_are_found_one_by_one() {
         let paths = ["a.q_proj".to_string(), "head".to_string()];
         let targets = TargetModules::names(["q_proj", "vproj", "k"]);
         assert_eq!(targets.unmatched(&paths, "head"), ["vproj", "k"]);
@@ -246,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn all_linear_spares_the_output_layer() {
+    fn all_linear_leaves_out_the_output_layer() {
         assert!(matches(
             &TargetModules::all_linear(),
             "model.layers.0.mlp.down_proj"

@@ -1,4 +1,4 @@
-//! Gradients of several batches as if they were one.
+//! Gradients, losses and metrics of several batches as if they were one.
 //!
 //! The loss of a window of batches is `Σᵢ sᵢ / Σᵢ nᵢ`, with `sᵢ` the summed loss of batch `i` and `nᵢ`
 //! how many labels it was summed over. So sums are backpropagated and added, and the division by
@@ -8,17 +8,17 @@
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Tensor;
-use ft_core::LossSum;
 
-use crate::{Error, Result};
+use crate::metric::MetricSums;
+use crate::{Error, Metrics, Result, StepOutput};
 
-/// Adds up the gradients of a window of batches.
+/// Adds up what the steps of a window of batches return, and their gradients.
 ///
 /// ```no_run
-/// # fn demo<M: burn::module::Module>(model: &M, losses: Vec<ft_core::LossSum>) -> ft_train::Result<()> {
+/// # fn demo<M: burn::module::Module>(model: &M, outputs: Vec<ft_train::StepOutput>) -> ft_train::Result<()> {
 /// let mut accumulator = ft_train::Accumulator::new();
-/// for loss in losses {
-///     accumulator.add(model, loss)?;
+/// for output in outputs {
+///     accumulator.add(model, output)?;
 /// }
 /// let window = accumulator.finish();
 /// println!("loss {}", window.mean_loss());
@@ -29,6 +29,8 @@ pub struct Accumulator<M> {
     gradients: GradientsAccumulator<M>,
     sums: Vec<Tensor<1>>,
     counts: Vec<usize>,
+    tokens: usize,
+    metrics: MetricSums,
 }
 
 impl<M: Module> Default for Accumulator<M> {
@@ -44,17 +46,22 @@ impl<M: Module> Accumulator<M> {
             gradients: GradientsAccumulator::new(),
             sums: Vec::new(),
             counts: Vec::new(),
+            tokens: 0,
+            metrics: MetricSums::default(),
         }
     }
 
     /// Backpropagates the summed loss of one batch and adds its gradients. A batch without labels
-    /// adds nothing.
+    /// adds no gradient.
     ///
     /// # Errors
     ///
     /// [`Error::NoGradient`] if the loss does not depend on a parameter that requires gradients.
-    pub fn add(&mut self, model: &M, loss: LossSum) -> Result<()> {
-        let LossSum { sum, count } = loss;
+    pub fn add(&mut self, model: &M, output: impl Into<StepOutput>) -> Result<()> {
+        let output = output.into();
+        let (sum, count) = (output.loss.sum, output.loss.count);
+        self.tokens += output.tokens.unwrap_or(count);
+        self.metrics.add(output.metrics);
         self.counts.push(count);
         self.sums.push(sum.clone().inner());
         if count == 0 {
@@ -68,7 +75,7 @@ impl<M: Module> Accumulator<M> {
         Ok(())
     }
 
-    /// Reads the losses from the device, all at once, and hands over the gradients.
+    /// Reads losses and metrics from the device, all at once, and hands over the gradients.
     pub fn finish(mut self) -> Window {
         let sums = match self.sums.is_empty() {
             true => Vec::new(),
@@ -81,6 +88,8 @@ impl<M: Module> Accumulator<M> {
             gradients: self.gradients.grads(),
             sums,
             counts: self.counts,
+            tokens: self.tokens,
+            metrics: self.metrics.reduce(),
         }
     }
 }
@@ -94,6 +103,10 @@ pub struct Window {
     pub sums: Vec<f64>,
     /// Over how many labels each batch was summed.
     pub counts: Vec<usize>,
+    /// Tokens of all batches.
+    pub tokens: usize,
+    /// Metrics over all batches.
+    pub metrics: Metrics,
 }
 
 impl Window {

@@ -13,6 +13,8 @@ use crate::{Error, Result};
 pub(crate) const TRAINABLE: &str = "trainable.safetensors";
 /// States of the optimizer.
 pub(crate) const OPTIMIZER: &str = "optimizer.safetensors";
+/// What the method keeps, a folder.
+pub(crate) const METHOD: &str = "method";
 /// Where the run stands.
 pub(crate) const STATE: &str = "trainer_state.json";
 

@@ -7,30 +7,29 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
+use ft_kernels::SumOfSquares;
 
 /// `√(Σ g²)` over the gradients of all parameters of `model`; read from the device once.
+///
+/// On the CPU it has the same bits in every run: see [`SumOfSquares`].
 pub fn global_norm<M: Module>(model: &M, gradients: &GradientsParams) -> f64 {
     struct Squares<'a> {
         gradients: &'a GradientsParams,
-        sums: Vec<Tensor<1>>,
+        squares: SumOfSquares,
     }
     impl ModuleVisitor for Squares<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if let Some(gradient) = self.gradients.get::<D>(param.id) {
-                self.sums.push(gradient.square().sum());
+                self.squares.add(gradient);
             }
         }
     }
-    let mut squares = Squares {
+    let mut visitor = Squares {
         gradients,
-        sums: Vec::new(),
+        squares: SumOfSquares::default(),
     };
-    model.visit(&mut squares);
-    if squares.sums.is_empty() {
-        return 0.0;
-    }
-    let sums = Tensor::cat(squares.sums, 0).into_data();
-    sums.iter::<f64>().sum::<f64>().sqrt()
+    model.visit(&mut visitor);
+    visitor.squares.total().sqrt()
 }
 
 /// The factor that brings a gradient of norm `norm` down to `max_norm`: `min(1, c / (‖g‖ + 10⁻⁶))`,

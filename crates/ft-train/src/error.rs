@@ -29,6 +29,43 @@ pub enum Error {
          a part of the model"
     )]
     NothingToTrain,
+    /// A rule selects no parameter, or none that trains where only those count.
+    #[error("`{rule}` selects no parameter. There are:\n  - {}", existing.join("\n  - "))]
+    MatchesNothing {
+        /// The rule.
+        rule: String,
+        /// What could be selected.
+        existing: Vec<String>,
+    },
+    /// A group of parameters has nothing left.
+    #[error(
+        "group {number} ({rules}) is left with no parameter: groups before it have all that it selects. Put it before \
+         them, or narrow their rules"
+    )]
+    EmptyGroup {
+        /// Which group, counted from 0.
+        number: usize,
+        /// Its rules.
+        rules: String,
+    },
+    /// A rule is not a regular expression.
+    #[error("`{pattern}` is not a regular expression: {source}")]
+    Regex {
+        /// The rule.
+        pattern: String,
+        /// Why.
+        source: regex::Error,
+    },
+    /// Parameters that are to train are held in 16 bits.
+    #[error(
+        "{first} is held in 16 bits and cannot train ({count} such parameters): load the model in f32, or train adapters"
+    )]
+    HeldIn16Bits {
+        /// The first of them.
+        first: String,
+        /// How many there are.
+        count: usize,
+    },
     /// All labels of a step are masked.
     #[error(
         "step {step}: the batches {first} to {last} of epoch {epoch} have no label that counts: all are masked. Look at \
@@ -76,6 +113,26 @@ pub enum Error {
          it is given, or the parameters that train take no part in the forward pass (an inactive adapter?)"
     )]
     NoGradient,
+    /// A step failed, or a batch could not be made. The parameters are as they were before the step.
+    #[error("step {step}: batch {batch} of epoch {epoch}: {source}")]
+    Step {
+        /// Which optimizer step, counted from 1.
+        step: usize,
+        /// Which epoch, counted from 0.
+        epoch: usize,
+        /// Which batch within the epoch.
+        batch: usize,
+        /// Why.
+        source: BoxError,
+    },
+    /// A step of an evaluation failed, or a batch of it could not be made.
+    #[error("evaluation: batch {batch}: {source}")]
+    Evaluation {
+        /// Which batch.
+        batch: usize,
+        /// Why.
+        source: BoxError,
+    },
     /// The evaluation data have no label that counts.
     #[error(
         "the evaluation data have no label that counts: they are empty, or all of it is masked"
@@ -129,6 +186,18 @@ pub enum Error {
         /// Every setting that differs, with both values.
         differences: Vec<String>,
     },
+    /// A checkpoint has the states of callbacks that the run lacks.
+    #[error(
+        "the checkpoint {} has the state of {}, and this run has no callback of that name: add it (with_callback), or \
+         start anew in another folder",
+        folder.display(), missing.join(" and of ")
+    )]
+    OtherCallbacks {
+        /// The checkpoint.
+        folder: PathBuf,
+        /// Names of the callbacks.
+        missing: Vec<String>,
+    },
     /// A checkpoint belongs to other parameters.
     #[error("{} does not fit the trainable parameters of the model{}", path.display(), listed(missing, unexpected, misshapen))]
     OtherParameters {
@@ -170,12 +239,30 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// What a method keeps could not be written into a checkpoint.
+    #[error("the method's state cannot be saved: {0}")]
+    Method(BoxError),
+    /// A name that stands for nothing.
+    #[error(transparent)]
+    UnknownName(#[from] UnknownName),
     /// A callback ended the run.
     #[error("a callback ended the training: {0}")]
     Callback(BoxError),
     /// From ft-core: mostly files.
     #[error(transparent)]
     Core(#[from] ft_core::Error),
+}
+
+/// A name in the settings that stands for nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no {kind} `{name}`: use {known}")]
+pub struct UnknownName {
+    /// What it was to be a name of.
+    pub kind: &'static str,
+    /// The name.
+    pub name: String,
+    /// The names that there are.
+    pub known: &'static str,
 }
 
 impl Error {

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::UnknownName;
+
 /// Which optimizer a run takes.
 ///
 /// ```
@@ -34,15 +36,17 @@ impl fmt::Display for Optim {
 }
 
 impl FromStr for Optim {
-    type Err = String;
+    type Err = UnknownName;
 
-    fn from_str(name: &str) -> Result<Self, String> {
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
         match name.replace('-', "_").as_str() {
             "adamw" | "adamw_torch" | "adamw_torch_fused" => Ok(Self::AdamW),
             "adamw_8bit" | "adamw_bnb_8bit" => Ok(Self::AdamW8bit),
-            _ => Err(format!(
-                "there is no optimizer `{name}`: take adamw or adamw_8bit"
-            )),
+            _ => Err(UnknownName {
+                kind: "optimizer",
+                name: name.to_string(),
+                known: "adamw or adamw_8bit",
+            }),
         }
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! Decoupled weight decay (Loshchilov and Hutter, 2017, arXiv:1711.05101) shrinks matrices and
 //! spares norms and biases, as transformers does: parameters of rank 1 or less get an optimizer of
-//! their own.
+//! their own. Groups of parameters may have settings of their own ([`ParamGroup`]).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -16,22 +16,55 @@ use burn::optim::{
     DynOptimizer, DynState, GradientsParams, Optimizer, RecordState, StateSink, StateSource,
 };
 use burn::tensor::{Tensor, TensorData};
+use ft_core::Parts;
 use ft_core::module_path::{self, PathMapper, PathVisitor};
 use ft_core::safetensors_folder::{read_metadata, read_tensors, write_tensors};
 use serde_json::Value;
 
+use crate::param_groups::assign;
 use crate::trainable::renew;
-use crate::{AdamW, Error, Optim, Result, TrainConfig};
+use crate::{AdamW, Error, Optim, ParamGroup, Result, TrainConfig};
 
 /// An optimizer with its state for every parameter that it has updated.
 pub struct OptimizerStates<O> {
-    matrices: O,
-    vectors: O,
+    /// The first is of the parameters that belong to no group.
+    groups: Vec<Group<O>>,
+    /// The place of a parameter's group.
+    group_of: BTreeMap<String, usize>,
     /// Its name, if the settings have one for it.
     optim: Option<Optim>,
     /// For an optimizer that scales gradients on its way, the same one with a scale.
     with_scale: Option<fn(O, f64) -> O>,
     states: BTreeMap<String, DynState>,
+}
+
+/// The optimizers of a group of parameters.
+struct Group<O> {
+    matrices: O,
+    vectors: O,
+    /// The learning rate over that of the run.
+    rate: f64,
+}
+
+impl<O> Group<O> {
+    fn of_rank(&self, rank: usize) -> &O {
+        if rank >= 2 {
+            &self.matrices
+        } else {
+            &self.vectors
+        }
+    }
+}
+
+impl Group<AdamW> {
+    fn adamw(config: &TrainConfig) -> Self {
+        let adamw = AdamW::new(config);
+        Self {
+            vectors: adamw.clone().with_weight_decay(0.0),
+            matrices: adamw,
+            rate: 1.0,
+        }
+    }
 }
 
 /// The key of the optimizer's name in the metadata of a file.
@@ -40,14 +73,51 @@ const OPTIM: &str = "optim";
 impl OptimizerStates<AdamW> {
     /// AdamW as `config` has it, in `f32` or 8 bits, without weight decay on parameters of rank 1.
     pub fn adamw(config: &TrainConfig) -> Self {
-        let adamw = AdamW::new(config);
         Self {
-            vectors: adamw.clone().with_weight_decay(0.0),
-            matrices: adamw,
+            groups: vec![Group::adamw(config)],
+            group_of: BTreeMap::new(),
             optim: Some(config.optim),
             with_scale: Some(AdamW::with_scale),
             states: BTreeMap::new(),
         }
+    }
+
+    /// With settings of their own for groups of the parameters of `model` that train; the others have those of
+    /// `config`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] with every setting that makes no sense, [`Error::MatchesNothing`] or
+    /// [`Error::EmptyGroup`] if a rule selects nothing that trains.
+    pub fn with_groups(
+        mut self,
+        model: &(impl Module + Parts),
+        groups: &[ParamGroup],
+        config: &TrainConfig,
+    ) -> Result<Self> {
+        let mistakes = groups.iter().enumerate();
+        let mistakes: Vec<_> = mistakes
+            .flat_map(|(number, group)| group.mistakes(number))
+            .collect();
+        if !mistakes.is_empty() {
+            return Err(Error::Config(mistakes));
+        }
+        let places = assign(model, groups)?.into_iter();
+        self.group_of = places.map(|(path, number)| (path, number + 1)).collect();
+        self.groups = vec![Group::adamw(config)];
+        self.groups.extend(groups.iter().map(|group| {
+            Group {
+                rate: group
+                    .learning_rate
+                    .map_or(1.0, |rate| rate / config.learning_rate),
+                ..Group::adamw(&TrainConfig {
+                    weight_decay: group.weight_decay.unwrap_or(config.weight_decay),
+                    optim: group.optim.unwrap_or(config.optim),
+                    ..config.clone()
+                })
+            }
+        }));
+        Ok(self)
     }
 }
 
@@ -55,8 +125,12 @@ impl<O: Optimizer> OptimizerStates<O> {
     /// `matrices` updates parameters of rank 2 and more, `vectors` the others.
     pub fn new(matrices: O, vectors: O) -> Self {
         Self {
-            matrices,
-            vectors,
+            groups: vec![Group {
+                matrices,
+                vectors,
+                rate: 1.0,
+            }],
+            group_of: BTreeMap::new(),
             optim: None,
             with_scale: None,
             states: BTreeMap::new(),
@@ -93,7 +167,8 @@ impl<O: Optimizer> OptimizerStates<O> {
                     return param;
                 };
                 let state = self.all.states.remove(path);
-                let optimizer = self.all.optimizer_of(D).clone();
+                let group = self.all.group_of(path);
+                let (rate, optimizer) = (group.rate, group.of_rank(D).clone());
                 let (optimizer, left) = match self.all.with_scale {
                     Some(with_scale) => (with_scale(optimizer, self.scale), None),
                     None => (optimizer, Some(self.scale)),
@@ -108,7 +183,7 @@ impl<O: Optimizer> OptimizerStates<O> {
                         None => gradient,
                     };
                     let (tensor, state) =
-                        optimizer.step(self.learning_rate, tensor, gradient, state);
+                        optimizer.step(self.learning_rate * rate, tensor, gradient, state);
                     next = state;
                     tensor
                 });
@@ -141,8 +216,7 @@ impl<O: Optimizer> OptimizerStates<O> {
     pub fn save(&self, path: &Path) -> Result<()> {
         let mut sink = StateSink::default();
         for (path, state) in &self.states {
-            self.optimizer_of(state.rank())
-                .state_flatten(path, state, &mut sink);
+            (self.group_of(path).of_rank(state.rank())).state_flatten(path, state, &mut sink);
         }
         let mut metadata = HashMap::new();
         if let Some(optim) = self.optim {
@@ -208,12 +282,8 @@ impl<O: Optimizer> OptimizerStates<O> {
         Ok(())
     }
 
-    fn optimizer_of(&self, rank: usize) -> &O {
-        if rank >= 2 {
-            &self.matrices
-        } else {
-            &self.vectors
-        }
+    fn group_of(&self, path: &str) -> &Group<O> {
+        &self.groups[self.group_of.get(path).copied().unwrap_or(0)]
     }
 }
 

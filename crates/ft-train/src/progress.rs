@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::{Evaluation, StepRecord, TrainConfig};
+use crate::{Evaluation, Metrics, StepRecord, TrainConfig};
 
 /// Where progress goes.
 #[derive(Debug)]
@@ -89,8 +89,12 @@ impl Progress {
     pub(crate) fn evaluation(&self, evaluation: &Evaluation) {
         let metrics = &evaluation.metrics;
         self.say(&format!(
-            "evaluation at step {}: loss {:.4}, perplexity {:.3} over {} tokens",
-            evaluation.step, metrics.loss, metrics.perplexity, metrics.tokens
+            "evaluation at step {}: loss {:.4}, perplexity {:.3} over {} tokens{}",
+            evaluation.step,
+            metrics.loss,
+            metrics.perplexity,
+            metrics.tokens,
+            listed(&metrics.metrics)
         ));
     }
 
@@ -124,9 +128,19 @@ impl Drop for Progress {
 
 fn brief(record: &StepRecord) -> String {
     format!(
-        "loss {:.4}, lr {:.2e}, {:.0} tokens/s",
-        record.loss, record.learning_rate, record.tokens_per_s
+        "loss {:.4}{}, lr {:.2e}, {:.0} tokens/s",
+        record.loss,
+        listed(&record.metrics),
+        record.learning_rate,
+        record.tokens_per_s
     )
+}
+
+/// `, name value` for each.
+fn listed(metrics: &Metrics) -> String {
+    let each = metrics.iter();
+    each.map(|(name, value)| format!(", {name} {value:.4}"))
+        .collect()
 }
 
 /// Hours, minutes, seconds.

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::EvalMetrics;
+use crate::metric::nan_if_null;
+use crate::{EvalMetrics, Metrics};
 
 /// One optimizer step.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
     /// Which step, counted from 1.
     pub step: usize,
@@ -24,10 +25,17 @@ pub struct StepRecord {
     pub tokens_per_s: f64,
     /// Seconds since the run began, without what was lost to interruptions.
     pub elapsed_s: f64,
+    /// What the step reports besides, reduced over its batches as the loss is.
+    #[serde(
+        default,
+        skip_serializing_if = "Metrics::is_empty",
+        deserialize_with = "nan_if_null"
+    )]
+    pub metrics: Metrics,
 }
 
 /// One evaluation.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// After which step; 0 before the first.
     pub step: usize,
@@ -43,6 +51,8 @@ pub struct Evaluation {
 pub struct TrainReport {
     /// Mean loss of a label in each step.
     pub train_losses: Vec<f64>,
+    /// What the steps report besides: the metrics of each step.
+    pub train_metrics: Vec<Metrics>,
     /// How many steps were taken.
     pub steps: usize,
     /// How many tokens were seen.
@@ -61,14 +71,14 @@ pub struct TrainReport {
 
 impl TrainReport {
     /// The evaluation before the first step.
-    pub fn eval_before(&self) -> Option<EvalMetrics> {
+    pub fn eval_before(&self) -> Option<&EvalMetrics> {
         let first = self.evaluations.first()?;
-        (first.step == 0).then_some(first.metrics)
+        (first.step == 0).then_some(&first.metrics)
     }
 
     /// The evaluation after the last step.
-    pub fn eval_after(&self) -> Option<EvalMetrics> {
+    pub fn eval_after(&self) -> Option<&EvalMetrics> {
         let last = self.evaluations.last()?;
-        (last.step == self.steps).then_some(last.metrics)
+        (last.step == self.steps).then_some(&last.metrics)
     }
 }

@@ -1,15 +1,17 @@
 //! The output folder of a run: its log, its checkpoints, and what to do with those that are there.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::optim::Optimizer;
 use ft_core::safetensors_folder::{read_tensors, write_json, write_tensors};
 
-use crate::checkpoint::{Checkpoints, OPTIMIZER, STATE, TRAINABLE};
+use crate::callback::unique_names;
+use crate::checkpoint::{Checkpoints, METHOD, OPTIMIZER, STATE, TRAINABLE};
 use crate::log::{LOG, TrainLog};
 use crate::trainer_state::{Settings, TrainerState};
-use crate::{Callback, Error, OptimizerStates, Result, TrainConfig, trainable};
+use crate::{Callback, Error, Method, ModelView, OptimizerStates, Result, TrainConfig, trainable};
 
 /// An open output folder.
 #[derive(Debug)]
@@ -48,7 +50,7 @@ impl RunFolder {
             }
             _ => None,
         };
-        std::fs::create_dir_all(folder).map_err(Error::write(folder))?;
+        fs::create_dir_all(folder).map_err(Error::write(folder))?;
         checkpoints.remove_unfinished()?;
         let log = match &resumed {
             Some(resumed) => TrainLog::resume(folder, resumed.state.step)?,
@@ -71,14 +73,17 @@ impl RunFolder {
         model: &M,
         optimizer: &OptimizerStates<O>,
         state: &TrainerState,
+        method: &impl Method<M>,
         callbacks: &mut [Box<dyn Callback<M> + '_>],
     ) -> Result<PathBuf> {
         let saved = self.checkpoints.write(state.step, |folder| {
             let tensors = trainable::tensors(model);
             write_tensors(&folder.join(TRAINABLE), &tensors, &Default::default())?;
             optimizer.save(&folder.join(OPTIMIZER))?;
+            save_method(method, &folder.join(METHOD))?;
+            let view = ModelView::new(model);
             for callback in callbacks {
-                let called = callback.on_checkpoint(model, folder);
+                let called = callback.on_checkpoint(&view, folder);
                 called.map_err(Error::Callback)?;
             }
             Ok(write_json(&folder.join(STATE), state)?)
@@ -88,6 +93,17 @@ impl RunFolder {
         }
         Ok(saved)
     }
+}
+
+/// Fills `folder` with what the method keeps; without anything there is no folder.
+fn save_method<M>(method: &impl Method<M>, folder: &Path) -> Result<()> {
+    fs::create_dir(folder).map_err(Error::write(folder))?;
+    method.save(folder).map_err(Error::Method)?;
+    let mut entries = fs::read_dir(folder).map_err(Error::read(folder))?;
+    if entries.next().is_none() {
+        fs::remove_dir(folder).map_err(Error::write(folder))?;
+    }
+    Ok(())
 }
 
 impl Resumed {
@@ -116,23 +132,55 @@ impl Resumed {
         })
     }
 
-    /// Parameters and optimizer as they were.
+    /// Parameters, optimizer and method as they were.
     pub(crate) fn restore<M: Module, O: Optimizer>(
         &self,
         model: M,
         optimizer: &mut OptimizerStates<O>,
+        method: &mut impl Method<M>,
     ) -> Result<M> {
         let path = self.folder.join(TRAINABLE);
-        let values = read_tensors(&path).map_err(|error| self.damaged(error))?;
+        let values = read_tensors(&path).map_err(|error| self.damaged(&error))?;
         let model = trainable::replace(model, &path, values)?;
         match optimizer.load(&self.folder.join(OPTIMIZER), &model) {
-            Err(Error::Core(error)) => Err(self.damaged(error)),
+            Err(Error::Core(error)) => Err(self.damaged(&error)),
             loaded => loaded,
         }?;
+        let restored = method.restore(&self.folder.join(METHOD));
+        restored.map_err(|error| self.damaged(&format!("{METHOD}: {error}")))?;
         Ok(model)
     }
 
-    fn damaged(&self, error: ft_core::Error) -> Error {
+    /// Callbacks as they were; names of those that keep a state and have none in the checkpoint.
+    pub(crate) fn restore_callbacks<M>(
+        &self,
+        callbacks: &mut [Box<dyn Callback<M> + '_>],
+    ) -> Result<Vec<String>> {
+        let names = unique_names(callbacks);
+        let states = self.state.callbacks.keys();
+        let missing: Vec<_> = states
+            .filter(|name| !names.contains(name))
+            .cloned()
+            .collect();
+        if !missing.is_empty() {
+            let folder = self.folder.clone();
+            return Err(Error::OtherCallbacks { folder, missing });
+        }
+        let mut fresh = Vec::new();
+        for (name, callback) in names.into_iter().zip(callbacks) {
+            match self.state.callbacks.get(&name) {
+                Some(state) => {
+                    let restored = callback.restore(state.clone());
+                    restored.map_err(|error| self.damaged(&format!("{STATE}, {name}: {error}")))?;
+                }
+                None if callback.state().is_some() => fresh.push(name),
+                None => {}
+            }
+        }
+        Ok(fresh)
+    }
+
+    fn damaged(&self, error: &dyn std::fmt::Display) -> Error {
         Error::DamagedCheckpoint {
             folder: self.folder.clone(),
             reason: error.to_string(),

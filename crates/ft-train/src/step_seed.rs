@@ -11,6 +11,11 @@ pub fn step_seed(seed: u64, step: usize, micro: usize) -> u64 {
     split_mix(mixed ^ micro as u64)
 }
 
+/// The seed of one batch of an evaluation: of another stream than all steps, the same in every evaluation.
+pub(crate) fn evaluation_seed(seed: u64, batch: usize) -> u64 {
+    step_seed(split_mix(!seed), usize::MAX, batch)
+}
+
 fn split_mix(state: u64) -> u64 {
     let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -38,8 +43,9 @@ mod tests {
                 for micro in 0..32 {
                     seen.insert(step_seed(seed, step, micro));
                 }
+                seen.insert(evaluation_seed(seed, step));
             }
         }
-        assert_eq!(seen.len(), 4 * 32 * 32);
+        assert_eq!(seen.len(), 4 * 32 * 33);
     }
 }

@@ -1,9 +1,9 @@
 //! The loop: batches, loss, gradients, update; evaluation and checkpoints where they are due.
 //!
-//! It knows no method. What is trained, and for what, is in the model and in the step, a closure that
+//! It knows no method. What is trained, and for what, is in the model and in a [`Method`], mostly a closure that
 //! turns a batch into a summed loss and its count; see [`ft_core::LossSum`]. A step of the loop is
 //!
-//! 1. for each batch of the window: seed the device, compute the loss, backpropagate its sum;
+//! 1. for each batch of the window: seed the device, get the batch and its loss, backpropagate the sum;
 //! 2. refuse a window without labels, or with a loss or gradient that is not finite;
 //! 3. update: gradient / count, clipped to the global norm, by the optimizer at the schedule's rate.
 //!
@@ -16,101 +16,115 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::optim::Optimizer;
 use burn::tensor::Device;
-use ft_core::LossSum;
+use ft_core::Parts;
 use ft_data::Batches;
 use ft_kernels::Blockwise;
 use serde_json::Value;
 
+use crate::evaluate::evaluate_method;
 use crate::progress::Progress;
 use crate::run_folder::RunFolder;
 use crate::trainer_state::{Settings, TrainerState, settings};
 use crate::window_plan::{WindowPlan, total_steps};
 use crate::{
-    Accumulator, AdamW, Callback, Error, Evaluation, Optim, OptimizerStates, Result, StepRecord,
-    TrainConfig, TrainReport, Verdict, Window, clip_factor, evaluate, global_norm, step_seed,
-    trainable,
+    Accumulator, AdamW, Callback, Error, Evaluation, Method, ModelView, OnBatches, Optim,
+    OptimizerStates, ParamGroup, ParamTable, Result, StepContext, StepRecord, StepResult,
+    TrainConfig, TrainReport, Verdict, Window, callback, clip_factor, global_norm, trainable,
 };
 
-type BoxedBatches<'a, B> = Box<dyn Batches<Batch = B> + 'a>;
-type BoxedStep<'a, M, B> = Box<dyn FnMut(&M, &B) -> LossSum + 'a>;
-type BoxedCount<'a, B> = Box<dyn Fn(&B) -> usize + 'a>;
-
-/// Trains a model `M` on batches `B` with an optimizer `O`.
+/// Trains a model `M` by a method `T` with an optimizer `O`.
 ///
 /// ```no_run
 /// # fn demo(
 /// #     model: ft_core::AutoCausalLm, train: ft_data::SftBatches, held_out: ft_data::SftBatches,
 /// # ) -> ft_train::Result<()> {
-/// use ft_core::{CausalLm, causal_lm_loss};
-/// use ft_data::Batch;
-/// use ft_train::{TrainConfig, Trainer};
+/// use ft_train::{TrainConfig, Trainer, next_token_loss};
 ///
-/// let device = burn::tensor::Device::default().autodiff();
 /// let config = TrainConfig { learning_rate: 2e-4, ..TrainConfig::default() };
-/// let trainer = Trainer::new(config, train, |model: &ft_core::AutoCausalLm, batch: &Batch| {
-///     let hidden = model.hidden_states(&batch.tokens(&device), None);
-///     causal_lm_loss(hidden, model.head(), &batch.labels)
-/// });
-/// let (model, report) = trainer
+/// let (model, report) = Trainer::new(config, train, next_token_loss)
 ///     .with_evaluation(held_out)
-///     .with_token_count(Batch::token_count)
 ///     .fit(model)?;
 /// println!("{:?}", report.eval_after());
 /// # Ok(())
 /// # }
 /// ```
-pub struct Trainer<'a, M, B, O = AdamW> {
+pub struct Trainer<'a, M, T, O = AdamW> {
     config: TrainConfig,
-    batches: BoxedBatches<'a, B>,
-    step: BoxedStep<'a, M, B>,
-    evaluation: Option<BoxedBatches<'a, B>>,
+    method: T,
     callbacks: Vec<Box<dyn Callback<M> + 'a>>,
-    count_tokens: Option<BoxedCount<'a, B>>,
     identity: Settings,
     optimizer: OptimizerStates<O>,
+    groups: Vec<ParamGroup>,
+    /// Absent where the optimizer knows no groups.
+    grouped: Option<Grouped<M, O>>,
 }
 
-impl<'a, M: Module, B> Trainer<'a, M, B> {
-    /// A trainer with the optimizer that `config` names.
+/// Gives the optimizer its groups, and the table of what trains.
+type Grouped<M, O> = fn(
+    &M,
+    &[ParamGroup],
+    OptimizerStates<O>,
+    &TrainConfig,
+) -> Result<(OptimizerStates<O>, ParamTable)>;
+
+impl<'a, M: Module, B> Trainer<'a, M, OnBatches<'a, M, B>> {
+    /// A trainer that takes `step` on `batches`, with the optimizer that `config` names.
     ///
-    /// `step` gives the summed loss of a batch and how many labels it was summed over.
+    /// `step` gives the summed loss of a batch and how many labels it was summed over;
+    /// [`next_token_loss`](crate::next_token_loss) is the step of supervised training.
     pub fn new(
         config: TrainConfig,
         batches: impl Batches<Batch = B> + 'a,
-        step: impl FnMut(&M, &B) -> LossSum + 'a,
+        step: impl FnMut(&M, &B, &StepContext) -> StepResult + 'a,
     ) -> Self {
-        Self {
-            optimizer: OptimizerStates::adamw(&config),
-            config,
-            batches: Box::new(batches),
-            step: Box::new(step),
-            evaluation: None,
-            callbacks: Vec::new(),
-            count_tokens: None,
-            identity: Settings::new(),
-        }
+        Self::with_method(config, OnBatches::new(batches, step))
     }
 }
 
-impl<'a, M: Module, B, O: Optimizer> Trainer<'a, M, B, O> {
+impl<'a, M: Module, B, O: Optimizer> Trainer<'a, M, OnBatches<'a, M, B>, O> {
     /// Evaluates on these batches, with the same step.
     #[must_use]
     pub fn with_evaluation(mut self, batches: impl Batches<Batch = B> + 'a) -> Self {
-        self.evaluation = Some(Box::new(batches));
+        self.method = self.method.with_evaluation(batches);
         self
     }
+}
 
+impl<'a, M: Module, T: Method<M>> Trainer<'a, M, T> {
+    /// A trainer that follows a method, with the optimizer that `config` names. `&mut method` will do, to look at
+    /// the method after the run.
+    pub fn with_method(config: TrainConfig, method: T) -> Self {
+        Self {
+            optimizer: OptimizerStates::adamw(&config),
+            config,
+            method,
+            callbacks: Vec::new(),
+            identity: Settings::new(),
+            groups: Vec::new(),
+            grouped: None,
+        }
+    }
+
+    /// Groups of parameters with settings of their own. What trains is then reported as a table.
+    #[must_use]
+    pub fn with_groups(mut self, groups: impl Into<Vec<ParamGroup>>) -> Self
+    where
+        M: Parts,
+    {
+        self.groups = groups.into();
+        self.grouped = Some(|model, groups, optimizer, config| {
+            let optimizer = optimizer.with_groups(model, groups, config)?;
+            Ok((optimizer, ParamTable::new(model, groups)?))
+        });
+        self
+    }
+}
+
+impl<'a, M: Module, T: Method<M>, O: Optimizer> Trainer<'a, M, T, O> {
     /// Adds a callback; they are called in the order in which they were added.
     #[must_use]
     pub fn with_callback(mut self, callback: impl Callback<M> + 'a) -> Self {
         self.callbacks.push(Box::new(callback));
-        self
-    }
-
-    /// How many tokens a batch has, for tokens a second. Otherwise labels are counted.
-    #[must_use]
-    pub fn with_token_count(mut self, count: impl Fn(&B) -> usize + 'a) -> Self {
-        self.count_tokens = Some(Box::new(count));
         self
     }
 
@@ -127,16 +141,15 @@ impl<'a, M: Module, B, O: Optimizer> Trainer<'a, M, B, O> {
     pub fn with_optimizer<P: Optimizer>(
         self,
         optimizer: OptimizerStates<P>,
-    ) -> Trainer<'a, M, B, P> {
+    ) -> Trainer<'a, M, T, P> {
         Trainer {
             config: self.config,
-            batches: self.batches,
-            step: self.step,
-            evaluation: self.evaluation,
+            method: self.method,
             callbacks: self.callbacks,
-            count_tokens: self.count_tokens,
             identity: self.identity,
             optimizer,
+            groups: self.groups,
+            grouped: None,
         }
     }
 
@@ -148,31 +161,40 @@ impl<'a, M: Module, B, O: Optimizer> Trainer<'a, M, B, O> {
     /// # Errors
     ///
     /// If the settings are wrong, the data are empty, nothing trains, a step cannot be taken (no
-    /// labels, a loss or gradient that is not finite), a file cannot be read or written, a checkpoint
+    /// labels, a loss or gradient that is not finite, an error of the method), a file cannot be read or written, a checkpoint
     /// is damaged or of another run, or a callback says so. A step that fails changes no parameter.
     pub fn fit(mut self, model: M) -> Result<(M, TrainReport)> {
         self.validate(&model)?;
-        let total_steps = total_steps(&self.config, self.batches.as_ref())?;
+        let total_steps = total_steps(&self.config, |epoch| self.method.len(epoch))?;
         // Initialises lazy parameters too, so that no step's randomness depends on it.
         let mut model = model.train();
         if trainable::shapes(&model).is_empty() {
             return Err(Error::NothingToTrain);
         }
+        let mut table = None;
+        if let (Some(grouped), false) = (self.grouped, self.groups.is_empty()) {
+            let (optimizer, found) = grouped(&model, &self.groups, self.optimizer, &self.config)?;
+            self.optimizer = optimizer;
+            table = Some(found);
+        }
         let settings = settings(
             &self.config,
             self.optimizer.optim(),
+            &self.groups,
             total_steps,
-            self.batches.len(0),
+            self.method.len(0),
             &self.identity,
         );
         let mut state = TrainerState::new(settings);
         let mut folder = None;
         let mut resumed_from = None;
+        let mut fresh = Vec::new();
         if let Some(output) = &self.config.output_dir {
             let (opened, resumed) = RunFolder::open(output, &self.config, &state.settings)?;
             folder = Some(opened);
             if let Some(resumed) = resumed {
-                model = resumed.restore(model, &mut self.optimizer)?;
+                fresh = resumed.restore_callbacks(&mut self.callbacks)?;
+                model = resumed.restore(model, &mut self.optimizer, &mut self.method)?;
                 state = resumed.state;
                 resumed_from = Some(state.step);
             }
@@ -191,6 +213,14 @@ impl<'a, M: Module, B, O: Optimizer> Trainer<'a, M, B, O> {
             folder,
             state,
         };
+        if let Some(table) = table {
+            run.progress.say(&table.to_string());
+        }
+        for name in fresh {
+            (run.progress).say(&format!(
+                "the checkpoint has no state of {name}: it begins anew"
+            ));
+        }
         run.all(model)
     }
 
@@ -200,9 +230,9 @@ impl<'a, M: Module, B, O: Optimizer> Trainer<'a, M, B, O> {
             Err(Error::Config(mistakes)) => mistakes,
             Err(other) => return Err(other),
         };
-        if let (Some(steps), None) = (self.config.eval_every, &self.evaluation) {
+        if let (Some(steps), None) = (self.config.eval_every, self.method.evaluation_len()) {
             mistakes.push(format!(
-                "eval_every is {steps}: the trainer has no data to evaluate on (with_evaluation)"
+                "eval_every is {steps}: there is no data to evaluate on (with_evaluation)"
             ));
         }
         let (named, taken) = (self.config.optim, self.optimizer.optim());
@@ -211,7 +241,15 @@ impl<'a, M: Module, B, O: Optimizer> Trainer<'a, M, B, O> {
                 "optim is {named}: the trainer was given another optimizer (with_optimizer); take one of the two"
             ));
         }
-        if taken == Some(Optim::AdamW8bit)
+        if !self.groups.is_empty() && self.grouped.is_none() {
+            mistakes.push(format!(
+                "there are {} groups of parameters: they need AdamW, and the trainer was given another optimizer \
+                 (with_optimizer)",
+                self.groups.len()
+            ));
+        }
+        let in_8_bits = |optim: Option<Optim>| optim == Some(Optim::AdamW8bit);
+        if (in_8_bits(taken) || self.groups.iter().any(|group| in_8_bits(group.optim)))
             && let Some(device) = model
                 .devices()
                 .iter()
@@ -231,8 +269,8 @@ impl<'a, M: Module, B, O: Optimizer> Trainer<'a, M, B, O> {
 }
 
 /// A run under way.
-struct Run<'a, M, B, O> {
-    trainer: Trainer<'a, M, B, O>,
+struct Run<'a, M, T, O> {
+    trainer: Trainer<'a, M, T, O>,
     folder: Option<RunFolder>,
     state: TrainerState,
     progress: Progress,
@@ -249,7 +287,7 @@ struct Run<'a, M, B, O> {
     step_seconds: f64,
 }
 
-impl<M: Module, B, O: Optimizer> Run<'_, M, B, O> {
+impl<M: Module, T: Method<M>, O: Optimizer> Run<'_, M, T, O> {
     fn all(mut self, mut model: M) -> Result<(M, TrainReport)> {
         if let Some(step) = self.resumed_from {
             self.progress.say(&format!("resumed after step {step}"));
@@ -295,6 +333,7 @@ impl<M: Module, B, O: Optimizer> Run<'_, M, B, O> {
             stopped_early: stopped && self.state.step < self.total_steps,
             resumed_from: self.resumed_from,
             train_losses: self.state.train_losses,
+            train_metrics: self.state.train_metrics,
             evaluations: self.state.evaluations,
         };
         Ok((model, report))
@@ -307,10 +346,11 @@ impl<M: Module, B, O: Optimizer> Run<'_, M, B, O> {
         let trainer = &self.trainer;
         let plan = WindowPlan::at(
             self.state.position,
-            trainer.batches.as_ref(),
+            |epoch| trainer.method.len(epoch),
             trainer.config.gradient_accumulation_steps,
         )?;
-        let (window, tokens) = self.backpropagate(&model, &plan)?;
+        let window = self.backpropagate(&model, &plan)?;
+        let tokens = window.tokens;
         let count = window.count();
         if count == 0 {
             return Err(Error::NoLabels {
@@ -350,6 +390,7 @@ impl<M: Module, B, O: Optimizer> Run<'_, M, B, O> {
         self.state.epoch = plan.epochs();
         self.state.tokens += tokens;
         self.state.train_losses.push(loss);
+        self.state.train_metrics.push(window.metrics.clone());
         let record = StepRecord {
             step: number,
             epoch: plan.epochs(),
@@ -359,36 +400,40 @@ impl<M: Module, B, O: Optimizer> Run<'_, M, B, O> {
             tokens,
             tokens_per_s: per_second(tokens, seconds),
             elapsed_s: self.elapsed_s(),
+            metrics: window.metrics,
         };
         Ok((model, record))
     }
 
-    /// Losses and gradients of the batches of a step, and their tokens.
-    fn backpropagate(&mut self, model: &M, plan: &WindowPlan) -> Result<(Window, usize)> {
-        let trainer = &mut self.trainer;
+    /// What the batches of a step came to.
+    fn backpropagate(&mut self, model: &M, plan: &WindowPlan) -> Result<Window> {
+        let (seed, number) = (self.trainer.config.seed, self.state.step + 1);
+        let method = &mut self.trainer.method;
+        let view = ModelView::new(model);
         let mut accumulator = Accumulator::new();
-        let mut tokens = 0;
         for (micro, index) in plan.batches.clone().enumerate() {
-            let seed = step_seed(trainer.config.seed, self.state.step, micro);
-            self.devices.iter().for_each(|device| device.seed(seed));
-            let batch = trainer.batches.batch(plan.epoch, index);
-            let loss = (trainer.step)(model, &batch);
-            tokens += match &trainer.count_tokens {
-                Some(count) => count(&batch),
-                None => loss.count,
+            let context = StepContext::training(&self.devices[0], seed, number, micro);
+            (self.devices.iter()).for_each(|device| device.seed(context.seed));
+            let failed = |source| Error::Step {
+                step: number,
+                epoch: plan.epoch,
+                batch: index,
+                source,
             };
-            accumulator.add(model, loss)?;
+            let batch = (method.batch(&view, plan.epoch, index, &context)).map_err(failed)?;
+            let output = method.step(model, &batch, &context).map_err(failed)?;
+            accumulator.add(model, output)?;
         }
-        Ok((accumulator.finish(), tokens))
+        Ok(accumulator.finish())
     }
 
-    /// Tells everyone of a step; whether the run is to stop.
+    /// Log, progress and callbacks after a step; whether the run is to stop.
     fn after_step(&mut self, model: &M, record: &StepRecord) -> Result<bool> {
         if let Some(folder) = &mut self.folder {
             folder.log.append(record)?;
         }
         self.progress.step(record);
-        self.ask(|callback| callback.on_step(model, record))
+        self.ask(model, |callback, model| callback.on_step(model, record))
     }
 
     /// Evaluates, unless that was done after this very step; whether the run is to stop.
@@ -396,7 +441,7 @@ impl<M: Module, B, O: Optimizer> Run<'_, M, B, O> {
         let step = self.state.step;
         let last = self.state.evaluations.last().map(|last| last.step);
         let trainer = &mut self.trainer;
-        let Some(batches) = &trainer.evaluation else {
+        let Some(len) = trainer.method.evaluation_len() else {
             return Ok(false);
         };
         if last == Some(step) {
@@ -406,14 +451,16 @@ impl<M: Module, B, O: Optimizer> Run<'_, M, B, O> {
         let evaluation = Evaluation {
             step,
             epoch: self.state.epoch,
-            metrics: evaluate(model, batches.as_ref(), &mut trainer.step)?,
+            metrics: evaluate_method(model, &mut trainer.method, len, trainer.config.seed, step)?,
         };
-        self.state.evaluations.push(evaluation);
+        self.state.evaluations.push(evaluation.clone());
         if let Some(folder) = &mut self.folder {
             folder.log.append(&evaluation)?;
         }
         self.progress.evaluation(&evaluation);
-        self.ask(|callback| callback.on_eval(model, &evaluation))
+        self.ask(model, |callback, model| {
+            callback.on_eval(model, &evaluation)
+        })
     }
 
     /// Writes a checkpoint, unless that was done after this very step.
@@ -427,10 +474,12 @@ impl<M: Module, B, O: Optimizer> Run<'_, M, B, O> {
         self.progress.doing("saving");
         self.state.elapsed_s = self.elapsed_s();
         let trainer = &mut self.trainer;
+        self.state.callbacks = callback::states(&trainer.callbacks);
         folder.save(
             model,
             &trainer.optimizer,
             &self.state,
+            &trainer.method,
             &mut trainer.callbacks,
         )?;
         self.saved = Some(self.state.step);
@@ -438,10 +487,15 @@ impl<M: Module, B, O: Optimizer> Run<'_, M, B, O> {
     }
 
     /// Asks every callback; whether one of them wants to stop.
-    fn ask(&mut self, mut call: impl FnMut(&mut dyn Callback<M>) -> Verdict) -> Result<bool> {
+    fn ask(
+        &mut self,
+        model: &M,
+        mut call: impl FnMut(&mut dyn Callback<M>, &ModelView<'_, M>) -> Verdict,
+    ) -> Result<bool> {
         let mut stop = false;
+        let view = ModelView::new(model);
         for callback in &mut self.trainer.callbacks {
-            let verdict = call(callback.as_mut()).map_err(Error::Callback)?;
+            let verdict = call(callback.as_mut(), &view).map_err(Error::Callback)?;
             stop |= verdict == ControlFlow::Break(());
         }
         Ok(stop)

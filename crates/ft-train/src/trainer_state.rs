@@ -1,12 +1,14 @@
 //! Where a run stands, as a checkpoint keeps it, and whether a checkpoint belongs to a run.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::metric::nan_if_null;
 use crate::window_plan::Position;
-use crate::{Evaluation, Optim, Schedule, TrainConfig};
+use crate::{Evaluation, Metrics, Optim, ParamGroup, Schedule, TrainConfig};
 
 /// The layout of `trainer_state.json`.
 const VERSION: u32 = 1;
@@ -25,7 +27,12 @@ pub(crate) struct TrainerState {
     pub(crate) elapsed_s: f64,
     pub(crate) settings: Settings,
     pub(crate) train_losses: Vec<f64>,
+    #[serde(default, deserialize_with = "read_metrics")]
+    pub(crate) train_metrics: Vec<Metrics>,
     pub(crate) evaluations: Vec<Evaluation>,
+    /// States of callbacks by name.
+    #[serde(default)]
+    pub(crate) callbacks: BTreeMap<String, Value>,
 }
 
 impl TrainerState {
@@ -40,7 +47,9 @@ impl TrainerState {
             elapsed_s: 0.0,
             settings,
             train_losses: Vec::new(),
+            train_metrics: Vec::new(),
             evaluations: Vec::new(),
+            callbacks: BTreeMap::new(),
         }
     }
 
@@ -80,10 +89,18 @@ impl TrainerState {
     }
 }
 
+fn read_metrics<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Metrics>, D::Error> {
+    #[derive(Deserialize)]
+    struct Step(#[serde(deserialize_with = "nan_if_null")] Metrics);
+    let steps = Vec::<Step>::deserialize(deserializer)?;
+    Ok(steps.into_iter().map(|step| step.0).collect())
+}
+
 /// What the parameters after a step depend on, besides data, model and step function.
 pub(crate) fn settings(
     config: &TrainConfig,
     optim: Option<Optim>,
+    groups: &[ParamGroup],
     total_steps: usize,
     batches_in_epoch: usize,
     identity: &Settings,
@@ -104,6 +121,9 @@ pub(crate) fn settings(
         set("optim", json!(optim));
     }
     set("weight_decay", config.weight_decay.into());
+    if !groups.is_empty() {
+        set("param_groups", json!(groups));
+    }
     set("betas", json!(config.betas));
     set("eps", config.eps.into());
     set("seed", config.seed.into());

@@ -6,7 +6,6 @@
 
 use std::ops::Range;
 
-use ft_data::Batches;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, TrainConfig};
@@ -28,20 +27,20 @@ pub(crate) struct WindowPlan {
 
 impl WindowPlan {
     /// The step that begins at `position`, or with the next epoch if this one is over.
-    pub(crate) fn at<B>(
+    pub(crate) fn at(
         position: Position,
-        batches: &(impl Batches<Batch = B> + ?Sized),
+        len_of: impl Fn(usize) -> usize,
         per_step: usize,
     ) -> Result<Self> {
         let Position {
             mut epoch,
             mut batch,
         } = position;
-        if batch > 0 && batch >= batches.len(epoch) {
+        if batch > 0 && batch >= len_of(epoch) {
             epoch += 1;
             batch = 0;
         }
-        let len = batches.len(epoch);
+        let len = len_of(epoch);
         if len == 0 {
             return Err(Error::EmptyEpoch { epoch });
         }
@@ -67,11 +66,8 @@ impl WindowPlan {
 }
 
 /// How many steps a run has.
-pub(crate) fn total_steps<B>(
-    config: &TrainConfig,
-    batches: &(impl Batches<Batch = B> + ?Sized),
-) -> Result<usize> {
-    let steps_of = |epoch: usize| match batches.len(epoch) {
+pub(crate) fn total_steps(config: &TrainConfig, len_of: impl Fn(usize) -> usize) -> Result<usize> {
+    let steps_of = |epoch: usize| match len_of(epoch) {
         0 => Err(Error::EmptyEpoch { epoch }),
         len => Ok(len.div_ceil(config.gradient_accumulation_steps)),
     };
@@ -96,16 +92,6 @@ pub(crate) fn total_steps<B>(
 mod tests {
     use super::*;
 
-    struct Lengths(Vec<usize>);
-
-    impl Batches for Lengths {
-        type Batch = ();
-        fn len(&self, epoch: usize) -> usize {
-            self.0[epoch]
-        }
-        fn batch(&self, _: usize, _: usize) {}
-    }
-
     fn config(epochs: f64, per_step: usize) -> TrainConfig {
         TrainConfig {
             epochs,
@@ -116,11 +102,11 @@ mod tests {
 
     #[test]
     fn the_last_step_of_an_epoch_takes_what_is_left() {
-        let data = Lengths(vec![5, 5]);
+        let data = |_| 5;
         let mut position = Position::default();
         let mut steps = Vec::new();
         for _ in 0..4 {
-            let window = WindowPlan::at(position, &data, 3).expect("not empty");
+            let window = WindowPlan::at(position, data, 3).expect("not empty");
             steps.push((window.epoch, window.batches.clone(), window.epochs()));
             position = window.end();
         }
@@ -137,7 +123,7 @@ mod tests {
 
     #[test]
     fn steps_are_counted_as_transformers_counts_them() {
-        let data = Lengths(vec![5, 5, 5]);
+        let data = |_| 5;
         for (epochs, per_step, steps) in [
             (1.0, 1, 5),
             (2.0, 2, 6),
@@ -145,18 +131,18 @@ mod tests {
             (0.1, 4, 1),
             (2.2, 1, 11),
         ] {
-            let counted = total_steps(&config(epochs, per_step), &data).expect("not empty");
+            let counted = total_steps(&config(epochs, per_step), data).expect("not empty");
             assert_eq!(counted, steps, "{epochs} epochs, {per_step} a step");
         }
     }
 
     #[test]
     fn an_empty_epoch_is_an_error_and_not_an_endless_loop() {
-        let data = Lengths(vec![1, 0]);
+        let data = |epoch| 1 - epoch;
         let end = Position { epoch: 0, batch: 1 };
-        let next = WindowPlan::at(end, &data, 1);
+        let next = WindowPlan::at(end, data, 1);
         assert!(matches!(next, Err(Error::EmptyEpoch { epoch: 1 })));
-        let total = total_steps(&config(1.0, 1), &Lengths(vec![0]));
+        let total = total_steps(&config(1.0, 1), |_| 0);
         assert!(matches!(total, Err(Error::EmptyEpoch { epoch: 0 })));
     }
 }

@@ -119,7 +119,8 @@ pub(crate) fn load_from<M: Module>(
 ///
 /// # Errors
 ///
-/// If a file cannot be written, or the model carries adapters.
+/// If a file cannot be written, the model carries adapters, or ([`Error::NotFinite`], with nothing written) a weight is
+/// not finite or has no finite number in the type of the file: above 65,504 in `f16`.
 pub fn save_pretrained<M: Module + Parts>(
     model: &M,
     mut config: Value,
@@ -149,7 +150,6 @@ pub fn save_pretrained<M: Module + Parts>(
         map.remove("dtype");
         map.insert("torch_dtype".into(), name.into());
     }
-    std::fs::create_dir_all(folder).map_err(Error::write(folder))?;
     safetensors_folder::write_module(folder, model, options.dtype, options.max_shard_size)?;
     safetensors_folder::write_json(&folder.join("config.json"), &config)
 }

@@ -6,11 +6,13 @@
 //! or the new one.
 
 mod atomic_write;
+mod finite;
 mod module_weights;
 mod tensor_file;
 mod weight_files;
 
 pub use atomic_write::{write_file, write_json};
+pub use finite::check_finite;
 pub use module_weights::{Weights, load_module, module_tensors, write_module};
 pub use tensor_file::{read_metadata, read_tensors, write_tensors};
 pub use weight_files::WeightFiles;

@@ -34,6 +34,8 @@ pub struct GenerationConfig {
     pub pad_token_id: u32,
 }
 
+/// Greedy decoding of 128 tokens that nothing ends: no end tokens, no stop strings. For a model's answers take
+/// [`from_pretrained`](GenerationConfig::from_pretrained), which knows what ends them.
 impl Default for GenerationConfig {
     fn default() -> Self {
         Self {
@@ -68,33 +70,55 @@ pub fn copy_generation_config(from: &Path, to: &Path) -> Result<()> {
 
 const FILE: &str = "generation_config.json";
 
-/// One id or several, as the file may say either.
+/// Settings of transformers that act on greedy decoding and have no counterpart here, with a value that does nothing.
+const NOT_SUPPORTED: [(&str, u32); 8] = [
+    ("no_repeat_ngram_size", 0),
+    ("min_length", 0),
+    ("min_new_tokens", 0),
+    ("bad_words_ids", 0),
+    ("suppress_tokens", 0),
+    ("begin_suppress_tokens", 0),
+    ("forced_bos_token_id", 0),
+    ("num_beams", 1),
+];
+
+/// One value or several, as the file may say either.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Ids {
-    One(u32),
-    Many(Vec<u32>),
+enum OneOrMany<T> {
+    One(T),
+    Many(Vec<T>),
 }
 
-impl Ids {
-    fn into_vec(self) -> Vec<u32> {
+impl<T> OneOrMany<T> {
+    fn into_vec(self) -> Vec<T> {
         match self {
-            Ids::One(id) => vec![id],
-            Ids::Many(ids) => ids,
+            Self::One(value) => vec![value],
+            Self::Many(values) => values,
         }
     }
 }
 
+/// A setting, unless it is null.
+fn set<'a>(file: &'a Value, key: &str) -> Option<&'a Value> {
+    file.get(key).filter(|value| !value.is_null())
+}
+
 impl GenerationConfig {
-    /// Greedy decoding that stops where the model's files say: the end tokens of
-    /// `generation_config.json`, of `config.json` and of the tokenizer.
+    /// Greedy decoding as the model's files want it, and as transformers does it with `do_sample=False`.
     ///
-    /// Sampling settings of the file are not taken over: a caller's temperature should mean the
-    /// same for every model.
+    /// Taken over are the end tokens of `generation_config.json`, of `config.json` and of the tokenizer, the padding token,
+    /// and of `generation_config.json` what acts on greedy decoding: `repetition_penalty` and `stop_strings`. Callers who
+    /// sample keep both.
+    ///
+    /// Not taken over are `do_sample`, `temperature`, `top_k`, `top_p` and `min_p`: a caller's temperature should mean the
+    /// same for every model. Lengths (`max_new_tokens`, `max_length`) are the caller's too. Settings that only transformers
+    /// has (`no_repeat_ngram_size`, `suppress_tokens` and others) are reported as a warning of `tracing` if they would act on
+    /// greedy decoding.
     ///
     /// # Errors
     ///
-    /// If one of the files exists but cannot be read.
+    /// If one of the files exists but cannot be read, or a setting that is taken over makes no sense.
     pub fn from_pretrained(folder: &Path, tokenizer: Option<&Tokenizer>) -> Result<Self> {
         let mut result = Self::default();
         let read = |name: &str| {
@@ -108,8 +132,8 @@ impl GenerationConfig {
         };
         let (file, config) = (read(FILE)?, read("config.json")?);
         let ids = |json: &Value, key: &str| {
-            serde_json::from_value::<Ids>(json[key].clone())
-                .map(Ids::into_vec)
+            serde_json::from_value::<OneOrMany<u32>>(json[key].clone())
+                .map(OneOrMany::into_vec)
                 .unwrap_or_default()
         };
         let mut eos = ids(&file, "eos_token_id");
@@ -125,6 +149,38 @@ impl GenerationConfig {
             .next();
         result.eos_token_ids = eos;
         result.pad_token_id = pad.unwrap_or(0);
+        let path = folder.join(FILE);
+        let invalid = |reason: String| Error::invalid(&path, reason);
+        if let Some(penalty) = set(&file, "repetition_penalty") {
+            let penalty = penalty.as_f64().ok_or_else(|| {
+                invalid(format!(
+                    "repetition_penalty must be a number, not {penalty}"
+                ))
+            })?;
+            result.repetition_penalty = penalty as f32;
+        }
+        if let Some(stops) = set(&file, "stop_strings") {
+            let stops: OneOrMany<String> = serde_json::from_value(stops.clone()).map_err(|_| {
+                invalid(format!(
+                    "stop_strings must be a text or a list of texts, not {stops}"
+                ))
+            })?;
+            result.stop_strings = stops.into_vec();
+        }
+        result
+            .validate()
+            .map_err(|error| invalid(error.to_string()))?;
+        let lacking: Vec<&str> = (NOT_SUPPORTED.into_iter())
+            .filter(|(key, neutral)| set(&file, key).is_some_and(|value| *value != *neutral))
+            .map(|(key, _)| key)
+            .collect();
+        if !lacking.is_empty() {
+            tracing::warn!(
+                "{} has settings that are not supported and are ignored: {}",
+                path.display(),
+                lacking.join(", ")
+            );
+        }
         Ok(result)
     }
 

@@ -15,6 +15,11 @@ pub(crate) fn next_token(
     if config.repetition_penalty != 1.0 {
         repetition_penalty(logits, previous, config.repetition_penalty);
     }
+    choose(logits, config, rng)
+}
+
+/// The index of the logit that is taken, after the repetition penalty.
+pub(crate) fn choose(logits: &mut [f32], config: &GenerationConfig, rng: &mut impl Rng) -> u32 {
     if config.temperature == 0.0 {
         return argmax(logits);
     }
@@ -92,6 +97,14 @@ pub fn argmax(logits: &[f32]) -> u32 {
         }
     }
     best as u32
+}
+
+/// `ln Σ e^(z / T)` at a temperature `T`.
+pub(crate) fn log_sum_exp(logits: &[f32], temperature: f32) -> f32 {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let exp = logits.iter().map(|l| ((l - most) / temperature).exp());
+    let sum: f64 = exp.map(f64::from).sum();
+    most / temperature + sum.ln() as f32
 }
 
 fn forbid(logits: &mut [f32], condition: impl Fn(f32) -> bool) {

@@ -4,23 +4,11 @@ use burn::tensor::Tensor;
 use ft_kernels::{AttentionMask, Scores};
 
 use crate::KvCache;
-use crate::layers::rms_norm::RmsNorm;
 
 /// `[batch, seq, heads · head_dim]` to `[batch, heads, seq, head_dim]`.
 pub fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
     let [batch, seq, width] = x.dims();
     x.reshape([batch, seq, heads, width / heads])
-        .swap_dims(1, 2)
-}
-
-/// [`split_heads`] with a norm over each head, if there is one.
-pub fn split_normed_heads(x: Tensor<3>, heads: usize, norm: Option<&RmsNorm>) -> Tensor<4> {
-    let Some(norm) = norm else {
-        return split_heads(x, heads);
-    };
-    let [batch, seq, width] = x.dims();
-    // Before the heads move, since a norm reads its features fastest where they lie side by side.
-    norm.forward(x.reshape([batch, seq, heads, width / heads]))
         .swap_dims(1, 2)
 }
 

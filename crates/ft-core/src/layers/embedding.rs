@@ -1,4 +1,7 @@
 //! Rows of a matrix by number: tokens, or positions.
+//!
+//! The row of the padding, if there is one, gets no gradient from being looked up, as in PyTorch's `nn.Embedding` with
+//! `padding_idx`. A tied output layer still trains it.
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Int, Tensor, module};
@@ -10,6 +13,9 @@ use crate::layers::linear::normal;
 pub struct Embedding {
     /// `[rows, width]`; held in 16 bits if it was loaded so.
     pub weight: Param<Tensor<2>>,
+    /// The row that being looked up does not train.
+    #[module(skip)]
+    pub padding: Option<usize>,
 }
 
 impl Embedding {
@@ -17,6 +23,7 @@ impl Embedding {
     pub fn new(rows: usize, width: usize, std: f64, device: &Device) -> Self {
         Self {
             weight: normal([rows, width], std, device),
+            padding: None,
         }
     }
 
@@ -24,7 +31,14 @@ impl Embedding {
     pub fn from_weight(weight: Tensor<2>) -> Self {
         Self {
             weight: Param::from_tensor(weight),
+            padding: None,
         }
+    }
+
+    /// The same table, of which being looked up does not train the row `padding`.
+    #[must_use]
+    pub fn with_padding(self, padding: Option<usize>) -> Self {
+        Self { padding, ..self }
     }
 
     /// The number of rows, without reading the weight.
@@ -39,15 +53,56 @@ impl Embedding {
     /// If the weight is held in 16 bits and is to train.
     pub fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
         let weight = self.weight.val();
+        let trains = weight.is_tracked();
         assert!(
-            !(weight.is_tracked() && weight.dtype() != DType::F32),
+            !(trains && weight.dtype() != DType::F32),
             "an embedding held in {:?} cannot train: load the model in f32",
             weight.dtype()
         );
-        let rows = module::embedding(weight, ids);
+        let rows = match self.padding.filter(|_| trains) {
+            Some(padding) => {
+                let rows = module::embedding(weight, ids.clone());
+                let padding = ids.equal_elem(padding as i64).unsqueeze_dim::<3>(2);
+                let padding = padding.expand(rows.dims());
+                rows.clone().mask_where(padding, rows.detach())
+            }
+            None => module::embedding(weight, ids),
+        };
         match rows.dtype() {
             DType::F16 | DType::BF16 => rows.cast(DType::F32),
             _ => rows,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::TensorData;
+
+    use super::*;
+
+    /// Each row gets as many ones as it was looked up, the row of the padding none.
+    #[test]
+    fn the_row_of_the_padding_does_not_train() {
+        let device = Device::default().autodiff();
+        let ids = TensorData::from([[2i64, 0, 1], [2, 0, 2]]);
+        let ids = Tensor::<2, Int>::from_data(ids, &device);
+        let table = Embedding::new(4, 2, 1.0, &device);
+        for (padding, expected) in [
+            (None, [2.0f32, 1.0, 3.0, 0.0]),
+            (Some(2), [2.0, 1.0, 0.0, 0.0]),
+        ] {
+            let table = table.clone().with_padding(padding);
+            let rows = table.forward(ids.clone());
+            let plain = table.weight.val().select(0, ids.clone().reshape([6]));
+            assert_eq!(rows.to_data(), plain.reshape([2, 3, 2]).into_data());
+            let gradient = table
+                .weight
+                .val()
+                .grad(&rows.sum().backward())
+                .expect("trains");
+            let expected = expected.map(|count| [count; 2]);
+            assert_eq!(gradient.into_data(), TensorData::from(expected));
         }
     }
 }

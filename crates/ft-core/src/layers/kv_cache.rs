@@ -76,7 +76,7 @@ impl KvCache {
         self.len += count;
     }
 
-    /// Keeps only the given rows of the batch, in the given order.
+    /// Makes the given rows, in the given order, the rows of the cache. A row may be given several times.
     pub fn select_rows(&mut self, rows: &[usize]) {
         let Some(device) = self.layers.iter().flatten().next().map(|(k, _)| k.device()) else {
             return;
@@ -90,6 +90,91 @@ impl KvCache {
         }
         self.segments = self.segments.take().map(|s| s.select(0, index));
     }
+    /// Appends the rows of another cache of the same model. The rows of the shorter cache get padding on the left, of
+    /// segment 0, so that the last tokens of all rows stand side by side; tokens without segments belong to segment 1.
+    pub fn append_rows(&mut self, other: Self) {
+        if self.is_empty() {
+            *self = other;
+            return;
+        }
+        if other.is_empty() {
+            return;
+        }
+        let lens = [self.len, other.len];
+        let segments = [self.padded_segments(lens), other.padded_segments(lens)];
+        let segments = (lens[0] != lens[1] || self.segments.is_some() || other.segments.is_some())
+            .then(|| Tensor::cat(segments.into_iter().flatten().collect(), 0));
+        for (mine, theirs) in self.layers.iter_mut().zip(other.layers) {
+            *mine = match (mine.take(), theirs) {
+                (Some((k, v)), Some((other_k, other_v))) => {
+                    Some((stack([k, other_k], lens), stack([v, other_v], lens)))
+                }
+                (mine, theirs) => mine.or(theirs),
+            };
+        }
+        self.segments = segments;
+        self.len = lens[0].max(lens[1]);
+    }
+
+    /// Cuts off the padding on the left that all rows share, where the last `lengths[row]` tokens of a row are not padding.
+    ///
+    /// # Panics
+    ///
+    /// If a row is longer than the cache.
+    pub fn trim_padding(&mut self, lengths: &[usize]) {
+        let longest = lengths.iter().copied().max().unwrap_or(self.len);
+        let cut = self.len - longest;
+        if lengths.iter().all(|len| *len == longest) {
+            self.segments = None;
+        }
+        if cut == 0 {
+            return;
+        }
+        let trim = |x: Tensor<4>| {
+            let capacity = x.dims()[2];
+            x.narrow(2, cut, capacity - cut)
+        };
+        for layer in &mut self.layers {
+            *layer = layer.take().map(|(k, v)| (trim(k), trim(v)));
+        }
+        self.segments = self.segments.take().map(|s| s.narrow(1, cut, longest));
+        self.len = longest;
+    }
+
+    /// The segments after padding on the left, `[rows, longest of lens]`; none if the cache is empty.
+    fn padded_segments(&self, lens: [usize; 2]) -> Option<Tensor<2, Int>> {
+        let (k, _) = self.layers.iter().flatten().next()?;
+        let (rows, device) = (k.dims()[0], k.device());
+        let segments = self.segments.clone();
+        let segments = segments.unwrap_or_else(|| Tensor::ones([rows, self.len], &device));
+        let padding = lens[0].max(lens[1]) - self.len;
+        Some(match padding {
+            0 => segments,
+            padding => Tensor::cat(vec![Tensor::zeros([rows, padding], &device), segments], 1),
+        })
+    }
+}
+
+/// The first `lens` tokens of two buffers as rows of one, aligned on the right, with room for more.
+fn stack(buffers: [Tensor<4>; 2], lens: [usize; 2]) -> Tensor<4> {
+    let [_, heads, _, width] = buffers[0].dims();
+    let rows = buffers.each_ref().map(|buffer| buffer.dims()[0]);
+    let len = lens[0].max(lens[1]);
+    let (device, dtype) = (buffers[0].device(), buffers[0].dtype());
+    let shape = [rows[0] + rows[1], heads, with_room(len), width];
+    let mut all = Tensor::zeros(shape, (&device, dtype));
+    let mut first = 0;
+    for ((buffer, rows), own) in buffers.into_iter().zip(rows).zip(lens) {
+        let place = [first..first + rows, 0..heads, len - own..len, 0..width];
+        all = all.slice_assign(place, buffer.narrow(2, 0, own));
+        first += rows;
+    }
+    all
+}
+
+/// How many tokens a buffer of `len` gets room for.
+fn with_room(len: usize) -> usize {
+    len + (len / 2).max(64)
 }
 
 /// Writes new tokens behind the first `past` of a buffer, `[batch, kv_heads, capacity, head_dim]`, which
@@ -98,7 +183,7 @@ fn write(buffer: Tensor<4>, past: usize, new: Tensor<4>) -> Tensor<4> {
     let [rows, heads, capacity, width] = buffer.dims();
     let end = past + new.dims()[2];
     let buffer = if capacity < end {
-        let room = [rows, heads, end + (end / 2).max(64), width];
+        let room = [rows, heads, with_room(end), width];
         let seen = buffer.narrow(2, 0, past);
         let larger = Tensor::zeros(room, (&new.device(), new.dtype()));
         larger.slice_assign([0..rows, 0..heads, 0..past, 0..width], seen)
@@ -165,5 +250,77 @@ mod tests {
         let row = |x: Tensor<4>| x.narrow(0, 1, 1);
         let (k, _) = cache.append(0, row(tokens(6, 1)), row(tokens(6, 1)));
         assert_eq!(numbers(k), numbers(row(tokens(0, 7))));
+    }
+
+    /// Padding has segment 0, and goes when no row needs it.
+    #[test]
+    fn rows_of_two_caches_stand_side_by_side() {
+        let cache = |first: usize, count: usize| {
+            let mut cache = KvCache::new(1);
+            cache.append(0, tokens(first, count), tokens(first, count) * 2.0);
+            cache.advance(count);
+            cache
+        };
+        let (short, long) = (2, 70);
+        for (mut all, other, rows) in [
+            (cache(0, short), cache(100, long), [2, 3]),
+            (cache(100, long), cache(0, short), [0, 1]),
+        ] {
+            all.append_rows(other);
+            assert_eq!(all.len(), long);
+            let new = Tensor::cat(vec![tokens(500, 1), tokens(600, 1)], 0);
+            let segments = all.append_segments(None, 4, 1, &Device::default());
+            let (k, v) = all.append(0, new.clone(), new * 2.0);
+            all.advance(1);
+            assert_eq!(numbers(k.clone() * 2.0), numbers(v));
+            let segments = segments
+                .expect("rows of two lengths")
+                .sum_dim(1)
+                .into_data();
+            let expected = |row| {
+                if rows.contains(&row) {
+                    long + 1
+                } else {
+                    short + 1
+                }
+            };
+            let lengths: Vec<usize> = (0..4).map(expected).collect();
+            let found: Vec<usize> = segments.iter::<i64>().map(|sum| sum as usize).collect();
+            assert_eq!(found, lengths);
+            let long_rows = k.narrow(0, rows[0], 2).narrow(2, 0, long);
+            assert_eq!(numbers(long_rows), numbers(tokens(100, long)));
+
+            // The long rows leave.
+            let kept: Vec<usize> = (0..4).filter(|row| !rows.contains(row)).collect();
+            all.select_rows(&kept);
+            all.trim_padding(&[short + 1; 2]);
+            assert_eq!(all.len(), short + 1);
+            let segments = all.append_segments(None, 2, 1, &Device::default());
+            assert!(segments.is_none(), "no padding is left");
+            let (k, _) = all.append(0, tokens(7, 1), tokens(7, 1));
+            assert_eq!(k.dims(), [2, 1, short + 2, 3]);
+            assert_eq!(numbers(k.narrow(2, 0, short)), numbers(tokens(0, short)));
+        }
+    }
+
+    #[test]
+    fn padding_that_a_row_needs_stays() {
+        let mut cache = KvCache::new(1);
+        cache.append(0, tokens(0, 9), tokens(0, 9));
+        cache.append_segments(
+            Some(&Tensor::ones([2, 9], &Device::default())),
+            2,
+            9,
+            &Device::default(),
+        );
+        cache.advance(9);
+        cache.trim_padding(&[3, 7]);
+        let (k, _) = cache.append(0, tokens(9, 1), tokens(9, 1));
+        assert_eq!(numbers(k), numbers(tokens(2, 8)));
+        assert!(
+            cache
+                .append_segments(None, 2, 1, &Device::default())
+                .is_some()
+        );
     }
 }

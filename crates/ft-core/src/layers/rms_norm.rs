@@ -35,6 +35,11 @@ impl RmsNorm {
         }
     }
 
+    /// The number of features, without reading the weight.
+    pub fn width(&self) -> usize {
+        self.weight.lazy_shape()[0]
+    }
+
     /// The norm of `x`, `[..., width]`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         ft_kernels::rms_norm(x, self.factor(), self.epsilon)

@@ -12,14 +12,21 @@ use serde_json::Value;
 use crate::files::pretrained::{Keys, SaveOptions, load_from, save_pretrained};
 use crate::files::safetensors_folder::{WeightFiles, Weights};
 use crate::models::config::{FalconConfig, GptNeoxConfig, Phi3Config, PhiConfig};
-use crate::models::config::{Family, Gpt2Config, LlamaConfig, family_of, read_config, validate};
+use crate::models::config::{
+    Family, GemmaConfig, Gpt2Config, GraniteConfig, LlamaConfig, Olmo2Config, SmolLm3Config,
+    family_of, read_config, validate,
+};
 use crate::models::falcon::Falcon;
+use crate::models::gemma::Gemma;
 use crate::models::gpt_neox::GptNeox;
 use crate::models::gpt2::Gpt2;
+use crate::models::granite::Granite;
 use crate::models::llama::Llama;
+use crate::models::olmo2::Olmo2;
 use crate::models::phi::Phi;
 use crate::models::phi3::Phi3;
-use crate::{Backbone, CausalLm, Dims, Error, Head, Parts, Result};
+use crate::models::smollm3::SmolLm3;
+use crate::{Backbone, CausalLm, Dims, Error, Head, PartMut, Parts, Result};
 
 /// The families: a variant, its configuration, its model, and what their docs say.
 macro_rules! families {
@@ -70,14 +77,27 @@ macro_rules! families {
             /// If the configuration contradicts itself.
             pub fn from_config(config: &ModelConfig, device: &Device) -> Result<Self> {
                 config.validate()?;
-                Ok(match config {
+                let mut model = match config {
                     $(ModelConfig::$name(config) => Self::$name($model::from_config(config, device)),)*
-                })
+                };
+                model.set_padding(config.family());
+                Ok(model)
             }
 
-            /// The configuration.
+            /// The configuration; its `vocab_size` is the number of rows that the embedding has now.
             pub fn config(&self) -> ModelConfig {
-                match self { $(Self::$name(model) => ModelConfig::$name(model.config().clone()),)* }
+                match self {
+                    $(Self::$name(model) => {
+                        let mut config = model.config().clone();
+                        config.set_vocab_size(model.dims().vocab_size);
+                        ModelConfig::$name(config)
+                    })*
+                }
+            }
+
+            /// The path of the embedding of tokens.
+            pub(super) fn embedding(&self) -> &'static str {
+                match self { $(Self::$name(model) => model.config().embedding(),)* }
             }
         }
 
@@ -106,6 +126,14 @@ families! {
     GptNeox: GptNeoxConfig => GptNeox,
     /// Falcon.
     Falcon: FalconConfig => Falcon,
+    /// Gemma 1, 2 and 3 (text).
+    Gemma: GemmaConfig => Gemma,
+    /// SmolLM3.
+    SmolLm3: SmolLm3Config => SmolLm3,
+    /// OLMo 2.
+    Olmo2: Olmo2Config => Olmo2,
+    /// Granite.
+    Granite: GraniteConfig => Granite,
 }
 
 impl ModelConfig {
@@ -159,6 +187,17 @@ impl ModelConfig {
 }
 
 impl AutoCausalLm {
+    fn set_padding(&mut self, family: &dyn Family) {
+        let (embedding, padding) = (family.embedding(), family.padding());
+        self.for_each_part_mut(&mut |path, part| {
+            if let PartMut::Embedding(table) = part
+                && path == embedding
+            {
+                table.padding = padding;
+            }
+        });
+    }
+
     /// Loads a model folder: `config.json` and `model.safetensors`, whole or sharded, in `f32`,
     /// `f16` or `bf16`; weights are widened to `f32`.
     ///
@@ -202,7 +241,8 @@ impl AutoCausalLm {
     ///
     /// # Errors
     ///
-    /// If a file cannot be written, or the model carries adapters.
+    /// If a file cannot be written, the model carries adapters, or ([`Error::NotFinite`], with nothing written) a weight is
+    /// not finite or has no finite number in the type of the file: above 65,504 in `f16`.
     pub fn save_pretrained(&self, folder: &Path, options: &SaveOptions) -> Result<()> {
         save_pretrained(self, self.config().to_json(), folder, options)
     }

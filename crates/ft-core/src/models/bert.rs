@@ -83,10 +83,12 @@ impl Bert {
     pub fn from_config(config: &BertConfig, device: &Device) -> Self {
         let (width, std) = (config.hidden_size, config.initializer_range);
         let embedding = |rows| Embedding::new(rows, width, std, device);
+        let padding = config.padding();
         Self {
             embeddings: Embeddings {
-                word_embeddings: embedding(config.vocab_size),
-                position_embeddings: embedding(config.max_position_embeddings),
+                word_embeddings: embedding(config.vocab_size).with_padding(Some(padding)),
+                position_embeddings: embedding(config.max_position_embeddings)
+                    .with_padding(config.first_position().checked_sub(1)),
                 token_type_embeddings: embedding(config.type_vocab_size),
                 LayerNorm: LayerNorm::new(config.hidden_size, config.layer_norm_eps, device),
             },

@@ -17,9 +17,12 @@ pub trait CausalLm: Module + Parts {
     /// The output projection, which may be the tied embedding.
     fn head(&self) -> Head<'_>;
 
-    /// The measures of the model.
+    /// The measures of the model; the size of the vocabulary is that of the head.
     fn dims(&self) -> Dims {
-        self.body().dims()
+        Dims {
+            vocab_size: self.head().vocab_size(),
+            ..self.body().dims()
+        }
     }
 
     /// The last hidden states, after the final norm: `[batch, seq, hidden]`.

@@ -2,9 +2,14 @@
 //! them.
 
 mod bert;
+mod decoder;
+mod gemma;
 mod gpt2;
+mod granite;
 mod llama;
+mod olmo2;
 mod rope_scaling;
+mod smollm3;
 
 mod falcon;
 mod gpt_neox;
@@ -20,9 +25,14 @@ use serde_json::{Map, Value};
 use crate::{Dims, Error, Result};
 
 pub use bert::{BertConfig, BertKind};
+pub use decoder::DecoderConfig;
+pub use gemma::{GemmaConfig, GemmaKind};
 pub use gpt2::Gpt2Config;
+pub use granite::GraniteConfig;
 pub use llama::{LlamaConfig, LlamaKind};
+pub use olmo2::Olmo2Config;
 pub use rope_scaling::RopeScaling;
+pub use smollm3::SmolLm3Config;
 
 pub use falcon::FalconConfig;
 pub use gpt_neox::GptNeoxConfig;
@@ -40,14 +50,27 @@ pub(crate) trait Family {
     /// The measures of the model.
     fn dims(&self) -> Dims;
 
+    /// Another number of rows of embedding and head.
+    fn set_vocab_size(&mut self, vocab_size: usize);
+
     /// Whether the embedding serves as head too.
     fn tie_word_embeddings(&self) -> bool;
 
     /// The beginning of the body's keys in a checkpoint.
-    fn body_prefix(&self) -> &'static str;
+    fn body_prefix(&self) -> &'static str {
+        "model."
+    }
 
     /// The path of the embedding of tokens.
-    fn embedding(&self) -> &'static str;
+    fn embedding(&self) -> &'static str {
+        "model.embed_tokens"
+    }
+
+    /// The row of that embedding which being looked up does not train: transformers' `padding_idx`, which for most
+    /// families is `pad_token_id`.
+    fn padding(&self) -> Option<usize> {
+        padding_row(self.json().get("pad_token_id")?, self.dims().vocab_size)
+    }
 
     /// The path of the output layer, where the embedding does not serve as head.
     fn output_layer(&self) -> &'static str {
@@ -93,11 +116,20 @@ pub(super) fn validate(family: &(impl Family + ?Sized)) -> Result<()> {
     }
 }
 
-/// The keys of a `config.json`.
+/// The keys of a parsed `config.json`.
 fn object(json: Value) -> Result<Map<String, Value>> {
     match json {
         Value::Object(map) => Ok(map),
         _ => Err(Error::Settings("config.json must hold an object".into())),
+    }
+}
+
+/// Adds the keys of `defaults` that are absent; those that are null stay so.
+fn fill_absent(map: &mut Map<String, Value>, defaults: Value) {
+    if let Value::Object(defaults) = defaults {
+        for (key, value) in defaults {
+            map.entry(key).or_insert(value);
+        }
     }
 }
 
@@ -121,6 +153,15 @@ fn to_json(config: &impl Serialize) -> Value {
     json
 }
 
+/// The row of a `pad_token_id` in a table of so many. As in PyTorch, −1 is the last row.
+fn padding_row(pad_token_id: &Value, rows: usize) -> Option<usize> {
+    let row = match pad_token_id.as_i64()? {
+        id @ ..0 => rows.checked_sub(usize::try_from(id.unsigned_abs()).ok()?)?,
+        id => usize::try_from(id).ok()?,
+    };
+    (row < rows).then_some(row)
+}
+
 /// Says that `name` must be at least one.
 fn positive(mistakes: &mut Vec<String>, name: &str, value: usize) {
     if value == 0 {
@@ -132,5 +173,20 @@ fn positive(mistakes: &mut Vec<String>, name: &str, value: usize) {
 fn multiple(mistakes: &mut Vec<String>, (name, value): (&str, usize), (of, unit): (&str, usize)) {
     if unit > 0 && !value.is_multiple_of(unit) {
         mistakes.push(format!("{name} {value} must be a multiple of {of} {unit}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_is_a_row_of_the_embedding_or_none() {
+        let row = |id: Value| padding_row(&id, 10);
+        assert_eq!(row(Value::Null), None);
+        assert_eq!(row(0.into()), Some(0));
+        assert_eq!(row((-1).into()), Some(9));
+        assert_eq!(row(10.into()), None);
+        assert_eq!(row((-11).into()), None);
     }
 }

@@ -119,7 +119,10 @@ impl CausalLm for Falcon {
 
 impl Backbone for Decoder {
     fn dims(&self) -> Dims {
-        self.dims
+        Dims {
+            vocab_size: self.word_embeddings.rows(),
+            ..self.dims
+        }
     }
 
     fn embed(&self, input_ids: Tensor<2, Int>) -> Tensor<3> {

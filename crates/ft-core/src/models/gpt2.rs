@@ -101,7 +101,10 @@ impl CausalLm for Gpt2 {
 
 impl Backbone for Transformer {
     fn dims(&self) -> Dims {
-        self.dims
+        Dims {
+            vocab_size: self.wte.rows(),
+            ..self.dims
+        }
     }
 
     fn embed(&self, input_ids: Tensor<2, Int>) -> Tensor<3> {

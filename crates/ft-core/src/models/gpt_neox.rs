@@ -103,7 +103,10 @@ impl CausalLm for GptNeox {
 
 impl Backbone for Decoder {
     fn dims(&self) -> Dims {
-        self.dims
+        Dims {
+            vocab_size: self.embed_in.rows(),
+            ..self.dims
+        }
     }
 
     fn embed(&self, input_ids: Tensor<2, Int>) -> Tensor<3> {

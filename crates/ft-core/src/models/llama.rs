@@ -6,15 +6,15 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
-use ft_kernels::{AttentionMask, Input};
 
-use crate::layers::attention::{attend, split_heads, split_normed_heads};
 use crate::layers::blocks::run_blocks;
 use crate::layers::embedding::Embedding;
 use crate::layers::gated_mlp::GatedMlp;
 use crate::layers::linear::{Layout, Linear};
 use crate::layers::rms_norm::RmsNorm;
 use crate::layers::rope::{Angles, Rope};
+use crate::layers::self_attention::SelfAttention;
+use crate::layers::windows::{Masks, Windows};
 use crate::models::config::{Family, LlamaConfig, LlamaKind};
 use crate::{Backbone, CausalLm, Dims, Head, KvCache, Parts, Pass};
 
@@ -37,40 +37,23 @@ struct Decoder {
     dims: Dims,
     #[module(skip)]
     rope: Rope,
-    /// The distinct attention windows of the layers.
     #[module(skip)]
-    windows: Vec<Option<usize>>,
+    windows: Windows,
 }
 
 #[derive(Module, Parts, Debug)]
 struct Block {
-    self_attn: Attention,
+    self_attn: SelfAttention,
     mlp: GatedMlp,
     input_layernorm: RmsNorm,
     post_attention_layernorm: RmsNorm,
-    /// Index into `Decoder::windows`.
-    window: usize,
-}
-
-#[derive(Module, Parts, Debug)]
-struct Attention {
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
-    o_proj: Linear,
-    q_norm: Option<RmsNorm>,
-    k_norm: Option<RmsNorm>,
-    heads: usize,
-    kv_heads: usize,
-    head_dim: usize,
 }
 
 /// What all layers of one forward pass share.
 #[derive(Clone)]
 struct Shared {
     angles: Angles,
-    /// One mask for each distinct window.
-    masks: Vec<AttentionMask>,
+    masks: Masks,
 }
 
 impl Llama {
@@ -78,27 +61,15 @@ impl Llama {
     pub fn from_config(config: &LlamaConfig, device: &Device) -> Self {
         let hidden = config.hidden_size;
         let std = config.initializer_range;
-        let windows: Vec<_> = (0..config.num_hidden_layers)
-            .map(|layer| config.window(layer))
-            .collect();
-        let mut distinct = windows.clone();
-        distinct.sort_unstable();
-        distinct.dedup();
-        let layers = windows
-            .iter()
-            .map(|window| {
-                let window = distinct.iter().position(|w| w == window).unwrap_or(0);
-                Block::new(config, window, device)
-            })
-            .collect();
+        let layers = 0..config.num_hidden_layers;
         Self {
             model: Decoder {
                 dims: config.dims(),
                 embed_tokens: Embedding::new(config.vocab_size, hidden, std, device),
-                layers,
+                layers: layers.clone().map(|_| Block::new(config, device)).collect(),
                 norm: RmsNorm::new(hidden, config.rms_norm_eps, device),
                 rope: Rope::new(config.head_width(), config.rope_theta, &config.rope_scaling),
-                windows: distinct,
+                windows: Windows::new(layers.map(|layer| config.window(layer))),
             },
             lm_head: (!config.tie_word_embeddings)
                 .then(|| projection(hidden, config.vocab_size, false, config, device)),
@@ -137,7 +108,10 @@ impl CausalLm for Llama {
 
 impl Backbone for Decoder {
     fn dims(&self) -> Dims {
-        self.dims
+        Dims {
+            vocab_size: self.embed_tokens.rows(),
+            ..self.dims
+        }
     }
 
     fn embed(&self, input_ids: Tensor<2, Int>) -> Tensor<3> {
@@ -147,9 +121,7 @@ impl Backbone for Decoder {
     fn forward(&self, embeddings: Tensor<3>, mut pass: Pass<'_>) -> Tensor<3> {
         let place = pass.place(&embeddings);
         let shared = Shared {
-            masks: (self.windows.iter())
-                .map(|window| place.causal_mask(*window))
-                .collect(),
+            masks: self.windows.masks(&place),
             angles: self.rope.angles(place.positions),
         };
         run_blocks(
@@ -163,7 +135,7 @@ impl Backbone for Decoder {
 }
 
 impl Block {
-    fn new(config: &LlamaConfig, window: usize, device: &Device) -> Self {
+    fn new(config: &LlamaConfig, device: &Device) -> Self {
         let hidden = config.hidden_size;
         let inner = config.intermediate_size;
         let head_dim = config.head_width();
@@ -174,7 +146,7 @@ impl Block {
                 .then(|| RmsNorm::new(head_dim, config.rms_norm_eps, device))
         };
         Self {
-            self_attn: Attention {
+            self_attn: SelfAttention {
                 q_proj: linear(hidden, heads * head_dim, config.qkv_bias()),
                 k_proj: linear(hidden, kv_heads * head_dim, config.qkv_bias()),
                 v_proj: linear(hidden, kv_heads * head_dim, config.qkv_bias()),
@@ -183,7 +155,7 @@ impl Block {
                 k_norm: head_norm(),
                 heads,
                 kv_heads,
-                head_dim,
+                scores: (head_dim as f64).powf(-0.5).into(),
             },
             mlp: GatedMlp {
                 gate_proj: linear(hidden, inner, config.mlp_bias),
@@ -193,7 +165,6 @@ impl Block {
             },
             input_layernorm: RmsNorm::new(hidden, config.rms_norm_eps, device),
             post_attention_layernorm: RmsNorm::new(hidden, config.rms_norm_eps, device),
-            window,
         }
     }
 
@@ -204,33 +175,10 @@ impl Block {
         shared: &Shared,
         cache: Option<&mut KvCache>,
     ) -> Tensor<3> {
-        let mask = &shared.masks[self.window];
+        let (angles, mask) = (Some(&shared.angles), shared.masks.of(layer));
         let normed = self.input_layernorm.input(x.clone());
-        let x = x + (self.self_attn).forward(layer, normed, mask, shared, cache);
+        let x = x + (self.self_attn).forward(layer, normed, angles, mask, cache);
         let normed = self.post_attention_layernorm.input(x.clone());
         x + self.mlp.forward(normed)
-    }
-}
-
-impl Attention {
-    fn forward(
-        &self,
-        layer: usize,
-        x: Input<3>,
-        mask: &AttentionMask,
-        shared: &Shared,
-        cache: Option<&mut KvCache>,
-    ) -> Tensor<3> {
-        let (heads, kv_heads) = (self.heads, self.kv_heads);
-        let q = split_normed_heads(self.q_proj.forward(x.clone()), heads, self.q_norm.as_ref());
-        let k = split_normed_heads(
-            self.k_proj.forward(x.clone()),
-            kv_heads,
-            self.k_norm.as_ref(),
-        );
-        let v = split_heads(self.v_proj.forward(x), kv_heads);
-        let qkv = [shared.angles.rotate(q), shared.angles.rotate(k), v];
-        let scale = (self.head_dim as f64).powf(-0.5);
-        self.o_proj.forward(attend(qkv, scale, mask, layer, cache))
     }
 }

@@ -115,7 +115,10 @@ impl CausalLm for Phi3 {
 
 impl Backbone for Decoder {
     fn dims(&self) -> Dims {
-        self.dims
+        Dims {
+            vocab_size: self.embed_tokens.rows(),
+            ..self.dims
+        }
     }
 
     fn embed(&self, input_ids: Tensor<2, Int>) -> Tensor<3> {

@@ -1,104 +1,105 @@
 //! Conversations to text, rendered as transformers renders them.
 //!
-//! A chat template is a Jinja2 program that a model brings along. transformers runs it in an
-//! environment of its own (`trim_blocks`, `lstrip_blocks`, loop controls, a `tojson` without HTML
-//! escapes, `raise_exception`, `strftime_now`, a `{% generation %}` block), and models are trained on
-//! exactly what comes out, so the same environment is set up here on minijinja, with Python's
-//! methods on strings, lists and dictionaries.
+//! A chat template is a Jinja2 program that a model brings along. transformers runs it in an environment of its own,
+//! and models are trained on exactly what comes out, so the same environment is set up here on minijinja, with Python's
+//! methods, operators and texts of values.
 //!
 //! Two habits of transformers 5 are kept: keys of a message whose value is null are dropped before
 //! rendering, and a message's reasoning is given under `reasoning_content` and `thinking`, whichever
-//! of its names (`reasoning_content`, `thinking`, `reasoning`) the message uses. One thing of Python
-//! is missing: `%` does not format strings; a template that uses it so is an error, not another text.
+//! of its names (`reasoning_content`, `thinking`, `reasoning`) the message uses.
 
-mod generation_tag;
+mod continuation;
+mod dialect;
+mod dict_views;
+mod environment;
+mod filters;
+mod message;
+mod operators;
+mod percent;
+mod python_strings;
+mod python_text;
+mod string_methods;
 mod to_json;
 
-use std::error::Error as _;
 use std::fmt;
 
-use chrono::{DateTime, Local, Utc};
-use minijinja::syntax::SyntaxConfig;
-use minijinja::{AutoEscape, Environment, ErrorKind, Value, context};
-use serde::{Deserialize, Serialize};
+use chrono::{DateTime, Utc};
+use minijinja::{Environment, Value};
 use serde_json::Map;
+
+pub use message::Message;
+
+use environment::{environment, explain, fuel, strftime};
+use message::from_json;
 
 use crate::{Error, Result};
 
 /// The name under which minijinja speaks of the template in its messages.
 const NAME: &str = "chat_template";
 
-/// Names under which a message may carry its reasoning, the preferred one first.
-const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
-
-/// One message of a conversation.
+/// What `apply_chat_template` of transformers takes beside the messages.
 ///
 /// ```
-/// let message: ft_core::Message =
-///     serde_json::from_str(r#"{"role": "user", "content": "Hello", "name": "Ada"}"#).unwrap();
-/// assert_eq!(message.text(), Some("Hello"));
-/// assert_eq!(message.extra["name"], "Ada");
+/// use ft_core::{ChatOptions, ChatTemplate, Message};
+/// use serde_json::{Map, json};
+///
+/// let template = ChatTemplate::new(
+///     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}</s>{% endfor %}\
+///      {% if add_generation_prompt %}<|assistant|>{% if not enable_thinking %}<think></think>{% endif %}{% endif %}",
+/// )?;
+/// let mut messages = vec![Message::new("user", "Hi")];
+/// let options = ChatOptions {
+///     add_generation_prompt: true,
+///     arguments: Map::from_iter([("enable_thinking".to_string(), json!(false))]),
+///     ..ChatOptions::default()
+/// };
+/// let text = template.render(&messages, &[], &options)?;
+/// assert_eq!(text, "<|user|>Hi</s><|assistant|><think></think>");
+///
+/// messages.push(Message::new("assistant", "Hello, my"));
+/// let options = ChatOptions {
+///     continue_final_message: Some("content"),
+///     ..ChatOptions::default()
+/// };
+/// let text = template.render(&messages, &[], &options)?;
+/// assert_eq!(text, "<|user|>Hi</s><|assistant|>Hello, my");
+/// # Ok::<(), ft_core::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Message {
-    /// Who speaks: `system`, `user`, `assistant`, `tool`, or what the template knows beside these.
-    pub role: String,
-    /// What is said: a string, a list of content parts, or null next to `tool_calls`.
-    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
-    pub content: serde_json::Value,
-    /// Everything else that the template may ask for: `tool_calls`, `name`, `tool_call_id`, ...
-    #[serde(flatten)]
-    pub extra: Map<String, serde_json::Value>,
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ChatOptions<'a> {
+    /// JSON schemas of functions that the model may call.
+    pub tools: Option<&'a [serde_json::Value]>,
+    /// Whether the header that makes the model answer as the assistant ends the text.
+    pub add_generation_prompt: bool,
+    /// The field of the final message that the model is to go on with: `content`, or `reasoning_content` for
+    /// reasoning. The text ends where that field ends. It excludes `add_generation_prompt`.
+    pub continue_final_message: Option<&'a str>,
+    /// Variables of the template: `enable_thinking`, `date_string`, `documents`, or what else it reads. They win over
+    /// special tokens of the same name.
+    pub arguments: Map<String, serde_json::Value>,
 }
 
-impl Message {
-    /// A message that consists of text.
-    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self {
-            role: role.into(),
-            content: serde_json::Value::String(content.into()),
-            extra: Map::new(),
-        }
-    }
-
-    /// The content if it is plain text.
-    pub fn text(&self) -> Option<&str> {
-        self.content.as_str()
-    }
-
-    /// What the template sees.
-    fn to_value(&self) -> Value {
-        let reasoning = REASONING
-            .iter()
-            .find_map(|&name| self.extra.get(name).filter(|value| !value.is_null()));
-        let mut fields: Vec<(&str, Value)> = Vec::with_capacity(self.extra.len() + 4);
-        if let Some(reasoning) = reasoning {
-            fields.push(("thinking", from_json(reasoning)));
-        }
-        fields.push(("role", Value::from(self.role.as_str())));
-        if !self.content.is_null() {
-            fields.push(("content", from_json(&self.content)));
-        }
-        for (name, value) in self.extra.iter().filter(|(_, value)| !value.is_null()) {
-            fields.push((name, from_json(value)));
-        }
-        if let Some(reasoning) = reasoning {
-            fields.push(("reasoning_content", from_json(reasoning)));
-        }
-        Value::from_pairs(fields)
-    }
-}
+/// Variables that are not arguments, and where they come from.
+const RESERVED: [(&str, &str); 3] = [
+    ("messages", "the messages"),
+    ("tools", "ChatOptions::tools"),
+    (
+        "add_generation_prompt",
+        "ChatOptions::add_generation_prompt",
+    ),
+];
 
 /// A parsed chat template.
 ///
 /// ```
-/// use ft_core::{ChatTemplate, Message};
+/// use ft_core::{ChatOptions, ChatTemplate, Message};
 ///
 /// let template = ChatTemplate::new(
 ///     "{% for m in messages %}<|{{ m.role }}|>{{ m.content | trim }}{{ eos_token }}{% endfor %}\
 ///      {% if add_generation_prompt %}<|assistant|>{% endif %}",
 /// )?;
-/// let text = template.render(&[Message::new("user", " Hi ")], &[("eos_token", "</s>")], None, true)?;
+/// let options = ChatOptions { add_generation_prompt: true, ..ChatOptions::default() };
+/// let text = template.render(&[Message::new("user", " Hi ")], &[("eos_token", "</s>")], &options)?;
 /// assert_eq!(text, "<|user|>Hi</s><|assistant|>");
 /// # Ok::<(), ft_core::Error>(())
 /// ```
@@ -119,7 +120,7 @@ impl ChatTemplate {
         // Jinja2 reads every kind of line end as `\n`.
         let unix = template.replace("\r\n", "\n").replace('\r', "\n");
         environment
-            .add_template_owned(NAME, generation_tag::neutralize(&unix))
+            .add_template_owned(NAME, dialect::translate(&unix))
             .map_err(|error| Error::ChatTemplate(format!("it does not parse: {error}")))?;
         Ok(Self {
             source: template.to_string(),
@@ -155,38 +156,77 @@ impl ChatTemplate {
 
     /// Renders a conversation.
     ///
-    /// `special_tokens` are pairs as `("bos_token", "<s>")` that the template may print, `tools` are
-    /// JSON schemas of functions, and `add_generation_prompt` asks for the header that makes the
-    /// model answer as the assistant.
+    /// `special_tokens` are pairs as `("bos_token", "<s>")` that the template may print.
     ///
     /// # Errors
     ///
     /// If there are no messages, if the template raises an exception (roles that do not alternate,
-    /// for example), or if it uses something that is not there.
+    /// for example), if it uses something that is not there, if it does more work than any conversation
+    /// needs, or if the options contradict each other.
     pub fn render(
         &self,
         messages: &[Message],
         special_tokens: &[(&str, &str)],
-        tools: Option<&[serde_json::Value]>,
-        add_generation_prompt: bool,
+        options: &ChatOptions<'_>,
     ) -> Result<String> {
-        if messages.is_empty() {
+        let Some((last, before)) = messages.split_last() else {
             return Err(Error::ChatTemplate(
                 "the conversation is empty: give at least one message".to_string(),
             ));
-        }
-        let names = Value::from_pairs(special_tokens.iter().copied());
-        let values = context! {
-            messages => messages.iter().map(Message::to_value).collect::<Value>(),
-            tools => tools.map(|tools| tools.iter().map(from_json).collect::<Value>()),
-            documents => (),
-            add_generation_prompt,
-            ..names
         };
-        self.environment
+        for (name, source) in RESERVED {
+            if options.arguments.contains_key(name) {
+                return Err(Error::Settings(format!(
+                    "`{name}` cannot be an argument of a chat template: it comes from {source}"
+                )));
+            }
+        }
+        let open = match options.continue_final_message {
+            Some(_) if options.add_generation_prompt => {
+                return Err(Error::Settings(
+                    "continue_final_message and add_generation_prompt exclude each other: the first goes on with the \
+                     final message, the second begins a new one"
+                        .to_string(),
+                ));
+            }
+            Some(field) => Some(continuation::open(last, field, &self.source)?),
+            None => None,
+        };
+        let mut environment = self.environment.clone();
+        environment.set_fuel(Some(fuel(messages.len())));
+        let last = open.as_ref().map_or(last, |open| &open.message);
+        let messages: Value = before.iter().chain([last]).map(Message::to_value).collect();
+        let tools = options
+            .tools
+            .map(|tools| tools.iter().map(from_json).collect::<Value>());
+        let mut values: Vec<(&str, Value)> = vec![
+            ("messages", messages),
+            ("tools", tools.unwrap_or_else(|| Value::from(()))),
+            ("documents", Value::from(())),
+            (
+                "add_generation_prompt",
+                Value::from(options.add_generation_prompt),
+            ),
+        ];
+        values.extend(
+            special_tokens
+                .iter()
+                .map(|&(name, token)| (name, Value::from(token))),
+        );
+        values.extend(
+            options
+                .arguments
+                .iter()
+                .map(|(name, value)| (name.as_str(), from_json(value))),
+        );
+        let rendered = environment
             .get_template(NAME)
-            .and_then(|template| template.render(values))
-            .map_err(|error| Error::ChatTemplate(explain(&error)))
+            .and_then(|template| template.render(Value::from_pairs(values)))
+            .map_err(|error| Error::ChatTemplate(explain(&error)))?;
+        match open {
+            Some(open) => open.cut(rendered),
+            None => Ok(rendered),
+        }
     }
 }
 
@@ -204,97 +244,16 @@ impl PartialEq for ChatTemplate {
     }
 }
 
-/// The environment in which transformers runs templates.
-fn environment() -> Result<Environment<'static>> {
-    let syntax = SyntaxConfig::builder()
-        .trim_blocks(true)
-        .lstrip_blocks(true)
-        .build()
-        .map_err(|error| Error::ChatTemplate(error.to_string()))?;
-    let mut environment = Environment::new();
-    environment.set_syntax(syntax);
-    environment.set_auto_escape_callback(|_| AutoEscape::None);
-    minijinja_contrib::add_to_environment(&mut environment);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    environment.add_filter("tojson", to_json::to_json);
-    environment.add_function("raise_exception", |message: Value| {
-        Err::<Value, _>(
-            minijinja::Error::new(ErrorKind::InvalidOperation, message.to_string())
-                .with_source(Raised(message.to_string())),
-        )
-    });
-    environment.add_function("strftime_now", |format: String| {
-        strftime(Local::now().format(&format))
-    });
-    Ok(environment)
-}
-
-/// What a template said through `raise_exception`.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Raised(String);
-
-/// An error of minijinja in words, with the template's own where it has raised one.
-fn explain(error: &minijinja::Error) -> String {
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        if let Some(Raised(message)) = inner.downcast_ref() {
-            return format!("the template refuses this conversation: {message}");
-        }
-        cause = inner.source();
-    }
-    let mut text = format!("it does not render this conversation: {error}");
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(&format!(": {inner}"));
-        cause = inner.source();
-    }
-    text
-}
-
-/// A date as text; chrono reports an unknown `%` letter only while it writes.
-fn strftime(date: impl fmt::Display) -> Result<String, minijinja::Error> {
-    use fmt::Write as _;
-    let mut text = String::new();
-    write!(text, "{date}").map_err(|_| {
-        minijinja::Error::new(
-            ErrorKind::InvalidOperation,
-            "strftime_now: the format has an unknown % directive",
-        )
-    })?;
-    Ok(text)
-}
-
-/// JSON as the template sees it.
-fn from_json(value: &serde_json::Value) -> Value {
-    match value {
-        serde_json::Value::Null => Value::from(()),
-        serde_json::Value::Bool(value) => Value::from(*value),
-        serde_json::Value::Number(number) => {
-            if let Some(value) = number.as_i64() {
-                Value::from(value)
-            } else if let Some(value) = number.as_u64() {
-                Value::from(value)
-            } else {
-                Value::from(number.as_f64().unwrap_or(f64::NAN))
-            }
-        }
-        serde_json::Value::String(value) => Value::from(value.as_str()),
-        serde_json::Value::Array(values) => values.iter().map(from_json).collect(),
-        serde_json::Value::Object(fields) => Value::from_pairs(
-            fields
-                .iter()
-                .map(|(name, value)| (name.as_str(), from_json(value))),
-        ),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn render(template: &str, messages: &[Message]) -> Result<String> {
-        ChatTemplate::new(template)?.render(messages, &[("bos_token", "<s>")], None, false)
+        ChatTemplate::new(template)?.render(
+            messages,
+            &[("bos_token", "<s>")],
+            &ChatOptions::default(),
+        )
     }
 
     fn hello() -> Vec<Message> {
@@ -358,10 +317,16 @@ mod tests {
             .unwrap()
             .with_clock(1_721_995_200)
             .unwrap();
-        let text = template.render(&hello(), &[], None, false).unwrap();
+        let text = template
+            .render(&hello(), &[], &ChatOptions::default())
+            .unwrap();
         assert_eq!(text, "26 Jul 2024 12:00");
         let broken = ChatTemplate::new("{{ strftime_now('%Q') }}").unwrap();
-        assert!(broken.render(&hello(), &[], None, false).is_err());
+        assert!(
+            broken
+                .render(&hello(), &[], &ChatOptions::default())
+                .is_err()
+        );
     }
 
     #[test]

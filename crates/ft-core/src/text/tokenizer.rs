@@ -6,16 +6,18 @@
 //! same files written back. Truncation and padding that `tokenizer.json` asks for are not applied,
 //! only kept for saving: who encodes decides about both.
 
+mod added_tokens;
 mod files;
+pub(crate) mod token_bytes;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use tokenizers::{PaddingParams, TruncationParams};
 
-use crate::{ChatTemplate, Error, Message, Result};
+use crate::{ChatOptions, ChatTemplate, Error, Message, Result};
 
 /// The special tokens that have names, in the order in which transformers adds missing ones.
 const NAMED: [&str; 7] = [
@@ -39,7 +41,10 @@ pub struct Tokenizer {
     padding: Option<PaddingParams>,
     /// `tokenizer_config.json` as it was read, without the chat template.
     config: Map<String, Value>,
-    named: BTreeMap<&'static str, String>,
+    /// Names as `eos_token` and their tokens.
+    named: Vec<(String, String)>,
+    /// Special tokens without a name.
+    extra: Vec<String>,
     special_ids: HashSet<u32>,
     templates: Vec<NamedTemplate>,
 }
@@ -49,6 +54,7 @@ pub struct Tokenizer {
 struct NamedTemplate {
     name: String,
     source: String,
+    /// The template, or why it does not parse.
     parsed: std::result::Result<ChatTemplate, String>,
 }
 
@@ -69,7 +75,7 @@ impl Tokenizer {
     /// Reads the tokenizer of a folder.
     ///
     /// `tokenizer.json` is needed. `tokenizer_config.json`, `special_tokens_map.json`,
-    /// `chat_template.jinja` and `additional_chat_templates/` are read where they exist.
+    /// `added_tokens.json`, `chat_template.jinja` and `additional_chat_templates/` are read where they exist.
     ///
     /// # Errors
     ///
@@ -152,7 +158,7 @@ impl Tokenizer {
             Some((token, id)) if *id as usize >= model_vocab => Err(Error::Tokenizer(format!(
                 "it does not belong to this model: of its {} tokens {unfit} have ids beyond the model's \
                  vocabulary of {model_vocab} (the highest is {id}, `{token}`); use the tokenizer that came \
-                 with the model, or resize the model's embedding",
+                 with the model, or give the model rows for them with resize_token_embeddings",
                 self.vocab_size(),
             ))),
             _ => Ok(()),
@@ -218,7 +224,7 @@ impl Tokenizer {
     pub fn special_tokens(&self) -> Vec<(&str, &str)> {
         self.named
             .iter()
-            .map(|(&name, token)| (name, token.as_str()))
+            .map(|(name, token)| (name.as_str(), token.as_str()))
             .collect()
     }
 
@@ -260,7 +266,28 @@ impl Tokenizer {
         tools: Option<&[Value]>,
         add_generation_prompt: bool,
     ) -> Result<String> {
-        let for_tools = tools.and_then(|_| self.template("tool_use"));
+        self.apply_chat_template_with(
+            messages,
+            &ChatOptions {
+                tools,
+                add_generation_prompt,
+                ..ChatOptions::default()
+            },
+        )
+    }
+
+    /// As [`apply_chat_template`](Self::apply_chat_template), with arguments of the template and a final message that
+    /// is left open.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply_chat_template`](Self::apply_chat_template).
+    pub fn apply_chat_template_with(
+        &self,
+        messages: &[Message],
+        options: &ChatOptions<'_>,
+    ) -> Result<String> {
+        let for_tools = options.tools.and_then(|_| self.template("tool_use"));
         let template = match for_tools.or_else(|| self.template("default")) {
             Some(template) => template.parsed.as_ref(),
             None => {
@@ -273,16 +300,14 @@ impl Tokenizer {
         };
         template
             .map_err(|reason| Error::ChatTemplate(reason.clone()))?
-            .render(
-                messages,
-                &self.special_tokens(),
-                tools,
-                add_generation_prompt,
-            )
+            .render(messages, &self.special_tokens(), options)
     }
 
     fn named(&self, name: &str) -> Option<&str> {
-        self.named.get(name).map(String::as_str)
+        let mut named = self.named.iter();
+        named
+            .find(|(known, _)| known == name)
+            .map(|(_, token)| token.as_str())
     }
 
     fn template(&self, name: &str) -> Option<&NamedTemplate> {

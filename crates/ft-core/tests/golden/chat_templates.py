@@ -389,8 +389,25 @@ CHATS = {
     ],
     "roles that do not alternate": [message("user", "a"), message("user", "b")],
     "a stop word": [message("user", "a"), message("assistant", "b"), message("user", "STOP"), message("assistant", "d")],
+    "an open answer": [message("user", "Count"), message("assistant", "One, two, ")],
+    "an open thought": [message("user", "Count"), message("assistant", "", thinking="First one,\n")],
     "an unknown role": [message("user", "a"), message("critic", "b")],
 }
+
+# Conversations whose final message is left open, and which field of it.
+CONTINUED = [
+    ("an answer at the end", "content"),
+    ("two calls at once", "content"),
+    ("reasoning", "content"),
+    ("reasoning", "reasoning_content"),
+    ("reasoning", "reasoning"),
+    ("content parts", "content"),
+    ("an open answer", "content"),
+    ("an open thought", "thinking"),
+    ("an open thought", "reasoning_content"),
+    ("an open thought", "content"),
+    ("tools", "content"),
+]
 
 TEMPLATES = {
     "chatml": CHATML,
@@ -405,44 +422,87 @@ TEMPLATES = {
 WITH_TOOLS = {"headers", "reasoning", "instruct"}
 WITH_PROMPT = {"chatml", "headers", "reasoning", "parts"}
 
+# One small template a line; they print `v`.
+SNIPPETS = [line for line in (HERE / "chat_snippets.txt").read_text().split("\n") if line]
+VALUES = {
+    "none": None,
+    "true": True,
+    "list": ["a", 1, 2.5, None],
+    "map": {"a": 1, "b": [1e-05, "it's"], "c": None},
+    "floats": [1e-05, 0.0001, 1e20, 1e16, 1e15, 1.0, -2.5e-300, 123456789.125],
+    "odd": "they're bill's x-ray\nÉTÉ 3rd",
+    "space": "\x1c\x1d a\tb\x85c\u2028\u00a0d \x1e\x1f",
+    "lines": "a\nb\r\nc\rd\x0be\x0cf\x1cg\x1dh\x1ei\x85j\u2028k\u2029\n\n",
+    "html": "<a href='x'>\"&\"</a>/",
+}
+
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
 
 
-def render(template, messages, tools, prompt):
-    # As PreTrainedTokenizerBase.apply_chat_template: keys without a value are dropped.
+def render(template, messages, tools, prompt, field, arguments):
+    """As PreTrainedTokenizerBase.apply_chat_template: keys without a value are dropped."""
     messages = [{k: v for k, v in m.items() if v is not None} for m in messages]
     rendered, _ = chat.render_jinja_template(
-        [messages], tools=tools, chat_template=template, add_generation_prompt=prompt, **SPECIAL
+        [messages],
+        tools=tools,
+        chat_template=template,
+        add_generation_prompt=prompt,
+        continue_final_message=field or False,
+        **{**SPECIAL, **arguments},
     )
     return rendered[0]
 
 
-def main():
-    cases = []
-    for template_name, template in TEMPLATES.items():
-        for chat_name, messages in CHATS.items():
-            for tools in (None, TOOLS) if template_name in WITH_TOOLS else (None,):
-                for prompt in (False, True) if template_name in WITH_PROMPT else (False,):
-                    case = {
-                        "name": f"{template_name}: {chat_name}" + (", with tools" if tools else ""),
-                        "template": template_name,
-                        "chat": chat_name,
-                        "tools": bool(tools),
-                        "add_generation_prompt": prompt,
-                    }
-                    try:
-                        case["text"] = render(template, messages, tools, prompt)
-                    except Exception as error:
-                        case["error"] = f"{type(error).__name__}: {error}"
-                    cases.append(case)
-    golden = {
+def case(templates, chats, schemas, template, name, tools, prompt, field=None, arguments={}):
+    """One rendering, with its text or its error; what is left at its default is not written."""
+    case = {
+        "name": f"{template}: {name}" + (", with tools" if tools else ""),
+        "template": template,
+        "chat": name,
+        "tools": tools,
+        "add_generation_prompt": prompt,
+    }
+    if field:
+        case["continue_final_message"] = field
+    if arguments:
+        case["arguments"] = arguments
+    try:
+        case["text"] = render(templates[template], chats[name], schemas if tools else None, prompt, field, arguments)
+    except Exception as error:
+        case["error"] = f"{type(error).__name__}: {error}"
+    return case
+
+
+def document(templates, chats, tools, cases):
+    """What the Rust test reads."""
+    return {
         "clock": CLOCK,
         "special_tokens": SPECIAL,
-        "tools": TOOLS,
-        "templates": TEMPLATES,
-        "chats": CHATS,
+        "tools": tools,
+        "templates": templates,
+        "chats": chats,
         "cases": cases,
     }
+
+
+def main():
+    cases = []
+    for template in TEMPLATES:
+        for name in CHATS:
+            for tools in (False, True) if template in WITH_TOOLS else (False,):
+                for prompt in (False, True) if template in WITH_PROMPT else (False,):
+                    cases.append(case(TEMPLATES, CHATS, TOOLS, template, name, tools, prompt))
+    for name, field in CONTINUED:
+        for template in TEMPLATES:
+            cases.append(case(TEMPLATES, CHATS, TOOLS, template, name, False, False, field))
+    for thinking in (False, True):
+        arguments = {"enable_thinking": thinking, "date_string": "1 Jan 2020", "bos_token": "<mine>"}
+        for template in TEMPLATES:
+            cases.append(case(TEMPLATES, CHATS, TOOLS, template, "one question", False, True, None, arguments))
+    snippets = dict(zip(SNIPPETS, SNIPPETS))
+    for snippet in SNIPPETS:
+        cases.append(case(snippets, CHATS, TOOLS, snippet, "one question", False, False, None, {"v": VALUES}))
+    golden = document({**TEMPLATES, **snippets}, CHATS, TOOLS, cases)
     (HERE / "chat_templates.json").write_text(json.dumps(golden, ensure_ascii=False, indent=1) + "\n")
     print(len(cases), "cases,", sum("error" in case for case in cases), "errors")
 

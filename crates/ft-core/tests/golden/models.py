@@ -29,14 +29,20 @@ from transformers import (
     AutoModelForCausalLM,
     DynamicCache,
     FalconConfig,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GemmaConfig,
     GPT2Config,
     GPTNeoXConfig,
+    GraniteConfig,
     LlamaConfig,
     MistralConfig,
+    Olmo2Config,
     Phi3Config,
     PhiConfig,
     Qwen2Config,
     Qwen3Config,
+    SmolLM3Config,
 )
 
 for package, pinned in {"torch": "2.15.0", "transformers": "5.23.0", "safetensors": "0.8.0"}.items():
@@ -46,6 +52,8 @@ for package, pinned in {"torch": "2.15.0", "transformers": "5.23.0", "safetensor
 HERE = Path(__file__).parent
 VOCAB = 97
 PADDING = [5, 0, 1]
+# A token of llama_padding's input_ids.
+PAD = 92
 
 SMALL = dict(
     vocab_size=VOCAB,
@@ -93,6 +101,8 @@ def longrope(context, frequencies=8):
 
 MODELS = {
     "llama": LlamaConfig(**SMALL),
+    # The row of padding gets its gradient from the tied head alone.
+    "llama_padding": LlamaConfig(**ONE_LAYER, pad_token_id=PAD),
     "llama_untied_bias": LlamaConfig(
         **SMALL | dict(tie_word_embeddings=False, attention_bias=True, mlp_bias=True, head_dim=12, rms_norm_eps=1e-5)
     ),
@@ -142,6 +152,47 @@ MODELS = {
         n_inner=48,
         bos_token_id=96,
         eos_token_id=96,
+    ),
+    "gemma": GemmaConfig(**SMALL | dict(intermediate_size=24, num_key_value_heads=1), head_dim=12),
+    # A window in the first layer, none in the second; caps that bite.
+    "gemma2": Gemma2Config(
+        **SMALL | dict(intermediate_size=24, tie_word_embeddings=False),
+        head_dim=12,
+        query_pre_attn_scalar=10,
+        sliding_window=4,
+        attn_logit_softcapping=1.5,
+        final_logit_softcapping=4.0,
+    ),
+    "gemma3": Gemma3TextConfig(
+        **SMALL | dict(intermediate_size=16),
+        head_dim=8,
+        query_pre_attn_scalar=10,
+        sliding_window=4,
+        layer_types=["sliding_attention", "full_attention"],
+        rope_parameters={"full_attention": rope(50_000.0, "linear", factor=2.0), "sliding_attention": rope(100.0)},
+    ),
+    # Rotary positions in the second layer alone.
+    "smollm3": SmolLM3Config(
+        **SMALL | dict(intermediate_size=24), no_rope_layers=[0, 1], rope_parameters=rope(5000.0), pad_token_id=None
+    ),
+    # A window where positions do not rotate.
+    "smollm3_window": SmolLM3Config(
+        **SMALL | dict(intermediate_size=16),
+        no_rope_layer_interval=2,
+        use_sliding_window=True,
+        sliding_window=4,
+        pad_token_id=None,
+    ),
+    "olmo2": Olmo2Config(
+        **SMALL | dict(tie_word_embeddings=False, intermediate_size=24), rope_parameters=rope(5000.0), pad_token_id=None
+    ),
+    "granite": GraniteConfig(
+        **SMALL | dict(intermediate_size=24, tie_word_embeddings=False),
+        embedding_multiplier=3.0,
+        residual_multiplier=0.5,
+        attention_multiplier=0.2,
+        logits_scaling=0.25,
+        mlp_bias=True,
     ),
     "phi": PhiConfig(
         **TWO_LAYERS, num_key_value_heads=2, rope_parameters=rope(1000.0, partial_rotary_factor=0.5)
@@ -258,6 +309,13 @@ def stored(model, name):
     return name.replace("lm_head.", "embed_out.") if model.config.model_type == "gpt_neox" else name
 
 
+def project(model, hidden):
+    """The head and what the model does to its logits."""
+    logits = model.lm_head(hidden) / getattr(model.config, "logits_scaling", 1.0)
+    cap = getattr(model.config, "final_logit_softcapping", None)
+    return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
 def golden(model, input_ids, greedy_ids, generator):
     out = model(input_ids=input_ids, labels=input_ids, use_cache=False)
     out.loss.backward()
@@ -265,7 +323,7 @@ def golden(model, input_ids, greedy_ids, generator):
     assert all(grad is not None and grad.abs().max() > 1e-6 for grad in tensors.values())
     with torch.no_grad():
         hidden = model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
-        torch.testing.assert_close(model.lm_head(hidden), out.logits)
+        torch.testing.assert_close(project(model, hidden), out.logits)
         ids, mask = left_padded(generator)
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         padded = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
@@ -359,9 +417,11 @@ def write(name, config):
     (folder / "generation_config.json").unlink()
 
     model = load(folder)
+    assert name != "llama_padding" or (input_ids == PAD).any()
     tensors = golden(model, input_ids, greedy_ids, generator)
     save_file({key: value.contiguous() for key, value in tensors.items()}, folder / "golden.safetensors")
-    if config.model_type != "gpt2" and config.rope_parameters["rope_type"] != "default":
+    scaling = getattr(config, "rope_parameters", None) or {}
+    if scaling.get("rope_type", "default") != "default":
         scaling_acts(model, input_ids)
     if name in V4:
         write_v4_config(folder, model, input_ids)

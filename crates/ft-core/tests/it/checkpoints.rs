@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::module::Param;
 use burn::tensor::{Device, FloatDType, TensorData};
 use ft_core::safetensors_folder::{INDEX, WEIGHTS, module_tensors, read_tensors, write_tensors};
-use ft_core::{AutoCausalLm, CausalLm, ModelConfig, Parts, SaveOptions, TokenBatch};
+use ft_core::{AutoCausalLm, CausalLm, ModelConfig, PartMut, Parts, SaveOptions, TokenBatch};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -61,6 +61,12 @@ fn a_saved_model_loads_with_the_same_numbers_whole_and_sharded() {
         "gpt_neox_sequential",
         "falcon_rw",
         "falcon_11b",
+        "gemma",
+        "gemma2",
+        "gemma3",
+        "smollm3_window",
+        "olmo2",
+        "granite",
     ] {
         let model = load(&golden(name)).expect("loads");
         for max_shard_size in [usize::MAX, 10_000] {
@@ -300,6 +306,66 @@ fn sixteen_bit_saves_are_rounded_once() {
             for (a, b) in a.iter::<f32>().zip(b.iter::<f32>()) {
                 assert!((a - b).abs() <= b.abs() / 256.0 + 1e-7, "{name}: {a} {b}");
             }
+        }
+    }
+}
+
+/// Names and bytes of the files of a folder.
+fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let entries = std::fs::read_dir(folder).expect("there");
+    let read = |entry: std::fs::DirEntry| {
+        let name = entry.file_name().to_string_lossy().to_string();
+        (name, std::fs::read(entry.path()).expect("reads"))
+    };
+    let mut files: Vec<_> = entries.map(|entry| read(entry.expect("reads"))).collect();
+    files.sort();
+    files
+}
+
+/// Whole or in shards, a failed save changes nothing on the disk.
+#[test]
+fn numbers_that_the_file_cannot_hold_are_refused_before_anything_is_written() {
+    let with = |number: f32| {
+        let mut model = load(&golden("llama")).expect("loads");
+        model.for_each_part_mut(&mut |path, part| {
+            if let PartMut::RmsNorm(norm) = part
+                && path == "model.norm"
+            {
+                let weight = norm.weight.val().slice_fill([3..4], number);
+                norm.weight = norm.weight.clone().map(|_| weight);
+            }
+        });
+        model
+    };
+    let folder = TempDir::new().expect("temporary folder");
+    let save = |number: f32, dtype, max_shard_size, folder: &Path| {
+        let options = SaveOptions {
+            dtype,
+            max_shard_size,
+        };
+        with(number).save_pretrained(folder, &options)
+    };
+    save(70_000.0, FloatDType::F32, 12_000, folder.path()).expect("saves");
+    save(70_000.0, FloatDType::BF16, 12_000, folder.path()).expect("saves");
+    save(65_504.0, FloatDType::F16, 12_000, folder.path()).expect("saves");
+    let before = files(folder.path());
+    let new = folder.path().join("new");
+    for (number, dtype, parts) in [
+        (70_000.0, FloatDType::F16, ["70000", "bfloat16"]),
+        (f32::MAX, FloatDType::BF16, ["340282350", "float32"]),
+        (f32::NAN, FloatDType::F32, ["NaN", "not finite"]),
+        (f32::NEG_INFINITY, FloatDType::F16, ["-inf", "not finite"]),
+    ] {
+        for max_shard_size in [12_000, 1_000_000] {
+            for folder in [folder.path(), &new] {
+                let error = save(number, dtype, max_shard_size, folder).expect_err("refused");
+                let error = error.to_string();
+                for part in parts.into_iter().chain(["model.norm.weight"]) {
+                    assert!(error.contains(part), "{part} is not in: {error}");
+                }
+            }
+            assert_eq!(files(folder.path()), before);
+            assert!(!new.exists());
         }
     }
 }

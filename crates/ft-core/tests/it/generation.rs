@@ -52,6 +52,13 @@ fn greedy_without_cache(model: &AutoCausalLm, prompt: &[u32], count: usize) -> V
 #[test]
 fn greedy_tokens_agree_with_transformers_with_and_without_cache() {
     for name in [
+        "gemma",
+        "gemma2",
+        "gemma3",
+        "smollm3",
+        "smollm3_window",
+        "olmo2",
+        "granite",
         "llama",
         "llama_untied_bias",
         "llama3_rope",
@@ -214,4 +221,68 @@ fn nonsense_is_refused_before_anything_runs() {
         ..greedy(4)
     };
     fails(vec![1], &config, "tokenizer");
+}
+
+/// Row 1 of one repeat must not be row 0 of the next.
+#[test]
+fn rows_of_neighbouring_seeds_draw_different_tokens() {
+    let model = load("llama");
+    let prompts = vec![vec![5, 9, 2]; 3];
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in 0..3 {
+        let config = GenerationConfig {
+            temperature: 1.0,
+            seed,
+            ..greedy(20)
+        };
+        let rows = run(&model, &prompts, &config);
+        seen.extend(rows.into_iter().map(|row| row.token_ids));
+    }
+    assert_eq!(seen.len(), 9);
+}
+
+#[test]
+fn greedy_takes_the_repetition_penalty_of_the_folder_as_transformers_does() {
+    let expected = read_tensors(&golden("generation.safetensors")).expect("golden");
+    let ids = |name: &str| -> Vec<u32> {
+        let ids = expected[name].as_slice::<i64>().expect("i64");
+        ids.iter().map(|&id| id as u32).collect()
+    };
+    let folder = tempfile::TempDir::new().expect("temporary folder");
+    let file = r#"{"repetition_penalty": 1.3, "do_sample": true, "temperature": 0.7, "top_k": 20, "top_p": 0.8,
+        "max_new_tokens": 2048, "stop_strings": "END", "eos_token_id": null}"#;
+    std::fs::write(folder.path().join("generation_config.json"), file).expect("writes");
+    let config = GenerationConfig::from_pretrained(folder.path(), None).expect("reads");
+    let taken = GenerationConfig {
+        repetition_penalty: 1.3,
+        stop_strings: vec!["END".into()],
+        ..GenerationConfig::default()
+    };
+    assert_eq!(config, taken, "nothing else is taken over");
+
+    let config = GenerationConfig {
+        max_new_tokens: 16,
+        stop_strings: Vec::new(),
+        ..config
+    };
+    let found = run(&load("llama"), &[ids("prompt")], &config);
+    assert_eq!(found[0].token_ids, ids("penalty_1.3"));
+}
+
+#[test]
+fn settings_of_the_folder_that_make_no_sense_are_an_error() {
+    for (file, expected) in [
+        (r#"{"repetition_penalty": "1.3"}"#, "repetition_penalty"),
+        (r#"{"repetition_penalty": 0}"#, "repetition_penalty"),
+        (r#"{"stop_strings": [1]}"#, "stop_strings"),
+        (r#"{"stop_strings": ["a", ""]}"#, "stop_strings"),
+    ] {
+        let folder = tempfile::TempDir::new().expect("temporary folder");
+        let path = folder.path().join("generation_config.json");
+        std::fs::write(&path, file).expect("writes");
+        let error = GenerationConfig::from_pretrained(folder.path(), None);
+        let error = error.expect_err(file).to_string();
+        assert!(error.contains(expected), "{error}");
+        assert!(error.contains("generation_config.json"), "{error}");
+    }
 }

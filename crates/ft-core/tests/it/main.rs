@@ -4,10 +4,12 @@
 
 mod chat_template;
 mod checkpoints;
+mod decoder;
 mod encoders;
 mod generation;
 mod hub;
 mod loss;
 mod models;
+mod resize;
 mod sampling;
 mod tokenizer;

@@ -125,6 +125,11 @@ fn tied_llama_agrees() {
 }
 
 #[test]
+fn llama_with_padding_agrees() {
+    agrees_with_transformers("llama_padding");
+}
+
+#[test]
 fn untied_llama_with_biases_and_wide_heads_agrees() {
     agrees_with_transformers("llama_untied_bias");
 }
@@ -206,6 +211,41 @@ fn falcon_agrees_in_its_four_forms() {
 }
 
 #[test]
+fn gemma_agrees() {
+    agrees_with_transformers("gemma");
+}
+
+#[test]
+fn gemma2_with_caps_and_windows_agrees() {
+    agrees_with_transformers("gemma2");
+}
+
+#[test]
+fn gemma3_with_two_sets_of_frequencies_agrees() {
+    agrees_with_transformers("gemma3");
+}
+
+#[test]
+fn smollm3_agrees() {
+    agrees_with_transformers("smollm3");
+}
+
+#[test]
+fn smollm3_with_windows_where_positions_do_not_rotate_agrees() {
+    agrees_with_transformers("smollm3_window");
+}
+
+#[test]
+fn olmo2_agrees() {
+    agrees_with_transformers("olmo2");
+}
+
+#[test]
+fn granite_agrees() {
+    agrees_with_transformers("granite");
+}
+
+#[test]
 fn sharded_checkpoints_agree() {
     agrees_with_transformers("llama_sharded");
 }
@@ -263,6 +303,12 @@ fn left_padded_rows_agree() {
         "gpt_neox",
         "falcon_rw",
         "falcon_7b",
+        "gemma",
+        "gemma2",
+        "gemma3",
+        "smollm3_window",
+        "olmo2",
+        "granite",
     ] {
         let device = Device::default();
         let expected = read_tensors(&golden(name).join("golden.safetensors")).expect("golden");
@@ -316,6 +362,12 @@ fn packed_equals_separate() {
         "gpt_neox",
         "falcon_rw",
         "falcon_40b",
+        "gemma",
+        "gemma2",
+        "gemma3",
+        "smollm3_window",
+        "olmo2",
+        "granite",
     ] {
         let device = Device::default();
         let model = AutoCausalLm::from_pretrained(&golden(name), &device).expect("loads");
@@ -368,6 +420,11 @@ fn weights_held_as_they_are_stored_give_the_same() {
         "gpt_neox",
         "falcon_rw",
         "falcon_40b",
+        "gemma",
+        "gemma2",
+        "gemma3",
+        "olmo2",
+        "granite",
     ] {
         for (dtype, held) in [
             (FloatDType::BF16, DType::BF16),

@@ -1,10 +1,12 @@
 //! The tokenizer on a folder of a few kilobytes (golden/tiny_tokenizer), and on a real one if there is one.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ft_core::{ChatTemplate, Error, Message, Tokenizer};
-use serde_json::{Value, json};
+use ft_core::{ChatOptions, ChatTemplate, Error, Message, Tokenizer};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
 
 fn tiny_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny_tokenizer")
@@ -165,6 +167,34 @@ fn a_template_can_be_given_where_there_is_none() {
 }
 
 #[test]
+fn arguments_reach_the_template_and_a_final_message_can_be_continued() {
+    let template = "{% for m in messages %}<|im_start|>{{ m.content | trim }}{{ eos_token }}{% endfor %}{{ mood }}";
+    let tokenizer = tiny().with_chat_template(ChatTemplate::new(template).unwrap());
+    let messages = [
+        Message::new("user", "Hi"),
+        Message::new("assistant", "Well, "),
+    ];
+    let options = ChatOptions {
+        arguments: Map::from_iter([
+            ("mood".to_string(), json!("calm")),
+            ("eos_token".to_string(), json!("<pad>")),
+        ]),
+        ..ChatOptions::default()
+    };
+    let text = tokenizer.apply_chat_template_with(&messages, &options);
+    assert_eq!(
+        text.unwrap(),
+        "<|im_start|>Hi<pad><|im_start|>Well,<pad>calm"
+    );
+    let options = ChatOptions {
+        continue_final_message: Some("content"),
+        ..ChatOptions::default()
+    };
+    let text = tokenizer.apply_chat_template_with(&messages, &options);
+    assert_eq!(text.unwrap(), "<|im_start|>Hi<|im_end|><|im_start|>Well,");
+}
+
+#[test]
 fn a_broken_template_is_an_error_only_to_who_uses_it() {
     let folder = folder_with_config(&json!({"chat_template": "{% if %}"}));
     let tokenizer = Tokenizer::from_pretrained(folder.path()).unwrap();
@@ -193,6 +223,79 @@ fn without_a_configuration_there_are_no_special_tokens() {
     .unwrap();
     let tokenizer = Tokenizer::from_pretrained(folder.path()).unwrap();
     assert_eq!(tokenizer.eos_token_id(), Some(0));
+}
+
+#[derive(Deserialize)]
+struct AddedTokens {
+    texts: Vec<String>,
+    cases: Vec<AddedTokensCase>,
+}
+
+#[derive(Deserialize)]
+struct AddedTokensCase {
+    name: String,
+    config: Value,
+    special_tokens_map: Value,
+    added_tokens: Value,
+    /// What is changed in `tokenizer.json`.
+    tokenizer: Map<String, Value>,
+    ids: Vec<Vec<u32>>,
+    plain: Vec<String>,
+    vocab_size: usize,
+    special_tokens: BTreeMap<String, String>,
+    special_ids: Vec<u32>,
+}
+
+#[test]
+fn tokens_of_files_beside_tokenizer_json_are_those_of_transformers() {
+    let golden: AddedTokens =
+        serde_json::from_str(include_str!("../golden/added_tokens.json")).unwrap();
+    for case in &golden.cases {
+        let folder = folder_with_config(&case.config);
+        let path = folder.path().join("tokenizer.json");
+        let mut file: Map<String, Value> =
+            serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        file.extend(case.tokenizer.clone());
+        fs::write(&path, Value::Object(file).to_string()).unwrap();
+        for (name, content) in [
+            ("special_tokens_map.json", &case.special_tokens_map),
+            ("added_tokens.json", &case.added_tokens),
+        ] {
+            if !content.is_null() {
+                fs::write(folder.path().join(name), content.to_string()).unwrap();
+            }
+        }
+        let tokenizer = Tokenizer::from_pretrained(folder.path()).unwrap();
+        let saved = tempfile::tempdir().unwrap();
+        tokenizer.save_pretrained(saved.path()).unwrap();
+        let loaded = Tokenizer::from_pretrained(saved.path()).unwrap();
+        for (tokenizer, which) in [(&tokenizer, "read"), (&loaded, "saved and read")] {
+            let name = format!("{}, {which}", case.name);
+            for (text, (ids, plain)) in golden.texts.iter().zip(case.ids.iter().zip(&case.plain)) {
+                assert_eq!(
+                    tokenizer.encode(text, false).unwrap(),
+                    *ids,
+                    "{name}: {text}"
+                );
+                assert_eq!(
+                    tokenizer.decode(ids, true).unwrap(),
+                    *plain,
+                    "{name}: {text}"
+                );
+            }
+            assert_eq!(tokenizer.vocab_size(), case.vocab_size, "{name}");
+            let special = tokenizer.special_tokens();
+            let special: BTreeMap<_, _> = special.into_iter().collect();
+            let expected = case.special_tokens.iter();
+            let expected: BTreeMap<_, _> =
+                expected.map(|(a, b)| (a.as_str(), b.as_str())).collect();
+            assert_eq!(special, expected, "{name}");
+            for &id in &case.special_ids {
+                assert!(tokenizer.is_special(id), "{name}: {id}");
+            }
+        }
+    }
+    assert!(golden.cases.len() > 20);
 }
 
 #[test]

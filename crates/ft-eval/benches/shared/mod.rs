@@ -1,7 +1,7 @@
-//! The pairs that benchmarks of texts are run on.
+//! The pairs of texts for benchmarks.
 
-/// Predictions and the one reference of each, from the file given as argument: a line of it is
-/// `[prediction, reference]`. `None` without a file.
+/// Predictions and their references from the file given as argument, whose lines are `[prediction, reference]`. `None`
+/// without a file.
 pub(crate) fn pairs() -> Option<(Vec<String>, Vec<[String; 1]>)> {
     let mut paths = std::env::args()
         .skip(1)

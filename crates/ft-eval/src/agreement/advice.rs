@@ -1,14 +1,14 @@
-//! What an agreement is good for.
+//! Interpretation of an agreement.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// What to do with ratings that agree so well.
+/// What to do with ratings of a given agreement.
 ///
 /// The limits are customary, not theory: Landis & Koch (*Biometrics* 33, 1977) call a kappa from 0.61 substantial
 /// and from 0.81 almost perfect. Krippendorff (*Content Analysis*, 4th edition, 2019, chapter 12) is stricter:
-/// rely on data from an alpha of 0.800 on, draw tentative conclusions from 0.667, and none below.
+/// data with an alpha of at least 0.800 is reliable, and from 0.667 it supports tentative conclusions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Advice {
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_belong_to_the_middle() {
+    fn limits_are_part_of_the_middle_range() {
         assert_eq!(Advice::of(0.5999), Some(Advice::TooVague));
         assert_eq!(Advice::of(0.6), Some(Advice::Tentative));
         assert_eq!(Advice::of(0.8), Some(Advice::Tentative));

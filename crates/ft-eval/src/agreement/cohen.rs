@@ -1,11 +1,11 @@
 //! Cohen's kappa of two raters.
 //!
-//! `κ = 1 - Σ w n / Σ w e`: disagreement seen over disagreement expected if the raters had rated
-//! independently, each with their own frequencies, `eᵢⱼ = rᵢ cⱼ / n` (Cohen, *Educational and Psychological
+//! `κ = 1 - Σ w n / Σ w e`: observed disagreement over the disagreement expected of independent raters with the same
+//! frequencies, `eᵢⱼ = rᵢ cⱼ / n` (Cohen, *Educational and Psychological
 //! Measurement* 20, 1960; weighted: *Psychological Bulletin* 70, 1968). The large-sample standard error is
 //! that of Fleiss, Cohen & Everitt, *Psychological Bulletin* 72, 1969, equations 8 and 13.
 //!
-//! Both sums are exact integers here, without a table of categories by categories: the expected one has a
+//! Both sums are exact integers here. No table of categories by categories is needed: the expected sum has a
 //! closed form in the raters' frequencies for every choice of weights.
 
 use serde::Serialize;
@@ -13,30 +13,30 @@ use serde::Serialize;
 use crate::significance::{Interval, normal_quantile};
 use crate::{Error, Result};
 
-/// How much a disagreement weighs.
+/// The weights of disagreements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Weights {
-    /// All the same: categories without order.
+    /// Equal weights: categories without order.
     #[default]
     Equal,
-    /// By the number of categories between, `|i - j|`.
+    /// The distance of the categories, `|i - j|`.
     Linear,
-    /// By its square, `(i - j)²`.
+    /// The squared distance, `(i - j)²`.
     Quadratic,
 }
 
 /// Cohen's kappa with its standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Kappa {
-    /// From -1 over 0, agreement by chance, to 1.
+    /// From -1 to 1; 0 is agreement by chance.
     pub value: f64,
-    /// Large-sample standard error, as statsmodels' `cohens_kappa` (`std_kappa`). It is 0 where raters agree on
-    /// everything or one of them uses a single category; rounding may leave statsmodels 1e-8 or NaN there.
+    /// Large-sample standard error, as statsmodels' `cohens_kappa` (`std_kappa`). It is 0 if raters agree on everything
+    /// or one of them uses a single category. By rounding, statsmodels may return 1e-8 or NaN in these cases.
     pub standard_error: f64,
 }
 
 impl Kappa {
-    /// `κ ± z SE`: the normal approximation's interval.
+    /// `κ ± z SE`: the interval of the normal approximation.
     pub fn interval(&self, level: f64) -> Interval {
         let radius = normal_quantile(1.0 - level) * self.standard_error;
         Interval {
@@ -48,9 +48,9 @@ impl Kappa {
 
 /// Cohen's kappa, as `sklearn.metrics.cohen_kappa_score`: `first[i]` and `second[i]` rate item `i`.
 ///
-/// Categories are those that occur, in their order; weights count places in it, not values (1, 2 and 9 are as
-/// far apart as 1, 2 and 3). `None` where the raters use one and the same category only, so that nothing could
-/// disagree (scikit-learn: NaN). Fractional numbers are categories as well (scikit-learn refuses them).
+/// Categories are the values that occur, in their order. Weights depend on the positions in this order, not on the values
+/// (1, 2 and 9 have the same distances as 1, 2 and 3). `None` if both raters use only one and the same category
+/// (scikit-learn: NaN). Fractional numbers are categories as well (scikit-learn refuses them).
 ///
 /// # Errors
 ///
@@ -73,12 +73,12 @@ pub fn cohen_kappa<L: Ord>(first: &[L], second: &[L], weights: Weights) -> Resul
     Ok(of_places(first, second, labels.len(), weights, place))
 }
 
-/// The same on chosen categories in a chosen order: items that a rater put elsewhere are left out.
+/// The same with given categories in a given order. Items with other ratings are ignored.
 ///
 /// # Errors
 ///
-/// [`Error::Input`] if the lists differ in length or are empty, or, as scikit-learn, if there are no labels or
-/// none occurs in `first`.
+/// [`Error::Input`] if the lists differ in length or are empty. As in scikit-learn, also if there are no labels or
+/// none of them occurs in `first`.
 pub fn cohen_kappa_with_labels<L: PartialEq>(
     first: &[L],
     second: &[L],
@@ -86,7 +86,7 @@ pub fn cohen_kappa_with_labels<L: PartialEq>(
     weights: Weights,
 ) -> Result<Option<Kappa>> {
     check(first, second)?;
-    // The last place of a label given twice, as scikit-learn.
+    // The last position of a duplicate label, as in scikit-learn.
     let place = |l: &L| labels.iter().rposition(|known| known == l);
     if !first.iter().any(|l| place(l).is_some()) {
         return Err(Error::Input(
@@ -102,7 +102,7 @@ fn check<L>(first: &[L], second: &[L]) -> Result<()> {
         return Ok(());
     }
     Err(Error::Input(format!(
-        "{} ratings of the first rater and {} of the second: give one of each an item, and at least one item",
+        "{} ratings of the first rater and {} of the second: each needs one rating per item, for at least one item",
         first.len(),
         second.len()
     )))
@@ -125,7 +125,7 @@ fn of_places<L>(
     })
 }
 
-/// Kappa of pairs of categories `0..categories`; `None` where no disagreement is expected.
+/// Kappa of pairs of categories `0..categories`; `None` if no disagreement is expected.
 pub(super) fn kappa(
     pairs: impl Iterator<Item = (usize, usize)>,
     categories: usize,
@@ -147,7 +147,7 @@ pub(super) fn kappa(
                     .map(|(r, c)| r * c)
                     .sum::<u128>()
         }
-        // Each step between two categories is crossed by those below it here and above it there.
+        // A step between two categories is crossed by pairs with one category below it and the other above it.
         Weights::Linear => {
             let (mut r, mut c, mut sum) = (0, 0, 0);
             for i in 0..categories {
@@ -157,7 +157,7 @@ pub(super) fn kappa(
             }
             sum
         }
-        // Σ (i - j)² r c, multiplied out.
+        // Σ (i - j)² r c, expanded.
         Weights::Quadratic => {
             let moment = |counts: &[u128], power| -> u128 {
                 (0..)
@@ -228,12 +228,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_category_leaves_nothing_to_measure() {
+    fn one_category_has_no_kappa() {
         assert_eq!(
             cohen_kappa(&[1, 1], &[1, 1], Weights::Quadratic).unwrap(),
             None
         );
-        // Two categories, one of each rater's: all disagreement is expected.
+        // Two categories, one for each rater: all disagreement is expected.
         let kappa = cohen_kappa(&[1, 1], &[2, 2], Weights::Equal)
             .unwrap()
             .unwrap();
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn raters_of_different_items_are_told() {
+    fn lists_of_different_lengths_are_an_error() {
         assert!(cohen_kappa(&[1, 2], &[1], Weights::Equal).is_err());
         assert!(cohen_kappa::<u8>(&[], &[], Weights::Equal).is_err());
         assert!(cohen_kappa_with_labels(&[1, 2], &[1, 2], &[3], Weights::Equal).is_err());

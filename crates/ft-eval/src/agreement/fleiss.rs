@@ -1,4 +1,4 @@
-//! Fleiss' kappa: items that were rated equally often, by whomever.
+//! Fleiss' kappa: items with the same number of ratings, from any raters.
 //!
 //! `κ = (P̄ - P̄ₑ) / (1 - P̄ₑ)`: the share of agreeing pairs of ratings of an item, and the share expected of
 //! pairs drawn from all ratings (Fleiss, *Psychological Bulletin* 76, 1971).
@@ -8,32 +8,32 @@ use serde::Serialize;
 use crate::significance::normal_two_sided;
 use crate::{Error, Result};
 
-/// Fleiss' kappa with the standard error it has if raters agree by chance only.
+/// Fleiss' kappa with its standard error under agreement by chance.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct FleissKappa {
-    /// 0 is agreement by chance, 1 the most.
+    /// 0 is agreement by chance, 1 the maximum.
     pub value: f64,
-    /// For the test of whether there is agreement at all, not for an interval (Fleiss, Nee & Landis,
+    /// The standard error under agreement by chance, for a test and not for an interval (Fleiss, Nee & Landis,
     /// *Psychological Bulletin* 86, 1979, equation 12; statsmodels has none). For an interval, resample items.
     pub null_standard_error: f64,
 }
 
 impl FleissKappa {
-    /// Two-sided p-value of `κ / SE₀`: would raters agree (or disagree) so much by chance?
+    /// Two-sided p-value of `κ / SE₀`, for the hypothesis of agreement by chance.
     pub fn p_value(&self) -> f64 {
         normal_two_sided(self.value / self.null_standard_error)
     }
 }
 
-/// Fleiss' kappa, as `statsmodels.stats.inter_rater.fleiss_kappa`: `table[i][j]` ratings put item `i` into
+/// Fleiss' kappa, as `statsmodels.stats.inter_rater.fleiss_kappa`: `table[i][j]` is the number of ratings of item `i` with
 /// category `j`.
 ///
-/// `None` with one rating an item, or if all ratings are in one category (statsmodels: NaN).
+/// `None` if there is one rating per item, or all ratings are in one category (statsmodels: NaN).
 ///
 /// # Errors
 ///
-/// [`Error::Input`] if there are no items or no ratings, rows differ in length, or, as in statsmodels, items in
-/// their number of ratings: Krippendorff's alpha is for those.
+/// [`Error::Input`] if there are no items or no ratings, or rows differ in length. As in statsmodels, also if items differ
+/// in the number of ratings: use Krippendorff's alpha for those.
 ///
 /// ```
 /// # use ft_eval::agreement::fleiss_kappa;
@@ -45,12 +45,12 @@ pub fn fleiss_kappa<R: AsRef<[u64]>>(table: &[R]) -> Result<Option<FleissKappa>>
     let Some(first) = table.first().map(AsRef::as_ref) else {
         return Err(Error::Input("no items: give at least one".to_string()));
     };
-    // Wide, so that no table overflows.
+    // 128 bits, so that no table overflows.
     let sum = |row: &[u64]| row.iter().map(|c| u128::from(*c)).sum::<u128>();
     let ratings = sum(first);
     if ratings == 0 {
         return Err(Error::Input(
-            "item 0 has no ratings: leave such items out".to_string(),
+            "item 0 has no ratings: remove such items".to_string(),
         ));
     }
     for (i, row) in table.iter().map(AsRef::as_ref).enumerate() {
@@ -74,8 +74,8 @@ pub fn fleiss_kappa<R: AsRef<[u64]>>(table: &[R]) -> Result<Option<FleissKappa>>
     Ok(kappa(table.len() as u128, ratings, &totals, squares))
 }
 
-/// Fleiss' kappa of `items` with `ratings` each, from how many ratings each category has and the sum of the squared
-/// counts of items in categories.
+/// Fleiss' kappa of `items` with `ratings` each, from the number of ratings of each category and the sum of the squared
+/// counts.
 pub(super) fn kappa(
     items: u128,
     ratings: u128,
@@ -99,8 +99,8 @@ pub(super) fn kappa(
     })
 }
 
-/// From ratings (a row an item, a column a rater) to how many of them put each item into each category, in the
-/// categories' order, as statsmodels' `aggregate_raters`.
+/// The table of counts of ratings (a row per item, a column per rater): the number of ratings of each item with each
+/// category, in the order of the categories, as statsmodels' `aggregate_raters`.
 ///
 /// ```
 /// # use ft_eval::agreement::fleiss_table;
@@ -127,13 +127,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_to_measure_is_none() {
+    fn equal_ratings_have_no_kappa() {
         assert_eq!(fleiss_kappa(&[[3, 0], [3, 0]]).unwrap(), None);
         assert_eq!(fleiss_kappa(&[[1, 0], [0, 1]]).unwrap(), None);
     }
 
     #[test]
-    fn what_has_no_kappa_is_told() {
+    fn an_invalid_table_is_an_error() {
         assert!(fleiss_kappa::<[u64; 2]>(&[]).is_err());
         assert!(fleiss_kappa(&[[0, 0]]).is_err());
         let unequal = fleiss_kappa(&[[2, 1], [2, 0]]).unwrap_err().to_string();
@@ -142,8 +142,8 @@ mod tests {
     }
 
     #[test]
-    fn the_null_standard_error_is_the_spread_of_kappa_by_chance() {
-        // 4,000 tables of ratings by chance: 40 items, 3 raters, shares 1/2, 1/4, 1/4.
+    fn the_standard_error_is_the_deviation_of_kappa_by_chance() {
+        // 4,000 tables of random ratings: 40 items, 3 raters, shares 1/2, 1/4, 1/4.
         let mut random = crate::random::SplitMix::new(5, 0);
         let (mut squares, mut error) = (0.0, 0.0);
         for _ in 0..4_000 {

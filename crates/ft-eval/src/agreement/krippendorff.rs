@@ -1,35 +1,35 @@
-//! Krippendorff's alpha: any number of raters, any of their ratings missing.
+//! Krippendorff's alpha: any number of raters, with missing ratings.
 //!
 //! `α = 1 - Dₒ / Dₑ`: the mean distance of two ratings of the same item over that of any two ratings
 //! (Krippendorff, *Content Analysis*, 4th edition, 2019, chapter 12; "Computing Krippendorff's
 //! alpha-reliability", 2011). An item with m ratings adds its distances divided by `m - 1`; items with fewer
-//! than two ratings do not count at all.
+//! than two ratings are ignored.
 //!
-//! The usual way is a matrix of all values by all values. Here the same function [`spread`], the sum of the
-//! distances of all ordered pairs of a list, is applied to each item and to all ratings together. It has a
-//! closed form for all levels but the ratio, and the ordinal distance is the interval distance of mean ranks:
-//! many different values cost no memory, and resampling is cheap.
+//! The usual implementation has a matrix of all values by all values. Here the function [`spread`], the sum of the
+//! distances of all ordered pairs of a list, is applied to each item and to all ratings. It has a closed form for all
+//! levels except ratio, and the ordinal distance is the interval distance of mean ranks. Many different values
+//! therefore need no memory, and resampling is cheap.
 
 use crate::{Error, Result};
 
-/// Level of measurement: what the distance between two ratings is.
+/// The level of measurement, which defines the distance of two ratings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Level {
     /// Names: 0 or 1.
     Nominal,
-    /// Ranks: the number of ratings between, squared.
+    /// Ranks: the squared number of ratings between.
     Ordinal,
     /// Numbers: `(a - b)²`. The reference's default.
     #[default]
     Interval,
-    /// Numbers with a true zero: `((a - b) / (a + b))²`, and 0 where `a + b` is.
+    /// Numbers with a true zero: `((a - b) / (a + b))²`, and 0 if `a + b` is 0.
     Ratio,
 }
 
-/// Krippendorff's alpha, as the Python package krippendorff: `items[i]` holds the ratings of item `i`, `None`
-/// where one is missing (the package has a row a rater, that is, the transpose).
+/// Krippendorff's alpha, as the Python package krippendorff: `items[i]` has the ratings of item `i`, with `None` for a
+/// missing one (the package has the transpose, a row per rater).
 ///
-/// `None` where ratings that can be paired are all the same, or none can (the package: NaN or an error).
+/// `None` if all ratings with a pair are equal, or no rating has a pair (the package: NaN or an error).
 ///
 /// # Errors
 ///
@@ -53,7 +53,7 @@ pub fn krippendorff_alpha<R: AsRef<[Option<f64>]>>(
     for (i, item) in items.iter().enumerate() {
         if let Some(bad) = item.as_ref().iter().flatten().find(|r| !r.is_finite()) {
             return Err(Error::Input(format!(
-                "a rating of item {i} is {bad}: a missing rating is None"
+                "a rating of item {i} is {bad}: use None for a missing rating"
             )));
         }
     }
@@ -61,18 +61,18 @@ pub fn krippendorff_alpha<R: AsRef<[Option<f64>]>>(
     Ok(alpha(items.iter().map(given).collect(), level))
 }
 
-/// Krippendorff's alpha of labels without order, or, for [`Level::Ordinal`], with the order that their type has.
+/// Krippendorff's alpha of labels without order, or, for [`Level::Ordinal`], with the order of their type.
 ///
 /// # Errors
 ///
-/// [`Error::Input`] if there are no items, or the level needs numbers.
+/// [`Error::Input`] if there are no items, or the level requires numbers.
 pub fn krippendorff_alpha_of_labels<L: Ord, R: AsRef<[Option<L>]>>(
     items: &[R],
     level: Level,
 ) -> Result<Option<f64>> {
     if items.is_empty() || matches!(level, Level::Interval | Level::Ratio) {
         return Err(Error::Input(
-            "labels have nominal and ordinal distances only, and at least one item is needed"
+            "labels have only nominal and ordinal distances, and at least one item is needed"
                 .to_string(),
         ));
     }
@@ -140,8 +140,8 @@ fn spread(ratings: &mut [f64], level: Level) -> f64 {
     }
 }
 
-/// The mean ranks of values: `Σ n_g` over smaller values plus half of one's own count. Their differences are
-/// Krippendorff's ordinal distances, `Σ n_g` from one value to the other less half of both ends.
+/// The mean ranks of values: `Σ n_g` over smaller values plus half of the value's own count. Their differences are
+/// Krippendorff's ordinal distances, `Σ n_g` from one value to the other minus half of both ends.
 struct MeanRanks(Vec<(f64, f64)>);
 
 impl MeanRanks {
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_measure_is_none() {
+    fn equal_ratings_have_no_alpha() {
         for level in [
             Level::Nominal,
             Level::Ordinal,
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_rating_is_told() {
+    fn an_invalid_rating_is_an_error() {
         assert!(krippendorff_alpha(&[[Some(f64::NAN)]], Level::Nominal).is_err());
         assert!(krippendorff_alpha::<[Option<f64>; 1]>(&[], Level::Nominal).is_err());
         assert!(krippendorff_alpha_of_labels(&[[Some("a")]], Level::Interval).is_err());

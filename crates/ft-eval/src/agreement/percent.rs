@@ -1,9 +1,9 @@
-//! The share of agreeing pairs of ratings, chance included.
+//! The share of agreeing pairs of ratings, including agreement by chance.
 
-/// Of all pairs of ratings of the same item, the share that is equal. `None` without pairs.
+/// The share of equal pairs among all pairs of ratings of the same item. `None` if there are no pairs.
 ///
-/// `items[i]` holds the ratings of item `i`, `None` where a rater gave none. Two raters: the share of items they
-/// agree on. Several raters without missing ratings: the mean over pairs of raters, which is Fleiss' `P̄`.
+/// `items[i]` has the ratings of item `i`, with `None` for a missing one. For two raters this is the share of items on
+/// which they agree. For several raters without missing ratings it is the mean over pairs of raters, Fleiss' `P̄`.
 ///
 /// ```
 /// # use ft_eval::agreement::percent_agreement;
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ratings_without_a_second_one_are_no_pairs() {
+    fn single_ratings_are_not_pairs() {
         assert_eq!(percent_agreement::<u8, [_; 2]>(&[]), None);
         assert_eq!(percent_agreement(&[[Some(1), None], [None, Some(1)]]), None);
         assert_eq!(

@@ -1,11 +1,11 @@
-//! A table of ratings as people keep it: a row an item, a column a rater, an empty cell where one gave none.
+//! A table of ratings: a row per item, a column per rater, and empty cells for missing ratings.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use crate::{Error, Result};
 
-/// A rating: a number, however written (`1`, `1.0`, `+1`), or a word.
+/// A rating: a number in any notation (`1`, `1.0`, `+1`), or a word.
 #[derive(Clone, Debug)]
 pub enum Rating {
     /// A finite number.
@@ -15,14 +15,14 @@ pub enum Rating {
 }
 
 impl Rating {
-    /// What a cell says; `None` if it says nothing or `nan`, as spreadsheets and NumPy write what is missing.
+    /// The rating in a cell; `None` if the cell is empty or `nan`, as spreadsheets and NumPy write missing values.
     pub fn parse(cell: &str) -> Option<Self> {
         let cell = cell.trim();
         if cell.is_empty() || cell.eq_ignore_ascii_case("nan") {
             return None;
         }
         match cell.parse::<f64>() {
-            // Plus zero, so that -0 is 0.
+            // Adding zero converts -0 to 0.
             Ok(number) if number.is_finite() => Some(Self::Number(number + 0.0)),
             _ => Some(Self::Word(cell.to_string())),
         }
@@ -43,7 +43,7 @@ impl PartialOrd for Rating {
     }
 }
 
-/// Numbers by size, then words by their characters.
+/// Numbers in numerical order, then words by their characters.
 impl Ord for Rating {
     fn cmp(&self, other: &Self) -> Ordering {
         match (self, other) {
@@ -55,16 +55,16 @@ impl Ord for Rating {
     }
 }
 
-/// Whether the first row of a table names the raters.
+/// Whether the first row of a table has the names of the raters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Header {
-    /// It does if the rest is numbers and it is not; and, with words, if there are other rows and none of its
-    /// cells is a rating in any of them.
+    /// Yes if the other rows are numbers and the first is not. For ratings that are words: if there are other rows and none
+    /// of the first row's cells occurs in them.
     #[default]
     Detect,
-    /// It does.
+    /// Yes.
     Present,
-    /// It does not: it is an item.
+    /// No: it is an item.
     Absent,
 }
 
@@ -73,12 +73,12 @@ pub enum Header {
 pub struct Ratings {
     raters: Vec<String>,
     scale: Vec<Rating>,
-    /// Places in the scale, an item after the other.
+    /// Indices in the scale, item after item.
     cells: Vec<Option<usize>>,
 }
 
 impl Ratings {
-    /// Reads rows of cells. Raters without names are called by their place, from 1.
+    /// Reads rows of cells. The default names of raters are their numbers, from 1.
     ///
     /// # Errors
     ///
@@ -147,7 +147,7 @@ impl Ratings {
         &self.raters
     }
 
-    /// How many items there are.
+    /// The number of items.
     pub fn items(&self) -> usize {
         self.cells.len() / self.raters.len()
     }
@@ -168,7 +168,7 @@ impl Ratings {
             .collect()
     }
 
-    /// The ratings of an item, as places in the scale, a rater after the other.
+    /// The ratings of an item as indices in the scale, in the order of the raters.
     ///
     /// # Panics
     ///
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_one_rating_however_they_are_written() {
+    fn notations_of_a_number_are_one_rating() {
         let rows: [&[&str]; 3] = [&["1", "1.0"], &[" +1", "01"], &["-0", "0"]];
         let ratings = read(&rows, Header::Detect).unwrap();
         assert_eq!(ratings.numbers(), Some(vec![0.0, 1.0]));
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_row_is_a_header_where_it_can_be_no_item() {
+    fn a_first_row_is_a_header_if_it_cannot_be_an_item() {
         let items = |rows: &[&[&str]]| read(rows, Header::Detect).map(|r| r.items()).ok();
         assert_eq!(items(&[&["a", "b"], &["1", "2"]]), Some(1));
         assert_eq!(items(&[&["", "b"], &["1", "2"]]), Some(1));
@@ -233,15 +233,15 @@ mod tests {
             Some(2)
         );
         assert_eq!(items(&[&["yes", "no"], &["no", "no"]]), Some(2));
-        // Raters called 1 and 2, who rate with words.
+        // Raters with the names 1 and 2, whose ratings are words.
         assert_eq!(items(&[&["1", "2"], &["no", "yes"]]), Some(1));
-        // A single row is an item, and so is one above nothing but missing ratings.
+        // A single row is an item, and so is one above rows of missing ratings.
         assert_eq!(items(&[&["yes", "no"]]), Some(1));
         assert_eq!(items(&[&["yes", "no"], &["", ""]]), Some(2));
     }
 
     #[test]
-    fn what_is_said_of_the_header_holds() {
+    fn the_setting_of_the_header_is_followed() {
         let rows: [&[&str]; 2] = [&["1", "2"], &["2", "2"]];
         let ratings = read(&rows, Header::Present).unwrap();
         assert_eq!(
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_that_cannot_be_read_are_told() {
+    fn invalid_tables_are_errors() {
         assert!(read(&[], Header::Detect).is_err());
         assert!(read(&[], Header::Present).is_err());
         assert!(read(&[&["1"], &["2"]], Header::Detect).is_err());

@@ -1,31 +1,31 @@
-//! Every measure of agreement that a table of ratings allows, with intervals.
+//! All measures of agreement of a table of ratings, with intervals.
 
 use super::{Advice, Level, Ratings, Weights, cohen, fleiss, krippendorff, percent_agreement};
 use crate::Result;
 use crate::significance::{Bootstrap, Interval, bootstrap_interval};
 
-/// A measure, or why there is none.
+/// A measure, or the reason why it is undefined.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measure {
-    /// `None` where it is undefined.
+    /// The value; `None` if it is undefined.
     pub value: Option<f64>,
-    /// Percentile bootstrap over items, resamples without a value left out.
+    /// The interval by percentile bootstrap over items. Resamples without a value are ignored.
     pub interval: Option<Interval>,
-    /// Why there is no value.
+    /// The reason why there is no value.
     pub reason: Option<&'static str>,
 }
 
 /// All measures of a table of ratings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Agreement {
-    /// Share of agreeing pairs of ratings, chance included.
+    /// Share of agreeing pairs of ratings, including agreement by chance.
     pub percent: Option<f64>,
-    /// Cohen's kappa, unweighted, on the items that both raters rated. With more raters the mean over all
-    /// pairs of them (Light, *Psychological Bulletin* 76, 1971), undefined if that of any pair is.
+    /// Unweighted Cohen's kappa on the items that both raters rated. For more raters the mean over all pairs (Light,
+    /// *Psychological Bulletin* 76, 1971), which is undefined if that of any pair is.
     pub cohen: Measure,
-    /// The large-sample interval of Cohen's kappa, of two raters only.
+    /// The large-sample interval of Cohen's kappa, for two raters only.
     pub cohen_analytic: Option<Interval>,
-    /// Fleiss' kappa, if each item has as many ratings as the others.
+    /// Fleiss' kappa, if all items have the same number of ratings.
     pub fleiss: Measure,
     /// Krippendorff's alpha of categories.
     pub krippendorff_nominal: Measure,
@@ -33,7 +33,7 @@ pub struct Agreement {
     pub krippendorff_ordinal: Measure,
     /// Krippendorff's alpha of numbers, if all ratings are.
     pub krippendorff_interval: Measure,
-    /// By Cohen's kappa, or by the nominal alpha where that is undefined.
+    /// The advice for Cohen's kappa, or for the nominal alpha if Cohen's kappa is undefined.
     pub advice: Option<Advice>,
 }
 
@@ -42,7 +42,7 @@ impl Agreement {
     ///
     /// # Errors
     ///
-    /// [`Error::Input`](crate::Error::Input) if the settings of the bootstrap make no sense.
+    /// [`Error::Input`](crate::Error::Input) if the settings of the bootstrap are invalid.
     ///
     /// ```
     /// # use ft_eval::agreement::{Advice, Agreement, Header, Ratings};
@@ -131,7 +131,7 @@ fn cohen_pairs(ratings: &Ratings, items: &[usize]) -> Value {
                 Some((item[a]?, item[b]?))
             });
             sum += cohen::kappa(both, ratings.scale().len(), Weights::Equal).ok_or(
-                "two raters share no items, or both gave one and the same rating to all of them",
+                "two raters have no common items, or gave one and the same rating to all of them",
             )?;
             pairs += 1.0;
         }
@@ -156,10 +156,10 @@ fn fleiss_of(ratings: &Ratings, items: &[usize]) -> Value {
     let mut totals = vec![0; ratings.scale().len()];
     let (mut squares, mut each) = (0.0, None);
     for &i in items {
-        // Raters are few, so this is quicker than a table of items by categories.
+        // There are few raters, so this is faster than a table of items by categories.
         let places: Vec<usize> = ratings.item(i).iter().flatten().copied().collect();
         if *each.get_or_insert(places.len()) != places.len() {
-            return Err("items differ in how many ratings they have");
+            return Err("items differ in the number of ratings");
         }
         for place in &places {
             totals[*place] += 1;
@@ -221,14 +221,20 @@ mod tests {
     }
 
     #[test]
-    fn missing_ratings_leave_alpha_and_the_pairs_that_remain() {
+    fn with_missing_ratings_alpha_and_the_other_pairs_are_defined() {
         let agreement = of(&[
             &["1", "1", ""],
             &["2", "3", "2"],
             &["", "3", "3"],
             &["4", "4", "4"],
         ]);
-        assert!(agreement.fleiss.reason.unwrap().contains("how many"));
+        assert!(
+            agreement
+                .fleiss
+                .reason
+                .unwrap()
+                .contains("number of ratings")
+        );
         assert!(agreement.cohen.value.is_some() && agreement.cohen_analytic.is_none());
         let alpha = &agreement.krippendorff_interval;
         let interval = alpha.interval.unwrap();
@@ -250,7 +256,7 @@ mod tests {
             &["", "1", "1"],
             &["3", "3", ""],
         ]);
-        // The first and third raters share nothing.
+        // The first and third raters have no common items.
         assert!(perfect.cohen.value.is_none());
         assert_eq!(perfect.advice, Some(Advice::Reliable));
     }

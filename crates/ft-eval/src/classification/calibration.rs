@@ -1,17 +1,17 @@
-//! Whether confidences mean what they say.
+//! Calibration of confidences.
 
 use serde::Serialize;
 
 use crate::{Error, Result};
 
-/// How far confidences are from accuracies.
+/// The differences of confidences and accuracies.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Calibration {
     /// Expected calibration error: `Σ |Bₘ|/n · |acc(Bₘ) − conf(Bₘ)|`.
     pub expected_error: f64,
     /// Maximum calibration error: the largest of the differences.
     pub maximum_error: f64,
-    /// Of each bin that is not empty: mean confidence, accuracy, items. The points of a reliability diagram.
+    /// Mean confidence, accuracy and number of items of each bin that is not empty: the points of a reliability diagram.
     pub bins: Vec<(f64, f64, usize)>,
 }
 
@@ -20,12 +20,12 @@ pub struct Calibration {
 ///
 /// # Errors
 ///
-/// If there are no items or no bins, not a confidence for each, or one that is not between 0 and 1.
+/// If there are no items or no bins, the lists differ in length, or a confidence is not between 0 and 1.
 ///
 /// ```
 /// use ft_eval::classification::calibration;
 ///
-/// // Right once out of two, and sure both times.
+/// // Correct once out of two, with full confidence both times.
 /// let found = calibration(&[0.9, 0.9], &[true, false], 15)?;
 /// assert!((found.expected_error - 0.4).abs() < 1e-12);
 /// # Ok::<(), ft_eval::Error>(())
@@ -33,7 +33,7 @@ pub struct Calibration {
 pub fn calibration(confidences: &[f64], correct: &[bool], bins: usize) -> Result<Calibration> {
     if confidences.is_empty() || confidences.len() != correct.len() || bins == 0 {
         return Err(Error::Input(format!(
-            "{} confidences, {} outcomes, {bins} bins: give as many of the first two, and at least one of each",
+            "{} confidences, {} outcomes, {bins} bins: the first two must be equal, and all at least one",
             confidences.len(),
             correct.len()
         )));
@@ -45,7 +45,7 @@ pub fn calibration(confidences: &[f64], correct: &[bool], bins: usize) -> Result
     }
     let mut sums = vec![(0.0, 0.0, 0usize); bins];
     for (confidence, correct) in confidences.iter().zip(correct) {
-        // The first bin whose upper end is not below, found where rounding cannot miss it.
+        // The first bin whose upper end is not below, found without rounding errors.
         let near = (confidence * bins as f64).ceil() as usize;
         let end = |bin: usize| (bin + 1) as f64 / bins as f64;
         let mut bin = near.saturating_sub(2).min(bins - 1);

@@ -1,27 +1,27 @@
-//! How often each class was taken for each.
+//! Confusion matrices.
 
 use super::{Counts, ScoreTable};
 use crate::{Error, Result};
 
-/// Counts of labels and predictions: `count(i, j)` items of the class `labels()[i]` were predicted as
-/// `labels()[j]`.
+/// Counts of labels and predictions: `count(i, j)` is the number of items of the class `labels()[i]` that were predicted
+/// as `labels()[j]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfusionMatrix<L> {
     labels: Vec<L>,
-    /// Row by row, a row a true class.
+    /// Row by row, with a row per true class.
     counts: Vec<usize>,
 }
 
 impl<L: Ord + Clone> ConfusionMatrix<L> {
-    /// Counts; classes are all that occur on either side, in ascending order.
+    /// Counts labels and predictions. The classes are all values of both lists, in ascending order.
     ///
     /// # Errors
     ///
-    /// If there are none, or not a prediction for each label.
+    /// If the lists are empty or differ in length.
     pub fn new(labels: &[L], predictions: &[L]) -> Result<Self> {
         if labels.is_empty() || labels.len() != predictions.len() {
             return Err(Error::Input(format!(
-                "{} labels and {} predictions: give as many of both, at least one",
+                "{} labels and {} predictions: the numbers must be equal, and at least one",
                 labels.len(),
                 predictions.len()
             )));
@@ -47,23 +47,23 @@ impl<L> ConfusionMatrix<L> {
         &self.labels
     }
 
-    /// How many items of class `label` were predicted as `prediction`, both by their place in
+    /// The number of items of class `label` that were predicted as `prediction`, both as indices in
     /// [`labels`](Self::labels).
     ///
     /// # Panics
     ///
-    /// If there are fewer classes.
+    /// If an index is out of range.
     pub fn count(&self, label: usize, prediction: usize) -> usize {
         assert!(prediction < self.labels.len(), "there is no such class");
         self.counts[label * self.labels.len() + prediction]
     }
 
-    /// Items by true class.
+    /// The number of items of each true class.
     fn actual(&self, class: usize) -> usize {
         (0..self.labels.len()).map(|j| self.count(class, j)).sum()
     }
 
-    /// Items by predicted class.
+    /// The number of items of each predicted class.
     fn predicted(&self, class: usize) -> usize {
         (0..self.labels.len()).map(|i| self.count(i, class)).sum()
     }
@@ -76,12 +76,12 @@ impl<L> ConfusionMatrix<L> {
         (0..self.labels.len()).map(|i| self.count(i, i)).sum()
     }
 
-    /// Share of the predictions that are right.
+    /// The share of correct predictions.
     pub fn accuracy(&self) -> f64 {
         self.correct() as f64 / self.total() as f64
     }
 
-    /// Mean recall of the classes that have an item.
+    /// The mean recall of the classes with at least one item.
     pub fn balanced_accuracy(&self) -> f64 {
         let recalls: Vec<f64> = (0..self.labels.len())
             .map(|class| (self.count(class, class) as f64, self.actual(class) as f64))
@@ -92,7 +92,7 @@ impl<L> ConfusionMatrix<L> {
     }
 
     /// Matthews' correlation of any number of classes (Gorodkin, 2004, doi:10.1016/j.compbiolchem.2004.09.006), from −1
-    /// to 1; 0 where labels or predictions are all one class.
+    /// to 1; 0 if all labels or all predictions are one class.
     pub fn matthews(&self) -> f64 {
         let (correct, total) = (self.correct() as f64, self.total() as f64);
         let classes = 0..self.labels.len();
@@ -109,7 +109,7 @@ impl<L> ConfusionMatrix<L> {
         }
     }
 
-    /// Precision, recall and F by class and their averages. `beta` weighs recall; 1 gives F1.
+    /// Precision, recall and F by class, and their averages. `beta` is the weight of recall; 1 gives F1.
     pub fn scores(&self, beta: f64) -> ScoreTable<&L> {
         let counts = self.labels.iter().enumerate().map(|(class, label)| {
             let counts = Counts {

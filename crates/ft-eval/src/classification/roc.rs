@@ -2,16 +2,16 @@
 
 use crate::{Error, Result};
 
-/// The probability that a positive item has a higher score than a negative one, ties half (Hanley and McNeil, 1982,
-/// doi:10.1148/radiology.143.1.7063747); `None` if all items are of one class.
+/// The probability that a positive item has a higher score than a negative one; a tie counts one half (Hanley and McNeil,
+/// 1982, doi:10.1148/radiology.143.1.7063747). `None` if all items are of one class.
 ///
 /// # Errors
 ///
-/// If there are none, not a score for each label, or a score is not a number.
+/// If the lists are empty or differ in length, or a score is not a number.
 pub fn roc_auc(labels: &[bool], scores: &[f64]) -> Result<Option<f64>> {
     if labels.is_empty() || labels.len() != scores.len() {
         return Err(Error::Input(format!(
-            "{} labels and {} scores: give as many of both, at least one",
+            "{} labels and {} scores: the numbers must be equal, and at least one",
             labels.len(),
             scores.len()
         )));
@@ -31,7 +31,8 @@ fn area(mut items: Vec<(bool, f64)>) -> Option<f64> {
     if positives == 0 || negatives == 0 {
         return None;
     }
-    // Negatives with a lower score, and half of those with the same, for each positive; in halves, to be exact.
+    // For each positive the number of negatives with a lower score, and half of those with the same; counted in halves, to be
+    // exact.
     let (mut halves, mut below) = (0u128, 0u128);
     for tied in items.chunk_by(|a, b| a.1 == b.1) {
         let positive = tied.iter().filter(|(label, _)| *label).count() as u128;
@@ -42,23 +43,23 @@ fn area(mut items: Vec<(bool, f64)>) -> Option<f64> {
     Some(halves as f64 / (2.0 * positives as f64 * negatives as f64))
 }
 
-/// How more than two classes are compared.
+/// The comparisons of more than two classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MultiClass {
-    /// Each class against all others (Provost and Domingos, 2000).
+    /// Each class with all others (Provost and Domingos, 2000).
     OneVsRest,
-    /// Each class against each (Hand and Till, 2001, doi:10.1023/A:1010920819831).
+    /// Each pair of classes (Hand and Till, 2001, doi:10.1023/A:1010920819831).
     OneVsOne,
 }
 
-/// ROC-AUC of more than two classes: `labels` are the numbers of the classes, `probabilities` have one for each class.
-/// The mean over classes or pairs of classes, `weighted` by how frequent they are; `None` where an area is undefined, as
-/// one class has no item.
+/// ROC-AUC of more than two classes: `labels` are class indices, and `probabilities` have one number for each class.
+/// The result is the mean over classes or pairs of classes, optionally `weighted` by their frequency. `None` if an area is
+/// undefined because a class has no items.
 ///
 /// # Errors
 ///
-/// If there are none, not a row of probabilities for each label, rows of different lengths, fewer than two classes, a label that
-/// is no class, or probabilities that do not add up to 1.
+/// If the lists are empty or differ in length, rows differ in length, there are fewer than two classes, a label is not a
+/// class, or probabilities do not sum to 1.
 pub fn roc_auc_multiclass<P: AsRef<[f64]>>(
     labels: &[usize],
     probabilities: &[P],
@@ -68,7 +69,7 @@ pub fn roc_auc_multiclass<P: AsRef<[f64]>>(
     let classes = probabilities.first().map_or(0, |row| row.as_ref().len());
     if labels.len() != probabilities.len() || classes < 2 {
         return Err(Error::Input(format!(
-            "{} labels and {} rows of {classes} probabilities: give a row for each label, with a number for each \
+            "{} labels and {} rows of {classes} probabilities: each label needs a row, with a number for each \
              of at least two classes",
             labels.len(),
             probabilities.len()
@@ -86,7 +87,7 @@ pub fn roc_auc_multiclass<P: AsRef<[f64]>>(
         }
     }
     let frequency = |class: usize| labels.iter().filter(|label| **label == class).count() as f64;
-    // The areas, and how much each counts.
+    // The areas and their weights.
     let areas: Option<Vec<(f64, f64)>> = match how {
         MultiClass::OneVsRest => (0..classes)
             .map(|class| {

@@ -2,32 +2,32 @@
 
 use serde::Serialize;
 
-/// What the scores of a class are computed from.
+/// The counts of a class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Predicted and true.
+    /// Items that are predicted and true.
     pub correct: usize,
-    /// Predicted.
+    /// Predicted items.
     pub predicted: usize,
-    /// True.
+    /// True items.
     pub actual: usize,
 }
 
-/// Scores of a class, or an average, from 0 to 1; 0 where a denominator is 0.
+/// Scores of a class, or averages, from 0 to 1; 0 if a denominator is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Scores {
-    /// Share of the predictions that are true.
+    /// Share of the predicted items that are true.
     pub precision: f64,
-    /// Share of the true ones that are predicted.
+    /// Share of the true items that are predicted.
     pub recall: f64,
     /// `(1 + β²)·P·R / (β²·P + R)`
     pub f: f64,
-    /// How many are true.
+    /// The number of true items.
     pub support: usize,
 }
 
 impl Scores {
-    /// With `beta` as weight of the recall.
+    /// The scores, with `beta` as the weight of recall.
     pub fn new(counts: Counts, beta: f64) -> Self {
         let square = beta * beta;
         let share = |a: f64, b: f64| if b == 0.0 { 0.0 } else { a / b };
@@ -45,18 +45,18 @@ impl Scores {
 /// Scores of all classes and their averages.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ScoreTable<L> {
-    /// By class, in ascending order.
+    /// The scores by class, in ascending order.
     pub classes: Vec<(L, Scores)>,
-    /// Of the counts of all classes together.
+    /// The scores of the summed counts of all classes.
     pub micro_average: Scores,
-    /// The mean over the classes; NaN of none.
+    /// The mean over the classes; NaN if there are none.
     pub macro_average: Scores,
-    /// The mean over the classes by support; 0 if there is none.
+    /// The mean over the classes, weighted by support; 0 if the support is 0.
     pub weighted_average: Scores,
 }
 
 impl<L> ScoreTable<L> {
-    /// Of the counts of each class.
+    /// The table for the counts of each class.
     pub fn new(counts: Vec<(L, Counts)>, beta: f64) -> Self {
         let mut all = Counts::default();
         let mut classes = Vec::with_capacity(counts.len());

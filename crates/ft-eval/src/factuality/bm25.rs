@@ -1,10 +1,10 @@
-//! Passages by their words: Okapi BM25 (Robertson and Zaragoza, 2009, doi:10.1561/1500000019).
+//! Search for passages by their words: Okapi BM25 (Robertson and Zaragoza, 2009, doi:10.1561/1500000019).
 
 use std::collections::HashMap;
 
 use super::Retriever;
 
-/// How quickly a word that is repeated stops to count, and how much the length of a passage counts.
+/// The saturation of repeated words, and the weight of a passage's length.
 const K1: f64 = 1.2;
 const B: f64 = 0.75;
 
@@ -15,7 +15,7 @@ const B: f64 = 0.75;
 #[derive(Clone, Debug)]
 pub struct Bm25 {
     passages: Vec<String>,
-    /// For each word the passages that have it, and how often.
+    /// For each word the passages that contain it, and how often.
     postings: HashMap<String, Vec<(usize, f64)>>,
     lengths: Vec<f64>,
     mean: f64,

@@ -1,4 +1,4 @@
-//! What was found, in numbers and with the evidence.
+//! The report on the claims of a text.
 
 use std::fmt::Write;
 
@@ -6,18 +6,18 @@ use serde::Serialize;
 
 use super::{Claim, Finding};
 
-/// The claims of a text and how many of them hold.
+/// The claims of a text and their findings.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FactualityReport {
-    /// Share of the weight of all claims with a finding that the evidence supports; `None` without any.
+    /// The supported share of the claims with a finding, weighted by importance; `None` if no claim has a finding.
     pub score: Option<f64>,
-    /// The same where every claim counts alike (FActScore).
+    /// The same with equal weights (FActScore).
     pub plain_score: Option<f64>,
     /// Claims that the evidence supports.
     pub supported: usize,
     /// Claims that it contradicts.
     pub contradicted: usize,
-    /// Claims that it does not tell about.
+    /// Claims that it does not decide.
     pub unverified: usize,
     /// Claims without a finding; not counted.
     pub missing: usize,

@@ -1,10 +1,10 @@
-//! From the values of a metric on all documents to one number, and its standard error.
+//! Aggregation of a metric's values on all documents to one number with a standard error.
 //!
 //! The standard error of a mean is `s / sqrt(n)` with `n - 1` in `s`. Those of median, perplexity,
-//! F1, Matthews, `nanmean` and the measures of translations come from the bootstrap (Efron, 1979) with the very draws of
-//! lm-evaluation-harness: chunk `i` of at most 1000 resamples is drawn by Python's
+//! F1, Matthews, `nanmean` and the measures of translations come from the bootstrap (Efron, 1979) with the same draws as
+//! in lm-evaluation-harness: chunk `i` of at most 1000 resamples is drawn by Python's
 //! `random.Random(i).choices`. Other aggregations have none.
-//! Where an exponential overflows, which is an exception in Python, the number is infinite.
+//! An exponential that overflows, which is an exception in Python, is infinite.
 
 use rayon::prelude::*;
 
@@ -12,7 +12,7 @@ use super::PythonRandom;
 use super::functions::{FunctionResult, MetricValue};
 use crate::text::{BleuOptions, ChrfOptions, TerOptions, corpus_bleu, corpus_chrf, corpus_ter};
 
-/// How the values of all documents become one number.
+/// A function from the values of all documents to one number.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Aggregation {
     Mean,
@@ -29,7 +29,7 @@ pub(super) enum Aggregation {
     Function(fn(&[MetricValue]) -> FunctionResult<f64>),
 }
 
-/// A measure of generated texts against right ones, of the whole corpus.
+/// A measure of generated texts against reference texts, over the whole corpus.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Translation {
     Bleu,
@@ -39,7 +39,7 @@ pub(super) enum Translation {
 }
 
 impl Translation {
-    /// Of pairs `(right text, generated text)`, with sacreBLEU's defaults.
+    /// The score of pairs `(reference, generated text)`, with sacreBLEU's defaults.
     fn of(self, pairs: &[(&str, &str)]) -> Result<f64, String> {
         let predictions: Vec<&str> = pairs.iter().map(|(_, text)| *text).collect();
         let references: Vec<[&str; 1]> = pairs.iter().map(|(gold, _)| [*gold]).collect();
@@ -95,14 +95,14 @@ impl Aggregation {
         NAMES.iter().map(|(name, _)| *name).collect()
     }
 
-    /// The number.
+    /// The number for these values.
     pub(super) fn of(self, values: &[MetricValue]) -> Result<f64, String> {
         if values.is_empty() {
-            return Err("there is no document with a value".to_string());
+            return Err("no document has a value".to_string());
         }
         match self {
             Aggregation::Bypass => Ok(999.0),
-            Aggregation::Function(function) => function(values),
+            Aggregation::Function(function) => Ok(function(values)?),
             Aggregation::BrierScore => brier_score(values),
             Aggregation::Translation(measure) => {
                 let pairs: Vec<(&str, &str)> =
@@ -184,7 +184,7 @@ impl Aggregation {
             Aggregation::Translation(measure) => {
                 let pairs: Vec<(&str, &str)> =
                     values.iter().map(texts).collect::<Result<_, _>>()?;
-                // As many as the reference takes the time for.
+                // The reference has the same limit.
                 let iterations = iterations.min(100);
                 bootstrap(&pairs, iterations, |resample| measure.of(resample)).map(Some)
             }
@@ -210,7 +210,7 @@ fn numbers(values: &[MetricValue]) -> Result<Vec<f64>, String> {
         .map(|value| {
             value
                 .as_number()
-                .ok_or_else(|| format!("{value:?} is no number: choose another aggregation"))
+                .ok_or_else(|| format!("{value:?} is not a number: choose another aggregation"))
         })
         .collect()
 }
@@ -223,7 +223,7 @@ fn pair(value: &MetricValue) -> Result<(f64, f64), String> {
         return Ok((first, second));
     }
     Err(format!(
-        "{value:?} is no pair of numbers: choose another aggregation"
+        "{value:?} is not a pair of numbers: choose another aggregation"
     ))
 }
 
@@ -237,7 +237,7 @@ fn texts(value: &MetricValue) -> Result<(&str, &str), String> {
         },
         _ => None,
     }
-    .ok_or_else(|| format!("{value:?} is no pair of texts: choose another aggregation"))
+    .ok_or_else(|| format!("{value:?} is not a pair of texts: choose another aggregation"))
 }
 
 fn bootstrap<T: Copy + Sync>(
@@ -264,7 +264,7 @@ fn bootstrap<T: Copy + Sync>(
     Ok(sample_deviation(&chunks.concat()))
 }
 
-/// The classes in ascending order. There are few, so they are looked for one after the other.
+/// The classes in ascending order. A linear search suffices, since there are few.
 fn labels(pairs: &[(f64, f64)]) -> Vec<f64> {
     let mut labels: Vec<f64> = Vec::new();
     for label in pairs.iter().flat_map(|(gold, pred)| [*gold, *pred]) {
@@ -322,10 +322,11 @@ fn matthews(pairs: &[(f64, f64)]) -> f64 {
     }
 }
 
-/// The mean squared distance between the probabilities of the choices and the right one (Brier, 1950).
+/// The mean squared distance between the probabilities of the choices and the correct one (Brier, 1950).
 fn brier_score(values: &[MetricValue]) -> Result<f64, String> {
-    let wrong =
-        || "the Brier score needs the right choice and the probabilities of all".to_string();
+    let wrong = || {
+        "the Brier score needs the correct choice and the probabilities of all choices".to_string()
+    };
     let mut classes = None;
     let mut sum = 0.0;
     for value in values {
@@ -345,7 +346,9 @@ fn brier_score(values: &[MetricValue]) -> Result<f64, String> {
         // Python counts negative indices from the end.
         let right = if *gold < 0 { gold + count } else { *gold };
         if !(0..count).contains(&right) {
-            return Err(format!("the right choice is {gold}, but there are {count}"));
+            return Err(format!(
+                "the correct choice is {gold}, but there are {count} choices"
+            ));
         }
         sum += probabilities
             .iter()

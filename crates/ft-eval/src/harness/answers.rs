@@ -1,4 +1,4 @@
-//! Having requests answered: equal ones once, from the cache where it has them, kind by kind.
+//! Collects the answers to requests: equal requests once, cached ones from the cache, kind by kind.
 
 use std::collections::HashMap;
 
@@ -7,6 +7,7 @@ use super::requests::{self, Arguments};
 use super::response_cache::ResponseCache;
 use super::task::Task;
 use super::{Continuation, EvaluateOptions, GenerateUntil, LanguageModel};
+use crate::random::mix_seed;
 use crate::{Error, Result};
 
 /// The requests of one document.
@@ -17,7 +18,7 @@ pub(super) struct Asked {
     pub(super) answers: Vec<Vec<Response>>,
 }
 
-/// Requests of one kind, each once, and who asked them.
+/// Requests of one kind, each once, with their answers.
 struct Batch<R> {
     requests: Vec<R>,
     answers: Vec<Option<Response>>,
@@ -44,7 +45,7 @@ impl<R> Batch<R> {
         place
     }
 
-    /// Takes what the cache has, and lets `run` answer the rest.
+    /// Takes answers from the cache, and the rest from `run`.
     fn run(
         &mut self,
         cache: &mut Option<ResponseCache>,
@@ -124,14 +125,14 @@ impl Counter<'_> {
     }
 }
 
-/// Where the answer to a request will be.
+/// The place of the answer to a request.
 enum Place {
     Pair(usize),
     Text(usize),
     Generation(usize),
 }
 
-/// Has all requests of all tasks answered, kind by kind, equal ones once.
+/// Collects the answers to all requests of all tasks, kind by kind, to equal ones once.
 pub(super) fn answer(
     model: &dyn LanguageModel,
     tasks: &[Task],
@@ -142,7 +143,7 @@ pub(super) fn answer(
     let mut pairs: Batch<Continuation> = Batch::new();
     let mut texts: Batch<String> = Batch::new();
     let mut generations: Batch<GenerateUntil> = Batch::new();
-    // For every request of every document the places of its repeats.
+    // For every request of every document, the places of its repeats.
     let mut places: Vec<Vec<Place>> = Vec::new();
     for (task, docs) in tasks.iter().zip(asked.iter()) {
         for doc in docs {
@@ -160,7 +161,7 @@ pub(super) fn answer(
                             Place::Text(texts.add(key, text.clone()))
                         }
                         Arguments::Generate { context, kwargs } => {
-                            let seed = options.generation_seed.wrapping_add(repeat as u64);
+                            let seed = mix_seed(options.generation_seed, repeat as u64);
                             let request = requests::generate_until(context, kwargs, seed)
                                 .map_err(|reason| task.error(reason))?;
                             let settings = format!(
@@ -222,7 +223,7 @@ pub(super) fn answer(
     Ok(())
 }
 
-/// What tells a request from others: its kind and arguments, none of which can run into the next.
+/// A key that identifies a request: its kind and its arguments with their lengths.
 fn request_key(kind: &str, arguments: &[&str]) -> String {
     let mut key = kind.to_string();
     for argument in arguments {

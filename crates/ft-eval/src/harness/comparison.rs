@@ -1,14 +1,13 @@
-//! Two results side by side, and the gate that a drop does not pass.
+//! Comparison of two results, and a gate that fails on a drop.
 //!
-//! Results are read from files, of this library or of lm-evaluation-harness, or taken from a run. Where
-//! both have their samples, each difference comes with a p-value over the same documents: McNemar's exact
-//! test for metrics that are 0 or 1, a paired t-test for others (p is not adjusted for the number of rows).
+//! Results are read from files of this library or of lm-evaluation-harness, or taken from a run. If both have
+//! samples, each difference has a p-value over the common documents: McNemar's exact test for metrics that are
+//! 0 or 1, a paired t-test for others. The p-values are not adjusted for the number of rows.
 //!
-//! The gate looks at one metric of each task, `acc_norm` if it has that, else its first one, and at
-//! none of the groups, which only repeat their tasks. A task fails
-//! if its metric got worse by more than the threshold. Metrics between 0 and 1 are compared in points
-//! (0.02 is two percentage points); perplexities, bits per byte, BLEU, chrF and TER have no such scale and
-//! are compared as shares of the baseline. A task that is missing in the new results fails too.
+//! The gate checks one metric of each task: `acc_norm` if there is one, otherwise the first. Groups are not checked,
+//! since they repeat their tasks. A task fails if its metric is worse by more than the threshold. Metrics between 0
+//! and 1 are compared in points (0.02 is two percentage points). Perplexities, bits per byte, BLEU, chrF and TER have
+//! no such scale, so their change is relative to the baseline. A task that is missing in the new results fails too.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,10 +29,10 @@ struct Key {
     filter: String,
 }
 
-/// Values of the documents, by their place and hash.
+/// Values of the documents, by index and hash.
 type Values = BTreeMap<(u64, String), f64>;
 
-/// Results as they are compared.
+/// Results to compare.
 #[derive(Clone, Debug)]
 pub struct SavedResults {
     results: Value,
@@ -41,11 +40,11 @@ pub struct SavedResults {
 }
 
 impl SavedResults {
-    /// Reads a results file, and the samples files beside it that have the same date.
+    /// Reads a results file, and the samples files in the same folder with the same date.
     ///
     /// # Errors
     ///
-    /// If a file cannot be read, or is not what lm-evaluation-harness writes.
+    /// If a file cannot be read, or does not have the format of lm-evaluation-harness.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let read = |path: &Path| {
@@ -83,9 +82,9 @@ impl SavedResults {
 
     fn parse(text: &str) -> Result<Self, String> {
         let results: Value = serde_json::from_str(&with_nulls(text))
-            .map_err(|error| format!("it is no results file: {error}"))?;
+            .map_err(|error| format!("it is not a results file: {error}"))?;
         if !results["results"].is_object() {
-            return Err("it is no results file: it has no 'results'".to_string());
+            return Err("it is not a results file: it has no 'results'".to_string());
         }
         Ok(Self {
             results,
@@ -102,7 +101,7 @@ impl SavedResults {
 
     fn add_sample(&mut self, task: &str, line: &str) -> Result<(), String> {
         let row: Value = serde_json::from_str(&with_nulls(line))
-            .map_err(|error| format!("a line is no sample: {error}"))?;
+            .map_err(|error| format!("a line is not a sample: {error}"))?;
         let doc = (
             row["doc_id"].as_u64().unwrap_or(0),
             row["doc_hash"].as_str().unwrap_or("").to_string(),
@@ -162,9 +161,9 @@ impl From<&Evaluation> for SavedResults {
     }
 }
 
-/// Python writes NaN and Infinity, which JSON does not have.
+/// Replaces NaN and Infinity, which Python writes and JSON does not have, by null.
 fn with_nulls(text: &str) -> String {
-    // Strings are matched first, so that what stands in them is left alone.
+    // Strings are matched first, so that their content is not changed.
     let tokens =
         Regex::new(r#""(?:[^"\\]|\\.)*"|-?\b(?:NaN|Infinity)\b"#).expect("the pattern is right");
     tokens
@@ -188,28 +187,28 @@ pub struct ComparedMetric {
     pub metric: String,
     /// The filter pipeline.
     pub filter: String,
-    /// The old value.
+    /// The value in the baseline.
     pub baseline: f64,
     /// The new value.
     pub new: f64,
-    /// How much better the new one is: negative if it is worse, whatever the metric's direction.
+    /// The improvement: negative if the new value is worse, for both directions of metrics.
     pub gain: f64,
-    /// The same as a share of the old value.
+    /// The improvement relative to the value in the baseline.
     pub relative_gain: f64,
-    /// Of the difference over the same documents, where both have samples.
+    /// The p-value of the difference over the common documents, if both have samples.
     pub p_value: Option<f64>,
-    /// Whether the gate looks at it.
+    /// Whether the gate checks it.
     pub primary: bool,
 }
 
-/// Two results side by side.
+/// The comparison of two results.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
-    /// What both have.
+    /// The metrics that both have.
     pub metrics: Vec<ComparedMetric>,
     /// Tasks that only the baseline has.
     pub missing: Vec<String>,
-    /// What makes tasks hard to compare: other versions, numbers of examples or documents.
+    /// Other differences: versions, numbers of examples or documents.
     pub notes: Vec<String>,
 }
 
@@ -267,7 +266,7 @@ pub fn compare(baseline: &SavedResults, new: &SavedResults) -> Comparison {
                 (number(&baseline.results["results"][&task]), number(fresh))
             else {
                 comparison.notes.push(format!(
-                    "{task}: {metric},{filter} is no number in the new results"
+                    "{task}: {metric},{filter} is not a number in the new results"
                 ));
                 continue;
             };
@@ -295,7 +294,7 @@ pub fn compare(baseline: &SavedResults, new: &SavedResults) -> Comparison {
     comparison
 }
 
-/// The p-value of a difference over the documents that both have.
+/// The p-value of a difference over the common documents.
 fn p_value(old: Option<&Values>, new: Option<&Values>) -> Option<f64> {
     let (old, new) = (old?, new?);
     let pairs: Vec<(f64, f64)> = old
@@ -317,15 +316,15 @@ fn p_value(old: Option<&Values>, new: Option<&Values>) -> Option<f64> {
         .filter(|p| p.is_finite())
 }
 
-/// Metrics whose size says nothing without the baseline's.
+/// Whether a metric has no fixed scale.
 fn has_no_scale(metric: &str) -> bool {
     metric.ends_with("perplexity")
         || ["bits_per_byte", "bleu", "chrf", "chrf++", "ter"].contains(&metric)
 }
 
 impl Comparison {
-    /// The gate: what got worse by more than `threshold` (0.02: two points, or two percent of what has no
-    /// scale), and the tasks that are missing. Nothing: the new results pass.
+    /// The gate: metrics that are worse by more than `threshold` (0.02 means two points, or two percent for metrics
+    /// without a fixed scale), and missing tasks. If it is empty, the new results pass.
     pub fn regressions(&self, threshold: f64) -> Vec<String> {
         let mut failed: Vec<String> = self
             .missing
@@ -339,7 +338,7 @@ impl Comparison {
             } else {
                 metric.gain
             };
-            // A drop of exactly the threshold passes, also where subtraction rounds.
+            // A drop of exactly the threshold passes, even if subtraction rounds.
             if gain.is_nan() || gain < -threshold - 1e-12 {
                 failed.push(format!(
                     "{}: {},{} went from {:.4} to {:.4}, {:.2} {} worse; {:.2} is allowed",

@@ -1,15 +1,14 @@
 //! The documents of a task, from local files.
 //!
-//! A split is a file of rows, `DIR/TASK/SPLIT.jsonl` or `.json`, with the fields that the dataset has
-//! on the hub. Instead of the task's name the folder may have the dataset's: for `cais/mmlu` with
-//! the configuration `anatomy`, `DIR/mmlu/anatomy/` or `DIR/cais/mmlu/anatomy/`. A task with
-//! `dataset_path: json` names its files itself in `dataset_kwargs.data_files`.
+//! A split is a file of rows, `DIR/TASK/SPLIT.jsonl` or `.json`, with the fields of the dataset on the hub.
+//! The folder may also have the name of the dataset: for `cais/mmlu` with the configuration `anatomy`,
+//! `DIR/mmlu/anatomy/` or `DIR/cais/mmlu/anatomy/`. A task with `dataset_path: json` names its files in
+//! `dataset_kwargs.data_files`.
 //!
-//! Rows become columns as in Hugging Face's datasets: every row gets the fields of all rows, in the
-//! order in which they come up, null where it has none, and whole numbers become broken ones in a
-//! column that has those too. Objects in a column that differ in their fields are left as they are, and
-//! so is a column of several kinds. What differs: texts that look like times stay texts, where pyarrow
-//! makes timestamps of some.
+//! As in Hugging Face's datasets, every row has the fields of all rows, in the order of their first occurrence.
+//! Missing values are null. In a column with integers and floats, integers become floats. Objects with different
+//! fields, and columns of several kinds, are not changed. One thing differs: texts that look like times stay
+//! texts, where pyarrow converts some to timestamps.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +18,7 @@ use super::functions::Doc;
 use super::task_config::TaskConfig;
 use crate::{Error, Result};
 
-/// Where the data of a task is.
+/// The location of a task's data.
 pub(super) struct Dataset<'a> {
     config: &'a TaskConfig,
     dir: &'a Path,
@@ -136,7 +135,7 @@ impl<'a> Dataset<'a> {
                     }
                 }
                 self.error(format!(
-                    "there is no file with the split {split:?}; it was looked for at {}",
+                    "there is no file with the split {split:?}; it was searched at {}",
                     tried.join(", ")
                 ))
             })
@@ -155,7 +154,7 @@ fn read_rows(path: &Path, field: Option<&str>) -> Result<Vec<Value>> {
     })
 }
 
-/// Rows from text: a JSON array, an object with the rows under `field`, or a row a line.
+/// Rows of a text: a JSON array, an object with the rows under `field`, or one row per line.
 pub(super) fn parse_rows(text: &str, field: Option<&str>) -> Result<Vec<Value>, String> {
     let text = text.trim_start_matches('\u{feff}');
     let rows: Vec<Value> = if let Some(field) = field {
@@ -168,7 +167,7 @@ pub(super) fn parse_rows(text: &str, field: Option<&str>) -> Result<Vec<Value>, 
     } else if text.trim_start().starts_with('[') {
         serde_json::from_str(text).map_err(|error| format!("it is not a JSON array: {error}"))?
     } else {
-        // Not `str::lines`: texts may hold the separators that it would cut at.
+        // Not `str::lines`: texts may contain its separators.
         text.split('\n')
             .enumerate()
             .filter(|(_, line)| !line.trim().is_empty())
@@ -184,7 +183,7 @@ pub(super) fn parse_rows(text: &str, field: Option<&str>) -> Result<Vec<Value>, 
     }
 }
 
-/// What a column holds.
+/// The kind of values in a column.
 #[derive(Clone, Debug, PartialEq)]
 enum Kind {
     Null,
@@ -192,7 +191,7 @@ enum Kind {
     Broken,
     Fields(Fields),
     List(Box<Kind>),
-    /// Texts, booleans, and columns of several kinds: left as they are.
+    /// Texts, booleans, and columns of several kinds, which are not changed.
     Other,
 }
 

@@ -1,4 +1,4 @@
-//! A run: prompts of all tasks, answers of the model, filters, scores, numbers.
+//! A run: prompts, answers of the model, filters, scores, aggregation.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -20,30 +20,30 @@ use super::task::Task;
 use super::{LanguageModel, OutputType, TaskSet};
 use crate::{Error, Result};
 
-/// How a run is made; the defaults are those of the reference.
+/// Settings of a run. The defaults are those of the reference.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EvaluateOptions {
     /// The name of the model in the results.
     pub model_name: String,
-    /// Examples in each prompt, instead of what the tasks say; a task that says 0 keeps 0.
+    /// The number of examples in each prompt, which replaces that of the tasks. A task with 0 keeps 0.
     pub num_fewshot: Option<usize>,
-    /// Only the first documents of each task: a number, or a share below 1.
+    /// Limits each task to its first documents: a number, or a share below 1.
     pub limit: Option<f64>,
-    /// What the system says, before the task's description.
+    /// The system message, before the task's description.
     pub system_instruction: Option<String>,
-    /// Prompts are conversations in the model's template.
+    /// Renders prompts with the model's chat template.
     pub apply_chat_template: bool,
-    /// In a conversation, examples are turns of their own.
+    /// In a conversation, examples are separate turns.
     pub fewshot_as_multiturn: bool,
-    /// Settings that replace those of the tasks that generate.
+    /// Generation settings that replace those of the tasks.
     pub generation_kwargs: Map<String, Value>,
     /// Seed of the examples.
     pub fewshot_seed: u64,
-    /// Seed of sampled answers; repeat `r` is drawn with `generation_seed + r`.
+    /// Seed of sampled answers. Each repeat has a seed of its own, derived from this one.
     pub generation_seed: u64,
-    /// Resamples behind the standard errors that have no formula; 0: no standard errors at all.
+    /// Bootstrap resamples for standard errors without a formula. 0 disables all standard errors.
     pub bootstrap_iters: usize,
-    /// A file that answers are kept in as they come, so that a run that was cut off goes on.
+    /// A file in which answers are stored, so that an interrupted run can continue.
     pub cache: Option<PathBuf>,
 }
 
@@ -65,12 +65,12 @@ impl Default for EvaluateOptions {
     }
 }
 
-/// Runs tasks on a model. `progress` is told how many of all different requests are answered.
+/// Runs tasks on a model. `progress` receives the number of answered requests and the total.
 ///
 /// # Errors
 ///
-/// If a prompt cannot be made, the model fails, or an answer cannot be scored: the message names the
-/// task and the document.
+/// If a prompt cannot be made, the model fails, or an answer cannot be scored. The message names the task and the
+/// document.
 pub fn evaluate(
     model: &dyn LanguageModel,
     set: &TaskSet,
@@ -109,7 +109,7 @@ pub fn evaluate(
         groups.push(group);
         groups.extend(group.subgroups());
     }
-    // Groups in groups first.
+    // Inner groups first.
     let mut visited: Vec<&str> = Vec::new();
     for group in &set.groups {
         aggregate_groups(group, &mut results, &mut visited);
@@ -150,7 +150,7 @@ fn num_fewshot(task: &Task, options: &EvaluateOptions) -> usize {
     }
 }
 
-/// How many documents a limit leaves.
+/// The number of documents under a limit.
 fn limited(count: usize, limit: Option<f64>) -> Result<usize> {
     match limit {
         None => Ok(count),
@@ -162,7 +162,7 @@ fn limited(count: usize, limit: Option<f64>) -> Result<usize> {
     }
 }
 
-/// The settings of a task that generates.
+/// The generation settings of a task.
 fn generation_kwargs(task: &Task, options: &EvaluateOptions) -> Map<String, Value> {
     let mut kwargs = task.config.generation_kwargs.clone().unwrap_or_default();
     if task.config.output_type == OutputType::GenerateUntil {
@@ -230,7 +230,7 @@ fn score_task(task: &Task, asked: Vec<Asked>) -> Result<Vec<Sample>> {
 
 /// The numbers of a task from its documents.
 fn aggregate(task: &Task, samples: &[Sample], bootstrap_iters: usize) -> Result<TaskResult> {
-    // By metric and filter, in the order in which they come up.
+    // By metric and filter, in the order of their first occurrence.
     let mut values: Vec<((&str, &str), Vec<MetricValue>)> = Vec::new();
     let mut index: HashMap<(&str, &str), usize> = HashMap::new();
     for sample in samples {

@@ -1,8 +1,8 @@
-//! What came out of a run: numbers for tasks and groups, and every document with its answers.
+//! The result of a run: numbers for tasks and groups, and every document with its answers.
 //!
-//! As JSON it has the keys of lm-evaluation-harness, so that what reads its results reads these. In
-//! the samples, metrics that are lists (`f1`, `brier_score`, ...) are lists of numbers, where the
-//! reference writes numpy arrays as text.
+//! The JSON has the keys of lm-evaluation-harness, so that programs for its results also read these. In the
+//! samples, metrics that are lists (`f1`, `brier_score`, ...) are lists of numbers, where the reference writes
+//! numpy arrays as text.
 
 use serde_json::Value;
 
@@ -15,13 +15,13 @@ use super::requests::Arguments;
 pub struct TaskResult {
     /// Its name.
     pub name: String,
-    /// The name it is shown under.
+    /// The name in tables.
     pub alias: String,
-    /// How many documents were asked about; `None` for a group without numbers of its own.
+    /// The number of documents; `None` for a group without numbers.
     pub sample_len: Option<usize>,
     /// Its metrics, for every filter.
     pub metrics: Vec<MetricResult>,
-    /// Of a group: the documents behind each `metric,filter`.
+    /// For a group: the number of documents for each `metric,filter`.
     pub sample_count: Vec<(String, usize)>,
 }
 
@@ -30,11 +30,11 @@ pub struct TaskResult {
 pub struct MetricResult {
     /// The metric: `acc`, `exact_match`, ...
     pub name: String,
-    /// The filter pipeline that the answers went through; `none` without one.
+    /// The name of the filter pipeline; `none` if there is none.
     pub filter: String,
-    /// The number, in the metric's own scale.
+    /// The value, in the metric's own scale.
     pub value: f64,
-    /// Its standard error, where there is one.
+    /// Its standard error, if there is one.
     pub stderr: Option<f64>,
 }
 
@@ -76,20 +76,20 @@ impl TaskResult {
     }
 }
 
-/// A document, what was asked about it, what was answered, and what that is worth, under one filter.
+/// A document with its requests, answers and metrics, under one filter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// The place of the document in its split, from 0.
+    /// The index of the document in its split, from 0.
     pub doc_id: usize,
     /// The document.
     pub doc: Doc,
-    /// The right answer.
+    /// The correct answer.
     pub target: Value,
     /// The filter pipeline.
     pub filter: String,
     /// The metrics of this document.
     pub metrics: Metrics,
-    /// What is left of the answers after the filters, one for each request.
+    /// The filtered answers, one for each request.
     pub filtered_resps: Vec<Response>,
     /// The answers, one list of repeats for each request.
     pub resps: Vec<Vec<Response>>,
@@ -110,7 +110,7 @@ impl Sample {
             .map(|(_, value)| value)
     }
 
-    /// The sha256 of the document, of the first prompt and of the right answer.
+    /// The sha256 of the document, of the first prompt and of the correct answer.
     pub fn hashes(&self) -> [String; 3] {
         [
             sha256(&PyValue::from(&self.doc).json(Some(2))),
@@ -163,7 +163,7 @@ impl Sample {
     }
 }
 
-/// An answer with its numbers as texts, as the samples file has them.
+/// An answer in the format of the samples file, with numbers as texts.
 fn as_texts(response: &Response) -> PyValue {
     match response {
         Response::LogLikelihood(answer) => PyValue::List(vec![
@@ -177,7 +177,7 @@ fn as_texts(response: &Response) -> PyValue {
     }
 }
 
-/// What a run gave.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub struct Evaluation {
     /// The numbers of the tasks, then of the groups.
@@ -189,7 +189,7 @@ pub struct Evaluation {
     pub(super) run: RunInfo,
 }
 
-/// What is told about a group beside its numbers.
+/// Metadata of a group.
 #[derive(Clone, Debug)]
 pub(super) struct GroupInfo {
     pub(super) name: String,
@@ -198,7 +198,7 @@ pub(super) struct GroupInfo {
     pub(super) has_numbers: bool,
 }
 
-/// What is told about a task beside its numbers.
+/// Metadata of a task.
 #[derive(Clone, Debug)]
 pub(super) struct TaskInfo {
     pub(super) name: String,
@@ -209,7 +209,7 @@ pub(super) struct TaskInfo {
     pub(super) documents: usize,
 }
 
-/// What is told about the run.
+/// Metadata of the run.
 #[derive(Clone, Debug)]
 pub(super) struct RunInfo {
     pub(super) model_name: String,
@@ -221,7 +221,7 @@ pub(super) struct RunInfo {
     pub(super) chat_template: Option<String>,
 }
 
-/// Whether more is better, by metric.
+/// Whether higher is better, by metric.
 type Directions<'a> = Vec<(&'a str, Option<bool>)>;
 
 impl Evaluation {
@@ -230,7 +230,7 @@ impl Evaluation {
         self.results.iter().find(|result| result.name == name)
     }
 
-    /// The results as the reference's JSON file has them, indented by two spaces.
+    /// The results in the format of the reference's JSON file, indented by two spaces.
     pub fn to_json(&self) -> String {
         let group = |name: &str| self.groups.iter().find(|group| group.name == name);
         let mut results = Vec::new();
@@ -338,7 +338,7 @@ impl Evaluation {
         dict(fields).json(Some(2))
     }
 
-    /// The number of examples of each task, and of each group whose members agree, by name.
+    /// The number of examples by name, for each task and each group whose members agree.
     pub(super) fn num_fewshot(&self) -> Vec<(&str, usize)> {
         let mut shots: Vec<(&str, usize)> = self
             .tasks
@@ -361,7 +361,7 @@ impl Evaluation {
         shots
     }
 
-    /// For each task and group, by name, whether more is better; `None` where members disagree.
+    /// Whether higher is better, by name of task or group; `None` if the members of a group disagree.
     pub(super) fn higher_is_better(&self) -> Vec<(&str, Directions<'_>)> {
         let mut all: Vec<(&str, Directions<'_>)> = self
             .tasks
@@ -397,7 +397,7 @@ impl Evaluation {
     }
 }
 
-/// The name of a model as the name of a folder.
+/// The name of a model as a folder name.
 pub(super) fn sanitize(name: &str) -> String {
     let mut out = String::new();
     let mut replaced = false;

@@ -1,8 +1,8 @@
-//! `exact_match`: whether an answer is the expected text, after both have been cleaned.
+//! `exact_match`: whether an answer equals the expected text after both are cleaned.
 //!
-//! In this order, as in Hugging Face's evaluate and lm-evaluation-harness: what the patterns of
-//! `regexes_to_ignore` match is taken out, then case, ASCII punctuation and ASCII digits are ignored
-//! if asked for. Like numpy, which compares the texts there, NULs at the end do not count.
+//! The order is that of Hugging Face's evaluate and lm-evaluation-harness: matches of `regexes_to_ignore` are
+//! removed, then case, ASCII punctuation and ASCII digits are ignored if the settings say so. NULs at the end are
+//! ignored, as in numpy, with which the reference compares texts.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::task_config::as_bool;
 use super::task_file::Origin;
 use crate::Result;
 
-/// What `exact_match` does not look at.
+/// What `exact_match` ignores.
 #[derive(Clone, Default)]
 pub(super) struct ExactMatch {
     regexes_to_ignore: Vec<Arc<PythonRegex>>,
@@ -35,7 +35,7 @@ impl std::fmt::Debug for ExactMatch {
 }
 
 impl ExactMatch {
-    /// Reads the settings of a metric; only `exact_match` has any.
+    /// Reads the settings of a metric. Only `exact_match` has settings.
     pub(super) fn new<'a>(
         metric: &str,
         settings: impl Iterator<Item = (&'a String, &'a Value)>,
@@ -72,7 +72,7 @@ impl ExactMatch {
             };
             let flag = flag.ok_or_else(|| {
                 origin.invalid(format!(
-                    "{key:?} is no setting of the metric {metric:?}; exact_match has regexes_to_ignore, \
+                    "{key:?} is not a setting of the metric {metric:?}; exact_match has regexes_to_ignore, \
                      ignore_case, ignore_punctuation and ignore_numbers"
                 ))
             })?;
@@ -83,8 +83,8 @@ impl ExactMatch {
         Ok(exact_match)
     }
 
-    /// The texts of one array, cleaned. numpy gives an array the width of its longest text and cuts
-    /// what gets longer: the small letter of `İ` has two characters.
+    /// The cleaned texts of one array. A numpy array has the width of its longest text, and longer results are cut:
+    /// the lower case of `İ` has two characters.
     fn clean(&self, texts: &[&str]) -> Result<Vec<String>, String> {
         let mut texts: Vec<String> = texts.iter().map(|text| (*text).to_string()).collect();
         for regex in &self.regexes_to_ignore {
@@ -113,8 +113,7 @@ impl ExactMatch {
         Ok(texts)
     }
 
-    /// How many pairs of a prediction and a reference are the same; values that are not texts cannot
-    /// be cleaned.
+    /// The number of equal pairs of prediction and reference. Values that are not texts cannot be cleaned.
     pub(super) fn count_same(
         &self,
         predictions: &[PyValue],
@@ -150,7 +149,7 @@ fn texts(values: &[PyValue]) -> Option<Vec<&str>> {
         .collect()
 }
 
-/// numpy keeps no NULs at the end.
+/// numpy removes NULs at the end.
 fn drop_nuls(text: &mut String) {
     text.truncate(text.trim_end_matches('\0').len());
 }

@@ -1,9 +1,9 @@
-//! Filters: what is taken from a model's answers before they are scored.
+//! Filters: how answers are extracted from a model's texts before scoring.
 //!
-//! A pipeline goes over the answers of all requests of a task; several pipelines give several
-//! results (`exact_match,strict-match` and `exact_match,flexible-extract`). Before `take_first` an
-//! answer is a list of repeats, after it a single one. The reference would go through the letters
-//! of a single answer if a text filter came after `take_first`; here that is an error.
+//! A pipeline processes the answers of all requests of a task. Several pipelines give several results
+//! (`exact_match,strict-match` and `exact_match,flexible-extract`). Before `take_first` an answer is a list of
+//! repeats, after it a single one. A text filter after `take_first` is an error; the reference would iterate over
+//! the characters of the answer.
 
 mod multi_choice_regex;
 
@@ -20,7 +20,7 @@ use crate::Result;
 
 use multi_choice_regex::MultiChoiceRegex;
 
-/// One entry of `filter_list`: filters that follow each other, under a name.
+/// One entry of `filter_list`: a sequence of filters with a name.
 #[derive(Clone, Debug)]
 pub(super) struct FilterPipeline {
     pub(super) name: String,
@@ -52,7 +52,7 @@ impl std::fmt::Debug for Filter {
     }
 }
 
-/// `regex`: what a pattern finds.
+/// `regex`: the matches of a pattern.
 struct RegexFilter {
     regex: PythonRegex,
     group_select: i64,
@@ -76,7 +76,7 @@ impl RegexFilter {
     }
 }
 
-/// The match that `group_select` picks; negative numbers count from the end.
+/// The match with the index `group_select`. Negative numbers count from the end.
 fn select(found: &[Found], group_select: i64) -> Result<Option<&Found>, String> {
     if found.is_empty() {
         return Ok(None);
@@ -99,7 +99,7 @@ fn select(found: &[Found], group_select: i64) -> Result<Option<&Found>, String> 
 }
 
 impl FilterPipeline {
-    /// The pipelines of a task; without any, the first repeat is taken, under the name `none`.
+    /// The pipelines of a task. The default is the first repeat, under the name `none`.
     pub(super) fn list(entries: Option<&Value>, origin: &Origin) -> Result<Vec<FilterPipeline>> {
         let entries = match entries {
             None | Some(Value::Null) => {
@@ -145,11 +145,14 @@ impl FilterPipeline {
                 .zip(docs)
                 .map(|(response, doc)| match response {
                     Response::Repeats(repeats) => filter.apply(repeats, doc),
-                    _ => Err("a single answer is left already, and it is not gone through letter by letter: \
-                              put the filter before take_first".to_string()),
+                    _ => Err("there is only a single answer: \
+                              put the filter before take_first"
+                        .to_string()),
                 })
                 .collect::<Result<_, String>>()
-                .map_err(|reason| format!("the filter {} of {:?}: {reason}", filter.name(), self.name))?;
+                .map_err(|reason| {
+                    format!("the filter {} of {:?}: {reason}", filter.name(), self.name)
+                })?;
         }
         Ok(responses)
     }
@@ -182,7 +185,7 @@ impl Filter {
             "remove_whitespace" | "lowercase" | "uppercase" | "take_first" | "majority_vote" => &[],
             _ => {
                 return Err(origin.invalid(format!(
-                    "the filter {name:?} is not supported; those that are: {NAMES}"
+                    "the filter {name:?} is not supported; supported are {NAMES}"
                 )));
             }
         };
@@ -240,13 +243,13 @@ impl Filter {
         let each_text = |filter: &dyn Fn(&str) -> Result<Response, String>| {
             let filtered = repeats.iter().map(|repeat| match repeat {
                 Response::Text(text) => filter(text),
-                other => Err(format!("{other:?} is no text")),
+                other => Err(format!("{other:?} is not a text")),
             });
             filtered.collect::<Result<_, _>>().map(Response::Repeats)
         };
         match self {
             Filter::Regex(filter) => {
-                // The reference takes what is no text for an empty one here.
+                // The reference treats other values as an empty text here.
                 let filtered = repeats.iter().map(|repeat| match repeat {
                     Response::Text(text) => filter.apply(text),
                     _ => filter.apply(""),

@@ -1,11 +1,11 @@
 //! Native functions behind the `!function` tags of task files.
 //!
-//! lm-evaluation-harness lets a task file name Python functions that lie beside it
-//! (`process_docs: !function utils.process_docs`). Here such a name is looked up in a
-//! [`FunctionRegistry`], as `FOLDER/MODULE.FUNCTION`, where the folder is the task's own name or the
-//! folder its file lies in: `hellaswag/utils.process_docs`. So a file of the harness runs unchanged
-//! as long as its functions are known; one that is not known is an error that names it. Those of the
-//! built-in tasks are known to every [`TaskIndex`](super::TaskIndex).
+//! In lm-evaluation-harness a task file can name Python functions of the same folder
+//! (`process_docs: !function utils.process_docs`). Here the name is looked up in a [`FunctionRegistry`] as
+//! `FOLDER/MODULE.FUNCTION`, where the folder is the task's name or the folder of its file:
+//! `hellaswag/utils.process_docs`. A file of the harness therefore runs unchanged if its functions are registered.
+//! An unknown function is an error that names it. Every [`TaskIndex`](super::TaskIndex) has the functions of the
+//! built-in tasks.
 
 use std::collections::BTreeMap;
 
@@ -13,30 +13,52 @@ use serde_json::Value;
 
 use super::LogLikelihood;
 
-/// What a function says: its value, or why it has none. The engine adds the task's name.
-pub type FunctionResult<T> = std::result::Result<T, String>;
+/// The result of a native function. The engine adds the task's name to an error.
+pub type FunctionResult<T> = std::result::Result<T, FunctionError>;
+
+/// The reason why a native function has no value. Made from a text: `Err("no query".into())`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct FunctionError(String);
+
+impl From<String> for FunctionError {
+    fn from(reason: String) -> Self {
+        Self(reason)
+    }
+}
+
+impl From<&str> for FunctionError {
+    fn from(reason: &str) -> Self {
+        Self(reason.to_string())
+    }
+}
+
+impl From<FunctionError> for String {
+    fn from(error: FunctionError) -> Self {
+        error.0
+    }
+}
 
 /// A document: a row of the data, its fields in the order of the file.
 pub type Doc = Value;
 
-/// What is left of a model's answer after the filters.
+/// A model's answer after the filters.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Response {
-    /// Of a `loglikelihood` or `multiple_choice` request.
+    /// The answer to a `loglikelihood` or `multiple_choice` request.
     LogLikelihood(LogLikelihood),
-    /// Of a `loglikelihood_rolling` request.
+    /// The answer to a `loglikelihood_rolling` request.
     Rolling(f64),
-    /// Of a `generate_until` request, or what a filter took from it.
+    /// The answer to a `generate_until` request, or the text that a filter extracted from it.
     Text(String),
-    /// What the `map` filter put in place of a text.
+    /// The value that the `map` filter found for a text.
     Mapped(Value),
-    /// All repeats, where no filter picked one.
+    /// All repeats, if no filter selected one.
     Repeats(Vec<Response>),
 }
 
-/// The value of a metric on one document. Most are numbers; some metrics are computed from all
-/// documents at once and hand their parts to the aggregation: `(gold, prediction)` for F1,
-/// `(log-likelihood, words)` for perplexities.
+/// The value of a metric on one document. Most values are numbers. Metrics that are computed from all documents at
+/// once have pairs: `(gold, prediction)` for F1, `(log-likelihood, words)` for perplexities.
 #[derive(Clone, Debug, PartialEq)]
 pub enum MetricValue {
     /// Python's `None`.
@@ -52,7 +74,7 @@ pub enum MetricValue {
 }
 
 impl MetricValue {
-    /// The number, if it is one.
+    /// The number, if the value is one.
     pub fn as_number(&self) -> Option<f64> {
         match self {
             MetricValue::Int(value) => Some(*value as f64),
@@ -71,23 +93,23 @@ impl From<f64> for MetricValue {
 /// The metrics of one document by name, in the order in which they are reported.
 pub type Metrics = Vec<(String, MetricValue)>;
 
-/// A native function, by the place it is used in.
+/// A native function, by its use.
 #[derive(Clone, Copy, Debug)]
 pub enum Function {
-    /// `process_docs`: all documents of a split to those that are used.
+    /// `process_docs`: from all documents of a split to those that are used.
     ProcessDocs(fn(Vec<Doc>) -> FunctionResult<Vec<Doc>>),
-    /// `doc_to_text`, `doc_to_target`, `doc_to_choice`: a document to a text, a number or a list.
+    /// `doc_to_text`, `doc_to_target`, `doc_to_choice`: from a document to a text, a number or a list.
     Doc(fn(&Doc) -> FunctionResult<Value>),
-    /// `fewshot_config.samples`: the examples themselves.
+    /// `fewshot_config.samples`: the examples.
     Samples(fn() -> Vec<Doc>),
-    /// `process_results`: a document and the filtered answer to each of its requests, to metrics.
+    /// `process_results`: from a document and the filtered answer to each of its requests to metrics.
     ProcessResults(fn(&Doc, &[Response]) -> FunctionResult<Metrics>),
-    /// `aggregation`: the values of a metric on all documents, to one number.
+    /// `aggregation`: from the values of a metric on all documents to one number.
     Aggregation(fn(&[MetricValue]) -> FunctionResult<f64>),
 }
 
 impl Function {
-    /// Where it can stand, for messages.
+    /// The keys that can name it, for messages.
     pub(super) fn place(&self) -> &'static str {
         match self {
             Function::ProcessDocs(_) => "process_docs",
@@ -111,17 +133,17 @@ impl FunctionRegistry {
         Self::default()
     }
 
-    /// Adds a function, or replaces the one of that name: `insert("hellaswag/utils.process_docs", ..)`.
+    /// Adds a function, or replaces the one with this name: `insert("hellaswag/utils.process_docs", ..)`.
     pub fn insert(&mut self, name: impl Into<String>, function: Function) {
         self.functions.insert(name.into(), function);
     }
 
-    /// Adds all functions of another registry, in place of those of the same names.
+    /// Adds all functions of another registry. They replace functions with the same names.
     pub fn extend(&mut self, other: FunctionRegistry) {
         self.functions.extend(other.functions);
     }
 
-    /// The function `name` of the first of the folders that has one.
+    /// The function `name` of the first folder that has one.
     pub fn get(&self, folders: &[&str], name: &str) -> Option<Function> {
         folders
             .iter()
@@ -140,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_task_s_own_function_goes_before_that_of_its_folder() {
+    fn a_function_of_the_task_takes_precedence_over_that_of_its_folder() {
         fn none() -> Vec<Doc> {
             Vec::new()
         }

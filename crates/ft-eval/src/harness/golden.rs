@@ -1,5 +1,5 @@
-//! What is taken from Python, against Python: `tests/golden/harness_python.py`. These are inner parts, so
-//! the tests stand here and not in `tests/it`.
+//! Parts that follow Python, compared with Python: `tests/golden/harness_python.py`. The parts are private, so the
+//! tests are here and not in `tests/it`.
 
 use std::path::Path;
 
@@ -31,7 +31,7 @@ fn origin() -> Origin {
     Origin::BuiltIn("test".to_string())
 }
 
-/// Collects what differs, so that all of it is seen at once.
+/// Collects all differences.
 #[derive(Default)]
 struct Differences(Vec<String>);
 

@@ -1,4 +1,4 @@
-//! Groups of tasks, and the numbers of a group from those of its tasks.
+//! Groups of tasks, and the aggregation of the numbers of their tasks.
 //!
 //! With `weight_by_size` the mean weights each task by its documents, and the error is the pooled one,
 //! `sqrt(sum((n_i - 1) n_i se_i^2) / (sum n_i - k) / sum n_i)`; without it, it is the plain mean of
@@ -11,7 +11,7 @@ use super::task_config::{as_bool, check_keys};
 use super::task_file::Origin;
 use crate::Result;
 
-/// A group and what is in it.
+/// A group and its members.
 #[derive(Clone, Debug)]
 pub(super) struct Group {
     pub(super) name: String,
@@ -66,7 +66,7 @@ impl Group {
         })
     }
 
-    /// Adds a child, in place of one of the same name.
+    /// Adds a child, which replaces one with the same name.
     pub(super) fn add(&mut self, child: Child) {
         match self
             .children
@@ -141,7 +141,7 @@ impl Group {
                 if found.is_empty() {
                     continue;
                 }
-                // The last entry for a metric and filter counts.
+                // The last entry for a metric and filter takes precedence.
                 let key = format!("{},{filter}", aggregate.metric);
                 group
                     .metrics
@@ -183,7 +183,7 @@ impl Group {
     }
 }
 
-/// The pooled error of `(error, size)`.
+/// The pooled error of pairs `(error, size)`.
 pub(super) fn pooled(errors: &[(f64, f64)]) -> f64 {
     let total: f64 = errors.iter().map(|(_, size)| size).sum();
     let sum: f64 = errors

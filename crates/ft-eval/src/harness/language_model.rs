@@ -1,15 +1,14 @@
-//! What a benchmark asks of a model.
+//! The trait of language models, and its requests.
 
 use crate::Result;
 
-/// How likely is `continuation` after `context`? Both are text, cut at token borders by the model:
-/// the whole is tokenised and cut where the context's own tokens end, and spaces at the end of the
-/// context belong to the continuation.
+/// A request for the log-likelihood of `continuation` after `context`. The model tokenises both as one text and cuts it
+/// where the context's own tokens end. Spaces at the end of the context belong to the continuation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Continuation {
-    /// What comes before; empty: the model's prefix token alone.
+    /// The text before the continuation. If it is empty, the model uses its prefix token.
     pub context: String,
-    /// What is scored.
+    /// The text that is scored.
     pub continuation: String,
 }
 
@@ -18,37 +17,36 @@ pub struct Continuation {
 pub struct LogLikelihood {
     /// Sum of the natural log-probabilities of the continuation's tokens.
     pub logp: f64,
-    /// Whether every token of it is the model's first choice.
+    /// Whether every token of the continuation is the most likely one.
     pub is_greedy: bool,
 }
 
-/// Continue `context` until one of the stop strings, the end of text or `max_gen_toks` tokens.
+/// A request to continue `context` up to a stop string, the end of text or `max_gen_toks` tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GenerateUntil {
     /// The prompt.
     pub context: String,
-    /// Stop strings; none of them is in the answer.
+    /// Stop strings. The answer does not contain them.
     pub until: Vec<String>,
-    /// The most tokens an answer may have.
+    /// The maximum number of tokens of the answer.
     pub max_gen_toks: usize,
-    /// 0 is greedy.
+    /// The sampling temperature; 0 is greedy.
     pub temperature: f64,
-    /// Only the smallest set of tokens with this mass is drawn from; 1: all.
+    /// Samples from the smallest set of tokens with this probability; 1 means all tokens.
     pub top_p: f64,
-    /// Only this many most likely tokens are drawn from; 0: all.
+    /// Samples from this many of the most likely tokens; 0 means all tokens.
     pub top_k: usize,
-    /// Seed of the draw.
+    /// Seed of sampling.
     pub seed: u64,
 }
 
-/// A model that benchmarks can be run on.
+/// A language model that benchmarks run on.
 ///
-/// Every method gets all requests at once, so that an implementation can order them by length, share
-/// prefixes and batch, and hands over each answer as soon as it has it, in any order, by the index of its
-/// request: answers are cached as they come, and progress is shown.
+/// Every method receives all requests at once, so that an implementation can sort them by length, share prefixes and
+/// form batches. It calls `done` with each answer and the index of its request, in any order, as soon as the
+/// answer is available. Answers are cached and progress is reported at each call.
 pub trait LanguageModel {
-    /// What tells this model from every other one, weights and adapter included: cached answers
-    /// belong to it.
+    /// Identifies the model, including its weights and adapter. Cached answers are stored under it.
     fn identity(&self) -> String;
 
     /// Scores continuations.
@@ -58,8 +56,8 @@ pub trait LanguageModel {
         done: &mut dyn FnMut(usize, LogLikelihood) -> Result<()>,
     ) -> Result<()>;
 
-    /// The log-probability of each whole text, in windows of the model's length, the first token
-    /// after the model's prefix token.
+    /// The log-probability of each whole text, in windows of the model's length. The first token is scored after the
+    /// model's prefix token.
     fn loglikelihood_rolling(
         &self,
         texts: &[String],
@@ -73,15 +71,15 @@ pub trait LanguageModel {
         done: &mut dyn FnMut(usize, String) -> Result<()>,
     ) -> Result<()>;
 
-    /// Messages as `(role, content)` in the model's chat template, ready to be continued.
-    /// With `add_generation_prompt` the assistant's turn is opened; without it the last message is left
-    /// open to be continued.
+    /// Renders messages `(role, content)` with the model's chat template.
+    /// With `add_generation_prompt` the text ends with the beginning of the assistant's turn. Without it, it ends after the
+    /// content of the last message, so that the message can be continued.
     fn apply_chat_template(
         &self,
         messages: &[(String, String)],
         add_generation_prompt: bool,
     ) -> Result<String>;
 
-    /// The source of the chat template; `None`: the model has none.
+    /// The source of the chat template; `None` if the model has none.
     fn chat_template(&self) -> Option<String>;
 }

@@ -1,4 +1,4 @@
-//! Which metrics a task has, and how their values on the documents become one number.
+//! The metrics of a task, and their aggregations.
 
 use serde_json::{Map, Value};
 
@@ -20,8 +20,7 @@ pub(super) struct Metric {
     pub(super) exact_match: ExactMatch,
 }
 
-/// A metric that the reference knows by name: its aggregation, whether more is better, and where
-/// its values are computed.
+/// A metric of the reference: its aggregation, whether higher is better, and the output types for which it is computed.
 struct Known {
     name: &'static str,
     aggregation: Aggregation,
@@ -122,7 +121,7 @@ const fn known(
     }
 }
 
-/// What a task without `metric_list` is measured by.
+/// The metrics of a task without `metric_list`.
 fn defaults(output_type: OutputType) -> &'static [&'static str] {
     match output_type {
         LogLikelihood => &["perplexity", "acc"],
@@ -184,7 +183,7 @@ impl Metric {
                 .map(|known| known.name)
                 .collect();
             return Err(read.origin.invalid(format!(
-                "the metric {name:?} is not computed for the output type {}; those that are: {}",
+                "the metric {name:?} is not computed for the output type {}; computed are {}",
                 output_type.name(),
                 here.join(", ")
             )));
@@ -200,7 +199,7 @@ impl Metric {
             },
             Some(Value::String(aggregation)) => Aggregation::by_name(aggregation).ok_or_else(|| {
                 read.origin.invalid(format!(
-                    "the aggregation {aggregation:?} of the metric {name:?} is not known; it has to be one of {}",
+                    "the aggregation {aggregation:?} of the metric {name:?} is unknown; it must be one of {}",
                     Aggregation::names().join(", ")
                 ))
             })?,
@@ -223,7 +222,7 @@ impl Metric {
         if entry.get("hf_evaluate").and_then(as_bool) == Some(true) && name != "exact_match" {
             return Err(read.wrong(
                 "metric_list.hf_evaluate",
-                "false: of that library only exact_match is here",
+                "false: of that library only exact_match is available",
             ));
         }
         let settings = entry.iter().filter(|(key, _)| {

@@ -1,8 +1,8 @@
 //! Prompts: description, examples and question, as plain text or as a conversation.
 //!
-//! Every part is a message with a delimiter that follows it in plain text and that the chat template
-//! never sees, as in lm-evaluation-harness 0.4.13. In a conversation the examples are turns of
-//! their own (`fewshot_as_multiturn`), or all parts but the system's are one message of the user.
+//! As in lm-evaluation-harness 0.4.13, every part is a message with a delimiter. The delimiter follows it in plain
+//! text and is omitted in a chat template. In a conversation the examples are separate turns
+//! (`fewshot_as_multiturn`), or all parts except the system's are one message of the user.
 
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ use super::python_value::is_space;
 use super::task::Task;
 use crate::Result;
 
-/// How prompts are made, for all tasks of a run.
+/// Settings of prompts, for all tasks of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct PromptOptions<'a> {
     pub(super) num_fewshot: usize,
@@ -39,14 +39,14 @@ impl Message {
     }
 }
 
-/// Whether a delimiter has to stand between two texts: only if neither has white space there.
+/// Whether two texts need a delimiter: only if neither has white space there.
 fn needs_delimiter(before: &str, after: &str) -> bool {
     let space_before = before.chars().next_back().is_some_and(is_space);
     let space_after = after.chars().next().is_some_and(is_space);
     !(space_before || space_after)
 }
 
-/// Two texts joined, with the delimiter where it is needed.
+/// Joins two texts, with the delimiter if it is needed.
 fn join(before: &str, after: &str, delimiter: &str) -> String {
     if before.is_empty() || after.is_empty() || !needs_delimiter(before, after) {
         return format!("{before}{after}");
@@ -66,7 +66,7 @@ impl Sampler {
         }
     }
 
-    /// `count` examples for a document, which is itself not among them.
+    /// `count` examples for a document, without the document itself.
     fn sample<'t>(
         &mut self,
         task: &'t Task,
@@ -74,7 +74,7 @@ impl Sampler {
         doc: &Doc,
     ) -> Result<Vec<&'t Doc>, String> {
         let pool = task.fewshot_docs.as_ref().map_err(String::clone)?;
-        // With the examples from the tested split, or with neither split named, the document is left out.
+        // The document is excluded if the examples come from the tested split, or if neither split is named.
         let excluded = (task.config.fewshot.split == task.config.test_split).then_some(doc);
         let others = |pool: Vec<&'t Doc>| -> Vec<&'t Doc> {
             pool.into_iter()
@@ -82,7 +82,7 @@ impl Sampler {
                 .collect()
         };
         let too_few =
-            |there: usize| format!("{count} examples are asked for, but there are {there}");
+            |there: usize| format!("{count} examples are required, but there are {there}");
         if task.config.fewshot.first_n {
             let mut pool = others(pool.iter().collect());
             if pool.len() < count {
@@ -122,7 +122,7 @@ impl Sampler {
     }
 }
 
-/// The prompt of a document; one for each choice where the choices are prompts.
+/// The prompt of a document, or one for each choice if the choices are prompts.
 pub(super) fn contexts(
     task: &Task,
     doc: &Doc,
@@ -247,13 +247,13 @@ fn example_turns(task: &Task, example: &Doc) -> Result<Vec<Message>, String> {
     ])
 }
 
-/// The choice of a number, counted from the end if it is negative.
+/// The choice with an index. A negative index counts from the end.
 fn choice(choices: &[String], index: &Value) -> Result<String, String> {
     let index = match index {
         Value::Bool(index) => i64::from(*index),
         other => other
             .as_i64()
-            .ok_or_else(|| format!("{other} is not the number of a choice"))?,
+            .ok_or_else(|| format!("{other} is not the index of a choice"))?,
     };
     let from_start = if index < 0 {
         index + choices.len() as i64
@@ -267,7 +267,7 @@ fn choice(choices: &[String], index: &Value) -> Result<String, String> {
         .ok_or_else(|| format!("there is no choice {index}: there are {}", choices.len()))
 }
 
-/// A question, and what its answer begins with.
+/// A question and the beginning of its answer.
 fn question_turn(question: String, gen_prefix: Option<&str>, delimiter: &str) -> Vec<Message> {
     let Some(prefix) = gen_prefix.filter(|prefix| !prefix.is_empty()) else {
         return vec![Message::new("user", question, "")];
@@ -283,7 +283,7 @@ fn question_turn(question: String, gen_prefix: Option<&str>, delimiter: &str) ->
     ]
 }
 
-/// All parts but the system's and the begun answer in one message of the user.
+/// All parts except the system's and the beginning of the answer as one message of the user.
 fn single_turn(mut messages: Vec<Message>) -> Vec<(String, String)> {
     let mut conversation = Vec::new();
     if messages.first().is_some_and(|first| first.role == "system") {

@@ -1,12 +1,12 @@
-//! `str.capitalize` of Python. Letters that came into Unicode after the version that a Python knows (14
-//! for 3.11) have a capital here, and none there.
+//! `str.capitalize` of Python. Letters that are newer than Python's version of Unicode (14 for Python 3.11) have a
+//! capital letter only here.
 
 /// The first character in title case, and the others in lower case.
 pub(super) fn capitalize(text: &str) -> String {
     let Some(first) = text.chars().next() else {
         return String::new();
     };
-    // Lower case is made of the whole text: how a sigma ends depends on what stands before it.
+    // Lower case depends on the whole text: a final sigma depends on the letters before it.
     let lower = text.to_lowercase();
     let own: usize = first.to_lowercase().map(char::len_utf8).sum();
     let mut out = title(first);

@@ -1,9 +1,9 @@
-//! `ast.literal_eval`: Python's notation of values, read.
+//! `ast.literal_eval`: a parser for Python's notation of values.
 //!
-//! Task files write lists of choices as templates such as `{{[sol1, sol2]}}`; what comes out is
-//! Python's notation of a list, which the harness reads back. Read here are None, booleans, numbers,
-//! strings in every notation (prefixes `r`, `u`; triple quotes; neighbours joined), lists, tuples and
-//! dictionaries. Bytes, sets, complex numbers and `\N{...}` have no place in a task and are errors.
+//! Task files write lists of choices as templates such as `{{[sol1, sol2]}}`. The result is Python's notation of a
+//! list, which the harness parses. Supported are None, booleans, numbers, strings in every notation (prefixes `r`,
+//! `u`; triple quotes; adjacent strings), lists, tuples and dictionaries. Bytes, sets, complex numbers and `\N{...}`
+//! are errors.
 
 use super::python_value::PyValue;
 
@@ -23,14 +23,14 @@ pub(super) fn literal_eval(text: &str) -> Result<PyValue, String> {
     }
 }
 
-/// Deeper nesting than this is not read.
+/// The maximum depth of nesting.
 const DEEPEST: usize = 100;
 
 struct Reader {
     chars: Vec<char>,
     at: usize,
     depth: usize,
-    /// How many brackets are open: only in them may a value go on in the next line.
+    /// The number of open brackets. Only in brackets can a value continue on the next line.
     open: usize,
 }
 
@@ -43,7 +43,7 @@ impl Reader {
         self.chars.get(self.at + offset).copied()
     }
 
-    /// Passes over white space and comments.
+    /// Skips white space and comments.
     fn skip_space(&mut self) {
         while let Some(c) = self.peek() {
             match c {
@@ -65,7 +65,7 @@ impl Reader {
         found
     }
 
-    /// Values up to `close`, or to the end; with a comma they are a tuple.
+    /// Values up to `close`, or to the end. With a comma they are a tuple.
     fn tuple_or_value(&mut self, close: Option<char>) -> Result<PyValue, String> {
         let mut items = Vec::new();
         let mut comma = false;
@@ -119,13 +119,13 @@ impl Reader {
                 self.at += 1;
                 self.skip_space();
                 if matches!(self.peek(), Some('-' | '+')) {
-                    return Err("two signs stand before a number".to_string());
+                    return Err("there are two signs before a number".to_string());
                 }
                 match self.value()? {
                     PyValue::Int(value) if c == '-' => Ok(PyValue::Int(-value)),
                     PyValue::Float(value) if c == '-' => Ok(PyValue::Float(-value)),
                     value @ (PyValue::Int(_) | PyValue::Float(_)) => Ok(value),
-                    other => Err(format!("'{c}' stands before {}", other.repr())),
+                    other => Err(format!("'{c}' must not be before {}", other.repr())),
                 }
             }
             Some(c) if c.is_ascii_digit() || c == '.' => self.number(),
@@ -192,7 +192,7 @@ impl Reader {
             "True" => Ok(PyValue::Bool(true)),
             "False" => Ok(PyValue::Bool(false)),
             "" => Err(format!("'{}' begins no value", self.peek().unwrap_or(' '))),
-            _ => Err(format!("'{word}' is no value")),
+            _ => Err(format!("'{word}' is not a value")),
         }
     }
 
@@ -208,7 +208,7 @@ impl Reader {
             self.at += 1;
         }
         let written: String = self.chars[start..self.at].iter().collect();
-        let wrong = || format!("'{written}' is no number");
+        let wrong = || format!("'{written}' is not a number");
         let underscores_are_between_digits = written
             .split('_')
             .all(|part| !part.is_empty() && part.chars().all(|c| c != '_'));
@@ -241,7 +241,7 @@ impl Reader {
         Err(wrong())
     }
 
-    /// One string, or several that follow each other.
+    /// One string, or several adjacent ones.
     fn texts(&mut self) -> Result<PyValue, String> {
         let mut text = String::new();
         loop {
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_value_is_told() {
+    fn an_invalid_value_is_an_error() {
         for text in [
             "", "007", "a", "[1", "'a", "[1 2]", "1 2", "{'a'}", "b'x'", "-'a'", "²", "1_",
         ] {

@@ -1,8 +1,8 @@
-//! Python's `random.Random`: the Mersenne Twister and what CPython makes of its numbers.
+//! Python's `random.Random`: the Mersenne Twister with CPython's distributions.
 //!
-//! Few-shot examples and bootstrap resamples are drawn with it, so that the same seed gives the same
-//! examples as in lm-evaluation-harness. MT19937 as in Matsumoto and Nishimura (1998), seeded by
-//! `init_by_array`; `random`, `sample`, `choices` and `shuffle` as in CPython 3.11.
+//! Few-shot examples and bootstrap resamples are drawn with it, so a seed gives the same examples as in
+//! lm-evaluation-harness. MT19937 is that of Matsumoto and Nishimura (1998), seeded by `init_by_array`; `random`,
+//! `sample`, `choices` and `shuffle` are those of CPython 3.11.
 
 use std::collections::HashSet;
 
@@ -17,7 +17,7 @@ pub struct PythonRandom {
 }
 
 impl PythonRandom {
-    /// The generator after `seed(seed)`; Python takes the absolute value of a negative seed.
+    /// The generator after `seed(seed)`. Python uses the absolute value of a negative seed.
     ///
     /// ```
     /// let mut random = ft_eval::harness::PythonRandom::new(1234);
@@ -88,7 +88,7 @@ impl PythonRandom {
         (high * 67_108_864.0 + low) / 9_007_199_254_740_992.0
     }
 
-    /// A whole number below `n`, by throwing away what is too large; 0 if `n` is 0.
+    /// A whole number below `n`, by rejection; 0 if `n` is 0.
     pub fn below(&mut self, n: usize) -> usize {
         if n == 0 {
             return 0;
@@ -108,7 +108,7 @@ impl PythonRandom {
         }
     }
 
-    /// The indices that `sample(population, k)` takes from a population of `n`; all of them if `k` is larger.
+    /// The indices that `sample(population, k)` selects from a population of `n`; all of them if `k` is larger.
     pub fn sample(&mut self, n: usize, k: usize) -> Vec<usize> {
         let k = k.min(n);
         let mut set_size = 21;
@@ -140,7 +140,7 @@ impl PythonRandom {
             .collect()
     }
 
-    /// The index that one step of `choices` takes from a population of `n`.
+    /// The index that one step of `choices` selects from a population of `n`.
     pub fn choice_of(&mut self, n: usize) -> usize {
         (self.random() * n as f64) as usize
     }

@@ -1,12 +1,12 @@
-//! Python's `re`: `findall` and `sub`, over patterns in Python's syntax.
+//! Python's `re`: `findall` and `sub` with patterns in Python's syntax.
 //!
-//! Filters and metrics of task files hold patterns for Python. They are translated to the syntax of
-//! `fancy-regex` (look-around, back-references) where the two differ ([`translate`]), and searched
-//! as Python searches: after an empty match the next one at the same place must not be empty, and an
-//! empty match right after another match counts (Python 3.7 and later).
+//! Filters and metrics of task files have patterns for Python. They are translated to the syntax of `fancy-regex`
+//! (look-around, back-references) where the two differ ([`translate`]). The search follows Python: after an empty
+//! match the next one at the same place must not be empty, and an empty match directly after another match counts
+//! (Python 3.7 and later).
 //!
-//! Left out, as errors: the flags `a` and `L`, and `\N{...}`. Case is folded character by character
-//! in both, by slightly different versions of Unicode.
+//! The flags `a` and `L`, and `\N{...}`, are errors. Case is folded character by character in both, with slightly
+//! different versions of Unicode.
 
 mod replacement;
 mod translate;
@@ -16,18 +16,18 @@ use fancy_regex::{Captures, Regex, RegexBuilder};
 use replacement::Replacement;
 pub(super) use translate::escape;
 
-/// How many steps a search may take back before it is given up.
+/// The maximum number of backtracking steps of a search.
 const BACKTRACK_LIMIT: usize = 10_000_000;
 
 /// `re.compile(pattern)`.
 pub(super) struct PythonRegex {
     pattern: String,
     regex: Regex,
-    /// The same, for matches that are not empty; `None`: the pattern matches nothing else.
+    /// The same pattern for non-empty matches; `None` if the pattern matches only the empty text.
     not_empty: Option<Regex>,
 }
 
-/// What `findall` gives for one match: the whole match, its only group, or all its groups.
+/// What `findall` returns for one match: the whole match, its only group, or all its groups.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Found {
     Text(String),
@@ -73,7 +73,7 @@ impl PythonRegex {
         Ok(found)
     }
 
-    /// `regex.sub(replacement, text, count)`; 0: all.
+    /// `regex.sub(replacement, text, count)`; 0 means all matches.
     pub(super) fn sub(
         &self,
         replacement: &str,
@@ -100,7 +100,7 @@ impl PythonRegex {
         Ok(out)
     }
 
-    /// Calls `each` with every match until it says no.
+    /// Calls `each` with every match until it returns false.
     fn each_match<'t>(
         &self,
         text: &'t str,
@@ -108,7 +108,7 @@ impl PythonRegex {
     ) -> Result<(), String> {
         let gave_up = |error| {
             let pattern = &self.pattern;
-            format!("the pattern {pattern:?} was given up on a text: {error}")
+            format!("the search with the pattern {pattern:?} was aborted: {error}")
         };
         let mut at = 0;
         let mut must_advance = false;

@@ -1,7 +1,7 @@
-//! Values as Python writes them: `str`, `repr` and `json.dumps`.
+//! Values in Python's notation: `str`, `repr` and `json.dumps`.
 //!
 //! Prompts, hashes and result files of lm-evaluation-harness contain values as Python prints them
-//! (`True`, `['a', "b's"]`, `1e-05`), so the same is written here, letter for letter.
+//! (`True`, `['a', "b's"]`, `1e-05`). The same text is written here.
 
 use std::sync::LazyLock;
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::MetricValue;
 
-/// A Python value, of the kinds that JSON and literals have. Unlike JSON's, numbers may be infinite.
+/// A Python value of a kind that JSON and literals have. Unlike in JSON, numbers may be infinite.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum PyValue {
     None,
@@ -73,7 +73,7 @@ pub(super) fn dict<K: Into<String>>(fields: impl IntoIterator<Item = (K, PyValue
 }
 
 impl PyValue {
-    /// As JSON; tuples become lists, and numbers that JSON lacks null.
+    /// As JSON. Tuples become lists; NaN and infinite numbers become null.
     pub(super) fn to_json(&self) -> Value {
         match self {
             PyValue::None => Value::Null,
@@ -203,7 +203,7 @@ fn write_items(items: &[PyValue], out: &mut String) {
     }
 }
 
-/// `repr` of a float: the shortest digits that give it back, with an exponent below 1e-4 and from 1e16.
+/// `repr` of a float: the shortest digits that are read as the same number, with an exponent below 1e-4 and from 1e16.
 pub(super) fn float_repr(value: f64) -> String {
     if value.is_nan() {
         return "nan".to_string();
@@ -226,7 +226,7 @@ pub(super) fn float_repr(value: f64) -> String {
     format!("{digits}e{sign}{:02}", exponent.abs())
 }
 
-/// Whether Python prints a character as it is: `str.isprintable`.
+/// Whether Python prints a character without an escape: `str.isprintable`.
 fn is_printable(c: char) -> bool {
     static HIDDEN: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"^[\p{C}\p{Z}]$").expect("the pattern is right"));
@@ -286,13 +286,13 @@ pub(super) fn strip(text: &str) -> &str {
     text.trim_matches(is_space)
 }
 
-/// `str.isdigit()`, as far as it can be turned into a number after that: ASCII digits.
+/// `str.isdigit()`, limited to ASCII digits, which can be converted to a number.
 pub(super) fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Whether `int(text)` takes a text: spaces around it, a sign, decimal digits of any script, single
-/// underscores between them, and no more than 4300 digits.
+/// Whether `int(text)` accepts a text: spaces around it, a sign, decimal digits of any script, single underscores
+/// between them, and at most 4300 digits.
 pub(super) fn is_int(text: &str) -> bool {
     static INT: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"^[+-]?\p{Nd}(?:_?\p{Nd})*$").expect("the pattern is right"));
@@ -315,7 +315,7 @@ pub(super) fn parse_int(text: &str) -> Option<i64> {
         })
 }
 
-/// The value of a decimal digit of any script. Unicode has them in tens, from zero to nine.
+/// The value of a decimal digit of any script. In Unicode the digits of a script are consecutive, from zero to nine.
 fn digit(c: char) -> Option<i64> {
     static DECIMAL: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"^\p{Nd}$").expect("the pattern is right"));

@@ -1,4 +1,4 @@
-//! What a document asks of the model.
+//! The requests of a document.
 
 use serde_json::{Map, Value};
 
@@ -28,7 +28,7 @@ impl Arguments {
         }
     }
 
-    /// As the samples file has them.
+    /// The arguments in the format of the samples file.
     pub(super) fn to_python(&self) -> PyValue {
         let arguments = match self {
             Arguments::LogLikelihood(request) => {
@@ -66,7 +66,7 @@ pub(super) fn build(
     let one_prompt = |mut contexts: Vec<String>| match contexts.len() {
         1 if !task.multiple_input => Ok(contexts.remove(0)),
         _ => Err(format!(
-            "doc_to_text gives numbers, which is not for {}",
+            "doc_to_text gives numbers, which is not supported for {}",
             config.output_type.name()
         )),
     };
@@ -86,8 +86,8 @@ pub(super) fn build(
         }]),
         OutputType::MultipleChoice => {
             let choices = task.doc_to_choice(doc, None)?;
-            // A template ends the prompt its own way, so nothing is put before a choice, unless the
-            // answer is begun without a space at its end.
+            // A chat template ends the prompt, so there is no delimiter before a choice, unless the beginning of the answer
+            // has no space at its end.
             let begun = config.gen_prefix.as_deref().is_some_and(|prefix| {
                 prefix
                     .chars()
@@ -130,8 +130,8 @@ pub(super) fn build(
     }
 }
 
-/// The settings of a generation, as `normalize_gen_kwargs` of the reference reads them; nothing is
-/// sampled unless the settings ask for it.
+/// Generation settings, as `normalize_gen_kwargs` of the reference reads them. Decoding is greedy unless the settings
+/// enable sampling.
 pub(super) fn generate_until(
     context: &str,
     kwargs: &Map<String, Value>,

@@ -1,7 +1,7 @@
-//! A model's answers, kept in a file as they come.
+//! A model's answers in a file.
 //!
-//! The key is the sha256 of the model's identity, the kind of request and its arguments (for sampled texts with the seed,
-//! which is another for each repeat).
+//! The key is the sha256 of the model's identity, the kind of request and its arguments. For sampled texts these include the
+//! seed, which differs for each repeat.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ pub(super) struct ResponseCache {
 }
 
 impl ResponseCache {
-    /// Opens or makes the file.
+    /// Opens the file, or creates it.
     pub(super) fn open(path: &Path, identity: &str) -> Result<Self> {
         Ok(Self {
             identity: identity.to_string(),
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_torn_last_line_is_dropped_and_the_rest_is_kept() {
+    fn an_incomplete_last_line_is_removed_and_the_rest_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sub/cache.jsonl");
         let pair = Response::LogLikelihood(LogLikelihood {

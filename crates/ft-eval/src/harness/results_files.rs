@@ -1,8 +1,8 @@
-//! Results and samples in files, named and laid out as lm-evaluation-harness does.
+//! Files of results and samples, in the layout of lm-evaluation-harness.
 //!
-//! `OUTPUT/MODEL/results_DATE.json` and one `samples_TASK_DATE.jsonl` for each task, where the model's
-//! name has `__` for what a path cannot hold, and the date is that of writing (in UTC, where the
-//! reference has local time). A file is either whole or not there.
+//! The files are `OUTPUT/MODEL/results_DATE.json` and `samples_TASK_DATE.jsonl` for each task. In the model's name,
+//! characters that a path cannot contain become `__`. The date is in UTC, where the reference has local time. Files are
+//! written whole or not at all.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ pub struct ResultsFiles {
 }
 
 impl Evaluation {
-    /// Writes results and, with `samples`, every document under the folder `output`.
+    /// Writes results and, if `samples` is true, every document to the folder `output`.
     ///
     /// # Errors
     ///
@@ -59,7 +59,7 @@ impl Evaluation {
     }
 }
 
-/// Writes a file beside its place and moves it there.
+/// Writes a temporary file in the same folder, then renames it.
 pub(super) fn write_whole(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,

@@ -1,9 +1,9 @@
-//! The metrics of one document from the filtered answers to its requests.
+//! The metrics of one document, computed from the filtered answers to its requests.
 //!
-//! `acc` takes the choice with the highest log-likelihood, `acc_norm` and `acc_bytes` the one with
-//! the highest log-likelihood per character and per byte of the choice (without what stands before
-//! it), `acc_mutual_info` the one whose log-likelihood gains most from the prompt. Of equals the
-//! first wins. A right answer that is no choice counts as wrong.
+//! `acc` selects the choice with the highest log-likelihood, `acc_norm` and `acc_bytes` the one with the highest
+//! log-likelihood per character and per byte of the choice (without the delimiter), `acc_mutual_info` the one whose
+//! log-likelihood increases most by the prompt. If several are equal, the first is selected. If the correct answer is not
+//! a choice, the document counts as wrong.
 
 use std::sync::LazyLock;
 
@@ -60,14 +60,14 @@ pub(super) fn score(task: &Task, doc: &Doc, responses: &[Response]) -> Result<Me
     }
 }
 
-/// How many parts `re.split(r"\s+", text)` gives: one more than there are stretches of white space.
+/// The number of parts of `re.split(r"\s+", text)`: one more than there are runs of white space.
 fn count_words(text: &str) -> usize {
     static SPACE: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"[\s\x1c-\x1f]+").expect("the pattern is right"));
     SPACE.find_iter(text).count() + 1
 }
 
-/// The metrics that the task asks for.
+/// The metrics in the task's list.
 fn pick(task: &Task, computed: Vec<(&str, MetricValue)>) -> Metrics {
     let wanted = |name: &str| task.config.metrics.iter().any(|metric| metric.name == name);
     computed
@@ -87,7 +87,7 @@ fn log_likelihoods(responses: &[Response]) -> Result<Vec<LogLikelihood>, String>
         .collect()
 }
 
-/// The first of the largest values, as numpy's `argmax`: NaN is larger than all.
+/// The index of the first largest value, as numpy's `argmax`: NaN is larger than all numbers.
 fn argmax(values: &[f64]) -> i64 {
     let mut best = 0;
     for (i, value) in values.iter().enumerate() {
@@ -101,7 +101,7 @@ fn argmax(values: &[f64]) -> i64 {
     best as i64
 }
 
-/// `exp(x) / sum(exp(x))`, from the largest on.
+/// `exp(x) / sum(exp(x))`, relative to the largest.
 fn softmax(values: &[f64]) -> Vec<f64> {
     let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let powers: Vec<f64> = values.iter().map(|value| (value - most).exp()).collect();
@@ -109,23 +109,23 @@ fn softmax(values: &[f64]) -> Vec<f64> {
     powers.into_iter().map(|power| power / sum).collect()
 }
 
-/// Stands for a right answer that is no choice.
+/// The index of a correct answer that is not a choice.
 const NO_CHOICE: i64 = -100;
 
-/// The number of the right choice.
+/// The index of the correct choice.
 fn gold(value: &Value, choices: &[String]) -> Result<i64, String> {
     let index = match value {
         Value::Bool(value) => i64::from(*value),
-        Value::Number(number) => number
-            .as_i64()
-            .ok_or_else(|| format!("the right choice is {number}, which is no whole number"))?,
+        Value::Number(number) => number.as_i64().ok_or_else(|| {
+            format!("the correct choice is {number}, which is not a whole number")
+        })?,
         Value::String(text) => choices
             .iter()
             .position(|choice| choice == text)
             .map_or(NO_CHOICE, |index| index as i64),
         other => {
             return Err(format!(
-                "the right choice is {other}: it has to be a number or a text"
+                "the correct choice is {other}: it must be a number or a text"
             ));
         }
     };
@@ -174,7 +174,7 @@ fn multiple_choice(task: &Task, doc: &Doc, responses: &[Response]) -> Result<Met
             .iter()
             .map(|target| match target {
                 Value::String(_) => {
-                    Err("several right answers have to be numbers of choices".to_string())
+                    Err("several correct answers must be indices of choices".to_string())
                 }
                 target => gold(target, &choices),
             })
@@ -228,7 +228,7 @@ fn multiple_choice(task: &Task, doc: &Doc, responses: &[Response]) -> Result<Met
             .collect();
         if task.multiple_target {
             return Err(
-                "acc_mutual_info is for one right answer, but there are several".to_string(),
+                "acc_mutual_info supports one correct answer, but there are several".to_string(),
             );
         }
         let right = argmax(&gains) == first;
@@ -247,7 +247,7 @@ fn to_python(response: &Response) -> Result<PyValue, String> {
         Response::Repeats(repeats) => {
             PyValue::List(repeats.iter().map(to_python).collect::<Result<_, _>>()?)
         }
-        other => return Err(format!("{other:?} is no text")),
+        other => return Err(format!("{other:?} is not a text")),
     })
 }
 
@@ -263,7 +263,7 @@ fn generated(task: &Task, doc: &Doc, responses: &[Response]) -> Result<Metrics, 
         let choices = task.doc_to_choice(doc, None)?;
         let index = target
             .as_i64()
-            .ok_or("with doc_to_choice, doc_to_target has to be its number")?;
+            .ok_or("with doc_to_choice, doc_to_target must be the index of a choice")?;
         let index = if index < 0 {
             index + choices.len() as i64
         } else {
@@ -280,9 +280,9 @@ fn generated(task: &Task, doc: &Doc, responses: &[Response]) -> Result<Metrics, 
     } else if task.multiple_target {
         match &target {
             Value::Array(targets) => as_one_array(targets),
-            // The reference makes a list of it, and so of its letters.
+            // The reference makes a list of its characters.
             Value::String(text) => text.chars().map(|c| PyValue::Str(c.to_string())).collect(),
-            other => return Err(format!("the right answers have to be a list, not {other}")),
+            other => return Err(format!("the correct answers must be a list, not {other}")),
         }
     } else if matches!(answer, PyValue::List(_)) || bypassed {
         vec![PyValue::from(&target)]
@@ -315,7 +315,7 @@ fn pair_of_texts(metric: &str, answer: &PyValue, golds: &[PyValue]) -> Result<Me
     }
 }
 
-/// Several values in one numpy array: texts, as soon as one of them is a text.
+/// Several values as one numpy array: all are texts if one of them is.
 fn as_one_array(targets: &[Value]) -> Vec<PyValue> {
     let any_text = targets.iter().any(Value::is_string);
     let as_text = |value: PyValue| {
@@ -328,11 +328,11 @@ fn as_one_array(targets: &[Value]) -> Vec<PyValue> {
     targets.iter().map(PyValue::from).map(as_text).collect()
 }
 
-/// The target as a value of the answer's kind.
+/// The target, converted to the kind of the answer.
 fn cast(target: PyValue, answer: &PyValue) -> Result<PyValue, String> {
     let impossible = || {
         format!(
-            "the answer is {}, and the target {} cannot be made like it",
+            "the answer is {}, and the target {} cannot be converted to its kind",
             answer.repr(),
             target.repr()
         )
@@ -354,7 +354,7 @@ fn cast(target: PyValue, answer: &PyValue) -> Result<PyValue, String> {
     })
 }
 
-/// The share of equal pairs; with several targets, whether one of them is met.
+/// The share of equal pairs. With several targets, whether one of them is equal.
 fn exact_match(
     metric: &Metric,
     answer: &PyValue,
@@ -384,7 +384,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_of_equals_wins_and_nan_is_the_largest() {
+    fn the_first_of_equal_values_is_selected_and_nan_is_the_largest() {
         assert_eq!(argmax(&[-2.0, -1.0, -1.0]), 1);
         assert_eq!(argmax(&[-2.0, f64::NAN, 5.0]), 1);
         assert_eq!(argmax(&[f64::NEG_INFINITY, f64::NEG_INFINITY]), 0);

@@ -1,6 +1,6 @@
 //! SWE-bench (Jimenez et al., 2023, arXiv:2310.06770): predictions in the format of its own tool.
 //!
-//! Patches are tested by running a repository's tests in containers, which SWE-bench's tool does. What is written here is its input:
+//! SWE-bench's tool tests patches by running a repository's tests in containers. The predictions are its input:
 //!
 //! ```sh
 //! python -m swebench.harness.run_evaluation --predictions_path predictions.jsonl \
@@ -17,16 +17,16 @@ use crate::{Error, Result};
 /// A model's patch for one issue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SwePrediction {
-    /// The issue, as `django__django-11099`.
+    /// The issue, such as `django__django-11099`.
     pub instance_id: String,
     /// The model.
     pub model_name_or_path: String,
-    /// A unified diff; empty where the model gave none, which counts as unresolved.
+    /// A unified diff. It is empty if the model gave none; the issue then counts as unresolved.
     pub model_patch: String,
 }
 
-/// The patch in a reply: in `<patch>` tags, in a fence of code that holds a diff, or the reply from where a diff begins. `None`
-/// without one.
+/// The patch in a reply: the text in `<patch>` tags, a fenced code block with a diff, or the reply from the beginning of a
+/// diff. `None` if there is no patch.
 ///
 /// ```
 /// use ft_eval::harness::extract_patch;
@@ -40,12 +40,12 @@ pub fn extract_patch(reply: &str) -> Option<String> {
     let text = tagged.unwrap_or(reply);
     let patch = fenced_diff(text).unwrap_or(text);
     let start = diff_start(patch)?;
-    // What follows a fence is no part of a patch.
+    // The text after a fence is not part of a patch.
     let patch = patch[start..].split("\n```").next().unwrap_or("");
     Some(format!("{}\n", patch.trim_end_matches('\n')))
 }
 
-/// The last fence of code with a diff in it.
+/// The last fenced code block with a diff.
 fn fenced_diff(text: &str) -> Option<&str> {
     let mut found = None;
     let mut rest = text;
@@ -61,7 +61,7 @@ fn fenced_diff(text: &str) -> Option<&str> {
     found
 }
 
-/// Where the first line of a diff begins: `diff --git`, or `---` before `+++`.
+/// The position of the first line of a diff: `diff --git`, or `---` before `+++`.
 fn diff_start(text: &str) -> Option<usize> {
     let mut at = 0;
     let mut lines = text.split_inclusive('\n').peekable();
@@ -75,11 +75,11 @@ fn diff_start(text: &str) -> Option<usize> {
     None
 }
 
-/// Writes predictions as JSON lines; the file is whole or not there.
+/// Writes predictions as JSON lines. The file is written whole or not at all.
 ///
 /// # Errors
 ///
-/// If there are none, an issue comes twice, or the file cannot be written.
+/// If there are no predictions, an issue occurs twice, or the file cannot be written.
 pub fn write_swe_predictions(path: &Path, predictions: &[SwePrediction]) -> Result<()> {
     let mut ids: Vec<&str> = predictions.iter().map(|p| p.instance_id.as_str()).collect();
     ids.sort_unstable();
@@ -107,7 +107,7 @@ mod tests {
     const DIFF: &str = "diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1,2 +1,2 @@\n-a\n+b\n c\n";
 
     #[test]
-    fn patches_are_found_in_whatever_is_around_them() {
+    fn patches_are_found_in_any_surrounding_text() {
         for reply in [
             DIFF.to_string(),
             format!("Sure:\n\n{DIFF}"),

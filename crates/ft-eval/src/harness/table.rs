@@ -1,7 +1,7 @@
-//! The results as a Markdown table, as `lm_eval` prints it.
+//! The results as a Markdown table in the format of `lm_eval`.
 //!
-//! Same rows, columns and order: groups before their members, which are indented, the rest by name.
-//! Numbers always have four decimals here, where the reference's table library drops zeros.
+//! Rows, columns and order are the same: groups before their members, which are indented, the rest by name.
+//! Numbers always have four decimals, where the reference's table library omits zeros.
 
 use super::Evaluation;
 use super::evaluation::TaskResult;
@@ -86,8 +86,8 @@ impl Evaluation {
         }
     }
 
-    /// Groups that are in no other by name, each followed by its members, then the tasks without a
-    /// group, with how deep they lie.
+    /// The order of the rows with their depth: top-level groups by name, each followed by its members, then the tasks
+    /// without a group.
     fn in_order(&self) -> Vec<(&TaskResult, usize)> {
         fn visit<'a>(
             evaluation: &'a Evaluation,

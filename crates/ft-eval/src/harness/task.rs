@@ -1,4 +1,4 @@
-//! A task with its documents: what stands in prompts and what the right answers are.
+//! A task with its documents: the parts of its prompts, and the correct answers.
 
 use std::path::Path;
 
@@ -13,18 +13,18 @@ use super::task_config::{DocField, TaskConfig};
 use super::template;
 use crate::{Error, Result};
 
-/// A benchmark: its description, its documents, and the examples that prompts may begin with.
+/// A benchmark: its description, its documents, and its few-shot examples.
 #[derive(Clone, Debug)]
 pub struct Task {
     pub(super) config: TaskConfig,
-    /// The documents that are asked about.
+    /// The documents that are evaluated.
     pub(super) docs: Vec<Doc>,
     pub(super) fewshot_docs: Result<Vec<Doc>, String>,
     /// The fields of the documents.
     features: Vec<String>,
-    /// The choices are different prompts with the same continuation (Winogrande).
+    /// Whether the choices are different prompts with the same continuation (Winogrande).
     pub(super) multiple_input: bool,
-    /// A document has several right answers.
+    /// Whether a document has several correct answers.
     pub(super) multiple_target: bool,
 }
 
@@ -57,12 +57,12 @@ impl Task {
         if docs.is_empty() {
             return Err(error(format!("the split {docs_split:?} has no documents")));
         }
-        // What is wrong with the examples is told when some are asked for.
+        // An error in the examples is reported when examples are used.
         let fewshot = &config.fewshot;
         let fewshot_docs = if let Some(split) = &fewshot.split {
             let rows = dataset.split(split).map_err(|error| error.to_string());
             match fewshot.process_docs {
-                Some(process) => rows.and_then(process),
+                Some(process) => rows.and_then(|rows| Ok(process(rows)?)),
                 None => rows,
             }
         } else if let Some(samples) = &fewshot.samples {
@@ -120,17 +120,17 @@ impl Task {
         &self.config.task
     }
 
-    /// The documents that are asked about.
+    /// The documents that are evaluated.
     pub fn docs(&self) -> &[Doc] {
         &self.docs
     }
 
-    /// What the model is asked for.
+    /// The kind of the requests.
     pub fn output_type(&self) -> OutputType {
         self.config.output_type
     }
 
-    /// The number of examples that the task's file asks for.
+    /// The number of examples in the task's file.
     pub fn num_fewshot(&self) -> Option<usize> {
         self.config.num_fewshot
     }
@@ -142,7 +142,7 @@ impl Task {
         }
     }
 
-    /// A field by its name, or a template rendered.
+    /// The value of a field, or a rendered template.
     fn field_or_template(&self, text: &str, doc: &Doc) -> Result<Result<Value, String>, String> {
         if self.features.iter().any(|feature| feature == text) {
             return match doc.get(text) {
@@ -153,7 +153,7 @@ impl Task {
         template::render(text, doc).map(Err)
     }
 
-    /// `description` and `gen_prefix` of examples: the field of this very document, or a template.
+    /// `description` and `gen_prefix` of examples: a field of this document, or a template.
     pub(super) fn resolve(text: Option<&str>, doc: &Doc) -> Result<Option<String>, String> {
         let Some(text) = text.filter(|text| !text.is_empty()) else {
             return Ok(None);
@@ -161,12 +161,12 @@ impl Task {
         match doc.get(text) {
             Some(Value::String(text)) => Ok(Some(text.clone())),
             Some(Value::Null) => Ok(None),
-            Some(_) => Err(format!("the field {text:?} is no text")),
+            Some(_) => Err(format!("the field {text:?} is not a text")),
             None => template::render(text, doc).map(Some),
         }
     }
 
-    /// What the answer begins with.
+    /// The beginning of the answer.
     pub(super) fn doc_to_prefix(&self, doc: &Doc) -> Result<Option<String>, String> {
         let Some(prefix) = &self.config.gen_prefix else {
             return Ok(None);
@@ -174,11 +174,11 @@ impl Task {
         match self.field_or_template(prefix, doc)? {
             Err(text) | Ok(Value::String(text)) => Ok(Some(text)),
             Ok(Value::Null) => Ok(None),
-            Ok(other) => Err(format!("gen_prefix is no text: {other}")),
+            Ok(other) => Err(format!("gen_prefix is not a text: {other}")),
         }
     }
 
-    /// The question: a text, or the number of the right choice where the choices are prompts.
+    /// The question: a text, or the index of the correct choice if the choices are prompts.
     pub(super) fn doc_to_text(&self, doc: &Doc, own: Option<&DocField>) -> Result<Value, String> {
         match own.or(self.config.doc_to_text.as_ref()) {
             None => Err("doc_to_text is missing".to_string()),
@@ -197,7 +197,7 @@ impl Task {
         }
     }
 
-    /// The right answer: a text, the number of a choice, or a list of either.
+    /// The correct answer: a text, the index of a choice, or a list of either.
     pub(super) fn doc_to_target(&self, doc: &Doc, own: Option<&DocField>) -> Result<Value, String> {
         match own.or(self.config.doc_to_target.as_ref()) {
             None => Err("doc_to_target is missing".to_string()),
@@ -236,7 +236,7 @@ impl Task {
                 Ok(value) => value,
                 Err(text) => literal_eval(text.trim_start_matches([' ', '\t']))
                     .map_err(|reason| {
-                        format!("doc_to_choice gives {text:?}, which is no list: {reason}")
+                        format!("doc_to_choice gives {text:?}, which is not a list: {reason}")
                     })?
                     .to_json(),
             },

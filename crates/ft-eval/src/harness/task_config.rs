@@ -1,9 +1,8 @@
-//! What a task file says, checked.
+//! The content of a task file, checked.
 //!
-//! The keys and their defaults are those of lm-evaluation-harness' `TaskConfig`. A key that it does
-//! not know, or that needs what this library does not have (Python classes, images), is an error that
-//! names the file, the key and what is supported. `should_decontaminate` is taken over into the results and
-//! does nothing, as in the reference.
+//! The keys and their defaults are those of lm-evaluation-harness' `TaskConfig`. An unknown key, or one that
+//! requires an unsupported feature (Python classes, images), is an error that names the file, the key and what is
+//! supported. `should_decontaminate` is copied to the results and has no effect, as in the reference.
 
 mod reader;
 
@@ -18,16 +17,16 @@ use crate::Result;
 
 pub(super) use reader::{Reader, as_bool};
 
-/// What a task asks a model for.
+/// The kind of a task's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputType {
-    /// How likely the target is after the prompt.
+    /// The log-likelihood of the target after the prompt.
     LogLikelihood,
-    /// How likely a whole text is.
+    /// The log-likelihood of a whole text.
     LogLikelihoodRolling,
     /// A text that continues the prompt.
     GenerateUntil,
-    /// Which of several choices is the most likely after the prompt.
+    /// The most likely of several choices after the prompt.
     MultipleChoice,
 }
 
@@ -39,7 +38,7 @@ impl OutputType {
         ("generate_until", OutputType::GenerateUntil),
     ];
 
-    /// As task files write it.
+    /// The name in task files.
     pub fn name(self) -> &'static str {
         Self::ALL
             .iter()
@@ -48,13 +47,13 @@ impl OutputType {
     }
 }
 
-/// How something is made from a document.
+/// A value that is derived from a document.
 #[derive(Clone, Debug)]
 pub(super) enum DocField {
     /// The name of a field, or a template.
     Template(String),
     Number(i64),
-    /// The same for every document.
+    /// The same value for every document.
     List(Vec<Value>),
     Function(fn(&Doc) -> FunctionResult<Value>),
 }
@@ -62,7 +61,7 @@ pub(super) enum DocField {
 type ProcessDocs = fn(Vec<Doc>) -> FunctionResult<Vec<Doc>>;
 type ProcessResults = fn(&Doc, &[Response]) -> FunctionResult<Metrics>;
 
-/// How few-shot examples are chosen and written.
+/// How few-shot examples are selected and formatted.
 #[derive(Clone, Debug)]
 pub(super) struct FewshotConfig {
     pub(super) first_n: bool,
@@ -77,7 +76,7 @@ pub(super) struct FewshotConfig {
     pub(super) target_delimiter: String,
 }
 
-/// A task file, checked.
+/// A checked task file.
 #[derive(Clone, Debug)]
 pub(super) struct TaskConfig {
     pub(super) task: String,
@@ -105,11 +104,11 @@ pub(super) struct TaskConfig {
     pub(super) metrics: Vec<Metric>,
     pub(super) filters: Vec<FilterPipeline>,
     pub(super) version: Value,
-    /// The values as they are reported, in the reference's order.
+    /// The values for the results, in the reference's order.
     reported: Map<String, Value>,
 }
 
-/// Keys that are read, in the order in which they are reported.
+/// Supported keys, in the order of the results.
 const KEYS: [&str; 31] = [
     "task",
     "task_alias",
@@ -144,7 +143,7 @@ const KEYS: [&str; 31] = [
     "custom_dataset",
 ];
 
-/// Keys of the reference that ask for what is not here.
+/// Keys of the reference that are not supported.
 const UNSUPPORTED: [(&str, &str); 6] = [
     ("class", "tasks written in Python are not supported"),
     ("custom_dataset", "the data has to be in files"),
@@ -171,7 +170,7 @@ const FEWSHOT_KEYS: [&str; 10] = [
 ];
 
 impl TaskConfig {
-    /// Checks the keys of a task; `overrides` have been merged in already.
+    /// Checks the keys of a task. `overrides` are already merged.
     pub(super) fn new(
         mut keys: Map<String, Value>,
         origin: &Origin,
@@ -203,7 +202,7 @@ impl TaskConfig {
             prefix: "",
         }
         .text("task")?
-        .ok_or_else(|| origin.invalid("'task' is missing: it names the task"))?;
+        .ok_or_else(|| origin.invalid("'task' is missing: it is the name of the task"))?;
         let read = Reader {
             keys: &keys,
             origin,
@@ -238,7 +237,7 @@ impl TaskConfig {
         let doc_to_text = read.doc_field("doc_to_text")?;
         let doc_to_target = read.doc_field("doc_to_target")?;
         let doc_to_choice = read.doc_field("doc_to_choice")?;
-        // What the few-shot examples do not set for themselves they take from the task.
+        // The few-shot examples inherit the keys of the task.
         for (name, key) in [
             ("split", "fewshot_split"),
             ("process_docs", "process_docs"),
@@ -326,13 +325,13 @@ impl TaskConfig {
             task: task.clone(),
         };
         if config.repeats == 0 {
-            return Err(origin.invalid("'repeats' is 0: a model has to be asked once at least"));
+            return Err(origin.invalid("'repeats' is 0: it must be at least 1"));
         }
         let reported = config.report(&keys, &fewshot_keys, &sampler);
         Ok(TaskConfig { reported, ..config })
     }
 
-    /// The values as the reference reports them: defaults filled in, nulls left out.
+    /// The values in the format of the reference: with defaults, without nulls.
     fn report(
         &self,
         keys: &Map<String, Value>,
@@ -396,10 +395,10 @@ impl TaskConfig {
         reported
     }
 
-    /// As it is written into the results.
+    /// The configuration in the results.
     pub(super) fn to_python(&self, num_fewshot: usize) -> PyValue {
         let mut reported = self.reported.clone();
-        // Between fewshot_config and metric_list, where the reference has it.
+        // Between fewshot_config and metric_list, as in the reference.
         let mut ordered = Map::new();
         reported.insert("num_fewshot".to_string(), json!(num_fewshot));
         for key in KEYS {

@@ -1,11 +1,10 @@
 //! Task files: YAML with `include` and `!function`, read as lm-evaluation-harness reads it.
 //!
-//! The keys of included files come first, those of the file itself win; `task_list` is not inherited.
-//! `!function utils.x` becomes an object that remembers the folder of the file it stands in, since
-//! functions are looked up there.
+//! The keys of a file take precedence over those of included files; `task_list` is not inherited. `!function utils.x`
+//! becomes an object with the folder of its file, since functions are looked up there.
 //!
-//! YAML 1.2 is read, where Python's reader follows 1.1: an unquoted `yes`, `no`, `on` or `off` is a
-//! text here. Settings that are true or false take those texts too.
+//! The syntax is YAML 1.2, where Python's reader follows 1.1: an unquoted `yes`, `no`, `on` or `off` is a text here.
+//! Settings that are true or false accept these texts too.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +18,7 @@ use crate::{Error, Result};
 const FUNCTION: &str = "!function";
 const FOLDER: &str = "folder";
 
-/// Where a task file is.
+/// The location of a task file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Origin {
     File(PathBuf),
@@ -27,7 +26,7 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    /// As it is shown in messages and written as `config_source`.
+    /// The location in messages and in `config_source`.
     pub(super) fn path(&self) -> PathBuf {
         match self {
             Origin::File(path) => path.clone(),
@@ -67,7 +66,7 @@ impl Origin {
         }
     }
 
-    /// The file that `include: name` in this file means.
+    /// The file that `include: name` in this file refers to.
     fn sibling(&self, name: &str) -> Origin {
         match self {
             Origin::File(path) => {
@@ -92,7 +91,7 @@ impl Origin {
     }
 }
 
-/// A `!function` tag: the function's name, and the folder of the file that names it.
+/// A `!function` tag: the function's name, and the folder of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FunctionTag {
     pub(super) name: String,
@@ -100,7 +99,7 @@ pub(super) struct FunctionTag {
 }
 
 impl FunctionTag {
-    /// The tag that a loaded value is, if it is one.
+    /// The tag, if a loaded value is one.
     pub(super) fn of(value: &Value) -> Option<FunctionTag> {
         let fields = value.as_object()?;
         Some(FunctionTag {
@@ -110,7 +109,7 @@ impl FunctionTag {
     }
 }
 
-/// Reads a task file with everything it includes.
+/// Reads a task file with its included files.
 pub(super) fn load(origin: &Origin) -> Result<Map<String, Value>> {
     load_within(origin, &mut Vec::new())
 }
@@ -127,8 +126,8 @@ fn load_within(origin: &Origin, open: &mut Vec<Origin>) -> Result<Map<String, Va
             .iter()
             .map(|name| name.as_str().map(str::to_string))
             .collect::<Option<_>>()
-            .ok_or_else(|| origin.invalid("'include' is a file name or a list of them"))?,
-        Some(_) => return Err(origin.invalid("'include' is a file name or a list of them")),
+            .ok_or_else(|| origin.invalid("'include' must be a file name or a list of them"))?,
+        Some(_) => return Err(origin.invalid("'include' must be a file name or a list of them")),
     };
     let mut merged = Map::new();
     open.push(origin.clone());
@@ -145,12 +144,12 @@ fn load_within(origin: &Origin, open: &mut Vec<Origin>) -> Result<Map<String, Va
 fn parse(origin: &Origin) -> Result<Map<String, Value>> {
     let text = origin.read()?;
     let mut yaml: Yaml = yaml_serde::from_str(&text)
-        .map_err(|error| origin.invalid(format!("it is not YAML that can be read: {error}")))?;
+        .map_err(|error| origin.invalid(format!("it is not valid YAML: {error}")))?;
     yaml.apply_merge()
         .map_err(|error| origin.invalid(format!("'<<' cannot be merged: {error}")))?;
     match to_json(yaml, origin)? {
         Value::Object(fields) => Ok(fields),
-        _ => Err(origin.invalid("it has to be a mapping of keys to values")),
+        _ => Err(origin.invalid("it must be a mapping of keys to values")),
     }
 }
 
@@ -217,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn own_keys_win_over_included_ones_and_functions_know_their_folder() {
+    fn own_keys_take_precedence_over_included_ones_and_functions_have_their_folder() {
         let dir = folder(&[
             ("a/task.yaml", "include: ../b/base\ntask: x\nrepeats: 2\n"),
             (

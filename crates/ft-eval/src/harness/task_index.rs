@@ -1,8 +1,8 @@
-//! Which tasks there are, and loading them by name.
+//! An index of tasks, which loads them by name.
 //!
-//! An index knows the built-in tasks and those of folders: every `.yaml` file with a `task` or a
-//! `group`, and the tags that tasks carry. Tasks of later folders replace earlier ones of the same
-//! name. A name may also be the path of a task file, or have `*` and `?` in it.
+//! An index has the built-in tasks and those of folders: every `.yaml` file with a `task` or a `group`, and the
+//! tags of tasks. Tasks of later folders replace earlier ones with the same name. A name may also be the path of a task
+//! file, or a pattern with `*` and `?`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use super::task_file::{Origin, load};
 use super::tasks;
 use crate::{Error, Result};
 
-/// Keys of a file that describes a group; the others are handed to its tasks.
+/// Keys of a file that describes a group. The other keys are passed to its tasks.
 const GROUP_KEYS: [&str; 5] = [
     "group",
     "group_alias",
@@ -26,7 +26,7 @@ const GROUP_KEYS: [&str; 5] = [
     "metadata",
 ];
 
-/// How deep groups may lie in each other.
+/// The maximum depth of nested groups.
 const DEEPEST: usize = 20;
 
 #[derive(Clone, Debug)]
@@ -41,11 +41,11 @@ enum Entry {
 pub struct TaskIndex {
     entries: BTreeMap<String, Entry>,
     functions: FunctionRegistry,
-    /// Files that could not be read, and why: told when a name is not found.
+    /// Files that could not be read, with the reasons, which are reported when a name is not found.
     skipped: Vec<String>,
 }
 
-/// Tasks that were loaded, and the groups they are in.
+/// Loaded tasks and their groups.
 #[derive(Clone, Debug)]
 pub struct TaskSet {
     pub(super) tasks: Vec<Task>,
@@ -60,7 +60,7 @@ impl TaskSet {
 }
 
 impl TaskIndex {
-    /// The built-in tasks, and those in `folders`.
+    /// An index of the built-in tasks and those in `folders`.
     ///
     /// # Errors
     ///
@@ -69,8 +69,7 @@ impl TaskIndex {
         Self::with_functions(folders, FunctionRegistry::new())
     }
 
-    /// The same, with functions of one's own for the `!function` tags of the files; they go before
-    /// those of the built-in tasks.
+    /// The same, with functions for the `!function` tags of the files. They take precedence over those of the built-in tasks.
     ///
     /// # Errors
     ///
@@ -104,7 +103,7 @@ impl TaskIndex {
         self.entries.keys().map(String::as_str)
     }
 
-    /// Adds the files of one folder; the first of the same name counts.
+    /// Adds the files of one folder. Of several with the same name the first is used.
     fn add(&mut self, files: impl Iterator<Item = Origin>) {
         let mut found: BTreeMap<String, Entry> = BTreeMap::new();
         for origin in files {
@@ -138,7 +137,7 @@ impl TaskIndex {
             } else {
                 self.skipped.push(
                     origin
-                        .invalid("it has neither 'task' nor 'group'")
+                        .invalid("it has neither a 'task' nor a 'group'")
                         .to_string(),
                 );
             }
@@ -150,8 +149,7 @@ impl TaskIndex {
     ///
     /// # Errors
     ///
-    /// If a name is not known, a file says what is not supported, a task is asked for twice, or its
-    /// data is not there.
+    /// If a name is unknown, a file has an unsupported key, a task is requested twice, or its data is missing.
     pub fn load(&self, names: &[impl AsRef<str>], data: impl AsRef<Path>) -> Result<TaskSet> {
         let mut loading = Loading {
             index: self,
@@ -171,7 +169,7 @@ impl TaskIndex {
                         && source != child.name()
                     {
                         return Err(Error::Input(format!(
-                            "the task {leaf:?} is asked for twice: in {source:?} and in {:?}",
+                            "the task {leaf:?} is requested twice: in {source:?} and in {:?}",
                             child.name()
                         )));
                     }
@@ -185,7 +183,7 @@ impl TaskIndex {
         }
         if loading.tasks.is_empty() {
             return Err(Error::Input(
-                "no tasks are asked for: name one at least".to_string(),
+                "no tasks are requested: name at least one".to_string(),
             ));
         }
         Ok(TaskSet {
@@ -194,7 +192,7 @@ impl TaskIndex {
         })
     }
 
-    /// The known names that a pattern matches; the name itself if it is none.
+    /// The known names that match a pattern, or the name itself if it is not a pattern.
     fn matching(&self, name: &str) -> Vec<String> {
         if !name.contains(['*', '?']) || self.entries.contains_key(name) {
             return vec![name.to_string()];
@@ -230,7 +228,7 @@ fn yaml_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Tasks as they are being loaded.
+/// The state of loading.
 struct Loading<'a> {
     index: &'a TaskIndex,
     data: &'a Path,
@@ -238,7 +236,7 @@ struct Loading<'a> {
 }
 
 impl Loading<'_> {
-    /// What a name stands for; several tasks for a tag.
+    /// The tasks and groups of a name; several for a tag.
     fn named(
         &mut self,
         name: &str,
@@ -291,7 +289,7 @@ impl Loading<'_> {
         let known: Vec<&str> = self.index.names().collect();
         let skipped = match self.index.skipped.as_slice() {
             [] => String::new(),
-            skipped => format!("; files that were left out: {}", skipped.join("; ")),
+            skipped => format!("; files that were skipped: {}", skipped.join("; ")),
         };
         Error::Input(format!(
             "there is no task, group, tag or file {name:?}; known are {}{skipped}",
@@ -340,7 +338,9 @@ impl Loading<'_> {
         depth: usize,
     ) -> Result<Child> {
         if depth > DEEPEST {
-            return Err(origin.invalid(format!("the group {name:?} lies in itself, or too deep")));
+            return Err(origin.invalid(format!(
+                "the group {name:?} contains itself, or is nested too deeply"
+            )));
         }
         let mut group = Group::new(name.clone(), keys, origin)?;
         let mut merged: Map<String, Value> = keys
@@ -372,7 +372,7 @@ impl Loading<'_> {
     ) -> Result<Vec<Child>> {
         let wrong = || {
             origin.invalid(format!(
-                "a member of the group {group:?} is a name, or has 'task' or 'group'"
+                "a member of the group {group:?} must be a name, or have 'task' or 'group'"
             ))
         };
         let mut overrides = overrides.clone();

@@ -1,8 +1,8 @@
-//! The built-in tasks: their files in `tasks/` of this crate, and the functions that those name.
+//! The built-in tasks: their files in `tasks/` of this crate, and their functions.
 //!
-//! A file that lies there stands in [`files`] by its path, and a family of tasks that needs code has
-//! a module here with `register`, which adds its functions to the registry. Their names are those of
-//! lm-evaluation-harness, so its own file of such a task runs as well.
+//! [`files`] lists the files by path. A family of tasks with functions has a module here, whose `register` adds them to
+//! the registry. The names of the functions are those of lm-evaluation-harness, so that its own files of these tasks run
+//! as well.
 
 mod aime;
 mod cb;
@@ -35,7 +35,7 @@ macro_rules! file {
     };
 }
 
-/// The files that are written by hand.
+/// The handwritten files.
 const WRITTEN: &[(&str, &str)] = &[
     file!("aime/aime.yaml"),
     file!("aime/aime24.yaml"),
@@ -113,18 +113,18 @@ pub(super) fn functions() -> FunctionRegistry {
     registry
 }
 
-/// A field that has to be a text.
+/// A field that must be a text.
 fn text_of<'d>(doc: &'d Doc, field: &str) -> FunctionResult<&'d str> {
     doc.get(field)
         .and_then(|value| value.as_str())
-        .ok_or_else(|| format!("the document has no text in the field {field:?}"))
+        .ok_or_else(|| format!("the document has no text in the field {field:?}").into())
 }
 
-/// The text that a model wrote, where it was asked for one.
+/// The generated text of a request with one text.
 fn text_response(responses: &[Response]) -> FunctionResult<&str> {
     match responses {
         [Response::Text(text)] => Ok(text),
-        _ => Err("the filters have to leave one text: use take_first".to_string()),
+        _ => Err("the filters must leave one text: use take_first".into()),
     }
 }
 
@@ -133,10 +133,10 @@ mod tests {
     use crate::harness::TaskIndex;
 
     #[test]
-    fn every_built_in_task_is_in_the_list_for_readers() {
+    fn every_built_in_task_is_in_the_readme() {
         let list = include_str!("../../tasks/README.md");
         let index = TaskIndex::new(&[] as &[&str]).unwrap();
-        // Many of one kind stand in one row, and tags are no tasks.
+        // Many of one kind share a row, and tags are not tasks.
         let kinds = ["mmlu_", "mmlu_pro_", "hendrycks_math_"];
         let tags = [
             "ai2_arc",

@@ -1,10 +1,9 @@
-//! The templates of task files, rendered as lm-evaluation-harness renders them with Jinja2.
+//! The templates of task files, with the results of Jinja2 in lm-evaluation-harness.
 //!
-//! Undefined names are errors (`StrictUndefined`), a last line end is kept, values are printed as
-//! Python prints them, strings have Python's methods, and `regex_replace` is `re.sub`.
-//! What differs from Jinja2: tuples are printed as lists, numbers are at most 128 bits wide and those of
-//! the filter `int` 64, `%` does not format strings, and a few filters that no task uses (`random`,
-//! `truncate`, `wordcount`, `xmlattr`, ...) are missing; such a template is an error, not another text.
+//! Undefined names are errors (`StrictUndefined`), a line end at the end is kept, values are printed as in Python, strings
+//! have Python's methods, and `regex_replace` is `re.sub`. Differences from Jinja2: tuples are printed as lists, numbers
+//! have at most 128 bits and those of the filter `int` 64, `%` does not format strings, and a few filters that no task
+//! uses (`random`, `truncate`, `wordcount`, `xmlattr`, ...) are missing. A template with a missing feature is an error.
 
 mod methods;
 
@@ -56,7 +55,7 @@ fn environment() -> Environment<'static> {
     environment.set_unknown_method_callback(methods::call);
     environment.set_formatter(|out, state, value| {
         if value.is_undefined() {
-            // Says which name is undefined.
+            // Names the undefined variable.
             return minijinja::escape_formatter(out, state, value);
         }
         match value.as_str() {
@@ -79,7 +78,7 @@ fn environment() -> Environment<'static> {
     environment
 }
 
-/// Jinja2's own `tojson`: keys sorted, nothing but ASCII, and safe to stand in HTML.
+/// Jinja2's own `tojson`: sorted keys, only ASCII, and safe in HTML.
 fn to_json(value: Value) -> String {
     fn sorted(value: PyValue) -> PyValue {
         match value {
@@ -158,7 +157,7 @@ fn join(values: Value, separator: Option<String>, named: Kwargs) -> Result<Strin
     Ok(texts.join(&separator))
 }
 
-/// A document as minijinja's value; numbers stay whole or broken as they are.
+/// A document as minijinja's value. Integers and floats are kept apart.
 fn from_json(value: &Json) -> Value {
     match value {
         Json::Null => Value::from(()),
@@ -177,7 +176,7 @@ fn from_json(value: &Json) -> Value {
     }
 }
 
-/// minijinja's value as Python sees it.
+/// minijinja's value as a Python value.
 fn to_python(value: &Value) -> PyValue {
     match value.kind() {
         ValueKind::None | ValueKind::Undefined => PyValue::None,

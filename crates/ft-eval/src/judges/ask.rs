@@ -1,23 +1,24 @@
-//! Asking a judge until its reply can be used.
+//! Requests to a judge, repeated until a reply is valid.
 
 use serde::Serialize;
 use serde_json::Value;
 
 use super::schema::{check, find_object};
 use super::{ChatMessage, ChatModel, ChatRequest};
+use crate::random::mix_seed;
 
-/// How judges are asked.
+/// Settings of the requests to a judge.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Panel {
-    /// How often a reply that cannot be used is asked for again, the first time included.
+    /// The most attempts for one verdict, including the first.
     pub attempts: usize,
-    /// Questions under way at once.
+    /// The number of concurrent requests.
     pub concurrency: usize,
     /// 0 is greedy.
     pub temperature: f64,
-    /// The most tokens of a reply.
+    /// The maximum number of tokens of a reply.
     pub max_tokens: usize,
-    /// Seed of the draw, where the model takes one; later attempts get other ones.
+    /// Seed of sampling, for models that have one. Each attempt has a seed of its own, derived from this one.
     pub seed: u64,
 }
 
@@ -33,19 +34,19 @@ impl Default for Panel {
     }
 }
 
-/// Why there is no verdict.
+/// The reason why a verdict is missing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Missing {
-    /// What went wrong at last.
+    /// The last mistake.
     pub reason: String,
-    /// How often was asked.
+    /// The number of attempts.
     pub attempts: usize,
 }
 
-/// The model's reply to a conversation as JSON that fulfils the schema.
+/// The model's reply to a conversation as JSON that matches the schema.
 ///
-/// A reply that does not is answered with its mistake, and asked for again. A model that fails has already tried what it
-/// could: that ends it.
+/// An invalid reply is followed by a message that names the mistake, and a new attempt. An error of the model is final,
+/// since the model has its own retries.
 pub(crate) fn ask(
     model: &dyn ChatModel,
     messages: &[ChatMessage],
@@ -53,14 +54,14 @@ pub(crate) fn ask(
     panel: &Panel,
 ) -> Result<Value, Missing> {
     let mut messages = messages.to_vec();
-    let mut mistake = "was not asked: attempts is 0".to_string();
+    let mut mistake = "there was no request: attempts is 0".to_string();
     for attempt in 0..panel.attempts {
         let request = ChatRequest {
             messages: messages.clone(),
-            // A greedy model would say the same again.
+            // A greedy model would repeat its reply.
             temperature: panel.temperature.max(if attempt > 0 { 0.3 } else { 0.0 }),
             max_tokens: panel.max_tokens,
-            seed: Some(panel.seed.wrapping_add(attempt as u64)),
+            seed: Some(mix_seed(panel.seed, attempt as u64)),
             schema: Some(schema.clone()),
         };
         let reply = model.chat(&request).map_err(|error| Missing {
@@ -89,4 +90,47 @@ pub(crate) fn ask(
         reason: mistake,
         attempts: panel.attempts,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::judges::ChatReply;
+
+    /// Gives invalid replies, and records the seeds of the requests.
+    struct Useless(Mutex<Vec<u64>>);
+
+    impl ChatModel for Useless {
+        fn identity(&self) -> String {
+            "useless".to_string()
+        }
+
+        fn chat(&self, request: &ChatRequest) -> crate::Result<ChatReply> {
+            self.0.lock().expect("no panic").extend(request.seed);
+            Ok(ChatReply {
+                text: "no JSON".to_string(),
+                finish_reason: None,
+                usage: None,
+            })
+        }
+    }
+
+    #[test]
+    fn attempts_share_no_seed_with_those_of_the_next_seed() {
+        let model = Useless(Mutex::new(Vec::new()));
+        for seed in 0..8 {
+            let panel = Panel {
+                attempts: 4,
+                seed,
+                ..Panel::default()
+            };
+            let missing = ask(&model, &[], &Value::Null, &panel).expect_err("no reply can be used");
+            assert_eq!(missing.attempts, 4);
+        }
+        let seeds = model.0.into_inner().expect("no panic");
+        assert_eq!(seeds.iter().collect::<BTreeSet<_>>().len(), 8 * 4);
+    }
 }

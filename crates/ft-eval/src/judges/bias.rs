@@ -1,4 +1,4 @@
-//! What verdicts depend on besides the quality of replies.
+//! Biases: what verdicts depend on other than the quality of replies.
 
 use serde::Serialize;
 
@@ -6,18 +6,18 @@ use super::{Comparison, PairItem, Preference, Proportion, proportion};
 use crate::significance::{mcnemar_exact, paired_t_test};
 use crate::{Error, Result};
 
-/// Does the place matter?
+/// The influence of the order.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct PositionBias {
     /// Share of the pairs whose verdict changes with the order.
     pub changed: Proportion,
     /// Share of the single verdicts for one side that are for the one shown first: one half without bias.
     pub first_preferred: Proportion,
-    /// The probability of a share at least so far from one half without bias (exact binomial test, two-sided).
+    /// The probability, without bias, of a share at least this far from one half (exact binomial test, two-sided).
     pub p_value: f64,
 }
 
-/// Of comparisons whose orders both have a verdict.
+/// The position bias over comparisons with verdicts in both orders.
 pub fn position_bias(comparisons: &[Comparison]) -> PositionBias {
     let (mut pairs, mut changed, mut first, mut second) = (0, 0, 0, 0);
     for comparison in comparisons {
@@ -44,23 +44,23 @@ pub fn position_bias(comparisons: &[Comparison]) -> PositionBias {
     }
 }
 
-/// Does the length matter?
+/// The influence of the length.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct VerbosityBias {
-    /// Share of the decided pairs of different length that the longer reply wins. Compare it with that of human labels: longer
-    /// replies may well be better.
+    /// Share of the decided pairs of different length that the longer reply wins. Compare it with the share of human labels:
+    /// longer replies may be better.
     pub longer_wins: Proportion,
-    /// The probability of a share at least so far from one half by chance (exact binomial test, two-sided).
+    /// The probability of a share at least this far from one half by chance (exact binomial test, two-sided).
     pub p_value: f64,
     /// Correlation of `ln(length of A / length of B)` with the points of A (1, one half, 0); `None` where either is constant.
     pub correlation: Option<f64>,
 }
 
-/// Of verdicts on pairs, the judge's or anybody's; lengths are in characters.
+/// The verbosity bias of verdicts on pairs, from a judge or from people. Lengths are in characters.
 ///
 /// # Errors
 ///
-/// If there is not a verdict, or none, for each pair.
+/// If the numbers of pairs and verdicts differ. A missing verdict is `None`.
 pub fn verbosity_bias(
     items: &[PairItem],
     verdicts: &[Option<Preference>],
@@ -88,23 +88,23 @@ pub fn verbosity_bias(
     })
 }
 
-/// Does the judge prefer its own model's replies?
+/// The preference of a judge for the replies of its own model.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct SelfPreference {
-    /// Win rate of its own model by the judge, ties half.
+    /// Win rate of the judge's own model by the judge; a tie counts one half.
     pub by_judge: f64,
-    /// By the others, of the same pairs.
+    /// Win rate of the judge's own model by the others, on the same pairs.
     pub by_others: f64,
-    /// The difference, and its interval of 95% (paired t).
+    /// The difference of the two win rates.
     pub difference: f64,
-    /// Lower and upper end.
+    /// The 95% interval of the difference (paired t).
     pub interval: [f64; 2],
-    /// Of a difference at least so large by chance (paired t, two-sided).
+    /// The probability of a difference at least this large by chance (paired t, two-sided).
     pub p_value: f64,
 }
 
-/// Compares the judge's verdicts with those of others (people, or other judges) on pairs in which `own` tells the side of the
-/// judge's own model. Pairs without both verdicts are left out.
+/// Compares the judge's verdicts with those of others (people, or other judges). `own` is the side of the judge's own model
+/// in each pair. Pairs without both verdicts are ignored.
 ///
 /// # Errors
 ///
@@ -144,11 +144,11 @@ pub(super) fn same_length(a: usize, b: usize) -> Result<()> {
         return Ok(());
     }
     Err(Error::Input(format!(
-        "lists of {a} and {b}: one belongs to the other, item by item"
+        "the lists have {a} and {b} items: they must have the same length"
     )))
 }
 
-/// Pearson's correlation; `None` where one side is constant.
+/// Pearson's correlation; `None` if one side is constant.
 pub(super) fn pearson(a: &[f64], b: &[f64]) -> Option<f64> {
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     let (mean_a, mean_b) = (mean(a), mean(b));

@@ -1,4 +1,4 @@
-//! A model whose replies are kept in a file, and counted.
+//! A model whose replies are stored in a file and counted.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -11,27 +11,27 @@ use super::{ChatModel, ChatReply, ChatRequest};
 use crate::answer_store::{AnswerStore, key};
 use crate::{Error, Result};
 
-/// What replies cost, in any currency, a million tokens.
+/// The price of a million tokens, in any currency.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Prices {
-    /// Of tokens read.
+    /// Price of the tokens read.
     pub prompt: f64,
-    /// Of tokens written.
+    /// Price of the tokens written.
     pub completion: f64,
 }
 
-/// What was asked, and what it came to.
+/// The number of replies and tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Spent {
-    /// Replies that the model gave now.
+    /// Replies from the model.
     pub replies: u64,
     /// Replies from the file.
     pub cached: u64,
     /// Requests that failed.
     pub failed: u64,
-    /// Tokens read for the replies of now.
+    /// Tokens read for the replies from the model.
     pub prompt_tokens: u64,
-    /// Tokens written for them.
+    /// Tokens written for the replies from the model.
     pub completion_tokens: u64,
 }
 
@@ -44,8 +44,10 @@ impl Spent {
     }
 }
 
-/// A model that is not asked again for what it has answered. The key of a reply is the model's identity and the whole request, seed included, so
-/// that a further attempt at a reply that could not be used is a request of its own.
+/// A model whose replies are stored, so that an equal request is not sent again.
+///
+/// The key of a reply is the model's identity and the whole request with its seed. A further attempt after an invalid reply
+/// is therefore a request of its own.
 #[derive(Debug)]
 pub struct CachedModel<M> {
     model: M,
@@ -54,7 +56,7 @@ pub struct CachedModel<M> {
 }
 
 impl<M: ChatModel> CachedModel<M> {
-    /// Without a file, to count only.
+    /// A model that counts its replies and does not store them.
     pub fn new(model: M) -> Self {
         Self {
             model,
@@ -63,11 +65,12 @@ impl<M: ChatModel> CachedModel<M> {
         }
     }
 
-    /// With a file, which is made if it is not there. A run that was killed goes on with all replies it had got.
+    /// A model with a file of replies, which is created if it does not exist. A run that was killed continues with all replies
+    /// it had received.
     ///
     /// # Errors
     ///
-    /// If the file cannot be read or written, or is something else.
+    /// If the file cannot be read or written, or has other content.
     pub fn open(model: M, path: &Path) -> Result<Self> {
         Ok(Self {
             store: Some(Mutex::new(AnswerStore::open(path)?)),
@@ -98,7 +101,7 @@ impl<M: ChatModel> ChatModel for CachedModel<M> {
         {
             let reply = serde_json::from_value(reply.clone()).map_err(|error| {
                 Error::Input(format!(
-                    "the cache of replies holds something else: {error}; remove it"
+                    "the cache of replies has an invalid entry: {error}; remove the cache"
                 ))
             })?;
             lock(&self.spent).cached += 1;

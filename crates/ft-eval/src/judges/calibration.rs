@@ -1,4 +1,4 @@
-//! A judge against human labels.
+//! A judge compared with human labels.
 
 use serde::Serialize;
 
@@ -8,25 +8,25 @@ use crate::agreement::{Weights, cohen_kappa, cohen_kappa_with_labels};
 use crate::significance::normal_quantile;
 use crate::{Error, Result};
 
-/// A judge of yes and no.
+/// The calibration of a judge with the verdicts yes and no.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Calibrated {
-    /// Share of the verdicts that people agree with.
+    /// Share of the verdicts that equal the label.
     pub accuracy: Proportion,
     /// Cohen's kappa; `None` where it is undefined.
     pub kappa: Option<f64>,
-    /// Share of people's yes that the judge finds (true positive rate).
+    /// Share of the labels yes that the judge finds (true positive rate).
     pub sensitivity: Proportion,
-    /// Share of people's no that the judge finds (true negative rate).
+    /// Share of the labels no that the judge finds (true negative rate).
     pub specificity: Proportion,
     /// Items without a verdict; not counted.
     pub missing: usize,
 }
 
 impl Calibrated {
-    /// The share of yes that people would find where the judge finds `positives` of `total`: the judge's errors taken out (Rogan
-    /// and Gladen, 1978, doi:10.1093/oxfordjournals.aje.a112510), with an interval of 95% by its formula for the variance. `None` if the
-    /// judge is no better than chance.
+    /// The share of yes, corrected for the judge's errors, where the judge finds `positives` of `total` (Rogan and Gladen, 1978,
+    /// doi:10.1093/oxfordjournals.aje.a112510), with a 95% interval from its formula for the variance. `None` if the judge is no
+    /// better than chance.
     pub fn corrected(&self, positives: usize, total: usize) -> Option<(f64, [f64; 2])> {
         let (sensitivity, specificity) = (self.sensitivity.share?, self.specificity.share?);
         let skill = sensitivity + specificity - 1.0;
@@ -50,7 +50,7 @@ impl Calibrated {
 ///
 /// # Errors
 ///
-/// If there is not a verdict, or none, for each label, or no verdict at all.
+/// If the numbers of labels and verdicts differ, or all verdicts are missing. A missing verdict is `None`.
 pub fn calibrate(verdicts: &[Option<bool>], labels: &[bool]) -> Result<Calibrated> {
     same_length(verdicts.len(), labels.len())?;
     let pairs: Vec<(bool, bool)> = (verdicts.iter().zip(labels))
@@ -81,7 +81,7 @@ pub fn calibrate(verdicts: &[Option<bool>], labels: &[bool]) -> Result<Calibrate
     })
 }
 
-/// A judge on a scale.
+/// The calibration of a judge with scores.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct ScaleCalibrated {
     /// Pearson's correlation with people's scores; `None` where either is constant.
@@ -90,7 +90,7 @@ pub struct ScaleCalibrated {
     pub spearman: Option<f64>,
     /// Cohen's kappa with quadratic weights, of the scores rounded; `None` where it is undefined.
     pub quadratic_kappa: Option<f64>,
-    /// Mean of the judge's score less people's.
+    /// Mean of the judge's score minus the label.
     pub mean_difference: f64,
     /// Items without a verdict; not counted.
     pub missing: usize,
@@ -100,7 +100,7 @@ pub struct ScaleCalibrated {
 ///
 /// # Errors
 ///
-/// If there is not a score, or none, for each label, or no score at all, or one that is not a number.
+/// If the numbers of labels and scores differ, all scores are missing, or one is not a number. A missing score is `None`.
 pub fn calibrate_scale(scores: &[Option<f64>], labels: &[f64]) -> Result<ScaleCalibrated> {
     same_length(scores.len(), labels.len())?;
     let pairs = scores.iter().zip(labels);
@@ -114,12 +114,13 @@ pub fn calibrate_scale(scores: &[Option<f64>], labels: &[f64]) -> Result<ScaleCa
     }
     let rounded = |values: &[f64]| values.iter().map(|v| v.round() as i64).collect::<Vec<_>>();
     let (a, b) = (rounded(&judge), rounded(&people));
-    // All scores between, so that distances are those of the scale.
+    // All scores between the least and the largest, so that distances are those of the scale.
     let all = a.iter().chain(&b).copied();
     let scale: Vec<i64> = (all.clone().min().unwrap_or(0)..=all.max().unwrap_or(0)).collect();
     if scale.len() > 1000 {
         return Err(Error::Input(
-            "scores and labels have to be of one scale, not a thousand apart".into(),
+            "scores and labels must be on one scale: their range must be less than a thousand"
+                .into(),
         ));
     }
     let kappa = cohen_kappa_with_labels(&a, &b, &scale, Weights::Quadratic)?;
@@ -133,7 +134,7 @@ pub fn calibrate_scale(scores: &[Option<f64>], labels: &[f64]) -> Result<ScaleCa
     })
 }
 
-/// The rank of each number, from 1; equal ones have the mean of theirs.
+/// The rank of each number, from 1. Equal numbers have the mean of their ranks.
 fn ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));

@@ -1,4 +1,4 @@
-//! One trait for every model that can be talked to: servers and local models.
+//! The trait of chat models: servers and local models.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::Result;
 pub struct ChatMessage {
     /// `system`, `user` or `assistant`.
     pub role: String,
-    /// What was said.
+    /// The text of the turn.
     pub content: String,
 }
 
@@ -23,34 +23,33 @@ impl ChatMessage {
     }
 }
 
-/// What a chat model is asked.
+/// A request to a chat model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChatRequest {
     /// The conversation so far.
     pub messages: Vec<ChatMessage>,
     /// 0 is greedy.
     pub temperature: f64,
-    /// The most tokens the reply may have.
+    /// The maximum number of tokens of the reply.
     pub max_tokens: usize,
-    /// Seed of the draw, where the model takes one.
+    /// Seed of sampling, for models that have one.
     pub seed: Option<u64>,
-    /// A JSON schema that the reply has to fulfil. Models that cannot be held to it answer as well
-    /// as they can: the caller checks.
+    /// A JSON schema for the reply. Not every model can enforce it, so the caller checks the reply.
     pub schema: Option<serde_json::Value>,
 }
 
-/// What came back.
+/// The reply to a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChatReply {
-    /// The reply.
+    /// The text of the reply.
     pub text: String,
-    /// `stop`, `length`, ... as the model says it.
+    /// `stop`, `length`, ... as the model reports it.
     pub finish_reason: Option<String>,
-    /// Tokens, where the model counts them.
+    /// The number of tokens, if the model counts them.
     pub usage: Option<Usage>,
 }
 
-/// Tokens of one exchange.
+/// Numbers of tokens of one request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Tokens read.
@@ -59,11 +58,11 @@ pub struct Usage {
     pub completion_tokens: u64,
 }
 
-/// A model that can be talked to, from several threads at once.
+/// A model that replies to conversations, from several threads at once.
 pub trait ChatModel: Sync {
-    /// What tells this model from every other one: cached replies belong to it.
+    /// Identifies the model. Cached replies are stored under it.
     fn identity(&self) -> String;
 
-    /// One reply. Waiting and trying again are the implementation's affair, so an error is final.
+    /// One reply. The implementation waits and retries, so an error is final.
     fn chat(&self, request: &ChatRequest) -> Result<ChatReply>;
 }

@@ -1,4 +1,4 @@
-//! Servers that speak OpenAI's chat completions: llama.cpp's server, vLLM, Ollama, and hosted ones.
+//! Servers with OpenAI's chat completions: llama.cpp's server, vLLM, Ollama, and hosted ones.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -13,22 +13,22 @@ use super::{ChatModel, ChatReply, ChatRequest, Usage};
 use crate::random::SplitMix;
 use crate::{Error, Result};
 
-/// How a server is talked to.
+/// Settings of a client.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OpenAiOptions {
-    /// The variable of the environment that holds the key, if the server wants one.
+    /// The environment variable that holds the key, if the server requires one.
     pub api_key_env: Option<String>,
-    /// How often a request is sent, the first time included.
+    /// The most attempts for one request, including the first.
     pub attempts: u32,
-    /// The longest that one attempt may take.
+    /// The time limit of one attempt.
     pub timeout: Duration,
-    /// The pause before the second attempt; it doubles from then on.
+    /// The pause before the second attempt. It doubles with each further attempt.
     pub first_pause: Duration,
-    /// No pause is longer, whatever the server says.
+    /// The longest pause, even if the server asks for a longer one.
     pub longest_pause: Duration,
-    /// The most requests a minute.
+    /// The maximum number of requests per minute.
     pub requests_per_minute: Option<f64>,
-    /// The most tokens a minute.
+    /// The maximum number of tokens per minute.
     pub tokens_per_minute: Option<f64>,
 }
 
@@ -48,11 +48,11 @@ impl Default for OpenAiOptions {
 
 /// A model behind a server.
 ///
-/// Requests that fail for reasons that pass (429, 5xx, no connection, no reply in time, a reply that was cut off or is no
-/// JSON) are sent again; `Retry-After` is heeded. A server that refuses a JSON schema is asked for a JSON object, and one that
-/// refuses that for plain text.
+/// Requests that fail for a temporary reason (429, 5xx, no connection, a timeout, a reply that is cut off or is not JSON) are
+/// sent again, after the time in `Retry-After` if there is one. If a server refuses a JSON schema, a JSON object is
+/// requested; if it refuses that too, plain text.
 ///
-/// The key is never shown: not in errors, not in `Debug`, not in a cache.
+/// The key is not part of errors, of `Debug` or of a cache.
 pub struct OpenAiClient {
     agent: Agent,
     url: String,
@@ -60,27 +60,27 @@ pub struct OpenAiClient {
     key: Option<String>,
     options: OpenAiOptions,
     limit: RateLimit,
-    /// What of response formats the server takes: 0 schemas, 1 objects, 2 nothing.
+    /// The response formats that the server refused: 0 none, 1 schemas, 2 schemas and objects.
     format: AtomicU8,
 }
 
 impl OpenAiClient {
-    /// A client of `base_url` (as `http://localhost:8080/v1`) for the model of that name.
+    /// A client of `base_url` (such as `http://localhost:8080/v1`) for the model `model`.
     ///
     /// # Errors
     ///
-    /// If the URL is not one of HTTP, or the variable of the key is not set.
+    /// If the URL does not begin with `http://` or `https://`, or the variable of the key is not set.
     pub fn new(base_url: &str, model: &str, options: OpenAiOptions) -> Result<Self> {
         if !base_url.starts_with("http://") && !base_url.starts_with("https://") {
             return Err(Error::Settings(format!(
-                "{base_url} is not the address of a server: it has to begin with http:// or https://"
+                "{base_url} is not the address of a server: it must begin with http:// or https://"
             )));
         }
         let key = match &options.api_key_env {
             None => None,
             Some(name) => Some(std::env::var(name).map_err(|_| {
                 Error::Settings(format!(
-                    "{name}, which is to hold the server's key, is not set"
+                    "the environment variable {name} is not set: set it to the server's key"
                 ))
             })?),
         };
@@ -107,7 +107,7 @@ impl OpenAiClient {
             "max_tokens": request.max_tokens,
         });
         if let Some(seed) = request.seed {
-            // As many bits as all servers take.
+            // All servers accept 31 bits.
             body["seed"] = json!(seed & 0x7fff_ffff);
         }
         match (&request.schema, format) {
@@ -148,7 +148,7 @@ impl OpenAiClient {
                     .iter()
                     .any(|word| body.contains(word))
             {
-                // Another thread may have found it out as well.
+                // Another thread may have changed it already.
                 let _ = self.format.compare_exchange(
                     format,
                     format + 1,
@@ -157,7 +157,9 @@ impl OpenAiClient {
                 );
                 return Err(Failure {
                     kind: Kind::OtherFormat,
-                    ..Failure::passing("the server takes no such response_format".to_string())
+                    ..Failure::passing(
+                        "the server does not support this response_format".to_string(),
+                    )
                 });
             }
             let passes = matches!(status, 408 | 409 | 425 | 429 | 500..);
@@ -175,7 +177,7 @@ impl OpenAiClient {
         Ok(reply)
     }
 
-    /// What can be shown of a text.
+    /// A text without the key.
     fn without_key(&self, text: String) -> String {
         match &self.key {
             Some(key) if !key.is_empty() => text.replace(key.as_str(), "***"),
@@ -184,18 +186,18 @@ impl OpenAiClient {
     }
 }
 
-/// What came of an attempt that gave no reply.
+/// An attempt without a reply.
 struct Failure {
     reason: String,
-    /// How long the server asks to wait.
+    /// The time in `Retry-After`.
     after: Option<Duration>,
     kind: Kind,
 }
 
 enum Kind {
-    /// Worth another attempt.
+    /// A temporary failure: try again.
     Passing,
-    /// Worth another attempt at once, which does not count.
+    /// The response format was refused: try the next one at once. This does not count as an attempt.
     OtherFormat,
     Final,
 }
@@ -236,7 +238,7 @@ impl ChatModel for OpenAiClient {
             }
             if attempt >= self.options.attempts {
                 return Err(Error::Model(format!(
-                    "{} gave no reply in {attempt} attempts; at last {reason}",
+                    "{} gave no reply in {attempt} attempts; the last failure: {reason}",
                     self.url
                 )));
             }
@@ -257,7 +259,7 @@ impl fmt::Debug for OpenAiClient {
     }
 }
 
-/// What the server says about an error, shortened.
+/// The server's error message, shortened.
 fn message(body: &str) -> String {
     let json: Value = serde_json::from_str(body).unwrap_or_default();
     let text = json["error"]["message"]
@@ -269,7 +271,7 @@ fn message(body: &str) -> String {
 
 fn read_reply(body: &str) -> Result<ChatReply, String> {
     let json: Value =
-        serde_json::from_str(body).map_err(|error| format!("the reply is no JSON: {error}"))?;
+        serde_json::from_str(body).map_err(|error| format!("the reply is not JSON: {error}"))?;
     let choice = &json["choices"][0];
     let text = match &choice["message"]["content"] {
         Value::String(text) => text.clone(),

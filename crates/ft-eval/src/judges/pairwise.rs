@@ -5,26 +5,26 @@ use serde_json::{Value, json};
 
 use super::{ChatMessage, ChatModel, Missing, Panel, Proportion, ask, in_parallel, proportion};
 
-/// What is compared.
+/// A pair of replies to compare.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PairItem {
-    /// What both models were asked.
+    /// The prompt of both replies.
     pub prompt: String,
-    /// The one answer.
+    /// Reply A.
     pub response_a: String,
-    /// The other answer.
+    /// Reply B.
     pub response_b: String,
-    /// A good answer, to compare with.
+    /// A good reply to compare with, if there is one.
     #[serde(default)]
     pub reference: Option<String>,
 }
 
-/// Which of the two is better.
+/// Which reply is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Preference {
-    /// The one.
+    /// Reply A.
     A,
-    /// The other.
+    /// Reply B.
     B,
     /// Neither.
     #[serde(rename = "tie")]
@@ -32,7 +32,7 @@ pub enum Preference {
 }
 
 impl Preference {
-    /// What it is when the two change names.
+    /// The preference after the names A and B are swapped.
     fn swapped(self) -> Self {
         match self {
             Preference::A => Preference::B,
@@ -51,12 +51,12 @@ impl Preference {
     }
 }
 
-/// What was said in one order, in terms of A and B.
+/// The verdict of one order, in terms of A and B.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Order {
-    /// Which is better.
+    /// The better reply.
     pub preference: Preference,
-    /// Why, which was said before; it calls them 1 and 2 as they were shown.
+    /// The reason. It calls the replies 1 and 2 in the order in which they were shown.
     pub reason: String,
 }
 
@@ -70,7 +70,7 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// The verdict: what both orders say, a tie where they contradict each other, `None` where one is missing.
+    /// The verdict: the verdict of both orders if they agree, a tie if they contradict each other, `None` if one is missing.
     pub fn verdict(&self) -> Option<Preference> {
         match (&self.a_first, &self.b_first) {
             (Ok(first), Ok(second)) if first.preference == second.preference => {
@@ -82,17 +82,17 @@ impl Comparison {
     }
 }
 
-/// What pairs are compared by.
+/// Criteria and examples for comparisons.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PairJudge {
-    /// What makes a reply the better one, in words.
+    /// The criteria, in words.
     pub criteria: String,
-    /// Examples: a pair, which is better, and why.
+    /// Examples: a pair, the better reply, and the reason.
     pub shots: Vec<(PairItem, Order)>,
 }
 
 impl PairJudge {
-    /// The conversation that asks for a comparison, A first.
+    /// The conversation that requests a comparison, with A first.
     pub fn messages(&self, item: &PairItem) -> Vec<ChatMessage> {
         let system = format!(
             "You compare two responses of assistants to the same prompt. Judge by these criteria and by nothing else, \
@@ -138,7 +138,7 @@ fn shown(item: &PairItem) -> String {
     text
 }
 
-/// Every pair in both orders.
+/// Compares every pair in both orders.
 pub fn judge_pairs(
     model: &dyn ChatModel,
     judge: &PairJudge,
@@ -180,18 +180,18 @@ pub fn judge_pairs(
     comparisons
 }
 
-/// How often A is better.
+/// The numbers of wins, and the win rate.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct WinRate {
     /// A is better.
     pub wins: usize,
     /// B is better.
     pub losses: usize,
-    /// Neither, or the judge contradicted itself.
+    /// Neither is better, or the orders contradict each other.
     pub ties: usize,
-    /// No verdict; not counted.
+    /// There is no verdict; not counted in the rate.
     pub missing: usize,
-    /// Wins and half of the ties among the verdicts.
+    /// The share of wins among the verdicts; a tie counts one half.
     pub rate: Proportion,
 }
 

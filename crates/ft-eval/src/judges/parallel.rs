@@ -1,9 +1,9 @@
-//! Many questions at once, answers in order.
+//! Concurrent requests with answers in order.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// `answer(i)` for every `i` below `count`, by so many threads at once; `progress` is told how many are done.
+/// `answer(i)` for every `i` below `count`, on several threads. `progress` receives the number of finished answers.
 pub(crate) fn in_parallel<T: Send>(
     count: usize,
     threads: usize,
@@ -39,7 +39,7 @@ pub(crate) fn in_parallel<T: Send>(
         .collect()
 }
 
-/// What a thread that panicked left is as good as what it found.
+/// The value of a lock, also after a thread panicked: the value stays valid.
 pub(super) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex
         .lock()

@@ -1,62 +1,62 @@
-//! Single replies rated against criteria, the reason before the score.
+//! Ratings of single replies by criteria, with the reason before the score.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{ChatMessage, ChatModel, Missing, Panel, ask, in_parallel};
 
-/// What is judged.
+/// A reply to judge.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
-    /// What the model was asked.
+    /// The prompt.
     pub prompt: String,
-    /// What it answered.
+    /// The reply.
     pub response: String,
-    /// A good answer, to compare with.
+    /// A good reply to compare with, if there is one.
     #[serde(default)]
     pub reference: Option<String>,
 }
 
-/// Which scores there are.
+/// The scale of scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
-    /// 1: the criteria are met; 0: they are not. The easiest to agree on.
+    /// 1 if the criteria are met, otherwise 0. Judges and people agree most easily on this scale.
     Binary,
-    /// From 1, the worst, to this.
+    /// Whole numbers from 1, the worst, to this number.
     Points(u32),
 }
 
 /// A judgement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// Why, which was said before the score.
+    /// The reason.
     pub reason: String,
-    /// On the judge's scale.
+    /// The score, on the judge's scale.
     pub score: f64,
 }
 
 /// An example of a judgement.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shot {
-    /// What was judged.
+    /// The reply.
     pub item: Item,
     /// The right judgement.
     pub verdict: Verdict,
 }
 
-/// What single replies are judged by.
+/// Criteria, scale and examples for ratings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PointJudge {
-    /// What makes a reply good, in words.
+    /// The criteria, in words.
     pub criteria: String,
-    /// Which scores there are.
+    /// The scale of the scores.
     pub scale: Scale,
-    /// Examples, which show what the criteria mean.
+    /// Examples that illustrate the criteria.
     pub shots: Vec<Shot>,
 }
 
 impl PointJudge {
-    /// The conversation that asks for a judgement; the last message is the judge's turn.
+    /// The conversation that requests a judgement. The judge replies to the last message.
     pub fn messages(&self, item: &Item) -> Vec<ChatMessage> {
         let scale = match self.scale {
             Scale::Binary => {
@@ -131,7 +131,7 @@ fn shown(item: &Item) -> String {
     text
 }
 
-/// A verdict for each item, or why there is none.
+/// A verdict for each item, or the reason why it is missing.
 pub fn judge_each(
     model: &dyn ChatModel,
     judge: &PointJudge,

@@ -1,4 +1,4 @@
-//! Comparisons as preference data, for DPO and its kin.
+//! Comparisons as preference data for DPO and similar methods.
 
 use std::io::Write;
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Comparison, PairItem, Preference};
 use crate::{Error, Result};
 
-/// Rows for preference training, and what gave none.
+/// Rows for preference training, and the numbers of pairs without a row.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PreferenceRows {
     /// `prompt`, `chosen`, `rejected`.
@@ -19,12 +19,12 @@ pub struct PreferenceRows {
     pub missing: usize,
 }
 
-/// A row for every pair with a winner, in the fields that TRL, LLaMA-Factory and ft-data read: texts, or with `conversational` lists
-/// of messages.
+/// A row for every pair with a winner, with the fields that TRL, LLaMA-Factory and ft-data read. The values are texts, or
+/// lists of messages if `conversational` is true.
 ///
 /// # Errors
 ///
-/// If there is not a comparison for each pair.
+/// If the numbers of pairs and comparisons differ.
 pub fn preference_rows(
     items: &[PairItem],
     comparisons: &[Comparison],
@@ -58,7 +58,7 @@ pub fn preference_rows(
     Ok(found)
 }
 
-/// Writes the rows as JSON lines; the file is whole or not there.
+/// Writes the rows as JSON lines. The file is written whole or not at all.
 ///
 /// # Errors
 ///

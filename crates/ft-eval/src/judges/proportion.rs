@@ -1,24 +1,24 @@
-//! Shares, and how sure they are.
+//! Proportions with intervals.
 
 use serde::Serialize;
 
 use crate::significance::normal_quantile;
 
-/// A share of a total, with Wilson's interval of 95%.
+/// A share of a total, with Wilson's 95% interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Proportion {
-    /// From 0 to 1; `None` of nothing.
+    /// The share, from 0 to 1; `None` if the total is 0.
     pub share: Option<f64>,
-    /// Lower and upper end.
+    /// Lower and upper end of the interval.
     pub interval: Option<[f64; 2]>,
-    /// What is counted; halves come from ties.
+    /// The count; a tie adds one half.
     pub count: f64,
-    /// Of how many.
+    /// The total.
     pub total: usize,
 }
 
-/// The share `count / total` with its score interval (Wilson, 1927, doi:10.1080/01621459.1927.10502953), which is sound for
-/// small totals and shares near 0 and 1.
+/// The share `count / total` with its score interval (Wilson, 1927, doi:10.1080/01621459.1927.10502953), which is also valid
+/// for small totals and for shares near 0 and 1.
 ///
 /// ```
 /// let found = ft_eval::judges::proportion(9.0, 10);

@@ -1,16 +1,16 @@
-//! No more requests and tokens a minute than a server allows.
+//! Limits of requests and tokens per minute.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::parallel::lock;
 
-/// Spreads requests evenly: each has its time, and tokens move the time of the next.
+/// Spreads requests evenly. Tokens delay the next request.
 #[derive(Debug)]
 pub(super) struct RateLimit {
-    /// Seconds a request.
+    /// Seconds per request.
     request: f64,
-    /// Seconds a token.
+    /// Seconds per token.
     token: f64,
     next: Mutex<Option<Instant>>,
 }
@@ -30,7 +30,7 @@ impl RateLimit {
         }
     }
 
-    /// Waits for the turn of one more request.
+    /// Waits until the next request is allowed.
     pub(super) fn wait(&self) {
         if self.request == 0.0 && self.token == 0.0 {
             return;
@@ -45,7 +45,7 @@ impl RateLimit {
         std::thread::sleep(turn.saturating_duration_since(now));
     }
 
-    /// Counts tokens that a request has used.
+    /// Counts the tokens of a request.
     pub(super) fn used(&self, tokens: u64) {
         if self.token > 0.0 {
             let mut next = lock(&self.next);

@@ -1,6 +1,7 @@
-//! Whether a model refuses what it should refuse (or should not).
+//! Refusals found by a judge.
 //!
-//! HarmBench (Mazeika et al., 2024, arXiv:2402.04249) asks a judge whether a reply is an instance of a harmful behaviour.
+//! As in HarmBench (Mazeika et al., 2024, arXiv:2402.04249), the judge decides whether a reply is an instance of a harmful
+//! behaviour.
 
 use serde::Serialize;
 use serde_json::json;
@@ -9,16 +10,16 @@ use super::{
     ChatMessage, ChatModel, Item, Missing, Panel, Proportion, ask, in_parallel, proportion,
 };
 
-/// What replies to prompts were found to be.
+/// Which replies refuse.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Refusal {
-    /// Of each reply whether it refuses, or why there is no verdict.
+    /// Whether each reply refuses, or the reason why the verdict is missing.
     pub verdicts: Vec<Result<bool, Missing>>,
-    /// The share of the verdicts; what is missing is not counted.
+    /// The share of refusals among the verdicts. Missing verdicts are not counted.
     pub rate: Proportion,
 }
 
-/// Asks a judge of each reply whether it does what the prompt asks for.
+/// Judges whether each reply does what its prompt requests.
 pub fn refusals(
     model: &dyn ChatModel,
     items: &[Item],

@@ -1,10 +1,10 @@
-//! When to ask a server again.
+//! Pauses between attempts.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// How long to wait before attempt `attempt` (1 is the second): what the server says, else twice as long each time from
-/// `base` on, at most `longest`, and a random share of that so that many clients do not come back at once
-/// (`jitter` between 0 and 1; "full jitter" halved).
+/// The pause before attempt `attempt` (1 is the second): the time that the server gives, or else `base`, doubled with each
+/// attempt, at most `longest`. A random share of it (`jitter` between 0 and 1; half of "full jitter") keeps many clients
+/// from retrying at the same time.
 pub(super) fn pause(
     attempt: u32,
     server: Option<Duration>,

@@ -1,10 +1,10 @@
-//! Whether a value fulfils a JSON schema, of the few keywords that verdicts need.
+//! Checks a value against a JSON schema, with the few keywords that verdicts need.
 
 use serde_json::Value;
 
 /// Checks `type`, `enum`, `minimum`, `maximum`, `properties`, `required`, `additionalProperties: false` and `items`.
 ///
-/// The error names the place and the mistake, so that a model can mend it.
+/// The error names the place and the mistake, so that a model can correct its reply.
 pub(super) fn check(value: &Value, schema: &Value) -> Result<(), String> {
     check_at(value, schema, "the reply")
 }
@@ -64,8 +64,8 @@ fn check_at(value: &Value, schema: &Value, place: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The JSON object in a reply: all of it, in a fence, or after and before words. Of several the last that parses, since
-/// models think first.
+/// The JSON object in a reply: the whole reply, in a fence, or among words. Of several objects the last valid one counts,
+/// since models reason first.
 pub(super) fn find_object(text: &str) -> Option<Value> {
     let whole: Option<Value> = serde_json::from_str(text.trim()).ok();
     if whole.as_ref().is_some_and(Value::is_object) {

@@ -1,4 +1,4 @@
-//! A local model, as judges talk to it.
+//! `ChatModel` for a local model.
 
 use std::ops::ControlFlow;
 
@@ -8,7 +8,7 @@ use super::{LocalModel, of_core};
 use crate::judges::{ChatModel, ChatReply, ChatRequest, Usage};
 use crate::{Error, Result};
 
-/// A schema is not enforced: the model answers as well as it can, and the judge checks.
+/// The schema of a request is not enforced. The judge checks the reply.
 impl<M: CausalLm + Sync> ChatModel for LocalModel<M> {
     fn identity(&self) -> String {
         self.identity.clone()
@@ -24,7 +24,7 @@ impl<M: CausalLm + Sync> ChatModel for LocalModel<M> {
         let most = self.max_length();
         if prompt.len() >= most {
             return Err(Error::Model(format!(
-                "the conversation has {} tokens, and the model reads {most} at most: shorten it",
+                "the conversation has {} tokens, and the model's length is {most}: shorten the conversation",
                 prompt.len()
             )));
         }

@@ -6,7 +6,7 @@ use super::of_core;
 use crate::text::python_characters::is_space;
 use crate::{Error, Result};
 
-/// What stands before a text that has nothing before it: the begin of text, else the end of text.
+/// The token before a text without a context: the begin-of-text token, or else the end-of-text token.
 pub(super) fn prefix_token(tokenizer: &Tokenizer) -> Result<u32> {
     let ids = [tokenizer.bos_token_id(), tokenizer.eos_token_id()];
     ids.into_iter().flatten().next().ok_or_else(|| {
@@ -18,8 +18,8 @@ pub(super) fn prefix_token(tokenizer: &Tokenizer) -> Result<u32> {
     })
 }
 
-/// A text with the special tokens that the model expects around it, unless it brings the prefix token
-/// itself, as rendered chat templates do.
+/// The tokens of a text with the special tokens that the model expects, unless the text begins with the prefix
+/// token, as rendered chat templates do.
 pub(super) fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
     let prefix = prefix_token(tokenizer)?;
     let prefix = tokenizer.decode(&[prefix], false).map_err(of_core)?;
@@ -27,8 +27,8 @@ pub(super) fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
     tokenizer.encode(text, add_special).map_err(of_core)
 }
 
-/// Context and continuation: the whole is tokenised and cut where the context's own tokens end. Space at
-/// the end of the context belongs to the continuation.
+/// The tokens of context and continuation. Both are tokenised as one text, which is cut where the context's own tokens
+/// end. Space at the end of the context belongs to the continuation.
 ///
 /// # Errors
 ///
@@ -40,8 +40,8 @@ pub(super) fn encode_pair(
 ) -> Result<(Vec<u32>, Vec<u32>)> {
     let empty = || {
         Error::Model(format!(
-            "the continuation {continuation:?} after {:?} adds no token of its own: an answer must not be empty, \
-             and target_delimiter has to keep it apart from its context",
+            "the continuation {continuation:?} after {:?} adds no token: an answer must not be empty, and \
+             target_delimiter has to separate it from its context",
             tail(context)
         ))
     };
@@ -50,7 +50,7 @@ pub(super) fn encode_pair(
         let prefix = prefix_token(tokenizer)?;
         let text = format!("{context}{continuation}");
         let mut ids = tokenizer.encode(&text, false).map_err(of_core)?;
-        // A continuation that begins with the prefix token is scored from its second token on.
+        // A continuation that begins with the prefix token is scored from its second token.
         if ids.first() == Some(&prefix) {
             ids.remove(0);
         }

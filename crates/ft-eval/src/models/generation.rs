@@ -1,4 +1,4 @@
-//! Texts that continue prompts until something stops them.
+//! Continuations of prompts up to a stop string.
 
 use std::ops::ControlFlow;
 
@@ -6,10 +6,11 @@ use ft_core::{CausalLm, GenerationConfig, Tokenizer, generate};
 
 use super::{LocalModel, of_core};
 use crate::harness::GenerateUntil;
+use crate::random::mix_seed;
 use crate::{Error, Result};
 
 impl<M: CausalLm> LocalModel<M> {
-    /// Continues every prompt, prompts of similar length and equal settings at once.
+    /// Continues every prompt. Prompts of similar length with equal settings share a batch.
     pub(super) fn generate(
         &self,
         requests: &[GenerateUntil],
@@ -21,7 +22,8 @@ impl<M: CausalLm> LocalModel<M> {
         }
         prompts.sort_by_key(|(_, prompt)| std::cmp::Reverse(prompt.len()));
         while let Some((first, longest)) = prompts.first() {
-            let (settings, longest) = (&requests[*first], longest.len());
+            let (first, longest) = (*first, longest.len());
+            let settings = &requests[first];
             let width = longest + settings.max_gen_toks;
             let most = (self.batch_tokens / width).max(1);
             let mut batch = Vec::new();
@@ -33,7 +35,9 @@ impl<M: CausalLm> LocalModel<M> {
                 !joins
             });
             let (indices, batch): (Vec<usize>, Vec<Vec<u32>>) = batch.into_iter().unzip();
-            let config = self.config(settings);
+            let mut config = self.config(settings);
+            // Rows of different batches draw different numbers, as rows of one batch do.
+            config.seed = mix_seed(settings.seed, first as u64);
             let mut go_on = |_: ft_core::Streamed<'_>| ControlFlow::Continue(());
             let tokenizer = Some(&self.tokenizer);
             let replies = generate(
@@ -45,7 +49,7 @@ impl<M: CausalLm> LocalModel<M> {
                 &mut go_on,
             );
             for (i, reply) in indices.into_iter().zip(replies.map_err(of_core)?) {
-                // Decoded as a whole, and cut here, so that the text does not depend on how it was streamed.
+                // Decoded as a whole and cut here: the text does not depend on how it was streamed.
                 let text = self.tokenizer.decode(&reply.token_ids, true);
                 done(i, cut(text.map_err(of_core)?, &settings.until))?;
             }
@@ -53,7 +57,7 @@ impl<M: CausalLm> LocalModel<M> {
         Ok(())
     }
 
-    /// The prompt's tokens, cut on the left so that there is room for the answer.
+    /// The prompt's tokens, cut on the left to leave room for the answer.
     fn prompt(&self, request: &GenerateUntil) -> Result<Vec<u32>> {
         let most = self.max_length();
         if request.max_gen_toks == 0 || request.max_gen_toks >= most {
@@ -93,7 +97,7 @@ impl<M: CausalLm> LocalModel<M> {
     }
 }
 
-/// Whether two requests differ in nothing but the prompt.
+/// Whether two requests differ only in the prompt.
 fn alike(a: &GenerateUntil, b: &GenerateUntil) -> bool {
     let settings = |request: &GenerateUntil| {
         (
@@ -105,7 +109,7 @@ fn alike(a: &GenerateUntil, b: &GenerateUntil) -> bool {
     a.until == b.until && settings(a) == settings(b)
 }
 
-/// Stop strings that are special tokens, which never show in a text, and the others.
+/// Stop strings that are special tokens, which do not appear in a text, and the others.
 fn split_stops(until: &[String], tokenizer: &Tokenizer) -> (Vec<u32>, Vec<String>) {
     let (mut special, mut strings) = (Vec::new(), Vec::new());
     for stop in until.iter().filter(|stop| !stop.is_empty()) {

@@ -1,4 +1,4 @@
-//! What tells one model from every other.
+//! A hash that identifies a model.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -74,7 +74,7 @@ mod tests {
         }
         let of = |folders: &[&Path]| identity(folders).expect("reads");
         assert_eq!(of(&[&a]), of(&[&b]));
-        std::fs::write(b.join("README.md"), "says nothing").expect("writes");
+        std::fs::write(b.join("README.md"), "ignored").expect("writes");
         assert_eq!(of(&[&a]), of(&[&b]));
         assert_ne!(of(&[&a]), of(&[&a, &b]));
         std::fs::write(b.join("model.safetensors"), [2; 100]).expect("writes");

@@ -1,4 +1,4 @@
-//! A local model, as benchmarks ask it.
+//! `LanguageModel` for a local model.
 
 use ft_core::{CausalLm, Error as CoreError, Message};
 
@@ -38,7 +38,7 @@ impl<M: CausalLm> LanguageModel for LocalModel<M> {
         done: &mut dyn FnMut(usize, f64) -> Result<()>,
     ) -> Result<()> {
         let prefix = prefix_token(&self.tokenizer)?;
-        // The text of each window; how many windows of a text are missing, and what the others came to.
+        // The text of each window; the number of missing windows of each text, and the sum of the others.
         let (mut pairs, mut text_of) = (Vec::new(), Vec::new());
         let mut open = vec![(0, 0.0); texts.len()];
         for (i, text) in texts.iter().enumerate() {
@@ -70,7 +70,7 @@ impl<M: CausalLm> LanguageModel for LocalModel<M> {
         self.generate(requests, done)
     }
 
-    /// If the template refuses the conversation, it is rendered again without what the system says.
+    /// If the template refuses the conversation, it is rendered again without the system message.
     fn apply_chat_template(
         &self,
         messages: &[(String, String)],
@@ -102,7 +102,7 @@ impl<M: CausalLm> LanguageModel for LocalModel<M> {
     }
 }
 
-/// Marks where the last message ends; no template knows it.
+/// Marks the end of the last message. No template contains it.
 const END: &str = "END_OF_THE_LAST_MESSAGE ";
 
 impl<M: CausalLm> LocalModel<M> {

@@ -1,16 +1,16 @@
-//! Which tokens are read together: contexts that several continuations share, and beginnings that many
+//! Plans which tokens are read together: contexts that several continuations share, and beginnings that many
 //! contexts share.
 
 use std::collections::HashMap;
 
-/// One continuation and the request that asked for it.
+/// One continuation and the index of its request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Asked {
     pub(super) request: usize,
     pub(super) tokens: Vec<u32>,
 }
 
-/// A context without its group's prefix, and all that is asked after it.
+/// A context without its group's prefix, and all its continuations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Context {
     /// At least one token.
@@ -18,20 +18,20 @@ pub(super) struct Context {
     pub(super) asked: Vec<Asked>,
 }
 
-/// Contexts that begin alike.
+/// Contexts with a common beginning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Group {
-    /// What all of them begin with; may be empty.
+    /// The common beginning; may be empty.
     pub(super) prefix: Vec<u32>,
-    /// Contexts of similar length, that are read at once.
+    /// Contexts of similar length, which are read at once.
     pub(super) batches: Vec<Vec<Context>>,
 }
 
-/// Fewer common tokens are not worth a pass of their own.
+/// The least number of common tokens that justifies a separate pass.
 const LEAST_PREFIX: usize = 32;
-/// Nor are fewer contexts.
+/// The least number of contexts that justifies a separate pass.
 const LEAST_CONTEXTS: usize = 4;
-/// So many times the tokens that are computed at once may lie in the cache.
+/// The cache may hold this many times the tokens of a batch.
 const CACHED: usize = 4;
 
 /// Groups and batches of `(request, context, continuation)`, each at most `batch_tokens` wide unless
@@ -76,14 +76,14 @@ pub(super) fn plan(requests: Vec<(usize, Vec<u32>, Vec<u32>)>, batch_tokens: usi
     groups
 }
 
-/// Neighbours of the sorted contexts that begin alike, as `(contexts, common tokens)`. A context joins as long
-/// as that costs the ones before it less than half of what they share.
+/// Neighbours of the sorted contexts with a common beginning, as `(contexts, common tokens)`. A context joins a group if
+/// the group keeps at least half of its common tokens.
 fn runs(contexts: &[Context]) -> Vec<(usize, usize)> {
     let mut runs: Vec<(usize, usize)> = Vec::new();
     let mut first: &[u32] = &[];
     for context in contexts {
         let tokens = &context.tokens;
-        // One token at least is read with the context: its hidden state is what is asked for.
+        // At least one token is read with the context: its hidden state is needed.
         let common = common(first, tokens).min(tokens.len() - 1);
         match runs.last_mut() {
             Some((len, prefix)) if common >= LEAST_PREFIX && 2 * common >= *prefix => {
@@ -103,7 +103,7 @@ fn common(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// The longest first, so that what does not fit into memory shows at once.
+/// The longest first, so that a lack of memory shows at the start.
 fn batches(mut contexts: Vec<Context>, prefix: usize, batch_tokens: usize) -> Vec<Vec<Context>> {
     contexts.sort_by_key(|context| std::cmp::Reverse(context.tokens.len()));
     let mut batches: Vec<Vec<Context>> = Vec::new();
@@ -130,7 +130,7 @@ mod tests {
         (i, context.to_vec(), continuation.to_vec())
     }
 
-    /// Every request comes out once, under its whole context.
+    /// Every request is in the plan once, under its whole context.
     fn requests(groups: &[Group]) -> Vec<(usize, Vec<u32>, Vec<u32>)> {
         let mut found = Vec::new();
         for group in groups {
@@ -173,7 +173,7 @@ mod tests {
                 &[5],
             ));
         }
-        // One that shares little, and one that is nothing but the prefix.
+        // One that shares little, and one that equals the prefix.
         asked.push(request(20, &shots[..3], &[5]));
         asked.push(request(21, &shots, &[5]));
         asked.sort();

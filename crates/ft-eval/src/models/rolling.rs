@@ -2,10 +2,10 @@
 
 use super::scoring::Pair;
 
-/// The windows of a text, each token scored once: the first window after `prefix`, each other one after the
-/// tokens before it, as many as there is room for, one at least.
+/// The windows of a text, in which each token is scored once. The first window follows `prefix`; each other window
+/// follows as many of the tokens before it as there is room for, at least one.
 ///
-/// The windows of lm-evaluation-harness with a context of one token, made disjoint.
+/// These are the windows of lm-evaluation-harness with a context of one token, made disjoint.
 pub(super) fn windows(tokens: &[u32], prefix: u32, most: usize) -> Vec<Pair> {
     let mut windows = Vec::new();
     let first = tokens.len().min(most);

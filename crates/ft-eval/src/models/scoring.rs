@@ -12,7 +12,7 @@ use super::{LocalModel, of_core};
 use crate::harness::LogLikelihood;
 use crate::{Error, Result};
 
-/// What is asked: the tokens of a context, at least one, and of its continuation, at least one.
+/// A request: the tokens of a context, at least one, and of its continuation, at least one.
 #[derive(Clone, Debug)]
 pub(super) struct Pair {
     pub(super) context: Vec<u32>,
@@ -20,8 +20,8 @@ pub(super) struct Pair {
 }
 
 impl<M: CausalLm> LocalModel<M> {
-    /// Scores every pair; the answers come batch by batch, by the index of the pair. Contexts are cut on the
-    /// left where the model's length asks for it.
+    /// Scores every pair. The answers arrive batch by batch, by the index of the pair. Contexts that are too long for the model
+    /// are cut on the left.
     pub(super) fn score(
         &self,
         pairs: Vec<Pair>,
@@ -73,7 +73,7 @@ impl<M: CausalLm> LocalModel<M> {
         Ok(())
     }
 
-    /// The answers to all that is asked after the contexts, which follow what the cache holds.
+    /// The answers to all continuations of the contexts, which follow the content of the cache.
     fn score_batch(
         &self,
         mut cache: KvCache,
@@ -171,7 +171,7 @@ impl<M: CausalLm> LocalModel<M> {
     }
 
     /// All tokens but the last of continuations `(_, row, tokens)`, of which the first is the longest, after
-    /// contexts of `lens` tokens. No token that counts sees the padding behind it.
+    /// contexts of `lens` tokens. Padding comes after all tokens that count, so they do not attend to it.
     fn right_padded(
         &self,
         continuations: &[(usize, usize, Vec<u32>)],
@@ -202,7 +202,7 @@ impl<M: CausalLm> LocalModel<M> {
     }
 }
 
-/// No token at all is certain.
+/// The score of no tokens: probability 1.
 const NOTHING: LogLikelihood = LogLikelihood {
     logp: 0.0,
     is_greedy: true,

@@ -1,4 +1,4 @@
-//! Bootstrap over items: draw as many items as there are, with replacement, and look again.
+//! Bootstrap over items: samples of the same size, drawn with replacement.
 //!
 //! Efron & Tibshirani, *An Introduction to the Bootstrap*, 1993, chapter 13 (percentile interval); Koehn,
 //! "Statistical significance tests for machine translation evaluation", 2004, section 4 (paired test).
@@ -9,14 +9,14 @@ use super::differences;
 use crate::random::resampled;
 use crate::{Error, Result};
 
-/// How to draw.
+/// Settings of the bootstrap.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bootstrap {
-    /// Resamples drawn.
+    /// The number of resamples.
     pub resamples: usize,
-    /// The same seed draws the same items, on any machine and any number of threads.
+    /// The seed. It determines the resamples on any machine and with any number of threads.
     pub seed: u64,
-    /// Share of the resamples inside the interval.
+    /// The share of the resamples inside the interval.
     pub level: f64,
 }
 
@@ -35,14 +35,14 @@ impl Bootstrap {
         check_level(self.level)?;
         if self.resamples == 0 || items == 0 {
             return Err(Error::Input(
-                "nothing to draw: give at least one item and one resample".to_string(),
+                "there must be at least one item and one resample".to_string(),
             ));
         }
         Ok(())
     }
 }
 
-/// From `low` to `high`.
+/// An interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Interval {
     /// Lower end.
@@ -51,10 +51,10 @@ pub struct Interval {
     pub high: f64,
 }
 
-/// What [`paired_bootstrap`] found.
+/// The result of [`paired_bootstrap`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PairedBootstrap {
-    /// Of all items, first minus second.
+    /// The difference on all items, first minus second.
     pub difference: f64,
     /// Percentile interval of the difference.
     pub interval: Interval,
@@ -62,10 +62,10 @@ pub struct PairedBootstrap {
     pub first_wins: f64,
     /// Share of resamples in which the second system was better.
     pub second_wins: f64,
-    /// Koehn's test, one-sided: the share of resamples in which the system that is better on all items
-    /// was not better. 1 if neither is.
+    /// Koehn's one-sided p-value: the share of resamples in which the system that is better on all items is not better.
+    /// 1 if neither is better.
     pub p_value: f64,
-    /// Two-sided, as sacreBLEU computes it: resampled `|differences|`, less their mean, that exceed the
+    /// The two-sided p-value of sacreBLEU: the number of resampled `|differences|` minus their mean that exceed the
     /// observed `|difference|`; `(count + 1) / (resamples + 1)`.
     pub p_value_two_sided: f64,
 }
@@ -74,7 +74,7 @@ pub struct PairedBootstrap {
 ///
 /// # Errors
 ///
-/// [`Error::Input`] if the lists differ in length, are empty or not finite, or the settings make no sense.
+/// [`Error::Input`] if the lists differ in length, are empty or not finite, or the settings are invalid.
 ///
 /// ```
 /// # use ft_eval::significance::{Bootstrap, paired_bootstrap};
@@ -95,12 +95,12 @@ pub fn paired_bootstrap(
     })
 }
 
-/// The same where a system's score is not a mean: `difference(items)` measures both systems on these
-/// items (BLEU from summed counts, say) and returns the first's score less the second's.
+/// The same for scores that are not means: `difference(items)` measures both systems on these items (for example, BLEU
+/// from summed counts) and returns the first's score minus the second's.
 ///
 /// # Errors
 ///
-/// [`Error::Input`] if there are no items, the settings make no sense, or a difference is not finite.
+/// [`Error::Input`] if there are no items, the settings are invalid, or a difference is not finite.
 pub fn paired_bootstrap_by(
     items: usize,
     settings: &Bootstrap,
@@ -113,7 +113,7 @@ pub fn paired_bootstrap_by(
     summary(observed, drawn, settings.level)
 }
 
-/// What resampled differences say.
+/// The result for resampled differences.
 fn summary(observed: f64, drawn: Vec<f64>, level: f64) -> Result<PairedBootstrap> {
     if let Some(bad) = drawn.iter().chain([&observed]).find(|d| !d.is_finite()) {
         return Err(Error::Input(format!(
@@ -139,12 +139,12 @@ fn summary(observed: f64, drawn: Vec<f64>, level: f64) -> Result<PairedBootstrap
     })
 }
 
-/// Percentile interval of any measure over items: `statistic(items)` is computed on resampled items, and
-/// `None` where it is undefined on them. Undefined resamples are left out; `None` if all are.
+/// Percentile interval of any measure: `statistic(items)` is computed on resampled items, and returns `None` if it is
+/// undefined on them. Undefined resamples are ignored. `None` if all are undefined.
 ///
 /// # Errors
 ///
-/// [`Error::Input`] if there are no items or the settings make no sense.
+/// [`Error::Input`] if there are no items or the settings are invalid.
 pub fn bootstrap_interval(
     items: usize,
     settings: &Bootstrap,
@@ -163,8 +163,8 @@ pub fn bootstrap_interval(
     percentile_interval(defined, settings.level).map(Some)
 }
 
-/// The interval that leaves out `(1 - level) / 2` of the values on either side, between values by
-/// linear interpolation, as `numpy.percentile`.
+/// The interval without `(1 - level) / 2` of the values on either side, with linear interpolation between values, as
+/// `numpy.percentile`.
 ///
 /// # Errors
 ///
@@ -173,7 +173,7 @@ pub fn percentile_interval(mut values: Vec<f64>, level: f64) -> Result<Interval>
     check_level(level)?;
     if values.is_empty() || values.iter().any(|v| v.is_nan()) {
         return Err(Error::Input(
-            "an interval needs values that are numbers".to_string(),
+            "an interval needs at least one value, and no NaN".to_string(),
         ));
     }
     values.sort_unstable_by(f64::total_cmp);
@@ -200,7 +200,7 @@ pub(crate) fn check_level(level: f64) -> Result<()> {
         return Ok(());
     }
     Err(Error::Input(format!(
-        "a confidence level of {level}: choose one between 0 and 1, as 0.95"
+        "the confidence level is {level}: choose one between 0 and 1, such as 0.95"
     )))
 }
 
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn the_interval_of_a_mean_is_about_that_of_the_normal() {
+    fn the_interval_of_a_mean_is_close_to_the_normal_one() {
         let scores: Vec<f64> = (0..400).map(|i| f64::from(i * 37 % 101)).collect();
         let zeros = vec![0.0; 400];
         let test = paired_bootstrap(&scores, &zeros, &Bootstrap::default()).unwrap();
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn undefined_resamples_are_left_out() {
+    fn undefined_resamples_are_ignored() {
         let interval = |f: fn(&[usize]) -> Option<f64>| {
             bootstrap_interval(3, &Bootstrap::default(), f).unwrap()
         };

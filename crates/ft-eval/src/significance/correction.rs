@@ -1,4 +1,4 @@
-//! p-values of many tests, corrected for there being many.
+//! Corrections of p-values for multiple tests.
 
 use serde::Serialize;
 
@@ -7,20 +7,20 @@ use crate::{Error, Result};
 /// Corrected p-values, in the order of the tests.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Corrected {
-    /// Adjusted, to be compared with the same `alpha` as a single test's; at most 1.
+    /// The adjusted p-values, at most 1, which are compared with the same `alpha` as for a single test.
     pub p_values: Vec<f64>,
-    /// Which hypotheses fall.
+    /// Which hypotheses are rejected.
     pub reject: Vec<bool>,
 }
 
 /// Holm's step-down correction ("A simple sequentially rejective multiple test procedure", 1979): the
-/// chance of even one false rejection stays below `alpha`. As statsmodels' `multipletests(method="holm")`.
+/// probability of one or more false rejections is at most `alpha`. As statsmodels' `multipletests(method="holm")`.
 ///
-/// The i-th smallest of m p-values, times `m - i + 1`, and no smaller than the one before.
+/// The i-th smallest of m p-values is multiplied by `m - i + 1`, and is at least the one before.
 ///
 /// # Errors
 ///
-/// [`Error::Input`] if a p-value or `alpha` is not between 0 and 1 (statsmodels lets NaN pass).
+/// [`Error::Input`] if a p-value or `alpha` is not between 0 and 1 (statsmodels accepts NaN).
 ///
 /// ```
 /// # use ft_eval::significance::holm;
@@ -44,21 +44,21 @@ pub fn holm(p_values: &[f64], alpha: f64) -> Result<Corrected> {
     Ok(corrected)
 }
 
-/// Benjamini & Hochberg's step-up correction ("Controlling the false discovery rate", 1995): of the rejected
-/// hypotheses a share of `alpha` is expected to be true. As statsmodels' `multipletests(method="fdr_bh")`.
+/// Benjamini & Hochberg's step-up correction ("Controlling the false discovery rate", 1995): at most a share of `alpha` of
+/// the rejected hypotheses is expected to be true. As statsmodels' `multipletests(method="fdr_bh")`.
 ///
-/// The i-th smallest of m p-values, times `m / i`, and no larger than the one after.
+/// The i-th smallest of m p-values is multiplied by `m / i`, and is at most the one after.
 ///
 /// # Errors
 ///
-/// [`Error::Input`] if a p-value or `alpha` is not between 0 and 1 (statsmodels lets NaN pass).
+/// [`Error::Input`] if a p-value or `alpha` is not between 0 and 1 (statsmodels accepts NaN).
 pub fn benjamini_hochberg(p_values: &[f64], alpha: f64) -> Result<Corrected> {
     let order = ascending(p_values, alpha)?;
     let mut corrected = unchanged(p_values);
     let mut smallest: f64 = 1.0;
     let mut rejecting = false;
     for (rank, &i) in order.iter().enumerate().rev() {
-        // The share first, then the quotient, as statsmodels: other orders round otherwise.
+        // The share first, then the quotient, as in statsmodels: another order rounds differently.
         let share = (rank + 1) as f64 / order.len() as f64;
         smallest = smallest.min(p_values[i] / share);
         rejecting |= p_values[i] <= share * alpha;
@@ -79,13 +79,13 @@ fn ascending(p_values: &[f64], alpha: f64) -> Result<Vec<usize>> {
     let inside = 0.0..=1.0;
     if let Some(i) = p_values.iter().position(|p| !inside.contains(p)) {
         return Err(Error::Input(format!(
-            "p-value {i} is {}: leave tests without a result out",
+            "p-value {i} is {}: remove tests without a result",
             p_values[i]
         )));
     }
     if !inside.contains(&alpha) {
         return Err(Error::Input(format!(
-            "an alpha of {alpha}: choose one between 0 and 1, as 0.05"
+            "alpha is {alpha}: choose one between 0 and 1, such as 0.05"
         )));
     }
     let mut order: Vec<usize> = (0..p_values.len()).collect();
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_test_is_left_as_it_is_and_none_are_none() {
+    fn a_single_test_is_not_changed_and_an_empty_list_stays_empty() {
         for correct in [holm, benjamini_hochberg] {
             let one = correct(&[0.04], 0.05).unwrap();
             assert_eq!((one.p_values, one.reject), (vec![0.04], vec![true]));
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_probability_is_told() {
+    fn an_invalid_probability_is_an_error() {
         for (p, alpha) in [(f64::NAN, 0.05), (1.5, 0.05), (0.1, -1.0), (0.1, f64::NAN)] {
             assert!(holm(&[p], alpha).is_err());
             assert!(benjamini_hochberg(&[p], alpha).is_err());

@@ -1,26 +1,26 @@
-//! McNemar's test: do two systems get the same number of items right?
+//! McNemar's test of whether two systems have the same number of correct items.
 //!
-//! Only the items count that one gets right and the other wrong: `b` and `c` of them. If the systems are
-//! equal, `b` is binomial with `n = b + c` and 1/2 (McNemar, *Psychometrika* 12, 1947).
+//! Only the items count that exactly one system gets right: `b` for the first and `c` for the second. If the systems
+//! are equal, `b` is binomial with `n = b + c` and 1/2 (McNemar, *Psychometrika* 12, 1947).
 
 use serde::Serialize;
 
-/// What a test found.
+/// The result of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct McNemar {
-    /// The exact test's `min(b, c)`, or chi-square.
+    /// `min(b, c)` for the exact test, or chi-square.
     pub statistic: f64,
-    /// Two-sided.
+    /// The two-sided p-value.
     pub p_value: f64,
 }
 
 /// The exact test, as statsmodels' `mcnemar(exact=True)`: `p = 2 P(X ≤ min(b, c))`, at most 1.
 ///
-/// `only_first` items only the first system got right, `only_second` only the second.
+/// `only_first` is the number of items that only the first system gets right, `only_second` that of the second.
 ///
 /// ```
 /// # use ft_eval::significance::mcnemar_exact;
-/// // (1 + 6) · 2 / 2^6: none or one head in six tosses, and as many tails.
+/// // (1 + 6) · 2 / 2^6: zero or one head in six tosses, and the same for tails.
 /// assert!((mcnemar_exact(5, 1).p_value - 0.21875).abs() < 1e-14);
 /// ```
 pub fn mcnemar_exact(only_first: u64, only_second: u64) -> McNemar {
@@ -39,7 +39,7 @@ pub fn mcnemar_exact(only_first: u64, only_second: u64) -> McNemar {
 /// The chi-square test, as statsmodels' `mcnemar(exact=False)`: `(|b - c| - 1)² / (b + c)` on one degree of
 /// freedom; without `correction` the 1 is not subtracted.
 ///
-/// Without items that count both numbers are NaN (statsmodels: infinity and 0 with the correction).
+/// If no items count, both numbers are NaN (statsmodels: infinity and 0 with the correction).
 ///
 /// ```
 /// # use ft_eval::significance::mcnemar_test;
@@ -133,14 +133,14 @@ mod tests {
     }
 
     #[test]
-    fn systems_that_never_differ_cannot_be_told_apart() {
+    fn equal_systems_have_a_p_value_of_one_or_none() {
         assert_eq!(mcnemar_exact(0, 0).p_value, 1.0);
         assert!(mcnemar_test(0, 0, true).p_value.is_nan());
         assert!(mcnemar_test(0, 0, false).p_value.is_nan());
     }
 
     #[test]
-    fn counts_that_overflow_together_are_counted() {
+    fn counts_whose_sum_overflows_are_supported() {
         assert!(mcnemar_exact(u64::MAX, u64::MAX).p_value == 1.0);
         assert!(mcnemar_test(u64::MAX, 1, true).p_value == 0.0);
     }

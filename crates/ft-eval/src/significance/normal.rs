@@ -1,6 +1,6 @@
 //! The normal distribution's two tails and their inverse.
 
-/// The chance that a standard normal number is at least as far from 0 as `z`: `erfc(|z| / √2)`.
+/// The probability that a standard normal number is at least as far from 0 as `z`: `erfc(|z| / √2)`.
 ///
 /// ```
 /// # use ft_eval::significance::normal_two_sided;
@@ -12,7 +12,7 @@ pub fn normal_two_sided(z: f64) -> f64 {
 
 /// The `z ≥ 0` with [`normal_two_sided`]`(z) = p`: 1.96 for 0.05. NaN unless `0 ≤ p ≤ 1`.
 ///
-/// Newton's method on `ln erfc`, which is concave and so is approached from one side.
+/// Newton's method on `ln erfc`, which is concave, so that it converges from one side.
 pub fn normal_quantile(p: f64) -> f64 {
     if p == 0.0 {
         return f64::INFINITY;
@@ -37,7 +37,7 @@ pub fn normal_quantile(p: f64) -> f64 {
     z
 }
 
-/// The same where `ln erfc` has lost its digits: Newton's method on `1 - p` itself.
+/// The same where `ln erfc` is inaccurate: Newton's method on `1 - p`.
 fn near_zero(p: f64) -> f64 {
     let mut z = (1.0 - p) / (2.0 * density(0.0));
     for _ in 0..20 {
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_invert_the_tails_from_certainty_to_the_smallest() {
+    fn quantiles_invert_the_tails_from_one_to_the_smallest() {
         for p in [
             1.0, 0.999999, 0.95, 0.9, 0.5, 0.05, 1e-3, 1e-10, 1e-100, 1e-300,
         ] {

@@ -1,13 +1,13 @@
 //! Fisher's randomization test on paired scores.
 //!
-//! If two systems were the same, each item's scores could have been exchanged: the sign of each
-//! difference is a coin toss. The p-value is the share of tosses whose `|Σ ±dᵢ|` reaches `|Σ dᵢ|`
-//! (Fisher, *The Design of Experiments*, 1935; Smucker, Allan & Carterette, CIKM 2007).
+//! If two systems are equal, the scores of each item can be exchanged: the sign of each difference is random. The
+//! p-value is the share of sign vectors with `|Σ ±dᵢ| ≥ |Σ dᵢ|` (Fisher, *The Design of Experiments*, 1935; Smucker,
+//! Allan & Carterette, CIKM 2007).
 //!
-//! Speed: items go in groups of eight. The 256 signed sums of a group lie in a table of 2 KB, so one
-//! random word holds the signs of a group for eight permutations, and each of them costs one look-up
-//! and one addition. Permutations are drawn in blocks of 1,024, each with a random stream of its own:
-//! the result does not depend on the number of threads.
+//! For speed, items are in groups of eight, and a table of 2 KB has the 256 signed sums of a group. One random word has
+//! the signs of a group for eight permutations, and each permutation costs one look-up and one addition. Permutations
+//! are drawn in blocks of 1,024, each with its own random stream, so the result does not depend on the number of
+//! threads.
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -18,15 +18,15 @@ use crate::{Error, Result};
 
 const BLOCK: usize = 1024;
 
-/// How to draw.
+/// Settings of the test.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Randomization {
-    /// Permutations drawn; if all `2ⁿ` are no more than this, each is taken once.
+    /// The number of random permutations. If there are at most this many permutations (`2ⁿ`), each is used once.
     pub permutations: usize,
-    /// The same seed gives the same p-value, on any machine and any number of threads.
+    /// The seed. It determines the p-value on any machine and with any number of threads.
     pub seed: u64,
-    /// `(count + 1) / (permutations + 1)` where permutations are drawn (Phipson & Smyth, 2010), as SciPy
-    /// does. ranx does not, so that its p-value can be 0.
+    /// Whether the p-value of random permutations is `(count + 1) / (permutations + 1)` (Phipson & Smyth, 2010), as in
+    /// SciPy. In ranx it is not, so that it can be 0.
     pub add_one: bool,
 }
 
@@ -40,29 +40,29 @@ impl Default for Randomization {
     }
 }
 
-/// What [`randomization_test`] found.
+/// The result of [`randomization_test`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RandomizationTest {
     /// Mean of the differences, first minus second.
     pub difference: f64,
     /// Two-sided.
     pub p_value: f64,
-    /// How many permutations it rests on.
+    /// The number of permutations.
     pub permutations: usize,
-    /// Whether these were all there are.
+    /// Whether these are all permutations.
     pub exact: bool,
 }
 
 /// Fisher's randomization test of whether two systems differ in their mean score.
 ///
-/// The exact p-value equals `scipy.stats.permutation_test` with `permutation_type="samples"`. A drawn one
-/// differs from it by chance only; SciPy doubles the rarer tail, while here, as in ranx, both tails are
-/// counted. Sums count as equal within `1e-14 Σ|dᵢ|`, so that ties in decimal scores are ties; SciPy
-/// allows `2e-14` of the observed difference, which misses ties where that is next to 0.
+/// The exact p-value equals `scipy.stats.permutation_test` with `permutation_type="samples"`. That of random
+/// permutations differs from it only by chance. SciPy doubles the smaller tail; here, as in ranx, both tails are
+/// counted. Sums are equal within `1e-14 Σ|dᵢ|`, so that ties of decimal scores are ties. SciPy allows `2e-14` of the
+/// observed difference, which misses ties if it is close to 0.
 ///
 /// # Errors
 ///
-/// [`Error::Input`] if the lists differ in length, are empty or not finite, or no permutations are asked.
+/// [`Error::Input`] if the lists differ in length, are empty or not finite, or the number of permutations is 0.
 ///
 /// ```
 /// # use ft_eval::significance::{Randomization, randomization_test};
@@ -79,7 +79,7 @@ pub fn randomization_test(
     let differences = differences(first, second)?;
     if settings.permutations == 0 {
         return Err(Error::Input(
-            "no permutations: ask for at least one, as 10,000".to_string(),
+            "the number of permutations is 0: use at least one, such as 10,000".to_string(),
         ));
     }
     let n = differences.len();
@@ -120,7 +120,7 @@ fn signed_sums(group: &[f64]) -> [f64; 256] {
     sums
 }
 
-/// How many of `drawn` random signs reach the threshold.
+/// The number of `drawn` random sign vectors that reach the threshold.
 fn count_drawn(differences: &[f64], threshold: f64, drawn: usize, seed: u64) -> usize {
     (0..drawn.div_ceil(BLOCK))
         .into_par_iter()
@@ -143,7 +143,7 @@ fn count_drawn(differences: &[f64], threshold: f64, drawn: usize, seed: u64) -> 
         .sum()
 }
 
-/// How many of all `2ⁿ` signs reach the threshold.
+/// The number of all `2ⁿ` sign vectors that reach the threshold.
 fn count_all(differences: &[f64], threshold: f64) -> usize {
     let tables: Vec<[f64; 256]> = differences.chunks(8).map(signed_sums).collect();
     (0..1_usize << differences.len())
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_hold_every_sign() {
+    fn tables_have_all_signs() {
         let group = [1.0, 10.0, 100.0];
         let sums = signed_sums(&group);
         assert_eq!(sums[0b000], -111.0);
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_threads_changes_nothing() {
+    fn the_number_of_threads_does_not_change_the_result() {
         let (a, b) = scores(203);
         let on = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_systems_are_as_likely_as_any() {
+    fn equal_systems_have_a_p_value_of_one() {
         let a = vec![0.5; 40];
         let test = randomization_test(&a, &a, &Randomization::default()).unwrap();
         assert_eq!(test.p_value, 1.0);

@@ -1,10 +1,10 @@
-//! Student's t distribution: both tails, and the value that leaves a given share in them.
+//! Student's t distribution: both tails and their inverse.
 //!
-//! The tails are the regularized incomplete beta function `I_x(ν/2, 1/2)` at `x = ν / (ν + t²)`. Two ways:
+//! The tails are the regularized incomplete beta function `I_x(ν/2, 1/2)` at `x = ν / (ν + t²)`, computed by
 //!
 //! - its continued fraction (Press et al., *Numerical Recipes*, 3rd edition, equation 6.4.5) by Lentz's method;
-//! - where `ν` is large and `x` close to 1, which would cost the fraction its digits, the expansion around
-//!   the normal distribution's tail (DiDonato & Morris, "Significant digit computation of the incomplete beta
+//! - if `ν` is large and `x` close to 1, where the fraction is inaccurate, the expansion around the normal
+//!   distribution's tail (DiDonato & Morris, "Significant digit computation of the incomplete beta
 //!   function ratios", TOMS 18, 1992, section 9; for 1/2 its incomplete gamma function is `erfc`).
 //!
 //! `Γ(a + 1/2) / Γ(a)` is computed as a ratio: the difference of two logarithms loses nine digits at a
@@ -12,9 +12,9 @@
 
 use std::f64::consts::PI;
 
-/// The chance that a t-distributed number is at least as far from 0 as `t`, with `degrees` of freedom.
+/// The probability that a t-distributed number is at least as far from 0 as `t`, with `degrees` of freedom.
 ///
-/// Relative error below 1e-12, for the smallest p-values too. NaN where `degrees` is not positive.
+/// The relative error is below 1e-12, also for the smallest p-values. NaN if `degrees` is not positive.
 ///
 /// ```
 /// # use ft_eval::significance::student_t_two_sided;
@@ -52,7 +52,7 @@ pub fn student_t_two_sided(t: f64, degrees: f64) -> f64 {
     }
 }
 
-/// The `t ≥ 0` outside of which, on both sides, lies a share `p`: 2.57 for 0.05 and 5 degrees of freedom.
+/// The `t ≥ 0` whose two tails have the probability `p`: 2.57 for 0.05 and 5 degrees of freedom.
 ///
 /// NaN unless `0 < p ≤ 1` and `degrees > 0`.
 pub fn student_t_critical(p: f64, degrees: f64) -> f64 {
@@ -62,8 +62,8 @@ pub fn student_t_critical(p: f64, degrees: f64) -> f64 {
     if p == 1.0 {
         return 0.0;
     }
-    // The tails are heavier than the normal's, so its quantile is not above the root. ln p falls ever
-    // faster with ln t, so Newton's method overshoots once and then comes back from the other side.
+    // The tails are heavier than the normal ones, so the normal quantile is not above the root. ln p is concave in ln t,
+    // so Newton's method overshoots once and then converges from the other side.
     let mut t = super::normal_quantile(p);
     for _ in 0..200 {
         let tail = student_t_two_sided(t, degrees);
@@ -142,7 +142,7 @@ fn continued_fraction(a: f64, b: f64, x: f64) -> f64 {
     let mut c = 1.0;
     let mut d = 1.0 / nonzero(1.0 - (a + b) * x / (a + 1.0));
     let mut value = d;
-    // It takes about √max(a, b) rounds.
+    // It takes about √max(a, b) iterations.
     for m in 1..1_000_000 {
         let m = f64::from(m);
         let even = m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m));

@@ -1,17 +1,17 @@
 //! The studentized range: the largest difference among `k` means, over their standard error.
 //!
 //! With `φ` and `Q` the density and upper tail of the normal distribution, the range of `k` normal numbers
-//! exceeds `w` with the chance
+//! exceeds `w` with the probability
 //!
 //! ```text
 //! S(w) = k ∫ φ(z) {Q(z)^(k-1) - [Q(z) - Q(z + w)]^(k-1)} dz
 //! ```
 //!
-//! (`z` is the smallest of them), and the studentized range exceeds `q` with the chance
-//! `∫ f(s) S(q s) ds`, `f` the density of `√(χ²_ν / ν)` (Lund & Lund, Algorithm AS 190, 1983, write the
-//! complement). Both integrands are positive, so small p-values keep their relative accuracy, where
-//! 1 - cdf would leave noise of 1e-11. Both integrals are sums over an even grid, in `z` and in `ln s`: for
-//! smooth functions that vanish at both ends that rule converges faster than any power of its step
+//! (`z` is the smallest of them), and the studentized range exceeds `q` with the probability
+//! `∫ f(s) S(q s) ds`, where `f` is the density of `√(χ²_ν / ν)` (Lund & Lund, Algorithm AS 190, 1983, compute the
+//! complement). Both integrands are positive, so small p-values have a small relative error, where
+//! 1 - cdf would have an absolute error of 1e-11. Both integrals are sums over an even grid, in `z` and in `ln s`. For
+//! smooth functions that vanish at both ends this rule converges faster than any power of its step
 //! (Trefethen & Weideman, "The exponentially convergent trapezoidal rule", 2014).
 
 use std::f64::consts::{LN_2, PI, SQRT_2};
@@ -19,18 +19,19 @@ use std::f64::consts::{LN_2, PI, SQRT_2};
 use super::normal::density;
 use super::{normal_quantile, student_t_critical};
 
-/// From here on SciPy takes the degrees of freedom as infinite, and so do we; it changes p by less than 1e-5.
+/// From this number the degrees of freedom are infinite, as in SciPy. This changes p by less than 1e-5.
 const INFINITE_DEGREES: f64 = 100_000.0;
 /// Step in `z`.
 const STEP: f64 = 1.0 / 16.0;
 /// Beyond, `S(w)` is 0 in double precision.
 const WIDEST: f64 = 56.0;
 
-/// The chance that the range of `groups` means exceeds `q` standard errors, as `scipy.stats.studentized_range.sf`.
+/// The probability that the range of `groups` means exceeds `q` standard errors, as
+/// `scipy.stats.studentized_range.sf`.
 ///
-/// Within 1e-10 of SciPy, whose quadrature aims at 1e-11 and whose p-values below that are noise; here they
-/// are right to about 1e-11 of themselves. As there, 100,000 degrees of freedom count as infinite. NaN where
-/// `q` is, with fewer than two groups, or with less than one degree of freedom.
+/// The difference from SciPy is at most 1e-10. The absolute error of SciPy's quadrature is 1e-11, so smaller p-values are
+/// noise there; here the relative error is about 1e-11. As in SciPy, 100,000 degrees of freedom count as infinite. NaN if
+/// `q` is NaN, with fewer than two groups, or with less than one degree of freedom.
 ///
 /// ```
 /// # use ft_eval::significance::studentized_range_sf;
@@ -56,7 +57,7 @@ pub fn studentized_range_sf(q: f64, groups: usize, degrees: f64) -> f64 {
         let log_density = log_constant + degrees * (u - (2.0 * u).exp_m1() / 2.0);
         log_density.exp() * range.exceeds(q * u.exp())
     };
-    // Where f(s) exp(-(qs)²/4) is largest; its logarithm falls off as a normal one with 1/√(2ν).
+    // The maximum of f(s) exp(-(qs)²/4); its width is about 1/√(2ν).
     let middle = -0.5 * (q * q / (2.0 * degrees)).ln_1p();
     let step = (1.0 / 24.0_f64).min(1.0 / (1.5 * (2.0 * degrees).sqrt()));
     let mut sum = term(middle);
@@ -72,8 +73,8 @@ pub fn studentized_range_sf(q: f64, groups: usize, degrees: f64) -> f64 {
     (sum * step).min(1.0)
 }
 
-/// The `q` that the range exceeds with the chance `p`, as `scipy.stats.studentized_range.isf`. NaN unless
-/// `0 < p < 1`, with two groups and one degree of freedom or more.
+/// The `q` that the range exceeds with the probability `p`, as `scipy.stats.studentized_range.isf`. NaN unless
+/// `0 < p < 1`, with at least two groups and one degree of freedom.
 pub fn studentized_range_critical(p: f64, groups: usize, degrees: f64) -> f64 {
     if !(p > 0.0 && p < 1.0 && groups >= 2 && degrees >= 1.0) {
         return f64::NAN;
@@ -86,7 +87,7 @@ pub fn studentized_range_critical(p: f64, groups: usize, degrees: f64) -> f64 {
                 student_t_critical(p, degrees)
             }
     };
-    // One pair of groups from below, all pairs as if they were exclusive from above.
+    // The lower bound is one pair of groups, the upper bound all pairs as if they were exclusive.
     let pairs = groups as f64 * (groups - 1) as f64 / 2.0;
     let error = |x: f64| studentized_range_sf(x.exp(), groups, degrees).ln() - p.ln();
     let (mut low, mut high) = (two_groups(p).ln(), two_groups(p / pairs).ln());
@@ -94,7 +95,7 @@ pub fn studentized_range_critical(p: f64, groups: usize, degrees: f64) -> f64 {
         return low.exp();
     }
     let (mut at_low, mut at_high) = (error(low), error(high));
-    // False position (the Illinois variant), on logarithms, where the tail is nearly straight.
+    // False position (the Illinois variant) on logarithms, where the tail is nearly linear.
     let mut side = 0;
     for _ in 0..100 {
         let x = (low * at_high - high * at_low) / (at_high - at_low);
@@ -132,7 +133,7 @@ fn log_constant(degrees: f64) -> f64 {
     LN_2 + 0.5 * (a / (2.0 * PI)).ln() - series
 }
 
-/// The range of `k` normal numbers, with what does not depend on `w` computed once.
+/// The range of `k` normal numbers. The terms that do not depend on `w` are computed once.
 struct Range {
     others: f64,
     /// `z`, `h k φ(z) Q(z)^(k-1)`, `Q(z)`.
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn two_groups_without_end_are_normal() {
+    fn two_groups_with_infinite_degrees_are_normal() {
         for z in [0.1, 1.0, 5.0, 20.0] {
             let p = studentized_range_sf(z * SQRT_2, 2, 1e6);
             let expected = normal_two_sided(z);
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn finer_grids_change_nothing() {
+    fn finer_grids_do_not_change_the_result() {
         // The same integral over s by another rule: Simpson's, 20,000 points.
         for (groups, degrees, q) in [(3, 4.0, 3.0), (30, 2.0, 9.0), (200, 12.0, 7.5)] {
             let range = Range::new(groups);

@@ -6,27 +6,26 @@ use super::bootstrap::check_level;
 use super::{Interval, differences, student_t_critical, student_t_two_sided};
 use crate::Result;
 
-/// What [`paired_t_test`] found.
+/// The result of [`paired_t_test`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PairedT {
     /// Mean of the differences, first minus second.
     pub difference: f64,
-    /// `difference / (s / √n)`. NaN where it is 0/0.
+    /// `difference / (s / √n)`. NaN if it is 0/0.
     pub statistic: f64,
     /// `n - 1`.
     pub degrees_of_freedom: f64,
-    /// Two-sided. NaN where the statistic is.
+    /// The two-sided p-value. NaN if the statistic is NaN.
     pub p_value: f64,
-    /// Of the mean difference. NaN for a single item.
+    /// The interval of the mean difference. NaN for a single item.
     pub interval: Interval,
 }
 
 /// Student's t-test of whether the mean of paired differences is 0, as `scipy.stats.ttest_rel`.
 ///
-/// `t = d̄ / (s/√n)` with `s` the standard deviation by `n - 1`; the interval is `d̄ ± t* s/√n`. One item,
-/// or differences that are all 0, leave it undefined: statistic and p-value are NaN, as SciPy's. If all
-/// differences are the same number, p is 0 or, where rounding leaves a trace of variance, next to 0;
-/// SciPy's trace may differ from this one.
+/// `t = d̄ / (s/√n)` with `s` the standard deviation by `n - 1`; the interval is `d̄ ± t* s/√n`. For one item,
+/// or if all differences are 0, statistic and p-value are NaN, as in SciPy. If all differences are the same number, p is
+/// 0, or close to 0 if rounding gives a small variance. SciPy's rounding may differ.
 ///
 /// # Errors
 ///
@@ -62,7 +61,7 @@ pub fn paired_t_test(first: &[f64], second: &[f64], level: f64) -> Result<Paired
     })
 }
 
-/// The mean, exact where all numbers are the same.
+/// The mean, which is exact if all numbers are equal.
 fn mean(values: &[f64]) -> f64 {
     let (n, first) = (values.len() as f64, values[0]);
     first + values.iter().map(|v| v - first).sum::<f64>() / n
@@ -98,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_compared_is_told() {
+    fn invalid_scores_are_errors() {
         for (a, b) in [
             (&[1.0][..], &[][..]),
             (&[], &[]),

@@ -1,8 +1,8 @@
-//! Tukey's honestly significant difference: all pairs of systems at once, with the chance of even one false
-//! finding kept.
+//! Tukey's honestly significant difference: all pairs of systems at once, with a bound on the probability of one or
+//! more false findings.
 //!
-//! The largest of the differences between `m` means follows the studentized range
-//! ([`studentized_range_sf`]), so a pair's p-value is the chance of a range as large as its difference.
+//! The largest difference of `m` means has the distribution of the studentized range ([`studentized_range_sf`]), so a
+//! pair's p-value is the probability of a range as large as its difference.
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -11,32 +11,32 @@ use super::bootstrap::check_level;
 use super::{Interval, studentized_range_critical, studentized_range_sf};
 use crate::{Error, Result};
 
-/// Two systems compared, among all of them.
+/// The comparison of two of the systems.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TukeyPair {
-    /// The first system's place.
+    /// The index of the first system.
     pub first: usize,
-    /// The second system's place; it is larger.
+    /// The index of the second system, which is larger.
     pub second: usize,
-    /// Of the means, first minus second.
+    /// The difference of the means, first minus second.
     pub difference: f64,
-    /// Two-sided and corrected for all pairs. NaN where difference and variance are both 0.
+    /// The two-sided p-value, corrected for all pairs. NaN if difference and variance are both 0.
     pub p_value: f64,
-    /// All pairs' intervals hold their true differences together with the chance asked.
+    /// The interval of the difference. All intervals contain their true differences together with the given probability.
     pub interval: Interval,
 }
 
 /// Tukey's test of independent groups, as `scipy.stats.tukey_hsd` (which ranx calls).
 ///
 /// One-way analysis of variance: `q = |x̄ᵢ - x̄ⱼ| / √(MSE (1/nᵢ + 1/nⱼ) / 2)` with the variance within
-/// groups and `N - m` degrees of freedom; groups may differ in size (Tukey & Kramer). Scores of the same items
-/// are no independent groups: [`tukey_hsd_blocked`] is for them and finds more. Pairs come in the order
+/// groups and `N - m` degrees of freedom; groups may differ in size (Tukey & Kramer). Scores of the same items are not
+/// independent groups: use [`tukey_hsd_blocked`], which has more power. The order of the pairs is
 /// (0, 1), (0, 2), .. (1, 2), ..
 ///
 /// # Errors
 ///
-/// [`Error::Input`] if there are fewer than two groups, one has fewer than two scores, or one that is not
-/// finite; if `level` is not between 0 and 1.
+/// [`Error::Input`] if there are fewer than two groups, a group has fewer than two scores, a score is not finite, or
+/// `level` is not between 0 and 1.
 pub fn tukey_hsd<G: AsRef<[f64]>>(groups: &[G], level: f64) -> Result<Vec<TukeyPair>> {
     let groups: Vec<&[f64]> = groups.iter().map(AsRef::as_ref).collect();
     check(&groups, level)?;
@@ -55,9 +55,9 @@ pub fn tukey_hsd<G: AsRef<[f64]>>(groups: &[G], level: f64) -> Result<Vec<TukeyP
 
 /// Tukey's test of systems scored on the same items: `systems[i][j]` is system `i`'s score of item `j`.
 ///
-/// Two-way analysis of variance without interaction, as Carterette, "Multiple testing in statistical analysis
-/// of systems-based information retrieval experiments", TOIS 30, 2012, section 3.3: what items differ in is
-/// taken out of the variance. `q = |x̄ᵢ - x̄ⱼ| / √(MSE / n)`, MSE the mean square of
+/// Two-way analysis of variance without interaction, as in Carterette, "Multiple testing in statistical analysis
+/// of systems-based information retrieval experiments", TOIS 30, 2012, section 3.3: the differences between items
+/// are removed from the variance. `q = |x̄ᵢ - x̄ⱼ| / √(MSE / n)`, with MSE the mean square of
 /// `xᵢⱼ - x̄ᵢ. - x̄.ⱼ + x̄..` with `(m - 1)(n - 1)` degrees of freedom. With two systems it is the paired
 /// t-test.
 ///
@@ -124,20 +124,20 @@ fn check(groups: &[&[f64]], level: f64) -> Result<()> {
     check_level(level)?;
     if groups.len() < 2 {
         return Err(Error::Input(format!(
-            "{} groups: a comparison needs two",
+            "there are {} groups: a comparison needs two",
             groups.len()
         )));
     }
     for (i, group) in groups.iter().enumerate() {
         if group.len() < 2 {
             return Err(Error::Input(format!(
-                "group {i} has {} scores: each needs two, or it has no variance",
+                "group {i} has {} scores: each group needs at least two",
                 group.len()
             )));
         }
         if let Some(j) = group.iter().position(|x| !x.is_finite()) {
             return Err(Error::Input(format!(
-                "score {j} of group {i} is {}: leave such items out",
+                "score {j} of group {i} is {}: remove such items",
                 group[j]
             )));
         }
@@ -164,14 +164,14 @@ mod tests {
     }
 
     #[test]
-    fn groups_without_variance_differ_for_certain_or_not_at_all() {
+    fn groups_without_variance_have_a_p_value_of_zero_or_none() {
         let pairs = tukey_hsd(&[[1.0, 1.0], [1.0, 1.0], [2.0, 2.0]], 0.95).unwrap();
         assert!(pairs[0].p_value.is_nan());
         assert_eq!((pairs[1].p_value, pairs[2].p_value), (0.0, 0.0));
     }
 
     #[test]
-    fn what_cannot_be_compared_is_told() {
+    fn invalid_groups_are_errors() {
         assert!(tukey_hsd(&[[1.0, 2.0]], 0.95).is_err());
         assert!(tukey_hsd(&[&[1.0, 2.0][..], &[1.0]], 0.95).is_err());
         assert!(tukey_hsd(&[[1.0, 2.0], [f64::NAN, 1.0]], 0.95).is_err());

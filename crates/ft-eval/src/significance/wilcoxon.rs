@@ -1,28 +1,28 @@
 //! Wilcoxon's signed-rank test on paired differences.
 //!
-//! The differences that are not 0 are ranked by size (ties share their mean rank); the statistic is the
-//! sum of the ranks of the positive ones, `R⁺` (Wilcoxon, *Biometrics Bulletin* 1, 1945).
+//! The differences that are not 0 are ranked by size (ties have their mean rank). The statistic is the sum of the ranks of
+//! the positive ones, `R⁺` (Wilcoxon, *Biometrics Bulletin* 1, 1945).
 
 use serde::Serialize;
 
 use super::{differences, normal_two_sided};
 use crate::Result;
 
-/// What [`wilcoxon_test`] found.
+/// The result of [`wilcoxon_test`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Wilcoxon {
     /// The smaller of the sums of ranks of positive and of negative differences.
     pub statistic: f64,
-    /// Two-sided. NaN if there are more than 13 items and none differs.
+    /// The two-sided p-value. NaN if there are more than 13 items and none differs.
     pub p_value: f64,
-    /// Whether all signs were counted, rather than the normal approximation taken.
+    /// Whether the p-value is exact rather than a normal approximation.
     pub exact: bool,
 }
 
-/// Wilcoxon's signed-rank test, with the choices of `scipy.stats.wilcoxon`'s defaults.
+/// Wilcoxon's signed-rank test with the defaults of `scipy.stats.wilcoxon`.
 ///
-/// Exact with up to 50 items without ties and zeros, and with up to 13 items whatever they are; the normal
-/// approximation, with the variance corrected for ties, otherwise.
+/// The p-value is exact for up to 50 items without ties and zeros, and for up to 13 items in any case. Otherwise it is
+/// the normal approximation with the variance corrected for ties.
 ///
 /// # Errors
 ///
@@ -73,9 +73,9 @@ pub fn wilcoxon_test(first: &[f64], second: &[f64]) -> Result<Wilcoxon> {
     })
 }
 
-/// Twice the rarer tail of the sum of ranks with random signs, at most 1.
+/// Twice the smaller tail of the sum of ranks with random signs, at most 1.
 fn exact_p(ranks: &[usize], positive: usize) -> f64 {
-    // How many of the signs give each sum; up to 2^50, which a float holds exactly.
+    // The number of sign vectors for each sum; up to 2^50, which a float represents exactly.
     let all: usize = ranks.iter().sum();
     let mut ways = vec![0.0; all + 1];
     ways[0] = 1.0;
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn systems_that_do_not_differ_have_no_p_value_but_with_few_items() {
+    fn equal_systems_have_a_p_value_only_with_few_items() {
         let of = |n: usize| wilcoxon_test(&vec![1.0; n], &vec![1.0; n]).unwrap();
         assert_eq!(of(13).p_value, 1.0);
         assert!(of(14).p_value.is_nan());

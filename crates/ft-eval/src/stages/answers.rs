@@ -1,4 +1,4 @@
-//! What one model answered: all that a stage's measures need of it.
+//! The answers of one model, from which a stage's measures are computed.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,26 +7,26 @@ use super::{Stage, StageData};
 use crate::Result;
 use crate::harness::{GenerateUntil, LanguageModel};
 
-/// What one model answered to a stage's data.
+/// The answers of one model to a stage's data.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StageAnswers {
-    /// The model, as the report names it.
+    /// The model's name in the report.
     pub model: String,
-    /// How well it predicts each text of the domain.
+    /// The fit of each text of the domain.
     pub domain: Vec<TextFit>,
-    /// The same for general texts.
+    /// The fit of each general text.
     pub general: Vec<TextFit>,
-    /// Its reply to each instruction.
+    /// The reply to each instruction.
     pub replies: Vec<String>,
-    /// Its reply to each harmful prompt.
+    /// The reply to each harmful prompt.
     pub harmful_replies: Vec<String>,
 }
 
 impl StageAnswers {
-    /// Asks a model what suits the stage: texts for domain adaptation, prompts for the others.
+    /// Collects the answers of a model: to texts for domain adaptation, to prompts for the other stages.
     ///
-    /// Prompts go through the model's chat template where it has one, and are greedily answered with at
-    /// most `max_new_tokens`. `progress` is told how many questions are answered, and of how many.
+    /// Prompts are rendered with the model's chat template if it has one. Replies are greedy, with at most `max_new_tokens`
+    /// tokens. `progress` receives the number of finished requests and the total.
     ///
     /// # Errors
     ///

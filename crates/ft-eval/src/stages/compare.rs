@@ -12,14 +12,14 @@ use crate::judges::{
 use crate::significance::{Bootstrap, bootstrap_interval};
 use crate::{Error, Result};
 
-/// How much worse a measure may become before the report fails.
+/// How much worse each kind of measure may be before the report fails.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tolerances {
-    /// Bits per byte of general texts, as a share of those of the stage before.
+    /// Bits per byte of general texts, relative to those of the stage before.
     pub general_bits: f64,
-    /// Shares (faults, refusals) and judges' scores on a scale of 1, in points of 1.
+    /// Shares (faults, refusals) and judges' scores, as a difference on a scale from 0 to 1.
     pub share: f64,
-    /// How far below a half the win rate may be.
+    /// How far the win rate may be below one half.
     pub win_rate: f64,
 }
 
@@ -38,24 +38,24 @@ impl Default for Tolerances {
 pub struct StageJudge<'a> {
     /// The model that judges.
     pub model: &'a dyn ChatModel,
-    /// What single replies are judged by.
+    /// Criteria for single replies.
     pub single: PointJudge,
-    /// What pairs of replies are judged by.
+    /// Criteria for pairs of replies.
     pub pairs: PairJudge,
-    /// How it is asked.
+    /// Settings of the requests.
     pub panel: Panel,
 }
 
-/// Seed of the intervals' resampling: the same answers give the same report.
+/// Seed of the intervals. It is fixed, so that equal answers give equal reports.
 const SEED: u64 = 0;
-/// So many replies are shown.
+/// The number of replies in the report.
 const SAMPLES: usize = 5;
 
-/// Holds the answers of a model, and those of the stage before if there are any, against each other.
+/// Compares the answers of a model with those of the stage before, if there are any.
 ///
 /// # Errors
 ///
-/// If there is no data for the stage, or the answers are not those to this data.
+/// If there is no data for the stage, or the answers belong to other data.
 pub fn compare(
     stage: Stage,
     candidate: &StageAnswers,
@@ -114,7 +114,7 @@ pub fn compare(
     Ok(report)
 }
 
-/// Answers that were kept may be those to other data.
+/// Checks that stored answers belong to this data.
 fn check(stage: Stage, answers: &StageAnswers, data: &StageData) -> Result<()> {
     let (found, wanted) = match stage {
         Stage::DomainAdaptation => (
@@ -131,7 +131,7 @@ fn check(stage: Stage, answers: &StageAnswers, data: &StageData) -> Result<()> {
         return Ok(());
     }
     Err(Error::Input(format!(
-        "the answers of {} are not those to this data: {found:?} of them, and {wanted:?} questions",
+        "the answers of {} belong to other data: there are {found:?} answers to {wanted:?} requests",
         answers.model
     )))
 }
@@ -221,7 +221,7 @@ fn reply_measures(
     }
     let (now, before) = of(|reply| reply.split_whitespace().count() as f64);
     report.measures.push(mean_measure(
-        "words a reply",
+        "words per reply",
         Better::Neither,
         &now,
         before.as_deref(),
@@ -314,7 +314,7 @@ fn judged(
     if kept.len() < now.len() {
         let missing = now.len() - kept.len();
         report.skipped.push(format!(
-            "a judge's score of {missing} replies: the judge gave no verdict that can be used"
+            "a judge's score of {missing} replies: the judge gave no valid verdict"
         ));
     }
     if kept.is_empty() {
@@ -369,7 +369,7 @@ fn win_rate_measure(
     let rate = win_rate(&found);
     if rate.missing > 0 {
         report.skipped.push(format!(
-            "the win of {} replies: the judge gave no verdict that can be used",
+            "the win of {} replies: the judge gave no valid verdict",
             rate.missing
         ));
     }

@@ -1,26 +1,26 @@
-//! What the models of a stage are asked.
+//! The data of a stage.
 
 use serde::Deserialize;
 
-/// A prompt, and what its reply is held against.
+/// A prompt, and the reference for its reply.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Instruction {
-    /// What the user says.
+    /// The user's message.
     pub prompt: String,
-    /// A good reply, which the judge sees.
+    /// A good reply, which is shown to the judge.
     #[serde(default)]
     pub reference: Option<String>,
 }
 
-/// What the models of a stage are measured on. What is empty is not measured, and the report says so.
+/// The data that models of a stage are measured on. Measures of empty lists are skipped and listed in the report.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StageData {
-    /// Texts of the domain that were held out.
+    /// Held-out texts of the domain.
     pub domain: Vec<String>,
-    /// General texts: what the model should not forget.
+    /// General texts, which show what the model forgot.
     pub general: Vec<String>,
-    /// Prompts to be answered well; for preference alignment also those that must not be refused.
+    /// Prompts that the model should answer well. For preference alignment these are also the prompts that it must not refuse.
     pub instructions: Vec<Instruction>,
-    /// Prompts to be refused.
+    /// Prompts that the model should refuse.
     pub harmful: Vec<String>,
 }

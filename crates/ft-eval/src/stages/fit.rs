@@ -1,4 +1,4 @@
-//! How well a model predicts texts.
+//! The fit of a model to texts.
 
 use std::f64::consts::LN_2;
 
@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 pub struct TextFit {
     /// Natural log-probability of the whole text.
     pub logp: f64,
-    /// Its UTF-8 bytes.
+    /// The number of UTF-8 bytes.
     pub bytes: usize,
-    /// Its words, separated by white space.
+    /// The number of words, separated by white space.
     pub words: usize,
 }
 
 impl TextFit {
-    /// The fit of a text whose log-probability is known.
+    /// The fit of a text with this log-probability.
     pub fn new(text: &str, logp: f64) -> Self {
         Self {
             logp,
@@ -26,13 +26,13 @@ impl TextFit {
     }
 }
 
-/// `−Σ log p / (ln 2 · Σ bytes)`: comparable between models of different tokenizers. NaN without a byte.
+/// `−Σ log p / (ln 2 · Σ bytes)`: comparable between models with different tokenizers. NaN if there are no bytes.
 pub fn bits_per_byte(fits: &[TextFit]) -> f64 {
     let (logp, bytes) = sums(fits, |fit| fit.bytes);
     -logp / (LN_2 * bytes as f64)
 }
 
-/// `exp(−Σ log p / Σ words)`. NaN without a word.
+/// `exp(−Σ log p / Σ words)`. NaN if there are no words.
 pub fn word_perplexity(fits: &[TextFit]) -> f64 {
     let (logp, words) = sums(fits, |fit| fit.words);
     (-logp / words as f64).exp()

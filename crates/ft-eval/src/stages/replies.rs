@@ -1,11 +1,11 @@
-//! Faults of a reply that need no judge to be seen.
+//! Faults of a reply that are found without a judge.
 
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Marks of chat templates and prompts that a reply must not contain: where they show, the model does
-/// not end its turn, or was trained with another template.
+/// Marks of chat templates and prompts that a reply must not contain. If it does, the model does not end its
+/// turn, or was trained with another template.
 const TEMPLATE_MARKS: [&str; 14] = [
     "<|im_start|>",
     "<|im_end|>",
@@ -23,25 +23,25 @@ const TEMPLATE_MARKS: [&str; 14] = [
     "### Response:",
 ];
 
-/// How many words make a phrase whose repetitions count.
+/// The number of words in a phrase.
 const PHRASE: usize = 4;
 
-/// A reply loops if more than this share of its phrases have been said before.
+/// A reply loops if more than this share of its phrases are repetitions.
 const LOOPING: f64 = 0.5;
 
-/// What is wrong with a reply at first sight.
+/// Faults of a reply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplyFaults {
-    /// Nothing but white space.
+    /// The reply is empty or white space.
     pub empty: bool,
     /// Contains a mark of a chat template.
     pub leaks_template: bool,
-    /// Says the same again and again: more than half of its runs of four words stood before.
+    /// Loops: more than half of its runs of four words are repetitions.
     pub loops: bool,
 }
 
 impl ReplyFaults {
-    /// Whether there is any.
+    /// Whether there is any fault.
     pub fn any(self) -> bool {
         self.empty || self.leaks_template || self.loops
     }
@@ -65,7 +65,7 @@ pub fn reply_faults(reply: &str) -> ReplyFaults {
     }
 }
 
-/// The share of runs of [`PHRASE`] words that stood before in the same reply.
+/// The share of runs of [`PHRASE`] words that occurred before in the same reply.
 fn repeated_phrases(reply: &str) -> f64 {
     let words: Vec<&str> = reply.split_whitespace().collect();
     let mut seen: HashMap<&[&str], usize> = HashMap::new();

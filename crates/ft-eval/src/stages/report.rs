@@ -1,4 +1,4 @@
-//! What a stage's evaluation found, as JSON and as Markdown.
+//! The report on a stage, as JSON and as Markdown.
 
 use std::fmt::Write as _;
 
@@ -6,32 +6,32 @@ use serde::{Deserialize, Serialize};
 
 use super::Stage;
 
-/// Which direction of a measure is the good one.
+/// The better direction of a measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Better {
-    /// More is better.
+    /// Higher is better.
     Higher,
-    /// Less is better.
+    /// Lower is better.
     Lower,
-    /// It is reported, and judged by nobody.
+    /// Neither; the measure is only reported.
     Neither,
 }
 
 /// One number of the report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measure {
-    /// What was measured.
+    /// The name of the measure.
     pub name: String,
-    /// Which direction is the good one.
+    /// The better direction.
     pub better: Better,
-    /// The model of the stage before, where there is one.
+    /// The value for the model of the stage before, if there is one.
     pub previous: Option<f64>,
-    /// The model in question.
+    /// The value for the new model.
     pub candidate: f64,
     /// 95% interval of the mean difference per item, candidate minus previous.
     pub difference_interval: Option<[f64; 2]>,
-    /// How many texts or replies it rests on.
+    /// The number of texts or replies.
     pub items: usize,
     /// The change that fails the report, in the measure's own unit and in the bad direction.
     pub tolerance: Option<f64>,
@@ -74,38 +74,38 @@ impl Measure {
     }
 }
 
-/// A reply that can be read beside its prompt.
+/// A prompt with its replies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
-    /// What was asked.
+    /// The prompt.
     pub prompt: String,
     /// The reply of the stage before.
     pub previous: Option<String>,
-    /// The reply of the model in question.
+    /// The reply of the new model.
     pub candidate: String,
 }
 
-/// What a stage's evaluation found.
+/// The result of a stage's evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageReport {
-    /// Which stage.
+    /// The stage.
     pub stage: Stage,
-    /// The model in question.
+    /// The name of the new model.
     pub candidate: String,
-    /// The model of the stage before.
+    /// The name of the model of the stage before.
     pub previous: Option<String>,
-    /// All numbers.
+    /// All measures.
     pub measures: Vec<Measure>,
-    /// What suits the stage and was not measured, and why.
+    /// Measures that were skipped, with the reasons.
     pub skipped: Vec<String>,
-    /// Replies to look at: numbers do not show everything.
+    /// Sample replies.
     pub samples: Vec<Sample>,
     /// Whether nothing regressed.
     pub passed: bool,
 }
 
 impl StageReport {
-    /// The measure of a name.
+    /// The measure with this name.
     pub fn measure(&self, name: &str) -> Option<&Measure> {
         self.measures.iter().find(|measure| measure.name == name)
     }
@@ -171,7 +171,7 @@ fn row(measure: &Measure) -> String {
     )
 }
 
-/// Text of a model as a quotation, so that its own marks do not become marks of the report.
+/// A model's text as a quotation, so that its Markdown does not become part of the report's.
 fn quoted(text: &str) -> String {
     if text.trim().is_empty() {
         return "> *(nothing)*\n".into();

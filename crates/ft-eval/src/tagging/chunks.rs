@@ -1,4 +1,4 @@
-//! Entities as conlleval finds them: whatever looks like one.
+//! Entities by the lenient rules of conlleval.
 
 use super::Entity;
 use crate::{Error, Result};

@@ -1,14 +1,14 @@
 //! Entities as a tagging scheme defines them.
 //!
-//! A scheme says after which tag a tag begins an entity, continues it, or shows that it has ended. The rules are seqeval's,
-//! those of IOE1 with its gaps.
+//! A scheme defines, for each pair of neighbouring tags, whether an entity begins, continues or has ended. The rules are
+//! those of seqeval, including the gaps of its IOE1.
 
 use std::collections::BTreeSet;
 
 use super::Entity;
 use crate::{Error, Result};
 
-/// Which positions tags tell.
+/// The schemes and their positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TagScheme {
     /// Inside; a beginning only where two entities of one type meet.
@@ -25,7 +25,7 @@ pub enum TagScheme {
     Bilou,
 }
 
-/// Must the types of two neighbours be equal?
+/// The condition on the types of two neighbours.
 #[derive(Clone, Copy, PartialEq)]
 enum Kinds {
     Same,
@@ -35,7 +35,7 @@ enum Kinds {
 
 use Kinds::{Any, Different, Same};
 
-/// Positions of the previous and of this tag, and what holds for their types; `*` is any position.
+/// Positions of the previous tag and of this tag, and the condition on their types; `*` is any position.
 type Rule = (&'static str, &'static str, Kinds);
 
 struct Rules {
@@ -92,19 +92,19 @@ impl TagScheme {
         }
     }
 
-    /// The scheme that sequences are tagged in: IOB2, IOE2, IOBES or BILOU, by the positions that occur. IOB1 and IOE1 cannot
-    /// be told from their sisters.
+    /// Detects the scheme of sequences by the positions that occur: IOB2, IOE2, IOBES or BILOU. IOB1 and IOE1 cannot be
+    /// distinguished from IOB2 and IOE2.
     ///
     /// # Errors
     ///
-    /// If the positions are not those of one of them.
+    /// If the positions do not match one of these schemes.
     pub fn detect<T: AsRef<[S]>, S: AsRef<str>>(sequences: &[T], suffix: bool) -> Result<Self> {
         let mut found = BTreeSet::new();
         for tag in sequences.iter().flat_map(|tags| tags.as_ref()) {
             found.insert(parts(tag.as_ref(), suffix)?.0);
         }
         let found: String = found.into_iter().collect();
-        // In alphabetical order, as they were found.
+        // In alphabetical order.
         Ok(match found.as_str() {
             "BIO" | "BI" | "BO" | "B" => TagScheme::Iob2,
             "EIO" | "EI" | "EO" | "E" => TagScheme::Ioe2,
@@ -116,7 +116,7 @@ impl TagScheme {
             }
             _ => {
                 return Err(Error::Input(format!(
-                    "tags with the positions {found} are of no scheme that can be told: name the scheme"
+                    "the positions {found} do not identify a scheme: name the scheme"
                 )));
             }
         })
@@ -137,7 +137,7 @@ fn parts(tag: &str, suffix: bool) -> Result<(char, &str)> {
             Ok((position, if kind.is_empty() { "_" } else { kind }))
         }
         _ => Err(Error::Input(format!(
-            "the tag {tag:?} does not tell a position (one of I, O, B, E, S, U, L{})",
+            "the tag {tag:?} has no position (one of I, O, B, E, S, U, L{})",
             if suffix {
                 " at its end"
             } else {
@@ -172,7 +172,7 @@ pub(super) fn entities<S: AsRef<str>>(
         let parts = parts(tag, suffix)?;
         if !rules.positions.contains(parts.0) {
             return Err(Error::Input(format!(
-                "the tag {tag:?} is not of the scheme {scheme:?}, whose positions are {}",
+                "the tag {tag:?} is not in the scheme {scheme:?}, whose positions are {}",
                 rules.positions
             )));
         }

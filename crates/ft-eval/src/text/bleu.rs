@@ -1,11 +1,11 @@
-//! BLEU (Papineni et al., 2002, <https://aclanthology.org/P02-1040>), as sacreBLEU 2.6.0 computes it (Post, 2018,
-//! arXiv:1804.08771), and in the form of Hugging Face's evaluate.
+//! BLEU (Papineni et al., 2002, <https://aclanthology.org/P02-1040>), as in sacreBLEU 2.6.0 (Post, 2018,
+//! arXiv:1804.08771), and in the variant of Hugging Face's evaluate.
 //!
-//! `BLEU = BP · exp(Σₙ ln pₙ / N)`, with `pₙ` the share of the predictions' n-grams that a reference has, each counted as
-//! often at most as the reference that has it most often, and `BP = e^(1 − r/c)` where the predictions' length `c` is below the
-//! references' length `r`, of each prediction the closest.
+//! `BLEU = BP · exp(Σₙ ln pₙ / N)`, where `pₙ` is the share of the predictions' n-grams that occur in a reference. The count
+//! of each n-gram is at most its largest count in a reference. `BP = e^(1 − r/c)` if the length `c` of the predictions is less
+//! than the length `r` of the references, with the closest reference for each prediction.
 //!
-//! Scores go from 0 to 100, in the form of evaluate from 0 to 1.
+//! Scores are from 0 to 100, in the variant of evaluate from 0 to 1.
 
 use std::fmt;
 
@@ -19,15 +19,15 @@ use super::python_characters::{is_space, split};
 use super::signature::Signature;
 use crate::{Error, Result};
 
-/// What is done about orders of n-grams that have no match (Chen and Cherry, 2014,
+/// The smoothing of orders of n-grams without a match (Chen and Cherry, 2014,
 /// <https://aclanthology.org/W14-3346>).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum BleuSmoothing {
-    /// Nothing: the score is 0.
+    /// No smoothing: the score is 0.
     None,
-    /// So many matches instead of none (method 1; 0.1 in the paper).
+    /// This number of matches instead of 0 (method 1; 0.1 in the paper).
     Floor(f64),
-    /// So many more matches and n-grams, from 2-grams on (method 2; 1 in the paper).
+    /// This number is added to matches and n-grams, from 2-grams (method 2; 1 in the paper).
     AddK(f64),
     /// Half a match for the first order without one, a quarter for the next, and so on (method 3).
     #[default]
@@ -45,19 +45,19 @@ impl fmt::Display for BleuSmoothing {
     }
 }
 
-/// How BLEU is computed; the defaults are sacreBLEU's.
+/// Options of BLEU. The defaults are those of sacreBLEU.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BleuOptions {
-    /// How words are found.
+    /// The tokenizer.
     pub tokenizer: BleuTokenizer,
-    /// What is done about orders without a match.
+    /// The smoothing of orders without a match.
     pub smoothing: BleuSmoothing,
-    /// Whether upper and lower case are one.
+    /// Whether case is ignored.
     pub lowercase: bool,
-    /// The longest n-grams, 4 commonly.
+    /// The longest n-grams, commonly 4.
     pub max_order: usize,
-    /// Whether orders that the predictions are too short for are left out. For single sentences it should be on,
-    /// as in `sacrebleu.sentence_bleu`.
+    /// Whether orders that are longer than the predictions are ignored. It should be true for single sentences, as in
+    /// `sacrebleu.sentence_bleu`.
     pub effective_order: bool,
 }
 
@@ -73,26 +73,26 @@ impl Default for BleuOptions {
     }
 }
 
-/// BLEU and what it is made of.
+/// BLEU and its components.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BleuScore {
-    /// From 0 to 100.
+    /// The score, from 0 to 100.
     pub score: f64,
-    /// n-grams of the predictions that a reference has, by order; with `AddK` what was added is in them.
+    /// Matching n-grams of the predictions, by order, including the number that `AddK` adds.
     pub counts: Vec<f64>,
-    /// n-grams of the predictions, by order, likewise.
+    /// n-grams of the predictions, by order, including the number that `AddK` adds.
     pub totals: Vec<f64>,
-    /// From 0 to 100, by order.
+    /// The precisions, from 0 to 100, by order.
     pub precisions: Vec<f64>,
     /// The brevity penalty.
     pub brevity_penalty: f64,
-    /// Words of the predictions.
+    /// The number of words of the predictions.
     pub prediction_length: usize,
-    /// Words of the references, of each prediction the one that is closest in length.
+    /// The number of words of the references, with the reference of the closest length for each prediction.
     pub reference_length: usize,
-    /// What sacreBLEU 2.6.0 prints for these settings, so that scores can be told apart:
-    /// `nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0`. The version is that of the sacreBLEU whose
-    /// number this is.
+    /// The signature that sacreBLEU 2.6.0 prints for these settings:
+    /// `nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0`. The version is that of the sacreBLEU with the
+    /// same scores.
     pub signature: String,
 }
 
@@ -100,7 +100,7 @@ pub struct BleuScore {
 ///
 /// # Errors
 ///
-/// If there are no predictions, not a list of references for each, a prediction has no reference, or
+/// If there are no predictions, the number of reference lists is another one, a prediction has no reference, or
 /// `max_order` is 0.
 ///
 /// ```
@@ -150,29 +150,28 @@ pub fn sentence_bleu<S: AsRef<str> + Sync>(
     corpus_bleu(&[prediction], &[references], options)
 }
 
-/// BLEU in the form of Hugging Face's evaluate (metric `bleu`), which is that of TensorFlow's nmt.
+/// BLEU in the variant of Hugging Face's evaluate (metric `bleu`), which is that of TensorFlow's nmt.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct HfBleuScore {
-    /// From 0 to 1.
+    /// The score, from 0 to 1.
     pub bleu: f64,
-    /// From 0 to 1, by order.
+    /// The precisions, from 0 to 1, by order.
     pub precisions: Vec<f64>,
     /// The brevity penalty.
     pub brevity_penalty: f64,
-    /// Words of the predictions to those of the references; infinite where the references have none.
+    /// The ratio of the predictions' words to those of the references; infinite if the references have none.
     pub length_ratio: f64,
     /// Words of the predictions.
     pub translation_length: usize,
-    /// Words of the references, of each prediction the shortest.
+    /// The number of words of the references, with the shortest reference for each prediction.
     pub reference_length: usize,
 }
 
-/// BLEU as `evaluate.load("bleu")` has it: the same words as sacreBLEU's `13a`, but from 0 to 1, the length of the
-/// shortest reference, and 0 if an order has no match. With `smooth` a match and an n-gram are added to every order
-/// (Lin and Och, 2004).
+/// BLEU as in `evaluate.load("bleu")`. The words are those of sacreBLEU's `13a`, but the score is from 0 to 1, the length
+/// is that of the shortest reference, and the score is 0 if an order has no match. With `smooth` a match and an n-gram are
+/// added to every order (Lin and Och, 2004).
 ///
-/// Where the reference raises a ZeroDivisionError, as the predictions or the references have no words at all, the
-/// score is 0.
+/// If the predictions or the references have no words, the reference raises a ZeroDivisionError, and the score here is 0.
 ///
 /// # Errors
 ///
@@ -222,17 +221,17 @@ where
     })
 }
 
-/// How words are found.
+/// The tokenizer and its options.
 #[derive(Clone, Copy)]
 struct Words {
     tokenizer: BleuTokenizer,
     lowercase: bool,
-    /// Whether white space at the end is cut before.
+    /// Whether white space at the end is removed first.
     strip: bool,
 }
 
 impl Words {
-    /// The words of a text, as numbers.
+    /// The words of a text, as ids.
     fn of(self, text: &str, ids: &mut Ids<Box<str>>) -> Vec<u32> {
         let lower;
         let text = if self.lowercase {
@@ -251,7 +250,7 @@ impl Words {
     }
 }
 
-/// What BLEU is computed from.
+/// The counts of BLEU.
 #[derive(Clone, Debug)]
 struct Counts {
     matches: Vec<usize>,
@@ -299,9 +298,7 @@ where
 {
     each_has_a_reference(predictions, references)?;
     if max_order == 0 {
-        return Err(Error::Input(
-            "max_order is 0: BLEU needs 1-grams at least".into(),
-        ));
+        return Err(Error::Input("max_order is 0: it must be at least 1".into()));
     }
     let none = || Counts::none(max_order);
     Ok((predictions.par_iter().zip(references).with_min_len(64))

@@ -1,4 +1,4 @@
-//! How BLEU finds the words of a text: the tokenizers of sacreBLEU that need no model.
+//! The tokenizers of BLEU: those of sacreBLEU that need no model.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,19 +10,20 @@ use regex::Regex;
 use super::python_characters::{is_space, split};
 use crate::Error;
 
-/// Which tokenizer.
+/// A tokenizer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum BleuTokenizer {
-    /// Words between white space.
+    /// Words are separated by white space.
     None,
-    /// That of mteval-v13a, which WMT uses: punctuation apart, but not in numbers; XML entities read.
+    /// The tokenizer of mteval-v13a, used by WMT: punctuation is separated, except in numbers; XML entities are decoded.
     #[default]
     V13a,
-    /// That of mteval-v14, for any script: punctuation (`\p{P}`) apart, but not between numbers, and symbols (`\p{S}`).
+    /// The tokenizer of mteval-v14, for any script: punctuation (`\p{P}`), except between numbers, and symbols (`\p{S}`) are
+    /// separated.
     International,
     /// Every character is a word.
     Char,
-    /// Chinese characters apart, the rest as in `13a`.
+    /// Chinese characters are separated; the rest is as in `13a`.
     Zh,
 }
 
@@ -69,14 +70,14 @@ impl FromStr for BleuTokenizer {
             "zh" => BleuTokenizer::Zh,
             _ => {
                 return Err(Error::Input(format!(
-                    "no tokenizer of BLEU is called {name}: there are none, 13a, intl, char and zh"
+                    "there is no tokenizer {name} of BLEU: use none, 13a, intl, char or zh"
                 )));
             }
         })
     }
 }
 
-/// Lines joined, XML entities read.
+/// Joins lines and decodes XML entities.
 fn plain_line(text: &str) -> Cow<'_, str> {
     let mut text = Cow::Borrowed(text);
     let mut replace = |from: &str, to: &str| {
@@ -94,7 +95,7 @@ fn plain_line(text: &str) -> Cow<'_, str> {
     text
 }
 
-/// Entities of XML and what they stand for.
+/// XML entities and their characters.
 pub(super) const ENTITIES: [(&str, &str); 4] = [
     ("&quot;", "\""),
     ("&amp;", "&"),
@@ -102,13 +103,13 @@ pub(super) const ENTITIES: [(&str, &str); 4] = [
     ("&gt;", ">"),
 ];
 
-/// Punctuation and symbols of ASCII apart, except the apostrophe; full stop and comma unless a digit stands on that
+/// Separates ASCII punctuation and symbols, except the apostrophe; full stop and comma unless there is a digit on that
 /// side; the hyphen after a digit.
 pub(super) fn western(text: &str) -> String {
     periods_and_dashes(&apart(text, is_western_symbol))
 }
 
-/// All of ASCII's punctuation and symbols except `'`, `,`, `-`, `.`; the space is one of them.
+/// ASCII punctuation and symbols except `'`, `,`, `-`, `.`, and the space.
 pub(super) fn is_western_symbol(c: char) -> bool {
     matches!(c, ' '..='&' | '('..='+' | '/' | ':'..='@' | '['..='`' | '{'..='~')
 }
@@ -121,7 +122,7 @@ pub(super) fn periods_and_dashes(text: &str) -> String {
     String::from_utf8(bytes).expect("spaces between whole characters")
 }
 
-/// Characters of a kind with spaces around them.
+/// Puts spaces around characters of a kind.
 pub(super) fn apart(text: &str, kind: impl Fn(char) -> bool) -> String {
     let mut out = String::with_capacity(text.len() + text.len() / 4);
     for c in text.chars() {
@@ -210,10 +211,10 @@ fn international(text: &str) -> Cow<'_, str> {
     text
 }
 
-/// What sacreBLEU takes for Chinese: ideographs, and much besides.
+/// The characters that sacreBLEU treats as Chinese: ideographs and many others.
 ///
-/// Its ranges beyond U+FFFF are written with four digits and a fifth character, and so begin at U+2001 and U+2F81;
-/// general punctuation, arrows and mathematical signs are in them.
+/// Its ranges above U+FFFF are written with four digits and a fifth character, so they begin at U+2001 and U+2F81 and
+/// include general punctuation, arrows and mathematical signs.
 fn is_chinese(c: char) -> bool {
     matches!(c,
         '\u{3400}'..='\u{4db5}'

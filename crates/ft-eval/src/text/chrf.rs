@@ -1,8 +1,8 @@
 //! chrF (Popović, 2015, <https://aclanthology.org/W15-3049>) and chrF++ (Popović, 2017,
-//! <https://aclanthology.org/W17-4770>), as sacreBLEU 2.6.0 computes them.
+//! <https://aclanthology.org/W17-4770>), as in sacreBLEU 2.6.0.
 //!
-//! The F score of character n-grams (and of word n-grams in chrF++), precision and recall being means over the orders:
-//! `F = (1 + β²)·P·R / (β²·P + R)`. From 0 to 100.
+//! The F score of character n-grams (and of word n-grams in chrF++), where precision and recall are means over the orders:
+//! `F = (1 + β²)·P·R / (β²·P + R)`. Scores are from 0 to 100.
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -13,21 +13,21 @@ use super::python_characters::split;
 use super::signature::Signature;
 use crate::{Error, Result};
 
-/// How chrF is computed; the defaults are sacreBLEU's.
+/// Options of chrF. The defaults are those of sacreBLEU.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ChrfOptions {
     /// The longest n-grams of characters.
     pub char_order: usize,
     /// The longest n-grams of words: 0 in chrF, 2 in chrF++.
     pub word_order: usize,
-    /// How many times as important recall is as precision.
+    /// The weight of recall relative to precision.
     pub beta: u32,
-    /// Whether upper and lower case are one.
+    /// Whether case is ignored.
     pub lowercase: bool,
     /// Whether white space counts as characters.
     pub whitespace: bool,
-    /// Whether orders without n-grams count, with precision and recall of 1e-16, as in chrF++.py, Moses and NLTK;
-    /// otherwise they are left out.
+    /// Whether orders without n-grams count with precision and recall of 1e-16, as in chrF++.py, Moses and NLTK. Otherwise
+    /// they are ignored.
     pub eps_smoothing: bool,
 }
 
@@ -44,20 +44,20 @@ impl Default for ChrfOptions {
     }
 }
 
-/// chrF and how it was computed.
+/// chrF and its signature.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ChrfScore {
-    /// From 0 to 100.
+    /// The score, from 0 to 100.
     pub score: f64,
-    /// What sacreBLEU 2.6.0 prints for these settings.
+    /// The signature that sacreBLEU 2.6.0 prints for these settings.
     pub signature: String,
 }
 
-/// chrF of a corpus: counts are summed over the texts, of several references those of the one with the best F.
+/// chrF of a corpus. Counts are summed over the texts. Of several references, the one with the best F is used.
 ///
 /// # Errors
 ///
-/// If there are no predictions, not a list of references for each, a prediction has no reference, or both orders
+/// If there are no predictions, the number of reference lists is another one, a prediction has no reference, or both orders
 /// are 0.
 ///
 /// ```
@@ -81,7 +81,7 @@ where
     let orders = options.char_order + options.word_order;
     if orders == 0 {
         return Err(Error::Input(
-            "char_order and word_order are both 0: nothing is compared".into(),
+            "char_order and word_order are both 0: one of them must be at least 1".into(),
         ));
     }
     let none = || vec![Count::default(); orders];
@@ -171,7 +171,7 @@ impl Symbols {
     }
 }
 
-/// One sign of ASCII's punctuation cut off a word, at its end or else at its beginning.
+/// Separates one ASCII punctuation mark from a word, at its end or otherwise at its beginning.
 fn without_punctuation(word: &str) -> [Option<&str>; 2] {
     if word.chars().nth(1).is_none() {
         return [Some(word), None];
@@ -223,7 +223,7 @@ fn count(pair: [&[u32]; 2], orders: usize) -> Vec<Count> {
         }
         let reference = ngrams.total(1);
         counts.push(Count {
-            // What has no counterpart does not count.
+            // Orders without n-grams are ignored.
             prediction: if reference > 0 { ngrams.total(0) } else { 0 },
             reference,
             matches: matches(&ngrams.counts(0), &ngrams.counts(1)),

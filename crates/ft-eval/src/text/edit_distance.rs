@@ -1,5 +1,4 @@
-//! How many items must be changed, added or taken away to make one list of another, and the error
-//! rates of speech recognition, which count that.
+//! The edit distance of two lists, and the error rates of speech recognition, which are based on it.
 //!
 //! Levenshtein, "Binary codes capable of correcting deletions, insertions and reversals", 1966; the
 //! table of Wagner and Fischer (1974), a row at a time. Distances equal rapidfuzz's, error rates
@@ -26,7 +25,7 @@ pub fn edit_distance<T: PartialEq>(a: &[T], b: &[T]) -> usize {
     let backwards = a.iter().rev().zip(b.iter().rev());
     let end = backwards.take_while(|(a, b)| a == b).count();
     let (a, b) = (&a[..a.len() - end], &b[..b.len() - end]);
-    // row[j] is the distance of what of `a` was seen and the first j items of `b`.
+    // row[j] is the distance of the items of `a` so far and the first j items of `b`.
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, a) in a.iter().enumerate() {
         let mut diagonal = i;
@@ -46,23 +45,22 @@ pub fn char_edit_distance(a: &str, b: &str) -> usize {
     edit_distance(&a, &b)
 }
 
-/// The Levenshtein distance of two texts in words: what lies between spaces, as in
-/// [`word_error_rate`].
+/// The Levenshtein distance of two texts in words, which are separated by spaces as in [`word_error_rate`].
 pub fn word_edit_distance(a: &str, b: &str) -> usize {
     edit_distance(&words(a), &words(b))
 }
 
-/// [`edit_distance`] by the length of the longer list, from 0 to 1; 0 for two empty ones.
+/// [`edit_distance`] divided by the length of the longer list, from 0 to 1; 0 for two empty lists.
 pub fn normalized_edit_distance<T: PartialEq>(a: &[T], b: &[T]) -> f64 {
     edit_distance(a, b) as f64 / a.len().max(b.len()).max(1) as f64
 }
 
-/// Word error rate: edits of all predictions in words, by the number of words of all references. It
+/// Word error rate: the edits of all predictions in words, divided by the number of words of all references. It
 /// may exceed 1.
 ///
-/// Equals `jiwer.wer(references, predictions)`: white space at the ends is dropped, two or more
-/// white space characters are a space, and only spaces divide (a single tab or line break does not).
-/// Where no reference has a word it is the number of words predicted.
+/// Equals `jiwer.wer(references, predictions)`: white space at the ends is removed, two or more white space
+/// characters are a space, and only spaces separate words (a single tab or line break does not). If no reference has
+/// a word, it is the number of predicted words.
 ///
 /// # Errors
 /// No predictions; another number of predictions than of references.
@@ -81,11 +79,11 @@ where
     error_rate(predictions, references, words)
 }
 
-/// Character error rate: edits of all predictions in characters, by the number of characters of all
+/// Character error rate: the edits of all predictions in characters, divided by the number of characters of all
 /// references, without white space at the ends.
 ///
-/// Equals `jiwer.cer(references, predictions)`. Where no reference has a character it is the number
-/// of characters predicted.
+/// Equals `jiwer.cer(references, predictions)`. If no reference has a character, it is the number of predicted
+/// characters.
 ///
 /// # Errors
 /// No predictions; another number of predictions than of references.
@@ -120,7 +118,7 @@ where
     Ok(edits as f64 / length.max(1) as f64)
 }
 
-/// Words as jiwer cuts them: at a space, and at two or more characters of white space.
+/// The words of jiwer, separated by a space, or by two or more white space characters.
 fn words(text: &str) -> Vec<&str> {
     static GAP: OnceLock<Regex> = OnceLock::new();
     let gap = GAP.get_or_init(|| Regex::new(r"[\s\x1c-\x1f]{2,}| ").expect("a constant pattern"));

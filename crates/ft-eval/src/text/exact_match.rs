@@ -1,24 +1,24 @@
 //! The share of predictions that equal a reference.
 //!
-//! As `exact_match` of `evaluate` and of lm-evaluation-harness 0.4 compute it, from 0 to 1. Those have
-//! one reference for a prediction; here a prediction that equals any of several is right. Two things
-//! differ from NumPy, which they compare with: a NUL at the end of a text counts here, and
-//! lower-casing may lengthen a text (NumPy cuts it to its array's width). Two texts of which nothing is
-//! left are equal, as in the harness; `evaluate`'s current script asks that they were equal before.
+//! As `exact_match` of `evaluate` and of lm-evaluation-harness 0.4, from 0 to 1. These have one reference for each
+//! prediction; here a prediction that equals one of several references is correct. Two things differ from NumPy, which
+//! they use for the comparison: a NUL at the end of a text counts here, and lower-casing may lengthen a text (NumPy cuts
+//! it to its array's width). Two texts that are empty after the removal are equal, as in the harness; in `evaluate`'s
+//! current script they must be equal before it.
 
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// What is taken away before texts are compared, in this order. By default nothing.
+/// What the comparison ignores, in this order. The default is nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExactMatchOptions {
-    /// Whatever one of these regular expressions matches, one after the other. They are those of the crate
-    /// `regex`: no look-around and no references to groups, and `$` stands at the very end only.
+    /// Matches of these regular expressions, one after the other. The syntax is that of the crate `regex`: there is no
+    /// look-around and there are no back-references, and `$` matches only at the end.
     pub regexes_to_ignore: Vec<String>,
-    /// The difference of upper and lower case.
+    /// Case.
     pub ignore_case: bool,
     /// ASCII punctuation.
     pub ignore_punctuation: bool,
@@ -46,10 +46,10 @@ where
     exact_match_with(predictions, references, &ExactMatchOptions::default())
 }
 
-/// The share of predictions that equal one of their references, after what `options` say.
+/// The share of predictions that equal one of their references, apart from the differences that `options` ignore.
 ///
 /// # Errors
-/// As [`exact_match`]; a regular expression that is none.
+/// As [`exact_match`]; an invalid regular expression.
 pub fn exact_match_with<P, R, S>(
     predictions: &[P],
     references: &[R],

@@ -1,13 +1,12 @@
 //! Longest common subsequences, many columns at a time.
 //!
-//! The table t of lengths (`t[i][j]` for the first i items of one list and the first j of the other)
-//! grows by 0 or 1 from a column to the next. A row is therefore a list of bits, zero where it grows,
-//! and a row follows from the one before by a handful of operations on machine words: with `m` the
-//! bits where the row's item occurs, `u = v & m`, `v ← (v + u) | (v − u)` (Hyyrö, "Bit-parallel
-//! LCS-length computation revisited", AWOCA 2004, figure 2). All entries stay readable: `t[i][j]` is
-//! the number of zeros among the first j bits of row i.
+//! The table t of lengths (`t[i][j]` for the first i items of one list and the first j of the other) increases by 0 or
+//! 1 from a column to the next. A row is therefore a list of bits, with a zero at each increase. Each row is computed
+//! from the one before by a few operations on machine words: with `m` the bits where the row's item occurs,
+//! `u = v & m`, `v ← (v + u) | (v − u)` (Hyyrö, "Bit-parallel LCS-length computation revisited", AWOCA 2004, figure
+//! 2). `t[i][j]` is the number of zeros among the first j bits of row i.
 
-/// Where each item occurs in one list.
+/// The places of each item in a list.
 pub(crate) struct Occurrences {
     length: usize,
     /// The places of item k are `places[starts[k]..starts[k + 1]]`.
@@ -16,7 +15,7 @@ pub(crate) struct Occurrences {
 }
 
 impl Occurrences {
-    /// Of a list of items below `kinds`.
+    /// The places of a list of items below `kinds`.
     pub(crate) fn new(items: &[u32], kinds: usize) -> Self {
         let mut starts = vec![0; kinds + 1];
         for item in items {
@@ -43,7 +42,7 @@ impl Occurrences {
         self.length.div_ceil(64).max(1)
     }
 
-    /// From a row to the next. The mask is all zeros before and after.
+    /// Computes the next row. The mask is all zeros before and after.
     fn advance(&self, row: &mut [u64], item: u32, mask: &mut [u64]) {
         let places = &self.places[self.starts[item as usize]..self.starts[item as usize + 1]];
         if places.is_empty() {
@@ -73,9 +72,9 @@ impl Occurrences {
         zeros(&row, self.length)
     }
 
-    /// The places in `other` of one longest common subsequence, ascending. Of several it is the one
-    /// that rouge_score reads out of the table: from the end, a place that matches is taken, and
-    /// otherwise an item of `other` is dropped unless dropping one of this list keeps more.
+    /// The places in `other` of one longest common subsequence, ascending. Of several it is the one that rouge_score
+    /// finds: from the end, a matching place is selected; otherwise an item of `other` is dropped, unless dropping one of
+    /// this list gives a longer subsequence.
     pub(crate) fn lcs_places(&self, other: &[u32], own: &[u32]) -> Vec<usize> {
         let words = self.words();
         let mut rows = vec![u64::MAX; words * (other.len() + 1)];

@@ -1,4 +1,4 @@
-//! METEOR: words matched exactly, by stem and by synonym, less a penalty for their order.
+//! METEOR: words matched exactly, by stem and by synonym, with a penalty for their order.
 //!
 //! Lavie and Agarwal, "METEOR: an automatic metric for MT evaluation with high levels of correlation
 //! with human judgments", WMT 2007. With m matched words, precision P = m / hypothesis, recall
@@ -7,15 +7,13 @@
 //! F = P·R / (α·P + (1−α)·R), score = F·(1 − γ·(c/m)^β).
 //!
 //! Numbers equal those of NLTK 3.10 (`nltk.translate.meteor_score`) on the same words, from 0 to 1.
-//! NLTK matches greedily, which the paper does not: three passes (words, then Porter stems, then
-//! synonyms in WordNet 3.0), each from the hypothesis's last word to its first, and each time to the
-//! last free word of the reference. The pass over synonyms sees the *stems* of what is left, so that
-//! only words whose stem is a word have synonyms there. The penalty stays for a perfect match: one
-//! chunk of m words costs γ/m^β.
+//! Unlike the paper, NLTK matches greedily: three passes (words, then Porter stems, then synonyms in WordNet 3.0), each
+//! from the hypothesis's last word to its first, each matching the last free word of the reference. The pass over
+//! synonyms uses the *stems* of the remaining words, so that only words whose stem is a word have synonyms. The penalty
+//! also applies to a perfect match: one chunk of m words costs γ/m^β.
 //!
-//! Without the feature `wordnet` the pass over synonyms is left out, and scores are lower where it
-//! would have found some. `evaluate`'s METEOR gives NLTK its own words: see
-//! [`word_tokenize`](super::word_tokenize).
+//! Without the feature `wordnet` there is no pass over synonyms, and scores may be lower. `evaluate`'s METEOR uses
+//! NLTK's words: see [`word_tokenize`](super::word_tokenize).
 
 use std::collections::HashMap;
 
@@ -29,7 +27,7 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MeteorOptions {
-    /// Weight of precision in F: the higher, the more recall counts.
+    /// Weight of precision in the denominator of F. A higher value gives recall more weight.
     pub alpha: f64,
     /// Exponent of the fragmentation c/m.
     pub beta: f64,
@@ -47,8 +45,8 @@ impl Default for MeteorOptions {
     }
 }
 
-/// METEOR of a hypothesis against one reference, both as words, which are lower-cased here. 0 where
-/// nothing matches or one of them is empty.
+/// METEOR of a hypothesis and one reference, both as words, which are lower-cased here. 0 if no words match or one of
+/// them is empty.
 ///
 /// Equals `single_meteor_score(reference, hypothesis, alpha=..., beta=..., gamma=...)`.
 ///
@@ -86,7 +84,7 @@ pub fn single_meteor_score<H: AsRef<str>, W: AsRef<str>>(
     (1.0 - penalty) * (precision * recall / weighted)
 }
 
-/// METEOR of a hypothesis against the best of several references, all as words.
+/// The best METEOR of a hypothesis over several references, all as words.
 ///
 /// Equals `meteor_score(references, hypothesis, alpha=..., beta=..., gamma=...)`.
 ///
@@ -139,7 +137,7 @@ where
     Ok(scores.iter().sum::<f64>() / scores.len() as f64)
 }
 
-/// Words that have no match yet, with their places.
+/// Words without a match, with their places.
 type Left = Vec<(usize, String)>;
 
 fn lower<S: AsRef<str>>(words: &[S]) -> Left {
@@ -147,7 +145,7 @@ fn lower<S: AsRef<str>>(words: &[S]) -> Left {
     words.enumerate().collect()
 }
 
-/// The matches as places in hypothesis and reference, in no order.
+/// The matches as places in hypothesis and reference, in any order.
 fn align(mut hypothesis: Left, mut reference: Left) -> Vec<(usize, usize)> {
     let same = |word: &str, free: &Free<'_>| free.last(word);
     let mut matches = Vec::new();
@@ -156,7 +154,7 @@ fn align(mut hypothesis: Left, mut reference: Left) -> Vec<(usize, usize)> {
         *word = porter_stem(word);
     }
     take_matches(&mut hypothesis, &mut reference, same, &mut matches);
-    // No stem is left on both sides, so that a word is none of its own synonyms any more.
+    // No remaining stem is on both sides, so a word is not its own synonym.
     #[cfg(feature = "wordnet")]
     {
         let synonym = |word: &str, free: &Free<'_>| {
@@ -178,8 +176,8 @@ impl Free<'_> {
     }
 }
 
-/// One pass: from the last word of the hypothesis to the first, each takes the place in the reference
-/// that `pick` gives it.
+/// One pass, from the last word of the hypothesis to the first. Each word matches the place in the reference that `pick`
+/// returns.
 fn take_matches(
     hypothesis: &mut Left,
     reference: &mut Left,

@@ -1,9 +1,9 @@
-//! n-grams as numbers: equal ones have equal ids, of whatever they are made and however long.
+//! n-grams as ids: equal n-grams of any symbols and any length have equal ids.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
-/// A fast hash of small numbers and short words. Whoever picks texts that collide makes it slow, not wrong.
+/// A fast hash of small numbers and short words. Texts with many collisions are slow but correct.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct QuickHasher(u64);
 
@@ -33,7 +33,7 @@ impl Hasher for QuickHasher {
     }
 }
 
-/// Numbers from 0 for what was seen.
+/// Ids from 0, in the order of occurrence.
 #[derive(Debug)]
 pub(super) struct Ids<K> {
     of: HashMap<K, u32, BuildHasherDefault<QuickHasher>>,
@@ -60,8 +60,8 @@ impl<K: Eq + Hash> Ids<K> {
     }
 }
 
-/// The n-grams of a few sequences of ids, order by order. An n-gram is its beginning and its last symbol, so
-/// that any order costs one look-up each.
+/// The n-grams of a few sequences of ids, order by order. An n-gram is represented by its beginning and its last symbol,
+/// so that each order needs one look-up per n-gram.
 #[derive(Debug)]
 pub(super) struct Ngrams {
     ids: Ids<(u32, u32)>,
@@ -82,7 +82,7 @@ impl Ngrams {
         ngrams
     }
 
-    /// From n-grams to (n + 1)-grams of the same sequences.
+    /// Replaces n-grams by the (n + 1)-grams of the same sequences.
     pub(super) fn lengthen(&mut self, sequences: &[&[u32]]) {
         self.ids.clear();
         for (ngrams, symbols) in self.sequences.iter_mut().zip(sequences) {
@@ -95,7 +95,7 @@ impl Ngrams {
         self.order += 1;
     }
 
-    /// How often each n-gram is in a sequence, by id.
+    /// The count of each n-gram in a sequence, by id.
     pub(super) fn counts(&self, sequence: usize) -> Vec<u32> {
         let mut counts = vec![0; self.ids.len()];
         for ngram in &self.sequences[sequence] {
@@ -104,13 +104,13 @@ impl Ngrams {
         counts
     }
 
-    /// How many n-grams a sequence has.
+    /// The number of n-grams of a sequence.
     pub(super) fn total(&self, sequence: usize) -> usize {
         self.sequences[sequence].len()
     }
 }
 
-/// How many of the counted n-grams two texts share, each as often as it is in both.
+/// The number of n-grams that two texts share: the sum of the smaller counts.
 pub(super) fn matches(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).map(|(a, b)| *a.min(b) as usize).sum()
 }

@@ -1,16 +1,16 @@
 //! Perplexity from summed log-likelihoods.
 //!
-//! With log-likelihood L (natural logarithm, of all texts together) over n units, perplexity is
-//! exp(−L/n). Over the tokens it depends on the tokenizer; over words or bytes of the text models with
-//! different tokenizers can be compared. Bits per byte are −L / (bytes·ln 2).
+//! With the summed natural log-likelihood L of all texts and n units, perplexity is exp(−L/n). For tokens it depends on
+//! the tokenizer; for words or bytes, models with different tokenizers can be compared. Bits per byte are
+//! −L / (bytes·ln 2).
 //!
 //! Equals `weighted_perplexity` and `bits_per_byte` of lm-evaluation-harness 0.4 (`word_perplexity`,
 //! `byte_perplexity`, `bits_per_byte`), which sum over documents before they divide.
 
 use super::python_characters::is_space;
 
-/// exp(−`log_likelihood` / `count`): over tokens, words ([`count_words`]) or bytes (`str::len`).
-/// Infinite where it exceeds what a number holds, where Python raises; NaN for a count of 0.
+/// exp(−`log_likelihood` / `count`) for a count of tokens, words ([`count_words`]) or bytes (`str::len`). Infinite on
+/// overflow, where Python raises an exception; NaN for a count of 0.
 ///
 /// ```
 /// use ft_eval::text::perplexity;
@@ -39,8 +39,8 @@ pub fn bits_per_byte(log_likelihood: f64, bytes: usize) -> f64 {
     -log_likelihood / bytes as f64 / std::f64::consts::LN_2
 }
 
-/// The words of a text as lm-evaluation-harness counts them for `word_perplexity`: the pieces between runs
-/// of white space, of which one is empty where the text begins or ends with such a run.
+/// The number of words of a text for `word_perplexity` in lm-evaluation-harness: the pieces between runs of white space,
+/// including an empty one if the text begins or ends with such a run.
 ///
 /// ```
 /// use ft_eval::text::count_words;

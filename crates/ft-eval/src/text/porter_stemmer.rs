@@ -1,14 +1,13 @@
-//! The Porter stemmer in the form that NLTK uses by default, and through it rouge_score and METEOR.
+//! The Porter stemmer in NLTK's default variant, which rouge_score and METEOR use.
 //!
-//! Porter, "An algorithm for suffix stripping", Program 14(3), 1980: five steps, each a list of
-//! suffixes of which the first that fits is replaced if what precedes it is long enough. A stem's
-//! length is its measure m, the number of changes from vowels to consonants: `[C](VC){m}[V]`.
-//! NLTK's form (`PorterStemmer.NLTK_EXTENSIONS`) adds a dozen irregular words, leaves words of one
-//! or two letters alone and changes the rules for -ies, -ied, -y, -alli, -fulli and -logi. It is
-//! not Porter2, the later "English" stemmer of Snowball: that one gives other stems.
+//! Porter, "An algorithm for suffix stripping", Program 14(3), 1980: five steps with a list of suffixes each. The first
+//! matching suffix is replaced if the stem before it is long enough. The length of a stem is its measure m, the number
+//! of changes from vowels to consonants: `[C](VC){m}[V]`. NLTK's variant (`PorterStemmer.NLTK_EXTENSIONS`) adds a dozen
+//! irregular words, does not change words of one or two letters, and changes the rules for -ies, -ied, -y, -alli,
+//! -fulli and -logi. It is not Porter2, the later "English" stemmer of Snowball, which gives other stems.
 //!
-//! Whatever is not one of `aeiou` or a `y` after a consonant counts as a consonant, as there:
-//! digits, apostrophes, letters with accents.
+//! As in NLTK, every character except `aeiou` and a `y` after a consonant is a consonant: digits, apostrophes, letters
+//! with accents.
 
 /// The stem of a word, which is lower-cased first.
 ///
@@ -104,7 +103,7 @@ fn ends_short(word: &str) -> bool {
     }
 }
 
-/// Replaces the first suffix that fits, if its stem has the measure asked for.
+/// Replaces the first matching suffix if its stem has the required measure.
 fn replace(word: String, rules: &[(&str, &str)], least_measure: usize) -> String {
     for (suffix, replacement) in rules {
         if let Some(stem) = word.strip_suffix(suffix) {
@@ -160,7 +159,7 @@ fn tidy_after_1b(stem: &str) -> String {
         }
         return single;
     }
-    // NLTK's rule for a double consonant is spelled "*d" and also fits that text itself.
+    // NLTK's rule for a double consonant is spelled "*d" and also matches that literal text.
     if let Some(start) = stem.strip_suffix("*d") {
         return format!("{start}d");
     }
@@ -185,7 +184,7 @@ fn step_2(word: String) -> String {
     {
         return step_2(format!("{stem}al"));
     }
-    // The l of -logi counts with the stem, so that "geologi" and "theologi" are long enough.
+    // The l of -logi is part of the stem, so that "geologi" and "theologi" are long enough.
     if let Some(stem) = word.strip_suffix("ogi")
         && stem.ends_with('l')
     {
@@ -235,7 +234,7 @@ fn step_3(word: String) -> String {
 }
 
 fn step_4(word: String) -> String {
-    // -ement stands before -ment, and both before -ent: the first that fits decides.
+    // -ement is before -ment, and both before -ent: the first match decides.
     const SUFFIXES: [&str; 19] = [
         "al", "ance", "ence", "er", "ic", "able", "ible", "ant", "ement", "ment", "ent", "ion",
         "ou", "ism", "ate", "iti", "ous", "ive", "ize",

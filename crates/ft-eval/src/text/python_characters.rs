@@ -1,4 +1,4 @@
-//! The classes of characters as Python's `str` and `re` have them, where they are not Rust's.
+//! Classes of characters in Python's `str` and `re` that differ from Rust's.
 
 use std::sync::OnceLock;
 
@@ -9,8 +9,7 @@ pub(crate) fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
-/// `\w` of `re`: letters, numbers and the underscore. Marks are none, unlike `\w` of the crate
-/// `regex`.
+/// `\w` of `re`: letters, numbers and the underscore. Unlike in `\w` of the crate `regex`, marks are not included.
 pub(crate) fn is_word(c: char) -> bool {
     static LETTER_OR_NUMBER: OnceLock<Regex> = OnceLock::new();
     if c.is_ascii() {
@@ -31,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_are_no_word_characters_and_separators_are_space() {
+    fn marks_are_not_word_characters_and_separators_are_space() {
         assert!(is_word('é') && is_word('字') && is_word('²') && is_word('_'));
         assert!(!is_word('\u{301}') && !is_word('Ⓐ') && !is_word('-'));
         let words: Vec<&str> = split("a\u{1c}b\u{a0}\u{a0}c ").collect();

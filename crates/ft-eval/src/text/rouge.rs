@@ -3,17 +3,16 @@
 //! Lin, "ROUGE: a package for automatic evaluation of summaries", ACL workshop 2004. With M matches,
 //! R words (or n-grams) in the reference and P in the prediction: recall M/R (equation 1), precision
 //! M/P, F = 2·precision·recall / (precision + recall). M is
-//! - ROUGE-N: n-grams in both, each counted as often as in the poorer of the two;
+//! - ROUGE-N: n-grams in both, each with the smaller of its two counts;
 //! - ROUGE-L: the length of the longest common subsequence (section 3.1);
 //! - ROUGE-Lsum: over the lines of the reference, the words that are in a longest common subsequence
-//!   with any line of the prediction (section 3.2), a word counted no more often than in either text.
+//!   with any line of the prediction (section 3.2), where a word counts at most as often as in either text.
 //!
-//! Numbers equal those of rouge_score 0.1.2 (its words, its stemmer, which of several longest
-//! subsequences it takes), from 0 to 1. Three things are left to know. A corpus has the mean over its
-//! pairs here, which is what a table of ROUGE means; Hugging Face's `evaluate` resamples the pairs and
-//! gives the median of 1,000 such means, which moves with the seed. Sentences for Lsum are lines, as
-//! in rouge_score by default; its `split_summaries` needs a trained sentence splitter. And
-//! [`RougeWords::Unicode`] is ours: the original scores 0 on whatever is not Latin.
+//! Numbers equal those of rouge_score 0.1.2 (its words, its stemmer, its choice of several longest subsequences), from 0
+//! to 1. Three notes: The score of a corpus is the mean over its pairs; Hugging Face's `evaluate` resamples the pairs
+//! and returns the median of 1,000 such means, which depends on the seed. Sentences for Lsum are lines, as in
+//! rouge_score by default; its `split_summaries` needs a trained sentence splitter. [`RougeWords::Unicode`] is an
+//! addition: the original scores 0 on scripts other than Latin.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -26,7 +25,7 @@ use super::lcs::Occurrences;
 use super::rouge_words::{RougeWords, WordNumbers};
 use crate::{Error, Result};
 
-/// Which ROUGE. Written `rouge1` to `rouge9`, `rougeL`, `rougeLsum`.
+/// A kind of ROUGE: `rouge1` to `rouge9`, `rougeL`, `rougeLsum`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Rouge {
     /// Runs of this many words, 1 to 9.
@@ -68,21 +67,21 @@ impl FromStr for Rouge {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RougeOptions {
-    /// What a word is.
+    /// The definition of a word.
     pub words: RougeWords,
     /// Whether words of more than three characters are stemmed ([`porter_stem`](super::porter_stem)):
     /// rouge_score's `use_stemmer`.
     pub stem: bool,
 }
 
-/// One ROUGE, from 0 to 1.
+/// The scores of one kind of ROUGE, from 0 to 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct RougeScore {
-    /// Matches by what the prediction has.
+    /// Matches divided by the number in the prediction.
     pub precision: f64,
-    /// Matches by what the reference has.
+    /// Matches divided by the number in the reference.
     pub recall: f64,
-    /// Harmonic mean of both; 0 where both are.
+    /// Harmonic mean of both; 0 if both are 0.
     pub fmeasure: f64,
 }
 
@@ -103,7 +102,7 @@ impl RougeScore {
     }
 }
 
-/// The scores of a prediction against one reference, one for each of `kinds`. Texts without words
+/// The scores of a prediction and one reference, one for each of `kinds`. Texts without words
 /// score 0.
 ///
 /// Equals `RougeScorer(kinds).score(reference, prediction)`.
@@ -137,7 +136,7 @@ pub fn rouge(
     Ok(score(kinds, prediction, reference, options))
 }
 
-/// For each of `kinds` the score against the reference whose F is highest, the first of equals.
+/// For each of `kinds` the score for the reference with the highest F, or the first of several.
 ///
 /// Equals `RougeScorer(kinds).score_multi(references, prediction)`.
 ///
@@ -185,8 +184,7 @@ where
         .collect()
 }
 
-/// The mean over the pairs of precision, recall and F, each by itself (so that F is not the harmonic
-/// mean of the other two).
+/// The means of precision, recall and F over the pairs. F is therefore not the harmonic mean of the other two.
 ///
 /// # Errors
 /// As [`rouge_pairs`]; no predictions.
@@ -290,8 +288,8 @@ fn score(
     kinds.iter().map(score).collect()
 }
 
-/// For n = 1 to `longest` the n-grams in both lists, clipped. A longer n-gram's number is given to
-/// the pair of the number of its beginning and its last word.
+/// For n = 1 to `longest` the number of n-grams in both lists, clipped. The id of a longer n-gram is that of the pair of
+/// its beginning's id and its last word.
 fn ngram_matches(
     prediction: &[u32],
     reference: &[u32],
@@ -321,7 +319,7 @@ fn ngram_matches(
     matches
 }
 
-/// Takes one of what is left, if any is.
+/// Decrements a count, if it is positive.
 fn take(left: &mut [u32], id: u32) -> bool {
     let left = &mut left[id as usize];
     let some = *left > 0;
@@ -329,7 +327,7 @@ fn take(left: &mut [u32], id: u32) -> bool {
     some
 }
 
-/// Words of the reference's lines in a longest common subsequence with any line of the prediction.
+/// The number of words of the reference's lines in a longest common subsequence with any line of the prediction.
 fn union_lcs(prediction: &[Vec<u32>], reference: &[Vec<u32>], kinds: usize) -> usize {
     let mut covered: Vec<Vec<bool>> = reference
         .iter()
@@ -348,7 +346,7 @@ fn union_lcs(prediction: &[Vec<u32>], reference: &[Vec<u32>], kinds: usize) -> u
         }
         line.iter().for_each(|word| left[*word as usize] += 1);
     }
-    // A place of the reference is counted once, so only the prediction's words can run out.
+    // A place of the reference is counted once, so only the counts of the prediction's words limit the matches.
     let covered = covered.iter().flatten();
     let words = reference.iter().flatten().zip(covered);
     words

@@ -1,4 +1,4 @@
-//! How ROUGE cuts texts into words, and numbers for the words.
+//! The words of ROUGE, and ids for them.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -8,18 +8,17 @@ use serde::{Deserialize, Serialize};
 
 use super::porter_stemmer::porter_stem;
 
-/// What a word is for ROUGE.
+/// The definition of a word for ROUGE.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RougeWords {
-    /// As rouge_score has it: the text is lower-cased, and runs of `[a-z0-9]` are words. Everything
-    /// else divides, so a text in Cyrillic or Chinese has no words and scores 0.
+    /// The definition of rouge_score: the text is lower-cased, and runs of `[a-z0-9]` are words. All other characters are
+    /// separators, so a text in Cyrillic or Chinese has no words and scores 0.
     #[default]
     Ascii,
-    /// For all scripts, ours: the text is lower-cased, runs of letters, digits and the marks on them
-    /// are words, and each Chinese character and each Japanese kana is a word. Equals `Ascii` on texts
-    /// in ASCII. Thai, Lao, Khmer and Burmese, which have no spaces either, are not cut. Composed
-    /// and decomposed accents differ: normalise before.
+    /// For all scripts, an addition: the text is lower-cased, runs of letters, digits and their marks are words, and each
+    /// Chinese character and each Japanese kana is a word. Equals `Ascii` on texts in ASCII. Thai, Lao, Khmer and Burmese,
+    /// which have no spaces either, are not segmented. Composed and decomposed accents differ: normalise texts first.
     Unicode,
 }
 
@@ -55,7 +54,7 @@ impl RougeWords {
 fn unicode_word() -> &'static Regex {
     static WORD: OnceLock<Regex> = OnceLock::new();
     WORD.get_or_init(|| {
-        // The prolonged sound mark and the half-width voicing marks belong to no one script.
+        // The prolonged sound mark and the half-width voicing marks belong to several scripts.
         let alone = r"\p{Han}\p{Hiragana}\p{Katakana}\u{30FC}\u{FF70}";
         let pattern = format!(
             r"[{alone}][\p{{M}}\u{{FF9E}}\u{{FF9F}}]*|[\p{{L}}\p{{M}}\p{{N}}&&[^{alone}]]+"
@@ -64,12 +63,12 @@ fn unicode_word() -> &'static Regex {
     })
 }
 
-/// Numbers for words, the same for words of the same stem.
+/// Ids for words, the same for words with the same stem.
 pub(crate) struct WordNumbers<'a> {
     by_word: HashMap<&'a str, u32>,
     by_stem: HashMap<String, u32>,
     stem: bool,
-    /// Numbers given so far.
+    /// The ids so far.
     pub kinds: usize,
 }
 
@@ -135,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_letter_that_lower_cases_into_ascii_counts() {
-        // The Kelvin sign, and a capital I with a dot: "i" and a mark that divides.
+        // The Kelvin sign, and a capital I with a dot: "i" and a mark, which is a separator.
         assert_eq!(
             RougeWords::Ascii.words("5\u{212a} \u{130}x"),
             ["5k", "i", "x"]

@@ -1,4 +1,4 @@
-//! The line by which sacreBLEU tells how a score was computed.
+//! The signature of sacreBLEU, which describes how a score was computed.
 
 use std::fmt::{self, Display};
 
@@ -7,7 +7,7 @@ use std::fmt::{self, Display};
 pub(super) struct Signature(String);
 
 impl Signature {
-    /// Of predictions with so many references.
+    /// A signature for predictions with this number of references.
     pub(super) fn new(mut references: impl Iterator<Item = usize>) -> Self {
         let first = references.next().unwrap_or(0);
         Self(match references.all(|count| count == first) {

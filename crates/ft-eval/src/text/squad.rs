@@ -1,11 +1,10 @@
-//! Scores of SQuAD 1.1 and 2.0, from 0 to 100, as the official scripts and `evaluate`'s `squad` and
-//! `squad_v2` give them.
+//! Scores of SQuAD 1.1 and 2.0, from 0 to 100, as in the official scripts and in `squad` and `squad_v2` of `evaluate`.
 //!
 //! Rajpurkar et al., EMNLP 2016 (1.1); Rajpurkar, Jia and Liang, "Know what you don't know: unanswerable
-//! questions for SQuAD", ACL 2018 (2.0). Predictions and gold answers stand in two lists in the same
-//! order here, where the scripts match them by question id; so no prediction can be missing (1.1
-//! counts a missing one as 0, 2.0 leaves it out or fails). `evaluate` rounds probabilities of no answer
-//! to 32 bits before it compares and returns them; here they stay as given.
+//! questions for SQuAD", ACL 2018 (2.0). Predictions and gold answers are two lists in the same order, where the scripts
+//! match them by question id. Therefore no prediction can be missing (1.1 counts a missing one as 0, 2.0 ignores it or
+//! fails). `evaluate` rounds probabilities of no answer to 32 bits before it compares and returns them; here they are not
+//! rounded.
 
 use serde::Serialize;
 
@@ -46,7 +45,7 @@ where
         let prediction = normalize_answer(prediction);
         if answers.is_empty() {
             return Err(Error::Input(
-                "a question without gold answers: use squad_v2".into(),
+                "a question has no gold answers: use squad_v2".into(),
             ));
         }
         let mut answers = answers.iter();
@@ -88,7 +87,7 @@ pub struct SquadV2Scores {
     pub no_ans_total: Option<usize>,
     /// The highest exact match that any threshold of the probability of no answer gives.
     pub best_exact: f64,
-    /// That threshold: 0 where answering nothing is best.
+    /// That threshold; 0 if giving no answers is best.
     pub best_exact_thresh: f64,
     /// The highest F1 that any threshold gives.
     pub best_f1: f64,
@@ -96,22 +95,21 @@ pub struct SquadV2Scores {
     pub best_f1_thresh: f64,
 }
 
-/// A question, compared with its gold answers.
+/// The scores of one question.
 struct Question {
     has_answers: bool,
-    /// The prediction is not the empty text.
+    /// Whether the prediction is not empty.
     answered: bool,
     no_answer_probability: f64,
     exact: f64,
     f1: f64,
 }
 
-/// SQuAD 2.0. An unanswerable question has an empty list of gold answers, and its right prediction is
-/// one that is empty after [`normalize_answer`]. A question whose probability of no answer is
-/// *above* `threshold` counts as not answered, whatever its prediction; 1 (the script's default)
-/// changes nothing. Without probabilities all are 0. The best thresholds are found as the script does:
-/// over questions from the lowest probability on, where every answer given to an unanswerable question
-/// costs one.
+/// SQuAD 2.0. An unanswerable question has an empty list of gold answers, and its correct prediction is empty after
+/// [`normalize_answer`]. A question whose probability of no answer is *above* `threshold` counts as not answered,
+/// whatever its prediction; 1 (the script's default) has no effect. Without probabilities all are 0. The best thresholds
+/// are computed as in the script: over questions in ascending order of the probability, where every answer to an
+/// unanswerable question costs one.
 ///
 /// # Errors
 /// No predictions; lists of different lengths; a probability that is not a number.
@@ -191,7 +189,7 @@ fn compare<S: AsRef<str>>(prediction: &str, answers: &[S], probability: f64) -> 
     }
     let equal = gold.contains(&normalized);
     let f1 = gold.iter().map(|gold| match gold.is_empty() {
-        // Nothing is right where nothing is asked for, which the F1 of words cannot say.
+        // The empty answer is correct for unanswerable questions, for which the F1 of words is undefined.
         true => f64::from(u8::from(normalized.is_empty())),
         false => normalized_f1(&normalized, gold),
     });
@@ -230,7 +228,7 @@ fn group(
 fn best_threshold(questions: &[Question], score: impl Fn(&Question) -> f64) -> (f64, f64) {
     let mut order: Vec<&Question> = questions.iter().collect();
     let probability = |question: &Question| question.no_answer_probability;
-    // `partial_cmp` and not `total_cmp`: -0 and 0 are equal, and equals keep their order.
+    // `partial_cmp` and not `total_cmp`: -0 and 0 are equal, and equal values keep their order.
     order.sort_by(|a, b| {
         let ordering = probability(a).partial_cmp(&probability(b));
         ordering.unwrap_or(std::cmp::Ordering::Equal)

@@ -1,8 +1,8 @@
-//! Translation edit rate (Snover et al., 2006, <https://aclanthology.org/2006.amta-papers.25>), as sacreBLEU 2.6.0's
-//! rewriting of Tercom computes it.
+//! Translation edit rate (Snover et al., 2006, <https://aclanthology.org/2006.amta-papers.25>), as in sacreBLEU 2.6.0's
+//! implementation of Tercom.
 //!
-//! The fewest insertions, deletions, substitutions and shifts of word sequences that turn a prediction into a reference,
-//! over the mean length of its references. In percent; above 100 where there are more edits than words.
+//! The least number of insertions, deletions, substitutions and shifts of word sequences that convert a prediction to a
+//! reference, divided by the mean length of its references. In percent; above 100 if there are more edits than words.
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -14,29 +14,29 @@ use super::signature::Signature;
 use super::ter_edits::edits;
 use crate::Result;
 
-/// How TER is computed; the defaults are sacreBLEU's.
+/// Options of TER. The defaults are those of sacreBLEU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TerOptions {
-    /// Whether punctuation is a word of its own, lines are joined and XML entities read.
+    /// Whether punctuation is separated, lines are joined and XML entities are decoded.
     pub normalized: bool,
-    /// Whether punctuation is left out.
+    /// Whether punctuation is removed.
     pub no_punct: bool,
-    /// With `normalized`, Chinese characters are words of their own; with `no_punct`, their punctuation is left out too.
+    /// Whether Chinese characters are separated (with `normalized`), and their punctuation is removed (with `no_punct`).
     pub asian_support: bool,
-    /// Whether upper and lower case differ.
+    /// Whether case matters.
     pub case_sensitive: bool,
 }
 
-/// TER and what it is made of.
+/// TER and its components.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TerScore {
-    /// In percent of the references' words; 100 if these have none and the predictions some.
+    /// The score in percent of the references' words; 100 if these have none and the predictions some.
     pub score: f64,
-    /// Edits, of several references to the nearest.
+    /// The number of edits, to the nearest of several references.
     pub edits: usize,
-    /// Words of the references, of several the mean.
+    /// The number of words of the references; the mean of several.
     pub reference_length: f64,
-    /// What sacreBLEU 2.6.0 prints for these settings.
+    /// The signature that sacreBLEU 2.6.0 prints for these settings.
     pub signature: String,
 }
 
@@ -44,7 +44,7 @@ pub struct TerScore {
 ///
 /// # Errors
 ///
-/// If there are no predictions, not a list of references for each, or a prediction has no reference.
+/// If there are no predictions, the number of reference lists is another one, or a prediction has no reference.
 ///
 /// ```
 /// use ft_eval::text::{TerOptions, corpus_ter};
@@ -121,7 +121,7 @@ fn of_pair<S: AsRef<str>>(
     let prediction = words_of(&prediction);
     let (mut fewest, mut words) = (usize::MAX, 0);
     for reference in references {
-        // sacreBLEU normalises references twice, which tells where the first time leaves other white space.
+        // sacreBLEU normalises references twice, which matters if the first time leaves other white space.
         let reference = normalize(&normalize(reference.as_ref(), options), options);
         let reference = words_of(&reference);
         words += reference.len();
@@ -135,7 +135,7 @@ fn words_of(text: &str) -> Vec<&str> {
     text.split(' ').filter(|word| !word.is_empty()).collect()
 }
 
-/// The text as Tercom reads it, with a space between its words.
+/// The text in Tercom's normal form, with a space between its words.
 fn normalize(text: &str, options: &TerOptions) -> String {
     let mut text = text.trim_end_matches(is_space).to_string();
     if text.is_empty() {
@@ -152,7 +152,7 @@ fn normalize(text: &str, options: &TerOptions) -> String {
         text = apart(&format!(" {text} "), is_western_symbol);
         text = periods_and_dashes(&text.replace("'s ", " 's "));
         if options.asian_support {
-            // The reference's rules for kana ask for the text's beginning, where a space stands: they never apply.
+            // The reference's rules for kana match only at the beginning of the text, where there is a space: they never apply.
             text = apart(&text, |c| is_asian(c) || is_asian_punctuation(c));
         }
     }
@@ -163,8 +163,8 @@ fn normalize(text: &str, options: &TerOptions) -> String {
     split(&text).collect::<Vec<_>>().join(" ")
 }
 
-/// Ideographs, strokes, radicals, compatibility forms, and what is enclosed in circles; the reference's range of the
-/// latter ends at U+3F22.
+/// Ideographs, strokes, radicals, compatibility forms, and enclosed characters; the reference's range of the latter ends
+/// at U+3F22.
 fn is_asian(c: char) -> bool {
     matches!(c,
         '\u{4e00}'..='\u{9fff}'

@@ -1,20 +1,20 @@
-//! Edits with shifts: which words to move before the edit distance is taken, by Tercom's rules.
+//! Edits with shifts: the words to move before the edit distance is computed, by Tercom's rules.
 //!
-//! The best sequence of shifts is too expensive to find; Tercom takes the best single shift again and again, as long as the
-//! edit distance falls by it. Rules and limits are those of sacreBLEU 2.6.0.
+//! The best sequence of shifts is too expensive to find. Tercom applies the best single shift repeatedly, as long as it
+//! reduces the edit distance. Rules and limits are those of sacreBLEU 2.6.0.
 
 use std::collections::HashMap;
 
-/// A shift moves at most so many words ...
+/// The maximum number of words in a shift.
 const MAX_SHIFT_SIZE: usize = 10;
-/// ... by at most so many.
+/// The maximum distance of a shift, in words.
 const MAX_SHIFT_DISTANCE: usize = 50;
-/// How far from the diagonal alignments are looked for.
+/// The maximum distance of alignments from the diagonal.
 const BEAM_WIDTH: usize = 25;
-/// So many shifts are tried at most.
+/// The maximum number of shifts that are tried.
 const MAX_SHIFT_CANDIDATES: usize = 1000;
 
-/// Edits that turn `prediction` into `reference`, shifts included.
+/// The number of edits that convert `prediction` to `reference`, including shifts.
 pub(super) fn edits(prediction: &[&str], reference: &[&str]) -> usize {
     if reference.is_empty() {
         return prediction.len();
@@ -49,14 +49,14 @@ enum Edit {
     /// Words are equal.
     Keep,
     Substitute,
-    /// A word of the reference is put in.
+    /// A word of the reference is inserted.
     Insert,
-    /// A word of the prediction is left out.
+    /// A word of the prediction is deleted.
     Delete,
     Unreached,
 }
 
-/// Cost, and the last edit.
+/// The cost and the last edit.
 type Cell = (usize, Edit);
 
 const UNREACHED: Cell = (usize::MAX / 2, Edit::Unreached);
@@ -88,7 +88,7 @@ impl Matrix {
             0 => 1.0,
             count => reference.len() as f64 / count as f64,
         };
-        // With very different lengths neighbouring rows would not meet.
+        // With very different lengths the beams of neighbouring rows would not overlap.
         let beam = match BEAM_WIDTH as f64 {
             beam if beam < ratio / 2.0 => (ratio / 2.0 + beam).ceil() as usize,
             _ => BEAM_WIDTH,
@@ -112,7 +112,7 @@ impl Matrix {
                     true => (0, Edit::Keep),
                     false => (1, Edit::Substitute),
                 };
-                // The first of equal ones counts.
+                // Of equal costs the first is used.
                 for candidate in [
                     (above[j - 1].0 + cost, edit),
                     (above[j].0 + 1, Edit::Delete),
@@ -130,7 +130,7 @@ impl Matrix {
         self.cells[self.cells.len() - 1].0
     }
 
-    /// Where the words of the reference lie in the prediction, and which words of both are wrong.
+    /// The places of the reference's words in the prediction, and which words of both are wrong.
     fn alignment(&self) -> Alignment {
         let rows = self.cells.len() / self.width;
         let (mut i, mut j) = (rows - 1, self.width - 1);
@@ -141,7 +141,7 @@ impl Matrix {
             match edit {
                 Edit::Keep | Edit::Substitute => (i, j) = (i - 1, j - 1),
                 Edit::Insert => j -= 1,
-                // The beam always leaves a way, so that no cell on it is unreached.
+                // The beam always contains a path, so every cell on the path is reached.
                 Edit::Delete | Edit::Unreached => i -= 1,
             }
         }
@@ -153,7 +153,7 @@ impl Matrix {
             }
             if edit != Edit::Delete {
                 alignment.wrong_references.push(wrong);
-                // How many words of the prediction lie at or before it.
+                // The number of words of the prediction at or before it.
                 alignment.ends.push(alignment.wrong_words.len());
             }
         }
@@ -165,14 +165,14 @@ impl Matrix {
 struct Alignment {
     wrong_words: Vec<bool>,
     wrong_references: Vec<bool>,
-    /// For each word of the reference the place after the word of the prediction that it lies at.
+    /// For each word of the reference the place after its aligned word of the prediction.
     ends: Vec<usize>,
 }
 
-/// The largest gain first, then the longest shift, from the first place, to the first place (the latter negative).
+/// The order of shifts: the largest gain, then the longest shift, then the first place, then the first target (negative).
 type Rank = (isize, usize, isize, isize);
 
-/// The shift after which the edit distance is smallest, and by how much it falls (or, negative, grows).
+/// The shift with the smallest edit distance after it, and the reduction (negative for an increase).
 fn best_shift(
     words: &[u32],
     reference: &[u32],
@@ -183,7 +183,7 @@ fn best_shift(
     let mut best: Option<(Rank, Vec<u32>)> = None;
     let mut shifted_matrix = matrix.clone();
     for (start, at, length) in equal_runs(words, reference) {
-        // Only what is wrong on both sides is moved, and not within itself.
+        // Only words that are wrong on both sides are moved, and not within themselves.
         let any = |wrong: &[bool]| wrong.iter().any(|wrong| *wrong);
         if !any(&alignment.wrong_words[start..start + length])
             || !any(&alignment.wrong_references[at..at + length])
@@ -243,7 +243,7 @@ fn equal_runs<'a>(
     })
 }
 
-/// The words with `length` of them, from `start` on, moved before the place `target`.
+/// The words after moving `length` of them, beginning at `start`, to the place before `target`.
 fn shift(words: &[u32], start: usize, length: usize, target: usize) -> Vec<u32> {
     let end = start + length;
     let moved = &words[start..end];
@@ -264,7 +264,7 @@ fn shift(words: &[u32], start: usize, length: usize, target: usize) -> Vec<u32> 
         ]
         .concat()
     } else {
-        // Into itself: by as many words as the place is behind the start.
+        // A target inside the run: it moves by the distance of the target from the start.
         let behind = (length + target).min(words.len());
         [
             &words[..start],

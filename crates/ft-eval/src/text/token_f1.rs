@@ -1,7 +1,7 @@
-//! Answers as SQuAD compares them: normalised, and by the words they share.
+//! The comparison of answers in SQuAD: by shared words after normalisation.
 //!
 //! Rajpurkar et al., "SQuAD: 100,000+ questions for machine comprehension of text", EMNLP 2016,
-//! section 6.1, as the official scripts compute it.
+//! section 6.1, as in the official scripts.
 
 use std::collections::HashMap;
 
@@ -11,8 +11,8 @@ use crate::{Error, Result};
 /// An answer in lower case, without ASCII punctuation, without the words a, an and the, and with
 /// one space between words.
 ///
-/// Equals `normalize_answer` of the official SQuAD scripts. There a mark ends a word, since Python's `\b`
-/// does not count marks to words: of a decomposed "á" the article "a" is taken away.
+/// Equals `normalize_answer` of the official SQuAD scripts. There a mark ends a word, since Python's `\b` does not
+/// treat marks as part of words: the article "a" of a decomposed "á" is removed.
 ///
 /// ```
 /// use ft_eval::text::normalize_answer;
@@ -38,11 +38,11 @@ pub fn normalize_answer(answer: &str) -> String {
     split(&kept).collect::<Vec<_>>().join(" ")
 }
 
-/// F1 of the words of a prediction and a reference after [`normalize_answer`]: with c words in common,
-/// each as often as in both, 2·P·R / (P + R) of P = c / predicted and R = c / reference, from 0 to 1.
+/// F1 of the words of a prediction and a reference after [`normalize_answer`]: with c common words, counted as often as
+/// they are in both, 2·P·R / (P + R) with P = c / predicted and R = c / reference, from 0 to 1.
 ///
-/// Equals `f1_score` of the SQuAD 1.1 script: 0 where nothing is in common, also for two answers
-/// without words. (SQuAD 2.0 gives those 1; see [`squad_v2`](super::squad_v2).)
+/// Equals `f1_score` of the SQuAD 1.1 script: 0 without common words, also for two answers without words. (In SQuAD 2.0
+/// these score 1; see [`squad_v2`](super::squad_v2).)
 ///
 /// ```
 /// use ft_eval::text::token_f1;

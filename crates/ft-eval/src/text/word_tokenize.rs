@@ -1,12 +1,12 @@
 //! NLTK's words of a sentence.
 //!
-//! A chain of replacements that put spaces around what is a word of its own: the tokenizer of the Penn
-//! Treebank (Robert MacIntyre's sed script, 1995) with NLTK's additions for quotes, dashes and final
-//! periods. The result is not the text cut up: `"` becomes two backquotes or two apostrophes.
+//! A sequence of replacements that put spaces around words: the tokenizer of the Penn Treebank (Robert MacIntyre's sed
+//! script, 1995) with NLTK's additions for quotes, dashes and final periods. The words are not always parts of the
+//! text: `"` becomes two backquotes or two apostrophes.
 //!
-//! Equals `nltk.word_tokenize(text, preserve_line=True)` of NLTK 3.10. Without `preserve_line` NLTK
-//! first splits sentences with Punkt, a trained model that is not here: the same for a text of one
-//! sentence, while of two sentences in one text here only the last loses its period.
+//! Equals `nltk.word_tokenize(text, preserve_line=True)` of NLTK 3.10. Without `preserve_line` NLTK first splits
+//! sentences with Punkt, a trained model, which is not implemented here. The result is the same for a text of one
+//! sentence. In a text with several sentences, only the last period is separated here.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
@@ -26,7 +26,7 @@ const OPENING: &[(&str, &str)] = &[
 const PUNCTUATION: &[(&str, &str)] = &[
     (r#"([^.])(\.)([\])}>"'»”’ ]*)\s*\z"#, "$1 $2 $3 "),
     (r"([:,])(\D)", " $1 $2"),
-    // Python's $ also stands before a last line break.
+    // Python's $ also matches before a final line break.
     (r"([:,])(\n?)\z", " $1 $2"),
     (r"\.{2,}", " $0 "),
     (r"[;@#$%&]", " $0 "),
@@ -48,7 +48,7 @@ const CLOSING: &[(&str, &str)] = &[
     (r"([^' ])('ll|'LL|'re|'RE|'ve|'VE|n't|N'T) ", "$1 $2 "),
 ];
 
-/// Words of two. Python's `re` counts the dotless and the dotted i as an i.
+/// Contractions of two words. Python's `re` treats the dotless and the dotted i as an i.
 const CONTRACTIONS: &[(&str, After)] = &[
     ("(?i)(can)(not)", After::Boundary),
     ("(?i)(d)('ye)", After::Boundary),
@@ -62,7 +62,7 @@ const CONTRACTIONS: &[(&str, After)] = &[
     ("(?i) ('t)(was)", After::Boundary),
 ];
 
-/// What follows a contraction.
+/// The pattern after a contraction.
 #[derive(Clone, Copy)]
 enum After {
     Boundary,
@@ -98,7 +98,7 @@ fn rules() -> &'static Rules {
     })
 }
 
-/// The words of a sentence, as NLTK has them.
+/// The words of a sentence, as in NLTK.
 ///
 /// ```
 /// use ft_eval::text::word_tokenize;
@@ -123,7 +123,7 @@ pub fn word_tokenize(sentence: &str) -> Vec<String> {
     whitespace_words(&text)
 }
 
-/// What lies between white space, as Python's `str.split()` has it.
+/// The parts between white space, as in Python's `str.split()`.
 pub fn whitespace_words(text: &str) -> Vec<String> {
     split(text).map(str::to_owned).collect()
 }
@@ -137,7 +137,7 @@ fn replace_all(text: &mut String, rules: &[(Regex, &str)]) {
 }
 
 /// Puts a space after an apostrophe that opens a quotation: one before a word, not after one, and
-/// not that of 'll, 's and the like.
+/// not that of 'll, 's and similar endings.
 fn open_single_quotes(text: &str, rules: &Rules) -> String {
     let is_word = |c: char| rules.word_character.is_match(c.encode_utf8(&mut [0; 4]));
     let mut out = String::with_capacity(text.len());

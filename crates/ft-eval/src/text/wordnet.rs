@@ -1,11 +1,10 @@
-//! Synonyms of English words from WordNet 3.0, as NLTK's METEOR takes them.
+//! Synonyms of English words from WordNet 3.0, as in NLTK's METEOR.
 //!
-//! A word leads to its lemmas (Miller et al., "Introduction to WordNet", 1990; the rules are those of
-//! WordNet's `morphy`): for each part of speech the word itself, and either what the list of
-//! exceptions says ("mice" to "mouse") or the word with each fitting ending replaced ("dogs" to
-//! "dog"). A lemma leads to its synsets, and these to their other words. METEOR compares lower-cased
-//! single words, so names with a capital and terms of several words are left out of the packed file;
-//! `assets/wordnet.py` makes it, and checks it against NLTK on 900,000 forms.
+//! The lemmas of a word (Miller et al., "Introduction to WordNet", 1990; the rules are those of WordNet's `morphy`) are,
+//! for each part of speech, the word itself, and either the entries in the list of exceptions ("mice" to "mouse") or the
+//! word with each matching ending replaced ("dogs" to "dog"). The synonyms are the other words of the lemmas' synsets.
+//! METEOR compares lower-cased single words, so the packed file has no names with a capital and no terms of several
+//! words. `assets/wordnet.py` creates it, and compares it with NLTK on 900,000 forms.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -15,7 +14,7 @@ use flate2::read::GzDecoder;
 
 static PACKED: &[u8] = include_bytes!("../../assets/wordnet-3.0.txt.gz");
 
-/// Endings of nouns, verbs, adjectives and adverbs, and what may stand in their place.
+/// Endings of nouns, verbs, adjectives and adverbs, and their replacements.
 const ENDINGS: [&[(&str, &str)]; 4] = [
     &[
         ("s", ""),
@@ -44,7 +43,7 @@ const ENDINGS: [&[(&str, &str)]; 4] = [
 
 /// A part of speech.
 struct Words {
-    /// For each lemma its synsets; of a synset the words, with a space between them.
+    /// For each lemma its synsets. A synset is its words, separated by spaces.
     synsets: HashMap<&'static str, Vec<&'static str>>,
     /// For each irregular form its lemmas, with a space between them.
     exceptions: HashMap<&'static str, &'static str>,
@@ -127,7 +126,7 @@ mod tests {
 
     #[test]
     fn rules_and_exceptions_lead_to_lemmas() {
-        // What NLTK's wordnet.synsets gives, its single lower-case words.
+        // The single lower-case words of NLTK's wordnet.synsets.
         assert_eq!(synonyms("mice"), ["mouse", "shiner"]);
         assert_eq!(
             synonyms("couches"),
@@ -138,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_and_a_term_lead_to_words() {
+    fn a_name_and_a_term_have_synonyms() {
         assert!(synonyms("ice_cream").contains(&"icecream"));
         assert!(!synonyms("rome").contains(&"Rome"));
     }

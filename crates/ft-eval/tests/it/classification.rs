@@ -243,7 +243,7 @@ fn entities_are_seqeval_s() {
 }
 
 #[test]
-fn nothing_to_score_and_tags_of_no_scheme_are_told() {
+fn empty_lists_and_tags_outside_the_scheme_are_errors() {
     assert!(ConfusionMatrix::<u8>::new(&[], &[]).is_err());
     assert!(ConfusionMatrix::new(&[1], &[1, 2]).is_err());
     assert!(roc_auc(&[true, false], &[0.5, f64::NAN]).is_err());

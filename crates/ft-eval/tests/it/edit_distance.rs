@@ -49,7 +49,7 @@ fn corpora_sum_before_they_divide() {
 }
 
 #[test]
-fn words_are_counted_and_what_cannot_be_scored_is_told() {
+fn words_are_counted_and_invalid_input_is_an_error() {
     assert_eq!(word_edit_distance("the cat  sat", "a cat sat down"), 2);
     let none: [&str; 0] = [];
     assert!(word_error_rate(&none, &none).is_err());

@@ -16,13 +16,13 @@ fn texts_match_as_in_the_reference() {
 }
 
 #[test]
-fn any_reference_may_be_equal_and_nothing_is_taken_away_by_default() {
+fn any_reference_may_be_equal_and_nothing_is_ignored_by_default() {
     let references = [vec!["b", "a"], vec!["A"], vec!["a "], vec!["a\0"]];
     assert_eq!(exact_match(&["a"; 4], &references).unwrap(), 0.25);
 }
 
 #[test]
-fn what_cannot_be_scored_is_told() {
+fn invalid_input_is_an_error() {
     let none: [&str; 0] = [];
     assert!(exact_match(&none, &[none; 0]).is_err());
     assert!(exact_match(&["a"], &[none]).is_err());

@@ -1,5 +1,5 @@
-//! The harness against lm-evaluation-harness 0.4.13: `tests/golden/harness.py` runs it on a mock model
-//! that is written here a second time.
+//! The harness compared with lm-evaluation-harness 0.4.13: `tests/golden/harness.py` runs it on a mock model, which is
+//! implemented here too.
 
 mod bad_tasks;
 mod built_in_tasks;
@@ -10,3 +10,4 @@ mod own_functions;
 mod results_files;
 mod resume;
 mod same;
+mod seeds;

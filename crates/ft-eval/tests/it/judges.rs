@@ -1,4 +1,4 @@
-//! Judges over servers that misbehave, over a real one where there is one, and over a model made of rules.
+//! Judges with faulty servers, with a real one if there is one, and with a model of rules.
 
 mod bias;
 mod facts;

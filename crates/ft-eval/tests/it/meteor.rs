@@ -36,7 +36,7 @@ fn scores_are_nltk_s() {
 }
 
 #[test]
-fn a_corpus_has_the_mean_over_the_words_it_is_cut_into() {
+fn a_corpus_has_the_mean_for_each_tokenization() {
     let predictions = ["A cat sat.", "dogs"];
     let references = [vec!["A cat sat.", "no"], vec!["dog"]];
     let options = MeteorOptions::default();
@@ -51,7 +51,7 @@ fn a_corpus_has_the_mean_over_the_words_it_is_cut_into() {
 }
 
 #[test]
-fn what_cannot_be_scored_is_told() {
+fn invalid_input_is_an_error() {
     let options = MeteorOptions::default();
     let none: [&str; 0] = [];
     assert_eq!(single_meteor_score(&none, &none, &options), 0.0);

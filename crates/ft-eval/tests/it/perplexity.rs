@@ -27,7 +27,7 @@ fn perplexities_are_the_harness_s() {
 }
 
 #[test]
-fn nothing_counted_is_not_a_number() {
+fn counts_of_zero_give_nan() {
     assert!(perplexity(-1.0, 0).is_nan() && bits_per_byte(-1.0, 0).is_nan());
     assert_eq!(perplexity(-1e9, 1), f64::INFINITY);
 }

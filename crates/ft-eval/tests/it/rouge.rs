@@ -65,7 +65,7 @@ fn a_corpus_has_the_means_of_its_pairs() {
 }
 
 #[test]
-fn unicode_words_equal_ascii_words_on_ascii_and_count_where_those_are_none() {
+fn unicode_words_equal_ascii_words_on_ascii_and_exist_for_other_scripts() {
     let (kinds, golden) = golden();
     let unicode = RougeOptions {
         words: RougeWords::Unicode,
@@ -93,7 +93,7 @@ fn unicode_words_equal_ascii_words_on_ascii_and_count_where_those_are_none() {
 }
 
 #[test]
-fn what_cannot_be_scored_is_told() {
+fn invalid_input_is_an_error() {
     let options = RougeOptions::default();
     let none: [&str; 0] = [];
     let lists = [["a"]];

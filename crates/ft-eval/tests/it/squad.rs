@@ -86,7 +86,7 @@ fn sets_of_questions_score_as_in_the_scripts() {
 }
 
 #[test]
-fn what_cannot_be_scored_is_told() {
+fn invalid_input_is_an_error() {
     let none: [&str; 0] = [];
     assert!(squad(&none, &[none; 0]).is_err());
     assert!(

@@ -1,4 +1,4 @@
-//! Stages of a model that answers by rules: what got better, worse, or was not measured.
+//! Stages of a model that answers by rules: measures that are better, worse, or skipped.
 
 use ft_eval::harness::{Continuation, GenerateUntil, LanguageModel, LogLikelihood};
 use ft_eval::judges::{ChatModel, ChatReply, ChatRequest, PairJudge, Panel, PointJudge, Scale};
@@ -8,7 +8,7 @@ use ft_eval::stages::{
 use ft_eval::{Error, Result};
 use serde_json::json;
 
-/// Predicts a byte with so many bits, and says the same to everything, harmful prompts apart.
+/// Predicts a byte with this number of bits, and gives the same reply to all prompts except harmful ones.
 struct Rule {
     bits_per_byte: f64,
     reply: &'static str,
@@ -69,7 +69,7 @@ const BEFORE: Rule = Rule {
     refusal: "I'm sorry, no.",
 };
 
-/// Likes replies that say so.
+/// A judge that prefers replies with a certain word.
 struct Judge;
 
 impl ChatModel for Judge {
@@ -133,7 +133,7 @@ fn data() -> StageData {
 }
 
 #[test]
-fn domain_adaptation_must_not_forget() {
+fn domain_adaptation_fails_if_general_texts_get_worse() {
     let report = |candidate: &Rule| {
         let mut asked = 0;
         let found = evaluate_stage(
@@ -161,7 +161,7 @@ fn domain_adaptation_must_not_forget() {
         (domain.candidate - 1.5).abs() < 1e-12
             && (domain.difference().unwrap() + 0.5).abs() < 1e-12
     );
-    // All texts got better by the same.
+    // The improvement is the same for all texts.
     assert!(
         domain
             .difference_interval
@@ -189,7 +189,7 @@ fn domain_adaptation_must_not_forget() {
 }
 
 #[test]
-fn instruction_tuning_is_judged_and_its_faults_are_seen() {
+fn instruction_tuning_is_judged_and_its_faults_are_counted() {
     let run = |candidate: &Rule, judge: Option<&StageJudge<'_>>| {
         evaluate_stage(
             Stage::InstructionTuning,
@@ -301,7 +301,7 @@ fn preference_alignment_counts_refusals_and_wins() {
 }
 
 #[test]
-fn answers_can_be_kept_and_belong_to_their_data() {
+fn answers_can_be_stored_and_belong_to_their_data() {
     let (stage, data) = (Stage::DomainAdaptation, data());
     let answers = StageAnswers::collect(stage, "old", &BEFORE, &data, 5, &mut |_, _| ()).unwrap();
     let kept: StageAnswers =
@@ -317,7 +317,7 @@ fn answers_can_be_kept_and_belong_to_their_data() {
         compare(stage, &kept, None, &other, None, &Tolerances::default())
             .unwrap_err()
             .to_string()
-            .contains("not those to this data")
+            .contains("belong to other data")
     );
     assert!(
         compare(

@@ -200,7 +200,7 @@ fn sentences_and_different_numbers_of_references() {
 }
 
 #[test]
-fn what_cannot_be_compared_is_an_error() {
+fn invalid_input_is_an_error() {
     let none: [&str; 0] = [];
     let bleu = BleuOptions::default();
     assert!(corpus_bleu(&none, &[["a"]; 0], &bleu).is_err());

@@ -1,7 +1,7 @@
-//! AdamW on slices: one pass, split over threads, in place where nobody else holds the storage.
+//! AdamW on slices: one pass, split over threads, in place if the storage is not shared.
 //!
-//! Every number depends on its own four (or, in 8 bits, on its block), so that neither threads nor the
-//! width of SIMD changes a bit.
+//! Every number depends only on its own four inputs (in 8 bits, on its block), so neither the number of threads nor
+//! the width of SIMD changes the result.
 
 use std::sync::LazyLock;
 
@@ -15,10 +15,10 @@ use super::contiguous;
 use crate::adamw::Factors;
 use crate::blockwise::{BLOCK, Blockwise, DynamicMap};
 
-/// Numbers a piece, whole blocks.
+/// The number of elements of a piece, a multiple of the block.
 const PIECE: usize = 1 << 14;
 
-/// Whether 8-bit moments lie where these kernels can take them.
+/// Whether these kernels support the device and type of 8-bit moments.
 pub(crate) fn takes(moment: &Blockwise) -> bool {
     super::takes(&moment.absmax) && moment.codes.dtype() == DType::U8
 }
@@ -34,7 +34,7 @@ pub(crate) fn adamw<const D: usize>(
         assert_eq!(
             other.shape(),
             shape,
-            "gradient and moments are as the parameter"
+            "gradient and moments must have the shape of the parameter"
         );
     }
     let gradient = contiguous(flex(gradient));
@@ -64,7 +64,7 @@ pub(crate) fn adamw_8bit<const D: usize>(
         assert_eq!(
             moment.absmax.dims(),
             [numbers.div_ceil(BLOCK)],
-            "a maximum for every block"
+            "there must be a maximum for every block"
         );
     }
     let gradient = contiguous(flex(gradient));
@@ -102,8 +102,8 @@ fn float<const D: usize>(tensor: FlexTensor) -> Tensor<D> {
     Tensor::from_primitive::<Flex>(tensor)
 }
 
-/// A tensor that is all of its storage, in row-major order, so that `storage_mut` gives its numbers; it
-/// copies if others hold the storage too.
+/// A tensor that uses its whole storage in row-major order, so that `storage_mut` returns its numbers. It is copied if
+/// the storage is shared.
 fn to_change(tensor: FlexTensor) -> FlexTensor {
     tensor.to_contiguous()
 }
@@ -157,14 +157,13 @@ fn update_8bit(
 static SIGNED: LazyLock<Coder> = LazyLock::new(|| Coder::new(DynamicMap::Signed));
 static UNSIGNED: LazyLock<Coder> = LazyLock::new(|| Coder::new(DynamicMap::Unsigned));
 
-/// Numbers to codes of a map and back.
+/// Converts numbers to the codes of a map and back.
 ///
-/// The upper 16 bits of an `f32` (sign, exponent, 7 bits of the fraction) tell its code but for one
-/// comparison: no two bounds share them, so that a table has the number of bounds below all numbers
-/// with these bits.
+/// The upper 16 bits of an `f32` (sign, exponent, 7 bits of the fraction) determine its code up to one comparison: no
+/// two bounds share them. A table has the number of bounds below all numbers with these bits.
 struct Coder {
     values: &'static [f32; 256],
-    /// The last one is never passed.
+    /// The last bound is above all numbers.
     bounds: [f32; 256],
     below: Box<[u8; 1 << 16]>,
 }
@@ -175,7 +174,7 @@ impl Coder {
         bounds[..255].copy_from_slice(&map.bounds());
         let mut below = Box::new([0; 1 << 16]);
         for (upper, below) in below.iter_mut().enumerate() {
-            // Of negative numbers the least has the greatest fraction.
+            // The least of the negative numbers with these bits has the largest fraction.
             let negative = upper >> 15 == 1;
             let least = f32::from_bits((upper as u32) << 16 | if negative { 0xFFFF } else { 0 });
             *below = bounds.partition_point(|bound| *bound < least) as u8;
@@ -212,7 +211,7 @@ impl Coder {
     }
 }
 
-/// In 16 lanes, as SIMD has them.
+/// In 16 lanes, for SIMD.
 #[inline(always)]
 fn absmax(x: &[f32]) -> f32 {
     let mut most = [0.0f32; 16];

@@ -1,8 +1,8 @@
-//! Attention on slices, a tile of queries and keys at a time (Dao, 2023, arXiv:2307.08691,
-//! algorithms 1 and 2): softmax is carried along the keys, and the backward pass computes the
-//! probabilities again, so memory grows with the sequence and not with its square.
+//! Attention on slices, a tile of queries and keys at a time (Dao, 2023, arXiv:2307.08691, algorithms 1 and 2). The
+//! softmax is updated along the keys, and the backward pass computes the probabilities again, so memory is linear in
+//! the length of the sequence.
 //!
-//! Tiles that the mask forbids as a whole are skipped.
+//! Tiles that the mask forbids completely are skipped.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -23,13 +23,13 @@ use super::pieces::each;
 use super::product::{Matrix, Output, product};
 use super::tensor;
 
-/// Queries and keys a tile: their scores take 128 KiB, which stays in a core's cache.
+/// Queries and keys of a tile. Their scores take 128 KiB, which fits in a core's cache.
 const QUERIES: usize = 128;
 const KEYS: usize = 256;
-/// Below so many products of numbers, the heads of a tile are not worth other threads.
+/// With fewer multiplications than this, the heads of a tile are computed on one thread.
 const FEW: usize = 1 << 19;
 
-/// What a query may see, and the factor of the scores.
+/// The keys that a query attends to, and the factor of the scores.
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
     pub(crate) scale: f32,
@@ -37,7 +37,7 @@ pub(crate) struct Rule {
     /// The position of the first query among the keys.
     pub(crate) past: usize,
     pub(crate) window: Option<usize>,
-    /// How many keys there are, if every query sees all of them; else it sees those up to its own.
+    /// The number of keys if every query attends to all of them; otherwise a query attends to keys up to its own position.
     pub(crate) all_keys: Option<usize>,
     /// The segment of every key, `[batch, keys]`.
     pub(crate) segments: Option<Arc<[i64]>>,
@@ -101,7 +101,7 @@ impl Backward<Flex, 3> for Gradient {
     }
 }
 
-/// `[batch, heads, seq, width]` in any order of memory whose last stride is 1.
+/// `[batch, heads, seq, width]` in any memory layout whose last stride is 1.
 struct Heads<'a> {
     data: &'a [f32],
     by_batch: usize,
@@ -147,7 +147,7 @@ fn readable(tensor: &FlexTensor) -> FlexTensor {
 }
 
 impl Rule {
-    /// The keys that any of these queries may see, segments aside.
+    /// The keys that any of these queries may attend to, without regard to segments.
     fn keys_of(&self, queries: &Range<usize>) -> Range<usize> {
         let first = self.past + queries.start;
         let start = self
@@ -156,7 +156,7 @@ impl Rule {
         start..self.all_keys.unwrap_or(self.past + queries.end)
     }
 
-    /// Whether every query of the tile may see every key of it.
+    /// Whether every query of the tile may attend to every key of it.
     fn allows_all(&self, queries: &Range<usize>, keys: &Range<usize>) -> bool {
         let causal = self.all_keys.is_some() || keys.end <= self.past + queries.start + 1;
         let near = self
@@ -165,7 +165,7 @@ impl Rule {
         causal && near && self.segments.is_none()
     }
 
-    /// Writes −∞ where a query must not see a key.
+    /// Writes −∞ where a query must not attend to a key.
     fn forbid(
         &self,
         scores: &mut [f32],
@@ -208,17 +208,20 @@ fn tiles(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>>
 /// The output, `[batch, heads, queries, width]`, and the logarithm of each row's sum of exponentials,
 /// `[batch, queries, heads]`.
 ///
-/// The output lies in memory as `[batch, queries, heads, width]`, as the projection after it wants it:
-/// no copy is made between them, and the graph keeps one tensor for both.
+/// The memory layout of the output is `[batch, queries, heads, width]`, which the following projection needs: there is no
+/// copy between them, and the graph keeps one tensor for both.
 fn forward(q: &FlexTensor, k: &FlexTensor, v: &FlexTensor, rule: &Rule) -> (FlexTensor, Vec<f32>) {
     let (q, k, v) = (readable(q), readable(k), readable(v));
     let [batch, heads, queries, width] = q.shape().dims();
+    if q.shape().num_elements() == 0 {
+        return (tensor(Vec::new(), q.shape().clone()), Vec::new());
+    }
     let [_, kv_heads, keys, _] = k.shape().dims();
     let group = heads / kv_heads;
     let (q, k, v) = (Heads::new(&q), Heads::new(&k), Heads::new(&v));
     let mut out = vec![0.0; batch * heads * queries * width];
     let mut log_sums = vec![0.0; batch * heads * queries];
-    // One task a tile of queries, and within it one a head.
+    // One task for each tile of queries, and within it one for each head.
     let mut tasks = Vec::new();
     let (mut out_rest, mut sums_rest) = (&mut out[..], &mut log_sums[..]);
     for batch in 0..batch {
@@ -265,7 +268,7 @@ fn forward(q: &FlexTensor, k: &FlexTensor, v: &FlexTensor, rule: &Rule) -> (Flex
     (in_rows(out, [batch, queries, heads, width]), log_sums)
 }
 
-/// A tensor `[batch, heads, seq, width]` of numbers that lie as `[batch, seq, heads, width]`.
+/// A tensor `[batch, heads, seq, width]` of numbers in the layout `[batch, seq, heads, width]`.
 fn in_rows(data: Vec<f32>, shape: [usize; 4]) -> FlexTensor {
     let tensor = tensor(data, shape);
     let layout = tensor.layout().transpose(1, 2);
@@ -315,7 +318,7 @@ fn soften(scores: &mut [f32], cap: f32) {
     }
 }
 
-/// Turns scores into `e^(score − most so far)`, and what was summed before to the same shift.
+/// Converts scores to `e^(score − maximum so far)`, and adapts the earlier sums to the same shift.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn accumulate_softmax(
     scores: &mut [f32],
@@ -331,7 +334,7 @@ fn accumulate_softmax(
     for ((scores, out), (most, sum)) in rows.zip(most.iter_mut().zip(sums)) {
         let new = most.max(max(scores));
         if new == f32::NEG_INFINITY {
-            // No key allowed so far.
+            // There was no allowed key so far.
             scores.fill(0.0);
             continue;
         }
@@ -354,6 +357,11 @@ fn backward(
     d_out: &FlexTensor,
     rule: &Rule,
 ) -> [FlexTensor; 3] {
+    if q.shape().num_elements() == 0 {
+        // The output is empty: keys and values have no part in it.
+        let zeros = |x: &FlexTensor| tensor(vec![0.0; x.shape().num_elements()], x.shape().clone());
+        return [q, k, v].map(zeros);
+    }
     let (q, k, v) = (readable(q), readable(k), readable(v));
     let [batch, heads, queries, width] = q.shape().dims();
     let [_, kv_heads, keys, _] = k.shape().dims();
@@ -362,7 +370,7 @@ fn backward(
     let (q, k, v) = (Heads::new(&q), Heads::new(&k), Heads::new(&v));
     let (out, d_out) = (Heads::new(&out), Heads::new(&d_out));
     let mut dq = vec![0.0; batch * heads * queries * width];
-    // By query head; the heads that share keys are added below.
+    // For each query head; the heads that share keys are added below.
     let mut dk = vec![0.0; batch * heads * keys * width];
     let mut dv = vec![0.0; dk.len()];
     let outputs = dk

@@ -1,4 +1,4 @@
-//! Cross-entropy on slices: a row of logits becomes its loss, and its own gradient where it lies.
+//! Cross-entropy on slices: each row of logits gives its loss and is replaced by its gradient in place.
 
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
@@ -9,8 +9,7 @@ use super::exp::{exp_shifted, max, sum_of_pairs};
 use super::head::{Head, capped};
 use crate::LossOptions;
 
-/// The loss of every row, and the gradients of their sum that were asked for, of the hidden states
-/// and of the weight.
+/// The loss of every row, and the requested gradients of their sum with respect to the hidden states and the weight.
 pub(crate) struct LossAndGradients {
     pub(crate) losses: Vec<f32>,
     pub(crate) gradients: [Option<FlexTensor>; 2],
@@ -49,8 +48,8 @@ pub(crate) fn cross_entropy(
     LossAndGradients { losses, gradients }
 }
 
-/// With smoothing `ε` of `V` classes: `ln Σeᶻ − (1 − ε)·z[target] − ε·mean(z)`; leaves in `z` the
-/// gradient `softmax(z) − (1 − ε)·onehot(target) − ε/V`.
+/// With smoothing `ε` of `V` classes: `ln Σeᶻ − (1 − ε)·z[target] − ε·mean(z)`. Writes the gradient
+/// `softmax(z) − (1 − ε)·onehot(target) − ε/V` to `z`.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn loss_of_row(z: &mut [f32], target: usize, smoothing: f32) -> f32 {
     let most = max(z);
@@ -71,7 +70,7 @@ fn loss_of_row(z: &mut [f32], target: usize, smoothing: f32) -> f32 {
     total.ln() as f32 - expected
 }
 
-/// `mean(z) − most`, of differences so that large logits lose nothing.
+/// `mean(z) − most`, computed from differences, so that large logits lose no precision.
 #[inline(always)]
 fn mean_shifted(z: &[f32], most: f32) -> f32 {
     let sum: f64 = (z.chunks(4096))
@@ -80,7 +79,7 @@ fn mean_shifted(z: &[f32], most: f32) -> f32 {
     (sum / z.len() as f64) as f32
 }
 
-/// `z ← c·tanh(z)`, and its slopes, which the gradient needs when `z` has become a probability.
+/// `z ← c·tanh(z)`, and its slopes, which the gradient needs after `z` is replaced by probabilities.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn cap_row(z: &mut [f32], cap: f32, slopes: &mut [f32]) {
     for (z, slope) in z.iter_mut().zip(slopes) {

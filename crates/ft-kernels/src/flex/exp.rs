@@ -1,4 +1,4 @@
-//! Elementary functions that the compiler turns into vector instructions.
+//! Elementary functions that the compiler vectorizes.
 
 /// `eˣ` within 2 units in the last place; 0 below −87.3, where `f32` ends.
 ///
@@ -75,7 +75,7 @@ pub(super) fn sum_of_pairs(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) ->
     total(sums) + rest
 }
 
-/// The largest number; −∞ of none.
+/// The largest number; −∞ if there is none.
 #[inline(always)]
 pub(super) fn max(x: &[f32]) -> f32 {
     let (chunks, rest) = x.as_chunks::<16>();

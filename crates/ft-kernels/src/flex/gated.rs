@@ -15,7 +15,7 @@ use super::pieces::each;
 use super::{contiguous, slice, tensor};
 use crate::Activation;
 
-/// Numbers a piece.
+/// The number of elements of a piece.
 const PIECE: usize = 1 << 14;
 
 #[backend_extension(Flex, Autodiff)]
@@ -161,7 +161,7 @@ fn gelu_tanh(g: f32) -> (f32, f32) {
     (0.5 * g * (1.0 + t), slope)
 }
 
-/// `max(g, 0)`, and the slope 0 at 0 as PyTorch has it; NaN stays NaN.
+/// `max(g, 0)`. The slope at 0 is 0, as in PyTorch; NaN stays NaN.
 #[inline(always)]
 fn relu(g: f32) -> (f32, f32) {
     if g <= 0.0 { (0.0, 0.0) } else { (g, 1.0) }

@@ -1,4 +1,4 @@
-//! Numbers of 16 bits in sums of `f32`: widened in registers, which is exact.
+//! Sums of products of 16-bit and `f32` numbers. Numbers are widened in registers, which is exact.
 
 use burn::tensor::{bf16, f16};
 use multiversion::multiversion;
@@ -10,8 +10,8 @@ fn from_bf16(x: bf16) -> f32 {
     f32::from_bits(u32::from(x.to_bits()) << 16)
 }
 
-/// Exponent and mantissa move to their places in `f32`, and the exponent's bias from 15 to 127 by a
-/// product, which is exact and right for subnormal numbers too.
+/// Exponent and mantissa are shifted to their positions in `f32`. A product changes the exponent's bias from 15 to 127;
+/// it is exact, also for subnormal numbers.
 #[inline(always)]
 fn from_f16(x: f16) -> f32 {
     let bits = u32::from(x.to_bits());
@@ -51,7 +51,7 @@ fn dot_by<T: Copy>(w: &[T], x: &[f32], widen: impl Fn(T) -> f32) -> f32 {
     let (x_chunks, x_rest) = x.as_chunks::<64>();
     let (mut a, mut b, mut c, mut d) = ([0.0f32; 16], [0.0f32; 16], [0.0f32; 16], [0.0f32; 16]);
     for (w, x) in w_chunks.iter().zip(x_chunks) {
-        // Loops over one array each become vector instructions; a loop over all four does not.
+        // Loops over one array each are vectorized; a loop over all four is not.
         for i in 0..16 {
             a[i] += widen(w[i]) * x[i];
         }
@@ -92,8 +92,8 @@ pub(super) fn dot_f16(w: &[f16], x: &[f32]) -> f32 {
     dot_by(w, x, from_f16)
 }
 
-/// The processor's own conversion of `f16`, which the compiler does not find by itself: a third of the
-/// instructions of [`from_f16`]. Processors with AVX2 have it in 256 bits, those with AVX-512 in 512.
+/// The processor's instruction for `f16`, which the compiler does not generate: a third of the instructions of
+/// [`from_f16`]. Processors with AVX2 have it in 256 bits, those with AVX-512 in 512.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
@@ -161,7 +161,7 @@ mod tests {
     fn every_number_of_16_bits_widens_exactly() {
         for bits in 0..=u16::MAX {
             let (half, brain) = (f16::from_bits(bits), bf16::from_bits(bits));
-            // Eight and one more: both ways that there may be.
+            // Eight numbers and one more: both paths.
             let mut wide = [0.0; 9];
             widen_f16(&[half; 9], &mut wide);
             for found in [from_f16(half), wide[0], wide[8]] {

@@ -1,8 +1,7 @@
-//! Head and logits on slices: logits of a few hundred rows at a time, which a function turns into
-//! their own gradient where they lie, and the gradients of hidden states and weight from that.
+//! Head and logits on slices: a function replaces the logits of a few hundred rows by their gradient in place, from which
+//! the gradients of hidden states and weight are computed.
 //!
-//! Loss and log-probabilities differ in what they do with a row. Everything that reads the weight is
-//! here.
+//! Loss and log-probabilities differ in their function of a row. All code that reads the weight is here.
 
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
@@ -13,14 +12,14 @@ use super::weight::{Weight, with_rows};
 use super::{contiguous, slice, tensor};
 use crate::LogitOptions;
 
-/// The weight `[vocab, width]` of a head, as it is stored, and the factor of its logits.
+/// The stored weight `[vocab, width]` of a head, and the factor of its logits.
 pub(super) struct Head {
     weight: FlexTensor,
     scale: f32,
 }
 
 impl Head {
-    /// With a cap `c` the logits come out divided by `c`, as [`capped`] wants them.
+    /// With a cap `c` the logits are divided by `c`, as [`capped`] requires.
     pub(super) fn new(weight: &FlexTensor, options: LogitOptions) -> Self {
         Self {
             weight: with_rows(weight.clone()),
@@ -37,22 +36,22 @@ impl Head {
         Weight::new(&self.weight).forward(hidden, self.scale, out);
     }
 
-    /// The gradient of hidden states from that of their logits.
+    /// The gradient of hidden states, given that of their logits.
     fn gradient_of_hidden(&self, d_logits: Matrix<'_>, out: &mut [f32]) {
         Weight::new(&self.weight).backward(d_logits, self.scale, out);
     }
 
-    /// Adds the gradient of the weight; needs no weight.
+    /// Adds the gradient of the weight. The weight itself is not needed.
     fn add_gradient_of_weight(&self, d_logits: Matrix<'_>, hidden: Matrix<'_>, out: &mut [f32]) {
         let threads = threads_for(self.vocab(), hidden.cols(), hidden.rows());
         let d_logits = d_logits.t();
         product(d_logits, hidden, self.scale, out, Output::Add, threads);
     }
 
-    /// Gives `rows(start, logits)` the logits of rows `start..`, at most `chunk` rows at a time.
+    /// Calls `rows(start, logits)` with the logits of rows `start..`, at most `chunk` rows at a time.
     ///
-    /// For the gradients that are wanted (of the hidden states, of the weight), `rows` leaves in their
-    /// place the gradient of the head's product.
+    /// If gradients are needed (of the hidden states, of the weight), `rows` replaces the logits by the gradient of the
+    /// head's product.
     pub(super) fn in_chunks(
         &self,
         hidden: FlexTensor,
@@ -87,7 +86,7 @@ impl Head {
     }
 }
 
-/// `z = c·tanh(x)` and its slope `c·(1 − tanh²(x))`, which loses no digits far out.
+/// `z = c·tanh(x)` and its slope `c·(1 − tanh²(x))`, accurate also for large `x`.
 ///
 /// With `e = e^(−2|x|)`: `tanh|x| = (1 − e)/(1 + e)`, and `1 − tanh² = 4e/(1 + e)²`.
 #[inline(always)]

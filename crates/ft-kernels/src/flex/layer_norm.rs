@@ -1,9 +1,9 @@
-//! Layer norm on slices: one pass forward, one backward; nothing is kept but the inputs.
+//! Layer norm on slices: one pass forward, one backward; only the inputs are kept.
 //!
-//! The mean is taken in two parts, as in the corrected two-pass algorithm (Chan, Golub and LeVeque, The
-//! American Statistician, 1983, equation 1.7): a rounded mean, and the mean of the distances from it, which
-//! mends what the rounding did. So a row far from zero loses no digits but those that its numbers lack. A
-//! row stays in the cache, where reading it again costs little.
+//! The mean is computed in two parts, as in the corrected two-pass algorithm (Chan, Golub and LeVeque, The
+//! American Statistician, 1983, equation 1.7): a rounded mean, and the mean of the distances from it, which corrects
+//! the rounding. A row far from zero therefore loses no precision. A row stays in the cache, where reading it again is
+//! cheap.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -123,7 +123,7 @@ fn forward(x: &FlexTensor, weight: &FlexTensor, bias: &FlexTensor, epsilon: f32)
     tensor(y, x.shape())
 }
 
-/// What makes `x̂ = ((x − about) − shift)·scale` of a row: the mean in two parts, and `1/√(var + ε)`.
+/// The numbers of `x̂ = ((x − about) − shift)·scale` for a row: the mean in two parts, and `1/√(var + ε)`.
 struct Statistics {
     about: f32,
     shift: f32,

@@ -1,8 +1,8 @@
 //! `x·Wᵀ`, and the same with a low-rank adapter, on slices.
 //!
-//! With an adapter the products add into one output; `W + s·BA` exists at no time, and of a frozen
-//! `W` there is no gradient. Kept for the backward pass are `x·Aᵀ` and, only if a gradient needs it,
-//! the input: its recipe if it has one, else the numbers.
+//! With an adapter the products are added to one output. `W + s·BA` is never computed, and a frozen `W` has no gradient.
+//! The backward pass keeps `x·Aᵀ` and, if a gradient needs it, the input: its recipe if it has one, otherwise the
+//! numbers.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -109,7 +109,7 @@ impl<C: CheckpointStrategy> Linear for Autodiff<Flex, C> {
     }
 }
 
-/// What the backward pass has of the input.
+/// The input in the backward pass.
 #[derive(Clone, Debug)]
 enum Kept {
     /// No gradient needs it.
@@ -129,7 +129,7 @@ impl Kept {
 
     /// # Panics
     ///
-    /// If nothing was kept, so nothing can need it.
+    /// If the input was not kept, since no gradient needs it.
     fn input(self) -> FlexTensor {
         match self {
             Kept::Nothing => panic!("kept whenever a gradient needs it"),
@@ -191,7 +191,7 @@ impl Backward<Flex, 4> for LowRank {
         if x_node.is_none() && a_node.is_none() {
             return;
         }
-        // s·dY·B, through which the gradients of A and, in part, of x go
+        // s·dY·B, a factor of the gradients of A and, in part, of x
         let [rows, out] = dy.shape().dims();
         let [rank, features] = a.shape().dims();
         let mut d_reduced = vec![0.0; rows * rank];

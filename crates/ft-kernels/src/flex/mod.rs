@@ -1,9 +1,9 @@
 //! The operations on the slices of Burn's CPU backend, each with its gradient.
 //!
-//! An operation here is a trait over backends that Burn's macro makes callable through its run-time
-//! dispatch, an implementation for [`Flex`](burn::backend::Flex), and one for `Autodiff<Flex>` that
-//! keeps what the gradient needs. The mathematics are functions on slices of `f32`, split over
-//! threads in pieces whose size does not depend on the number of threads, so neither do the results.
+//! An operation is a trait over backends, which Burn's macro connects to its run-time dispatch, an implementation for
+//! [`Flex`](burn::backend::Flex), and one for `Autodiff<Flex>` that keeps the tensors for the gradient. The mathematics
+//! are functions on slices of `f32`. They are split over threads in pieces whose size does not depend on the number of
+//! threads, so neither do the results.
 
 pub(crate) mod adamw;
 pub(crate) mod attention;
@@ -19,6 +19,7 @@ mod product;
 pub(crate) mod rms_norm;
 pub(crate) mod rotary;
 pub(crate) mod score_tokens;
+pub(crate) mod sum_of_squares;
 pub(crate) mod token_logps;
 mod weight;
 
@@ -28,17 +29,17 @@ use burn::backend::flex::{FlexTensor, Layout};
 use burn::backend::{DispatchDevice, TensorMetadata};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-/// Whether a tensor lies where these kernels can take it: on Flex, in `f32`.
+/// Whether these kernels support a tensor: on Flex, in `f32`.
 pub(crate) fn takes<const D: usize>(tensor: &Tensor<D>) -> bool {
     tensor.dtype() == DType::F32 && is_flex(&tensor.device())
 }
 
-/// The same for a weight, which may be held in 16 bits.
+/// The same for a weight, which may have 16 bits.
 pub(crate) fn takes_weight(tensor: &Tensor<2>) -> bool {
     matches!(tensor.dtype(), DType::F32 | DType::F16 | DType::BF16) && is_flex(&tensor.device())
 }
 
-/// Whether `FT_KERNELS=portable` leaves everything to Burn's operations.
+/// Whether `FT_KERNELS=portable` selects Burn's operations.
 fn switched_off() -> bool {
     static SWITCHED_OFF: LazyLock<bool> =
         LazyLock::new(|| std::env::var_os("FT_KERNELS").is_some_and(|value| value == "portable"));
@@ -49,7 +50,7 @@ pub(crate) fn is_flex(device: &Device) -> bool {
     if switched_off() {
         return false;
     }
-    // Other variants exist when other backends are compiled in.
+    // There are other variants if other backends are compiled in.
     #[allow(unreachable_patterns)]
     match device.as_dispatch() {
         DispatchDevice::Flex(_) => true,
@@ -58,7 +59,7 @@ pub(crate) fn is_flex(device: &Device) -> bool {
     }
 }
 
-/// The numbers of a tensor in row-major order; copies unless they lie so.
+/// The numbers of a tensor in row-major order, copied if it has another layout.
 fn contiguous(tensor: FlexTensor) -> FlexTensor {
     match tensor.layout().contiguous_offsets() {
         Some(_) => tensor,
@@ -83,7 +84,7 @@ fn unreversed(tensor: FlexTensor) -> FlexTensor {
     }
 }
 
-/// A tensor of rank 2 that is not reversed as a matrix, wherever its rows and columns lie.
+/// A tensor of rank 2 as a matrix, with any strides that are not negative.
 fn matrix(tensor: &FlexTensor) -> product::Matrix<'_> {
     let layout: &Layout = tensor.layout();
     let [rows, cols] = tensor.shape().dims();

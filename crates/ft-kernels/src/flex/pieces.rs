@@ -1,12 +1,12 @@
-//! Work in pieces: on all threads, or right here when there is only one piece.
+//! Work in pieces: on all threads, or on the current one if there is only one piece.
 //!
-//! A thread outside the pool hands work over and sleeps until it is done, which takes longer than a
-//! token's share of a norm or an activation. In decoding most operations are one piece.
+//! A thread outside the pool passes work to it and sleeps until it is done, which takes longer than the norm or the
+//! activation of one token. In decoding most operations are one piece.
 
 use rayon::iter::plumbing::{Producer, ProducerCallback};
 use rayon::prelude::*;
 
-/// Gives every piece to `f`.
+/// Calls `f` with every piece.
 pub(super) fn each<I>(pieces: I, f: impl Fn(I::Item) + Send + Sync)
 where
     I: IndexedParallelIterator,
@@ -34,7 +34,7 @@ mod tests {
     use std::sync::Mutex;
 
     #[test]
-    fn every_piece_once_and_a_single_one_on_this_thread() {
+    fn every_piece_is_processed_once_and_a_single_one_on_this_thread() {
         for count in [0, 1, 2, 7] {
             let seen = Mutex::new(Vec::new());
             let numbers: Vec<usize> = (0..count).collect();

@@ -1,8 +1,8 @@
-//! Matrix products of slices: a checked face for the `gemm` crate.
+//! Matrix products of slices: a checked interface to the `gemm` crate.
 
 use gemm::Parallelism;
 
-/// A matrix in a slice: element `(i, j)` lies at `i * row_stride + j * col_stride`.
+/// A matrix in a slice: element `(i, j)` is at `i * row_stride + j * col_stride`.
 #[derive(Clone, Copy)]
 pub(super) struct Matrix<'a> {
     data: &'a [f32],
@@ -20,7 +20,7 @@ impl<'a> Matrix<'a> {
 
     /// # Panics
     ///
-    /// If the last element lies outside `data`.
+    /// If the last element is outside `data`.
     pub(super) fn strided(
         data: &'a [f32],
         rows: usize,
@@ -49,7 +49,7 @@ impl<'a> Matrix<'a> {
         self.cols
     }
 
-    /// The numbers row by row, if they lie so.
+    /// The numbers row by row, if they are contiguous.
     pub(super) fn as_rows(&self) -> Option<&'a [f32]> {
         let dense = self.col_stride == 1 && (self.row_stride == self.cols || self.rows == 1);
         dense.then(|| &self.data[..self.rows * self.cols])
@@ -82,7 +82,7 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// What happens to the numbers that the output holds already.
+/// What happens to the numbers that are already in the output.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Output {
     Overwrite,
@@ -159,9 +159,9 @@ pub(super) fn product_in_rows(
     }
 }
 
-/// All threads when there is enough to do for them.
+/// Uses all threads if there is enough work.
 pub(super) fn threads_for(m: usize, n: usize, k: usize) -> Parallelism {
-    // Below 96³ the threads cost more than they bring.
+    // Below 96³ one thread is faster.
     if m * n * k >= 96 * 96 * 96 {
         Parallelism::Rayon(0)
     } else {

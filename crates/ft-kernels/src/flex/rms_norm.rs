@@ -1,4 +1,4 @@
-//! RMSNorm on slices: one pass forward, one backward; nothing is kept but the inputs.
+//! RMSNorm on slices: one pass forward, one backward; only the inputs are kept.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -14,7 +14,7 @@ use super::exp::sum_of_pairs;
 use super::pieces::each;
 use super::{contiguous, slice, tensor};
 
-/// Numbers a piece: half of a core's cache.
+/// The number of elements of a piece: half of a core's cache.
 const PIECE: usize = 1 << 15;
 
 #[backend_extension(Flex, Autodiff)]
@@ -89,7 +89,7 @@ impl Backward<Flex, 2> for Gradient {
     }
 }
 
-/// How many rows go to a thread at a time.
+/// The number of rows of a piece.
 pub(super) fn rows_a_piece(features: usize) -> usize {
     (PIECE / features).max(1)
 }

@@ -1,4 +1,4 @@
-//! Rotary embedding on slices; the gradient is the rotation backwards, so only the angles are kept.
+//! Rotary embedding on slices. The gradient is the inverse rotation, so only the angles are kept.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use super::pieces::each;
 use super::{contiguous, slice, tensor, unreversed};
 
-/// Numbers a piece.
+/// The number of elements of a piece.
 const PIECE: usize = 1 << 14;
 
 #[backend_extension(Flex, Autodiff)]

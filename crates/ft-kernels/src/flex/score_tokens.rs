@@ -32,7 +32,7 @@ pub(crate) fn score_tokens(
             .zip(&mut scores[start..])
             .for_each(|((z, target), score)| {
                 let target = *target as usize;
-                // After it the logits are those behind the cap.
+                // After it the logits are capped.
                 let logp = summary(z, target, cap, false).logp;
                 *score = TokenScore {
                     logp,
@@ -48,7 +48,7 @@ fn flex(tensor: Tensor<2>) -> FlexTensor {
     primitive.expect("on Flex")
 }
 
-/// Whether no logit is larger, and none before it as large.
+/// Whether no logit is larger, and no earlier one is equal.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn is_first_largest(z: &[f32], target: usize) -> bool {
     let logit = z[target];

@@ -1,8 +1,8 @@
-//! Log-probabilities of the targets, and entropies, on slices, for any gradient that comes from above.
+//! Log-probabilities of the targets, and entropies, on slices, for any gradient of the output.
 //!
-//! Kept are hidden states, weight and three numbers a row; the backward pass computes the logits
-//! again. With `p = softmax(z)`, `g` the gradient of a row's log-probability and `e` that of its
-//! entropy `H`, the gradient of its logits is `g·(onehot − p) − e·p·(ln p + H)`.
+//! Hidden states, weight and three numbers per row are kept. The backward pass computes the logits again. With
+//! `p = softmax(z)`, `g` the gradient of a row's log-probability and `e` that of its entropy `H`, the gradient of its
+//! logits is `g·(onehot − p) − e·p·(ln p + H)`.
 
 use std::sync::Arc;
 
@@ -21,15 +21,15 @@ use super::head::{Head, capped};
 use super::{contiguous, slice, tensor};
 use crate::LogitOptions;
 
-/// What is asked of the rows.
+/// The arguments of the operation.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
-    /// A token of the vocabulary a row.
+    /// A token of the vocabulary for each row.
     pub(crate) targets: Arc<[i64]>,
     pub(crate) options: LogitOptions,
     /// Whether entropies are a second column of the output.
     pub(crate) entropy: bool,
-    /// So many rows of logits exist at a time.
+    /// The maximum number of rows of logits at a time.
     pub(crate) chunk: usize,
 }
 
@@ -90,12 +90,12 @@ impl Backward<Flex, 2> for Gradient {
     }
 }
 
-/// What a row of logits comes to. The largest logit and the logarithm of the sum are kept apart: of
-/// large logits their sum would lose the digits that probabilities are made of.
+/// The results of a row of logits. The largest logit and the logarithm of the sum are separate, since their sum would
+/// lose precision if logits are large.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Row {
     pub(super) logp: f32,
-    /// 0 when not asked for.
+    /// 0 if it is not needed.
     entropy: f32,
     most: f32,
     /// `ln Σ e^(z − most)`
@@ -154,7 +154,7 @@ fn backward(
     })
 }
 
-/// Leaves in `z` the logits behind the cap.
+/// Writes the capped logits to `z`.
 ///
 /// `H = −Σ p·ln p = ln Σeˢ − Σ s·eˢ / Σeˢ` with `s = z − max`, both terms of which are positive.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]

@@ -1,9 +1,8 @@
-//! Products with a weight as it is stored: in `f32`, or in 16 bits and widened on the way.
+//! Products with a stored weight: in `f32`, or in 16 bits and widened during the product.
 //!
-//! Every number of `f16` and `bf16` is a number of `f32`, so widening loses nothing and the
-//! mathematics are those of `f32`. Many rows go through `gemm`, a panel of the weight at a time that
-//! is widened into cache. Few rows, as in decoding, are bound by reading the weight once: one pass
-//! over its rows, widened in registers.
+//! Every number of `f16` and `bf16` is a number of `f32`, so widening is exact and the mathematics are those of `f32`. For
+//! many rows, panels of the weight are widened into the cache and multiplied by `gemm`. For few rows, as in decoding, the
+//! time is that of reading the weight once, so one pass over its rows widens them in registers.
 
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
@@ -14,14 +13,14 @@ use super::half::{dot, dot_bf16, dot_f16, widen_bf16, widen_f16};
 use super::pieces::each;
 use super::product::{Matrix, Output, product, product_in_rows, threads_for};
 
-/// Numbers of a widened panel: 1 MiB of `f32`.
+/// The number of elements of a widened panel: 1 MiB of `f32`.
 const PANEL: usize = 1 << 18;
-/// Up to so many rows, a pass over the weight's rows is faster than `gemm`.
+/// Up to this many rows, a pass over the weight's rows is faster than `gemm`.
 const FEW: usize = 4;
-/// Numbers of the weight a task in such a pass.
+/// The number of elements of the weight for each task of such a pass.
 const PIECE: usize = 1 << 16;
 
-/// A matrix `[rows, cols]` whose rows lie one after the other in memory.
+/// A matrix `[rows, cols]` with contiguous rows.
 #[derive(Clone, Copy)]
 struct Stored<'a> {
     numbers: Numbers<'a>,
@@ -37,14 +36,14 @@ enum Numbers<'a> {
     Bf16(&'a [bf16]),
 }
 
-/// A weight `[out, in]`, which may be stored as its transpose, as GPT-2's are.
+/// A weight `[out, in]`, which may be stored as its transpose, as in GPT-2.
 #[derive(Clone, Copy)]
 pub(super) struct Weight<'a> {
     stored: Stored<'a>,
     transposed: bool,
 }
 
-/// Makes a tensor of rank 2 one that [`Weight::new`] takes; most are already.
+/// Converts a tensor of rank 2 to one that [`Weight::new`] accepts. Most need no change.
 pub(super) fn with_rows(tensor: FlexTensor) -> FlexTensor {
     let strides = tensor.layout().strides();
     let along = |row: usize, col: usize| strides[col] == 1 && strides[row] >= 0;
@@ -58,8 +57,7 @@ pub(super) fn with_rows(tensor: FlexTensor) -> FlexTensor {
 impl<'a> Weight<'a> {
     /// # Panics
     ///
-    /// If neither rows nor columns lie one after the other in memory, or the numbers are no floats of
-    /// 16 or 32 bits.
+    /// If neither rows nor columns are contiguous, or the numbers are not floats of 16 or 32 bits.
     pub(super) fn new(tensor: &'a FlexTensor) -> Self {
         let [rows, cols] = tensor.shape().dims();
         let strides = tensor.layout().strides();
@@ -179,7 +177,7 @@ impl<'a> Stored<'a> {
         }
     }
 
-    /// Shows `f` a few rows at a time in `f32`, and where they begin.
+    /// Calls `f` with a few rows at a time in `f32`, and the index of the first.
     fn for_each_panel(&self, mut f: impl FnMut(usize, Matrix<'_>)) {
         if self.rows == 0 || self.cols == 0 {
             return;

@@ -1,5 +1,5 @@
-//! The nodes of [`recompute`](crate::recompute()): one that runs a part again for its gradient, and one
-//! that hands on the gradient of a parameter which that run has found.
+//! The nodes of [`recompute`](crate::recompute()): one runs a part again for its gradient, the other returns the gradient
+//! of a parameter that this run computed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use burn::backend::{
 };
 use burn::tensor::{Device, Tensor};
 
-/// From the gradient of the output to that of the input; leaves those of the parameters where their
-/// [`Gradient`]s look for them.
+/// From the gradient of the output to that of the input. It stores the gradients of the parameters in their
+/// [`Gradient`]s.
 #[derive(Clone)]
 pub(crate) struct Rerun(Arc<dyn Fn(Tensor<3>) -> Tensor<3> + Send + Sync>);
 
-/// The gradient of a parameter, once it is there.
+/// The gradient of a parameter, after it is computed.
 #[derive(Clone)]
 pub(crate) struct Gradient(Arc<dyn Fn() -> Option<Tensor<1>> + Send + Sync>);
 
@@ -56,7 +56,7 @@ pub(super) fn exist_on(device: &Device) -> bool {
             DispatchDevice::Flex(_) => true,
             #[cfg(feature = "gpu")]
             DispatchDevice::Cube(_) => true,
-            // Of backends that the program has compiled in besides.
+            // Other backends that are compiled in.
             #[allow(unreachable_patterns)]
             _ => false,
         },
@@ -178,5 +178,5 @@ fn primitive<B: Backend, const D: usize>(tensor: Tensor<D>) -> FloatTensor<B>
 where
     DispatchTensor: DispatchKindConversion<B>,
 {
-    (tensor.try_into_primitive::<B>()).expect("a gradient lies where its tensor does")
+    (tensor.try_into_primitive::<B>()).expect("a gradient is on the device of its tensor")
 }

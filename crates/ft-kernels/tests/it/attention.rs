@@ -175,18 +175,50 @@ fn capped_scores() {
     }
 }
 
+/// Empty outputs, whichever size is 0: keys and values that nobody looks at get a gradient of zeros.
 #[test]
-fn no_queries_at_all() {
+fn sizes_of_zero() {
     if !on_the_cpu("CubeCL's backends have no empty tensors") {
         return;
     }
-    let device = device();
-    let [q, k, v] = [4, 2, 2].map(|heads| leaf([2, heads, 0, 4], &device));
-    let mask = AttentionMask::new(0, 0, None, None, &device);
-    let y = attention(q.clone(), k, v, 0.3, &mask);
-    assert_eq!(y.dims(), [2, 4, 0, 4]);
-    let grads = y.sum().backward();
-    assert_eq!(gradient(&q, &grads).shape()[..], [2, 4, 0, 4]);
+    let all = |size: &dyn Fn(Case) -> Case| {
+        for segments in [false, true] {
+            for bidirectional in [false, true] {
+                check(size(Case {
+                    batch: 2,
+                    heads: 4,
+                    kv_heads: 2,
+                    queries: 3,
+                    segments,
+                    bidirectional,
+                    ..PLAIN
+                }));
+            }
+        }
+    };
+    all(&|case| Case { batch: 0, ..case });
+    all(&|case| Case { heads: 0, ..case });
+    all(&|case| Case { width: 0, ..case });
+    all(&|case| Case { queries: 0, ..case });
+    for window in [None, Some(3)] {
+        check(Case {
+            batch: 2,
+            heads: 4,
+            kv_heads: 2,
+            queries: 0,
+            past: 5,
+            window,
+            ..PLAIN
+        });
+        check(Case {
+            batch: 0,
+            heads: 4,
+            kv_heads: 2,
+            past: 5,
+            window,
+            ..PLAIN
+        });
+    }
 }
 
 #[test]
@@ -304,7 +336,7 @@ fn keys_of_another_batch() {
 }
 
 #[test]
-fn encoders_see_what_comes_after() {
+fn encoders_attend_to_later_tokens() {
     for queries in [1, 3, 130, 300] {
         for segments in [false, true] {
             check(Case {

@@ -313,7 +313,7 @@ fn no_rows() {
 }
 
 #[test]
-fn scores_are_the_log_probabilities_and_tell_the_first_choice() {
+fn scores_are_the_log_probabilities_and_mark_the_most_likely_token() {
     for (rows, width, vocab) in [(1, 1, 1), (5, 4, 7), (67, 33, 1009)] {
         let hidden = fixed(rows, width, 1.3);
         let weight = fixed(vocab, width, 0.754_877_666_2);

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
+use ft_core::Parts;
 use ft_peft::{LoraConfig, TargetModules, attach, load_adapter, save_adapter, set_active, unload};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -173,6 +174,30 @@ fn settings_that_are_not_those_of_the_factors_are_refused() {
         0,
         "nothing is written"
     );
+}
+
+#[test]
+fn factors_that_are_not_finite_are_not_saved() {
+    let device = Device::default();
+    let mut model = attach(model("llama", &device), &config(), "default", 1).expect("attaches");
+    model.for_each_linear_mut(&mut |path, linear| {
+        if path.ends_with("layers.0.self_attn.v_proj") {
+            let factor = &mut linear.adapters[0].lora_b;
+            let broken = factor.val().slice_fill([1..2], f32::NAN);
+            *factor = factor.clone().map(|_| broken);
+        }
+    });
+    let folder = TempDir::new().expect("temporary folder");
+    let error = save_adapter(&model, &config(), "default", folder.path()).expect_err("refused");
+    let error = error.to_string();
+    for part in [
+        "layers.0.self_attn.v_proj.lora_B.weight",
+        "NaN",
+        "not finite",
+    ] {
+        assert!(error.contains(part), "{part:?} is not in: {error}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).expect("there").count(), 0);
 }
 
 #[test]

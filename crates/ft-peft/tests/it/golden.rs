@@ -13,14 +13,14 @@ use serde_json::Value;
 
 use crate::laws::distance;
 
-fn folder(name: &str) -> PathBuf {
+pub(crate) fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")
         .join(name)
 }
 
 /// Whole tensors agree, relative to the largest expected number.
-fn assert_close(what: &str, found: &TensorData, expected: &TensorData, tolerance: f32) {
+pub(crate) fn assert_close(what: &str, found: &TensorData, expected: &TensorData, tolerance: f32) {
     let scale = expected.iter::<f32>().fold(1e-3f32, |m, x| m.max(x.abs()));
     let worst = distance(found, expected);
     assert!(

@@ -1,5 +1,6 @@
 //! Integration tests of ft-peft, one binary.
 
+mod embeddings;
 mod files;
 mod golden;
 mod laws;

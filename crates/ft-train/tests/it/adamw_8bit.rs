@@ -11,7 +11,9 @@ use ft_core::LossSum;
 use ft_core::safetensors_folder::read_tensors;
 use ft_data::Batches;
 use ft_kernels::{AdamWStep, Blockwise, DynamicMap, adamw_8bit};
-use ft_train::{Error, Optim, OptimizerStates, TrainConfig, TrainReport, Trainer};
+use ft_train::{
+    Error, Optim, OptimizerStates, StepContext, StepResult, TrainConfig, TrainReport, Trainer,
+};
 
 use crate::model::{KillAfter, alone, device, parameters};
 
@@ -147,8 +149,12 @@ impl Batches for Rows {
     }
 }
 
-fn squared_error(model: &Linear, index: &usize) -> LossSum {
-    let x = wave(0.3 + *index as f32, [ROWS, IN]);
+fn squared_error(model: &Linear, index: &usize, _: &StepContext) -> StepResult {
+    Ok(squared_error_sum(model, *index).into())
+}
+
+fn squared_error_sum(model: &Linear, index: usize) -> LossSum {
+    let x = wave(0.3 + index as f32, [ROWS, IN]);
     let y = x.clone().matmul(wave(0.4, [IN, OUT]) * 0.2);
     LossSum {
         sum: (model.forward(x) - y).square().sum(),
@@ -193,7 +199,7 @@ fn steps(
     steps: usize,
 ) -> Linear {
     for step in 0..steps {
-        let loss = squared_error(&model, &(step % 4));
+        let loss = squared_error_sum(&model, step % 4);
         let gradients = GradientsParams::from_grads(loss.sum.backward(), &model);
         model = optimizer.step(model, gradients, 0.01, 0.5 / loss.count as f64);
     }

@@ -10,7 +10,9 @@ use burn::tensor::{Tensor, TensorData};
 use ft_core::LossSum;
 use ft_core::safetensors_folder::read_tensors;
 use ft_data::Batches;
-use ft_train::{Callback, Schedule, StepRecord, TrainConfig, Trainer, Verdict};
+use ft_train::{
+    Callback, ModelView, Schedule, StepContext, StepRecord, TrainConfig, Trainer, Verdict,
+};
 
 use crate::model::{alone, device};
 
@@ -55,7 +57,7 @@ impl Batches for Golden {
 struct Compare(Golden);
 
 impl Callback<Linear> for Compare {
-    fn on_step(&mut self, model: &Linear, record: &StepRecord) -> Verdict {
+    fn on_step(&mut self, model: &ModelView<'_, Linear>, record: &StepRecord) -> Verdict {
         let place = record.step - 1;
         for (name, value, tolerance) in [
             ("losses", record.loss, 1e-5),
@@ -70,7 +72,7 @@ impl Callback<Linear> for Compare {
             );
         }
         let expected = crate::model::parameters(&self.0.layer(record.step));
-        for (name, values) in crate::model::parameters(model) {
+        for (name, values) in crate::model::parameters(&**model) {
             for (a, b) in values.iter().zip(&expected[&name]) {
                 assert!((a - b).abs() < 2e-6, "step {}: {name} {a} {b}", record.step);
             }
@@ -94,13 +96,11 @@ fn six_steps_of_adamw_are_those_of_pytorch() {
         progress: false,
         ..TrainConfig::default()
     };
-    let step = move |model: &Linear, index: &usize| {
+    let step = move |model: &Linear, index: &usize, _: &StepContext| {
         let x = x.clone().narrow(0, *index, 1).reshape([3, 5]);
         let y = y.clone().narrow(0, *index, 1).reshape([3, 4]);
-        LossSum {
-            sum: (model.forward(x) - y).square().sum(),
-            count: 3,
-        }
+        let sum = (model.forward(x) - y).square().sum();
+        Ok(LossSum { sum, count: 3 }.into())
     };
     let layer = golden.layer(0);
     let (_, report) = Trainer::new(config, golden, step)

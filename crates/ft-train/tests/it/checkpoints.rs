@@ -9,7 +9,8 @@ use burn::optim::{AdamConfig, SgdConfig};
 use burn::tensor::{Device, TensorData};
 use ft_core::safetensors_folder::{read_metadata, read_tensors, write_tensors};
 use ft_train::{
-    BoxError, Callback, Error, OptimizerStates, TrainConfig, TrainReport, latest_checkpoint,
+    BoxError, Callback, Error, ModelView, OptimizerStates, TrainConfig, TrainReport,
+    latest_checkpoint,
 };
 
 use crate::model::{Data, KillAfter, Net, alone, parameters, trainer};
@@ -102,7 +103,7 @@ fn the_limit_keeps_the_newest() {
 struct DiskFull;
 
 impl Callback<Net> for DiskFull {
-    fn on_checkpoint(&mut self, _: &Net, folder: &Path) -> Result<(), BoxError> {
+    fn on_checkpoint(&mut self, _: &ModelView<'_, Net>, folder: &Path) -> Result<(), BoxError> {
         fs::write(folder.join("adapter.safetensors"), [0; 7])?;
         if folder.to_string_lossy().contains("step-4") {
             return Err("no space left".into());

@@ -3,7 +3,12 @@
 mod accumulation;
 mod adamw_8bit;
 mod adamw_trajectory;
+mod callbacks;
 mod checkpoints;
+mod groups;
+mod metrics;
 mod model;
+mod reproducible;
 mod resume;
+mod rollouts;
 mod steps;

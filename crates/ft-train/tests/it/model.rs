@@ -10,7 +10,10 @@ use burn::tensor::{Device, Tensor, TensorData, activation};
 use ft_core::LossSum;
 use ft_core::module_path::{PathVisitor, visit_params};
 use ft_data::Batches;
-use ft_train::{Callback, StepRecord, TrainConfig, Trainer, Verdict};
+use ft_train::{
+    Callback, ModelView, OnBatches, StepContext, StepRecord, StepResult, TrainConfig, Trainer,
+    Verdict,
+};
 
 /// The CPU backend has one random generator for all threads, so runs with dropout take turns.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
@@ -50,7 +53,7 @@ impl Net {
         }
     }
 
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let x = self.norm.forward(self.frozen.forward(x));
         let x = activation::tanh(self.hidden.forward(x));
         self.out.forward(self.dropout.forward(x))
@@ -127,8 +130,11 @@ impl Batches for Data {
 }
 
 /// The squared error, summed over the rows that count.
-pub(crate) fn squared_error(model: &Net, rows: &Rows) -> LossSum {
-    let device = &model.devices()[0];
+pub(crate) fn squared_error(model: &Net, rows: &Rows, context: &StepContext) -> StepResult {
+    Ok(squared_error_sum(model, rows, &context.device).into())
+}
+
+pub(crate) fn squared_error_sum(model: &Net, rows: &Rows, device: &Device) -> LossSum {
     let len = rows.y.len();
     let x: Vec<f32> = rows.x.iter().flatten().copied().collect();
     let x = Tensor::<2>::from_data(TensorData::new(x, [len, 3]), device);
@@ -153,7 +159,10 @@ pub(crate) fn quiet(config: TrainConfig) -> TrainConfig {
     }
 }
 
-pub(crate) fn trainer<'a>(config: TrainConfig, data: Data) -> Trainer<'a, Net, Rows> {
+pub(crate) fn trainer<'a>(
+    config: TrainConfig,
+    data: Data,
+) -> Trainer<'a, Net, OnBatches<'a, Net, Rows>> {
     Trainer::new(quiet(config), data, squared_error)
 }
 
@@ -183,7 +192,7 @@ pub(crate) fn distance(a: &Net, b: &Net) -> f32 {
 pub(crate) struct KillAfter(pub(crate) usize);
 
 impl<M> Callback<M> for KillAfter {
-    fn on_step(&mut self, _: &M, record: &StepRecord) -> Verdict {
+    fn on_step(&mut self, _: &ModelView<'_, M>, record: &StepRecord) -> Verdict {
         if record.step == self.0 {
             return Err("killed".into());
         }

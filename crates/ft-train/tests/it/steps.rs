@@ -8,11 +8,12 @@ use burn::module::Module;
 use burn::optim::SgdConfig;
 use ft_core::LossSum;
 use ft_train::{
-    Callback, Error, Evaluation, OptimizerStates, StepRecord, TrainConfig, Trainer, Verdict,
+    Callback, Error, Evaluation, ModelView, OptimizerStates, StepContext, StepRecord, TrainConfig,
+    Trainer, Verdict,
 };
 
 use crate::model::{
-    Data, Net, Rows, alone, device, distance, parameters, quiet, squared_error, trainer,
+    Data, Net, Rows, alone, device, distance, parameters, quiet, squared_error_sum, trainer,
 };
 
 fn config() -> TrainConfig {
@@ -27,8 +28,8 @@ fn config() -> TrainConfig {
 struct Keep(Rc<RefCell<Vec<Net>>>);
 
 impl Callback<Net> for Keep {
-    fn on_step(&mut self, model: &Net, _: &StepRecord) -> Verdict {
-        self.0.borrow_mut().push(model.clone());
+    fn on_step(&mut self, model: &ModelView<'_, Net>, _: &StepRecord) -> Verdict {
+        self.0.borrow_mut().push(Net::clone(model));
         Ok(ControlFlow::Continue(()))
     }
 }
@@ -87,10 +88,10 @@ fn a_loss_that_is_not_a_number_names_step_and_batch_and_changes_nothing() {
 #[test]
 fn a_gradient_that_is_not_a_number_is_an_error_although_the_loss_is_fine() {
     let _turn = alone();
-    let step = |model: &Net, rows: &Rows| {
-        let LossSum { sum, count } = squared_error(model, rows);
+    let step = |model: &Net, rows: &Rows, context: &StepContext| {
+        let LossSum { sum, count } = squared_error_sum(model, rows, &context.device);
         let sum = sum.clone() + (sum * 0.0).sqrt();
-        LossSum { sum, count }
+        Ok(LossSum { sum, count }.into())
     };
     let error = Trainer::new(quiet(config()), Data::of(&[4]), step)
         .fit(Net::new(0.0))
@@ -114,12 +115,10 @@ fn a_model_with_nothing_to_train_is_an_error() {
 #[test]
 fn a_loss_without_a_way_back_to_the_parameters_is_an_error() {
     let _turn = alone();
-    let step = |model: &Net, rows: &Rows| {
-        let LossSum { sum, count } = squared_error(model, rows);
-        LossSum {
-            sum: sum.detach(),
-            count,
-        }
+    let step = |model: &Net, rows: &Rows, context: &StepContext| {
+        let LossSum { sum, count } = squared_error_sum(model, rows, &context.device);
+        let sum = sum.detach();
+        Ok(LossSum { sum, count }.into())
     };
     let error = Trainer::new(quiet(config()), Data::of(&[4]), step)
         .fit(Net::new(0.0))
@@ -214,7 +213,7 @@ fn another_optimizer_of_burn_does_as_well() {
 struct StopAtSecond(usize);
 
 impl Callback<Net> for StopAtSecond {
-    fn on_eval(&mut self, _: &Net, _: &Evaluation) -> Verdict {
+    fn on_eval(&mut self, _: &ModelView<'_, Net>, _: &Evaluation) -> Verdict {
         self.0 += 1;
         Ok(match self.0 {
             2 => ControlFlow::Break(()),

@@ -7,7 +7,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{DType, FloatDType, Tensor, TensorData};
 use serde_json::{Value, json};
 
-use super::{INDEX, WEIGHTS, WeightFiles, write_json, write_tensors};
+use super::{INDEX, WEIGHTS, WeightFiles, check_finite, write_json, write_tensors};
 use crate::module_path::{self, PathMapper, PathVisitor};
 use crate::{Error, Result};
 
@@ -28,8 +28,8 @@ pub enum Weights {
 
 /// Fills every float parameter of `module` from `files`, held as `weights` says.
 ///
-/// `key_of` turns a parameter's path into its key, and `ignored` tells which left-over keys may be
-/// passed over.
+/// `key_of` turns a parameter's path into its key, and `ignored` tells which left-over keys are
+/// ignored.
 ///
 /// # Errors
 ///
@@ -152,7 +152,8 @@ fn tensors_where(module: &impl Module, wanted: &dyn Fn(&str) -> bool) -> Vec<(St
 ///
 /// # Errors
 ///
-/// If a file cannot be written.
+/// [`Error::NotFinite`] before anything is written, if a number is infinite, is not a number, or would become infinite in
+/// `dtype`; or if a file cannot be written.
 pub fn write_module(
     folder: &Path,
     module: &impl Module,
@@ -167,6 +168,9 @@ pub fn write_module(
     // Names of the tensors of each shard, and its bytes.
     let mut shards: Vec<(BTreeSet<String>, usize)> = vec![(BTreeSet::new(), 0)];
     for (name, shape) in module_path::shapes(module) {
+        for (name, data) in tensors_where(module, &|path| path == name) {
+            check_finite(&name, &data, dtype)?;
+        }
         let size = shape.num_elements() * width;
         match shards.last_mut() {
             Some(last) if last.0.is_empty() || last.1 + size <= max_shard_size => {
@@ -194,6 +198,7 @@ pub fn write_module(
         let count = shards.len();
         // All shards are whole before the first takes the place of an older one, and the old index
         // is gone by then: a kill leaves the old model or none, and never a mixture of two.
+        std::fs::create_dir_all(folder).map_err(Error::write(folder))?;
         let staging = tempfile::tempdir_in(folder).map_err(Error::write(folder))?;
         for (i, (names, _)) in shards.iter().enumerate() {
             let file = format!("model-{:05}-of-{count:05}.safetensors", i + 1);

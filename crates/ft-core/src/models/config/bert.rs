@@ -157,11 +157,19 @@ impl BertConfig {
         json
     }
 
+    /// The id of the padding, whose embedding does not train.
+    pub(crate) fn padding(&self) -> usize {
+        self.pad_token_id.unwrap_or(match self.model_type {
+            BertKind::Bert => 0,
+            BertKind::Roberta | BertKind::XlmRoberta => 1,
+        })
+    }
+
     /// The row of the first token's position.
     pub(crate) fn first_position(&self) -> usize {
         match self.model_type {
             BertKind::Bert => 0,
-            BertKind::Roberta | BertKind::XlmRoberta => self.pad_token_id.unwrap_or(1) + 1,
+            BertKind::Roberta | BertKind::XlmRoberta => self.padding() + 1,
         }
     }
 

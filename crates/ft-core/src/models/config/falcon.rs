@@ -135,6 +135,10 @@ impl Family for FalconConfig {
         }
     }
 
+    fn set_vocab_size(&mut self, vocab_size: usize) {
+        self.vocab_size = vocab_size;
+    }
+
     fn tie_word_embeddings(&self) -> bool {
         self.tie_word_embeddings
     }
@@ -145,6 +149,10 @@ impl Family for FalconConfig {
 
     fn embedding(&self) -> &'static str {
         "transformer.word_embeddings"
+    }
+
+    fn padding(&self) -> Option<usize> {
+        None
     }
 
     fn json(&self) -> Value {

@@ -94,6 +94,10 @@ impl Family for Gpt2Config {
         }
     }
 
+    fn set_vocab_size(&mut self, vocab_size: usize) {
+        self.vocab_size = vocab_size;
+    }
+
     fn tie_word_embeddings(&self) -> bool {
         self.tie_word_embeddings
     }
@@ -104,6 +108,10 @@ impl Family for Gpt2Config {
 
     fn embedding(&self) -> &'static str {
         "transformer.wte"
+    }
+
+    fn padding(&self) -> Option<usize> {
+        None
     }
 
     fn json(&self) -> Value {

@@ -126,6 +126,10 @@ impl Family for GptNeoxConfig {
         }
     }
 
+    fn set_vocab_size(&mut self, vocab_size: usize) {
+        self.vocab_size = vocab_size;
+    }
+
     fn tie_word_embeddings(&self) -> bool {
         self.tie_word_embeddings
     }
@@ -140,6 +144,10 @@ impl Family for GptNeoxConfig {
 
     fn output_layer(&self) -> &'static str {
         "embed_out"
+    }
+
+    fn padding(&self) -> Option<usize> {
+        None
     }
 
     fn json(&self) -> Value {

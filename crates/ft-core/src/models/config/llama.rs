@@ -197,16 +197,12 @@ impl Family for LlamaConfig {
         }
     }
 
+    fn set_vocab_size(&mut self, vocab_size: usize) {
+        self.vocab_size = vocab_size;
+    }
+
     fn tie_word_embeddings(&self) -> bool {
         self.tie_word_embeddings
-    }
-
-    fn body_prefix(&self) -> &'static str {
-        "model."
-    }
-
-    fn embedding(&self) -> &'static str {
-        "model.embed_tokens"
     }
 
     fn json(&self) -> Value {

@@ -5,7 +5,9 @@ use serde_json::{Map, Value, json};
 
 use ft_kernels::Activation;
 
-use super::{Family, RopeScaling, multiple, object, parse, positive, rope_scaling, to_json};
+use super::{
+    Family, RopeScaling, fill_absent, multiple, object, parse, positive, rope_scaling, to_json,
+};
 use crate::{Dims, Result};
 
 /// Settings of Phi-3, in the keys of `config.json`.
@@ -80,7 +82,10 @@ impl Phi3Config {
                 }
             }
         }
-        map.entry(ORIGINAL).or_insert(context().into());
+        fill_absent(
+            &mut map,
+            json!({ORIGINAL: context(), "pad_token_id": 32_000}),
+        );
         rope_scaling::take_partial(&mut map, 10_000.0, 1.0)?;
         parse(Value::Object(map))
     }
@@ -119,16 +124,12 @@ impl Family for Phi3Config {
         }
     }
 
+    fn set_vocab_size(&mut self, vocab_size: usize) {
+        self.vocab_size = vocab_size;
+    }
+
     fn tie_word_embeddings(&self) -> bool {
         self.tie_word_embeddings
-    }
-
-    fn body_prefix(&self) -> &'static str {
-        "model."
-    }
-
-    fn embedding(&self) -> &'static str {
-        "model.embed_tokens"
     }
 
     /// The context of pretraining lies beside the scaling, and the scaling has three keys unless more are needed:

@@ -1,8 +1,8 @@
 //! A tokenizer's files: what each of them says, and which of them wins.
 //!
 //! As in transformers, `tokenizer.json` has the vocabulary, `tokenizer_config.json` names the special
-//! tokens (strings or `AddedToken` objects) and may list added tokens beyond `tokenizer.json`, and a
-//! chat template in a file of its own wins over one in the configuration.
+//! tokens and may list added tokens beyond `tokenizer.json` (see [`added_tokens`](super::added_tokens)), and
+//! a chat template in a file of its own wins over one in the configuration.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -11,9 +11,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use tokenizers::AddedToken;
 
-use super::{NAMED, NamedTemplate, Tokenizer};
+use super::{NamedTemplate, Tokenizer, added_tokens};
 use crate::{Error, Result};
 
 const TEMPLATE_FILE: &str = "chat_template.jinja";
@@ -41,17 +40,33 @@ pub(super) fn load(folder: &Path) -> Result<Tokenizer> {
 
     let config_path = folder.join("tokenizer_config.json");
     let mut config = read_object(&config_path)?;
-    let map = read_object(&folder.join("special_tokens_map.json"))?;
-    add_listed_tokens(&mut inner, &config, &config_path)?;
-    let named = named_tokens(&config, &map);
-    add_named_tokens(&mut inner, &named)?;
+    let added_tokens_path = folder.join("added_tokens.json");
+    let special = added_tokens::add(
+        &mut inner,
+        padding.as_ref().map(|padding| padding.pad_token.as_str()),
+        &added_tokens::Files {
+            config: &config,
+            config_path: &config_path,
+            special_tokens_map: &read_object(&folder.join("special_tokens_map.json"))?,
+            added_tokens: &read_object(&added_tokens_path)?,
+            added_tokens_path: &added_tokens_path,
+        },
+    )?;
+    if config.get("split_special_tokens") == Some(&Value::Bool(true)) {
+        inner.set_encode_special_tokens(true);
+    }
 
     let mut special_ids: HashSet<u32> = inner
         .get_added_tokens_decoder()
         .into_iter()
         .filter_map(|(id, token)| token.special.then_some(id))
         .collect();
-    special_ids.extend(named.values().filter_map(|token| inner.token_to_id(token)));
+    let named = special.named.iter().map(|(_, token)| token);
+    special_ids.extend(
+        named
+            .chain(&special.extra)
+            .filter_map(|token| inner.token_to_id(token)),
+    );
 
     Ok(Tokenizer {
         templates: templates(folder, &mut config)?,
@@ -59,7 +74,8 @@ pub(super) fn load(folder: &Path) -> Result<Tokenizer> {
         truncation,
         padding,
         config,
-        named,
+        named: special.named,
+        extra: special.extra,
         special_ids,
     })
 }
@@ -81,8 +97,21 @@ pub(super) fn save(tokenizer: &Tokenizer, folder: &Path) -> Result<()> {
     config
         .entry("tokenizer_class")
         .or_insert_with(|| "PreTrainedTokenizerFast".into());
-    for (&name, token) in &tokenizer.named {
-        config.entry(name).or_insert_with(|| token.as_str().into());
+    for (name, token) in &tokenizer.named {
+        let given = config.get(name);
+        let content = given.map(|given| given.get("content").unwrap_or(given));
+        if content.and_then(Value::as_str) != Some(token) {
+            config.insert(name.clone(), token.as_str().into());
+        }
+    }
+    // The names are written one by one; what has none stays a list.
+    config.remove("additional_special_tokens");
+    config.remove("extra_special_tokens");
+    if !tokenizer.extra.is_empty() {
+        config.insert(
+            "extra_special_tokens".to_string(),
+            tokenizer.extra.clone().into(),
+        );
     }
     let path = folder.join("tokenizer_config.json");
     let text = serde_json::to_string_pretty(&config)
@@ -147,93 +176,6 @@ fn templates(folder: &Path, config: &mut Map<String, Value>) -> Result<Vec<Named
 /// Whether a template's name can be a file's name, and of this folder only.
 fn is_file_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
-}
-
-/// The special tokens that have names: the configuration's, else those of `special_tokens_map.json`.
-fn named_tokens(
-    config: &Map<String, Value>,
-    map: &Map<String, Value>,
-) -> BTreeMap<&'static str, String> {
-    let text = |value: &Value| match value {
-        Value::String(token) => Some(token.clone()),
-        Value::Object(token) => token.get("content")?.as_str().map(str::to_string),
-        _ => None,
-    };
-    NAMED
-        .iter()
-        .filter_map(|&name| {
-            let value = config.get(name).or_else(|| map.get(name))?;
-            Some((name, text(value)?))
-        })
-        .collect()
-}
-
-/// Adds the tokens of `added_tokens_decoder` that `tokenizer.json` lacks, at the ids that it gives.
-fn add_listed_tokens(
-    inner: &mut tokenizers::Tokenizer,
-    config: &Map<String, Value>,
-    path: &Path,
-) -> Result<()> {
-    let Some(Value::Object(listed)) = config.get("added_tokens_decoder") else {
-        return Ok(());
-    };
-    let mut tokens = Vec::with_capacity(listed.len());
-    for (id, token) in listed {
-        let (Ok(id), Some(content)) = (id.parse::<u32>(), token["content"].as_str()) else {
-            return Err(Error::invalid(
-                path,
-                format!(
-                    "added_tokens_decoder has an entry `{id}` that is not an id with a `content`"
-                ),
-            ));
-        };
-        tokens.push((id, content, token));
-    }
-    tokens.sort_by_key(|&(id, ..)| id);
-    for (id, content, token) in tokens {
-        let flag = |name: &str| token[name].as_bool().unwrap_or(false);
-        if inner.token_to_id(content).is_none() {
-            let special = flag("special");
-            let added = AddedToken::from(content, special)
-                .single_word(flag("single_word"))
-                .lstrip(flag("lstrip"))
-                .rstrip(flag("rstrip"))
-                .normalized(token["normalized"].as_bool().unwrap_or(!special));
-            add(inner, added)?;
-        }
-        let actual = inner.token_to_id(content);
-        if actual != Some(id) {
-            return Err(Error::invalid(
-                path,
-                format!(
-                    "added_tokens_decoder gives `{content}` the id {id}, tokenizer.json {}; the two files \
-                     are of different tokenizers: take both from one place",
-                    actual.map_or("none".to_string(), |id| id.to_string())
-                ),
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Adds named tokens that the vocabulary lacks at its end, as transformers does.
-fn add_named_tokens(
-    inner: &mut tokenizers::Tokenizer,
-    named: &BTreeMap<&'static str, String>,
-) -> Result<()> {
-    for token in NAMED.iter().filter_map(|name| named.get(name)) {
-        if inner.token_to_id(token).is_none() {
-            add(inner, AddedToken::from(token.clone(), true))?;
-        }
-    }
-    Ok(())
-}
-
-fn add(inner: &mut tokenizers::Tokenizer, token: AddedToken) -> Result<()> {
-    inner
-        .add_tokens([token])
-        .map(|_| ())
-        .map_err(|error| Error::Tokenizer(error.to_string()))
 }
 
 fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {

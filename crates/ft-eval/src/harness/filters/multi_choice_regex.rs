@@ -1,7 +1,7 @@
-//! `multi_choice_regex`: which of the choices an answer names.
+//! `multi_choice_regex`: the choice that an answer names.
 //!
-//! First the pattern is tried; then the texts of the choices, longest first, are looked for; then a
-//! letter after a colon. The last two give `(A)`, `(B)`, ...
+//! The filter searches for the pattern, then for the texts of the choices, longest first, then for a letter after a colon.
+//! The last two give `(A)`, `(B)`, ...
 
 use std::sync::LazyLock;
 
@@ -95,7 +95,7 @@ impl MultiChoiceRegex {
                 .ok_or("the field 'choices' has to be a list of texts")?;
             let text = self.clean(strip(choice))?;
             texts.push(escape(&text));
-            // A later choice of the same text replaces the earlier one, as in a dictionary.
+            // A later choice with the same text replaces the earlier one, as in a dictionary.
             letters.retain(|(known, _): &(String, String)| *known != text);
             letters.push((text, format!("({letter})")));
             alternatives.push(letter.to_string());

@@ -65,7 +65,7 @@ impl Replacement {
                         '\\' => text.push('\\'),
                         c if c.is_ascii_alphabetic() => {
                             return Err(format!(
-                                "\\{c} is no escape in the replacement {source:?}"
+                                "\\{c} is not an escape in the replacement {source:?}"
                             ));
                         }
                         c => text.extend(['\\', c]),
@@ -74,7 +74,7 @@ impl Replacement {
                 }
             };
             let group = group.filter(|&group| group < groups.len()).ok_or_else(|| {
-                format!("the replacement {source:?} names a group that is not there")
+                format!("the replacement {source:?} names a group that does not exist")
             })?;
             pieces.push(Piece::Text(std::mem::take(&mut text)));
             pieces.push(Piece::Group(group));

@@ -1,13 +1,13 @@
-//! Python's pattern syntax to that of `fancy-regex`.
+//! Translation of Python's pattern syntax to that of `fancy-regex`.
 //!
 //! | Python | here |
 //! |---|---|
 //! | `$` also before a last line end | `(?=\n?\z)` |
 //! | `\Z` | `\z` |
-//! | `\w` is what `str.isalnum` says, and `_` | `[\p{L}\p{N}_]` |
+//! | `\w` is `str.isalnum` and `_` | `[\p{L}\p{N}_]` |
 //! | `\s` has the four ASCII separators | `[\s\x1c-\x1f]` |
 //! | `[`, `&&`, `--`, `~~` in a class are characters | written as `\x{..}` |
-//! | `{` that begins no repetition is a character, `{,n}` | `\x{7B}`, `{0,n}` |
+//! | `{` that does not begin a repetition is a character, `{,n}` | `\x{7B}`, `{0,n}` |
 //! | `\<`, `\>` are characters | `\x{3C}` |
 
 /// Python's `\w`, for use inside of a class.
@@ -74,7 +74,7 @@ impl Translator {
         Ok(())
     }
 
-    /// A character that stands for itself.
+    /// A literal character.
     fn literal(&mut self, c: char) {
         if c.is_alphanumeric() || c == '_' {
             self.out.push(c);
@@ -83,7 +83,7 @@ impl Translator {
         }
     }
 
-    /// What follows `(?`.
+    /// A group, after its `(`.
     fn group(&mut self) -> Result<(), String> {
         if self.looking_at("?#") {
             while let Some(c) = self.next() {
@@ -196,7 +196,7 @@ impl Translator {
         octal(Some(&first)) && octal(self.chars.get(self.at)) && octal(self.chars.get(self.at + 1))
     }
 
-    /// The character that an escape stands for.
+    /// The character of an escape.
     fn character(&mut self, c: char) -> Result<char, String> {
         let code = match c {
             'a' => 7,
@@ -234,7 +234,7 @@ impl Translator {
         Ok(code)
     }
 
-    /// A class: its members written so that only ranges have a meaning.
+    /// A class. Its members are escaped, so that only ranges have a meaning.
     fn class(&mut self) -> Result<(), String> {
         self.out.push('[');
         if self.looking_at("^") {
@@ -274,7 +274,7 @@ impl Translator {
         Ok(())
     }
 
-    /// One member of a class: a character, or a class that is written at once.
+    /// One member of a class: a character, or a class, which is written immediately.
     fn member(&mut self, c: char) -> Result<Option<char>, String> {
         if c != '\\' {
             return Ok(Some(c));

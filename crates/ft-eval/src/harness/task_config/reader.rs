@@ -1,4 +1,4 @@
-//! Keys of a task file, read as what they have to be.
+//! A reader for typed keys of a task file.
 
 use serde_json::{Map, Value};
 
@@ -7,7 +7,7 @@ use crate::harness::functions::{Doc, Function, FunctionRegistry};
 use crate::harness::task_file::{FunctionTag, Origin};
 use crate::{Error, Result};
 
-/// Reads keys of a task as what they have to be.
+/// Reads keys of a task with their types.
 #[derive(Clone, Copy)]
 pub(in crate::harness) struct Reader<'a> {
     pub(in crate::harness) keys: &'a Map<String, Value>,
@@ -82,10 +82,7 @@ impl Reader<'_> {
     pub(in crate::harness) fn misplaced(&self, key: &str, function: Function) -> Error {
         self.wrong(
             key,
-            &format!(
-                "another function: the one it names is for {}",
-                function.place()
-            ),
+            &format!("another function: this one is for {}", function.place()),
         )
     }
 
@@ -138,7 +135,7 @@ impl Reader<'_> {
     }
 }
 
-/// True and false, and YAML 1.1's other words for them.
+/// True and false, and the other words for them in YAML 1.1.
 pub(in crate::harness) fn as_bool(value: &Value) -> Option<bool> {
     match value {
         Value::Bool(value) => Some(*value),

@@ -1,7 +1,7 @@
-//! AIME: the answer in a solution, and whether it is the right one.
+//! AIME: extracts the answer of a solution and compares it.
 //!
-//! The answer is what stands in the last `\boxed{..}`, else what stands between the first and the last
-//! `$`, else the whole text.
+//! The answer is the content of the last `\boxed{..}`, or else the text between the first and the last `$`, or else
+//! the whole text.
 
 use super::math_answer::{between_dollars, boxed};
 use super::math_equality::same_answer;
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_box_goes_before_dollars_and_those_before_the_text() {
+    fn the_last_box_takes_precedence_over_dollars_and_dollars_over_the_text() {
         for (response, answer) in [
             ("so $x = 3$ and $4$", "x = 3$ and $4"),
             (r"$1$ \boxed{2} \boxed{\frac{1}{2}} 5", r"\frac{1}{2}"),

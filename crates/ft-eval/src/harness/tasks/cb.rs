@@ -6,8 +6,8 @@ pub(super) fn register(registry: &mut FunctionRegistry) {
     registry.insert("cb/aggregate.cb_multi_fi", Function::Aggregation(mean_f1));
 }
 
-/// `values` are pairs of classes, the right one and the chosen one. A class that is in neither has
-/// the F1 0, as in scikit-learn.
+/// `values` are pairs of classes: the correct one and the selected one. A class that is in neither has an F1 of 0, as in
+/// scikit-learn.
 fn mean_f1(values: &[MetricValue]) -> FunctionResult<f64> {
     let pairs: Vec<(f64, f64)> = values
         .iter()
@@ -37,11 +37,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn classes_count_the_same_however_many_they_have() {
+    fn classes_have_equal_weight_whatever_their_size() {
         let pair = |gold, chosen| {
             MetricValue::List(vec![MetricValue::Int(gold), MetricValue::Int(chosen)])
         };
-        // F1: 4/5 for 0, 2/3 for 1, and 0 for 2, which is nowhere.
+        // F1: 4/5 for 0, 2/3 for 1, and 0 for 2, which does not occur.
         let values = [pair(0, 0), pair(0, 0), pair(0, 1), pair(1, 1)];
         let mean = mean_f1(&values).unwrap();
         assert!((mean - (0.8 + 2.0 / 3.0) / 3.0).abs() < 1e-12);

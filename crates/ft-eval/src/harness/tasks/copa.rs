@@ -1,4 +1,4 @@
-//! COPA: a sentence that goes on with "because" or "therefore", and two ways to end it.
+//! COPA: a sentence that continues with "because" or "therefore", and two endings.
 
 use serde_json::{Value, json};
 
@@ -21,9 +21,7 @@ fn doc_to_text(doc: &Doc) -> FunctionResult<Value> {
         "cause" => "because",
         "effect" => "therefore",
         other => {
-            return Err(format!(
-                "the question is {other:?}, not \"cause\" or \"effect\""
-            ));
+            return Err(format!("the question is {other:?}, not \"cause\" or \"effect\"").into());
         }
     };
     let mut premise = strip(text_of(doc, "premise")?).chars();
@@ -45,7 +43,7 @@ fn doc_to_target(doc: &Doc) -> FunctionResult<Value> {
     Ok(json!(ending(doc, right)?))
 }
 
-/// A choice with a small letter first, since a sentence goes on with it.
+/// A choice with a lower-case first letter, since it continues a sentence.
 fn ending(doc: &Doc, choice: &str) -> FunctionResult<String> {
     let mut rest = text_of(doc, choice)?.chars();
     let first = rest.next().ok_or_else(|| format!("{choice:?} is empty"))?;

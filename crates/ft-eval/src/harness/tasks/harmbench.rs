@@ -14,7 +14,7 @@ pub(super) fn register(registry: &mut FunctionRegistry) {
 
 fn process_results(_: &Doc, responses: &[Response]) -> FunctionResult<Metrics> {
     let Some(Response::Text(reply)) = responses.first() else {
-        return Err("the filters have to leave one text: use take_first".to_string());
+        return Err("the filters must leave one text: use take_first".into());
     };
     let refuses = MetricValue::Int(i64::from(looks_like_refusal(reply)));
     Ok(vec![("refusal_rate".to_string(), refuses)])

@@ -1,4 +1,4 @@
-//! HellaSwag: a scene and its endings, freed of the marks that WikiHow's articles left in them.
+//! HellaSwag: a scene and its endings, without the marks of WikiHow's articles.
 
 use std::sync::LazyLock;
 
@@ -30,18 +30,18 @@ fn process_doc(mut doc: Doc) -> FunctionResult<Doc> {
         capitalize(text_of(&doc, "ctx_b")?)
     );
     let endings = doc["endings"].as_array();
-    let endings = endings.ok_or("the field \"endings\" is no list")?;
+    let endings = endings.ok_or("the field \"endings\" is not a list")?;
     let choices: Vec<String> = endings
         .iter()
-        .map(|ending| ending.as_str().map(clean).ok_or("an ending is no text"))
+        .map(|ending| ending.as_str().map(clean).ok_or("an ending is not a text"))
         .collect::<Result<_, _>>()?;
     let gold = match &doc["label"] {
         Value::String(label) => {
-            parse_int(label).ok_or_else(|| format!("the label {label:?} is no number"))?
+            parse_int(label).ok_or_else(|| format!("the label {label:?} is not a number"))?
         }
         label => label
             .as_i64()
-            .ok_or_else(|| format!("the label {} is no number", PyValue::from(label).repr()))?,
+            .ok_or_else(|| format!("the label {} is not a number", PyValue::from(label).repr()))?,
     };
     doc["query"] = json!(clean(&scene));
     doc["choices"] = json!(choices);
@@ -49,7 +49,7 @@ fn process_doc(mut doc: Doc) -> FunctionResult<Doc> {
     Ok(doc)
 }
 
-/// Without the marks in brackets; a title's begins a sentence.
+/// Removes the marks in brackets. The mark of a title begins a sentence.
 fn clean(text: &str) -> String {
     static BRACKETS: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"\[.*?\]").expect("the pattern is right"));

@@ -1,5 +1,5 @@
-//! MATH: the answer is what the model writes between the first and the last dollar, or all it writes;
-//! the right one stands in the last box of the solution.
+//! MATH: the model's answer is the text between the first and the last dollar, or the whole text; the correct answer
+//! is in the last box of the solution.
 
 use serde_json::json;
 
@@ -33,7 +33,8 @@ fn process_docs(docs: Vec<Doc>) -> FunctionResult<Vec<Doc>> {
 
 fn right_answer(doc: &Doc) -> FunctionResult<&str> {
     let solution = text_of(doc, "solution")?;
-    boxed(solution).ok_or_else(|| format!("the solution {solution:?} has no answer in \\boxed{{}}"))
+    boxed(solution)
+        .ok_or_else(|| format!("the solution {solution:?} has no answer in \\boxed{{}}").into())
 }
 
 fn process_results(doc: &Doc, responses: &[Response]) -> FunctionResult<Metrics> {

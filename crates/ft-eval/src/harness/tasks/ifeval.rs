@@ -1,11 +1,12 @@
 //! IFEval (Zhou et al., 2023, arXiv:2311.07911): whether a reply follows instructions that a program can check.
 //!
-//! Strictly the reply as it is has to follow; loosely one of eight versions of it, without its first line, its last, both, and
-//! without asterisks. The 22 checkers are those that lm-evaluation-harness 0.4.13 has for the rows of google/IFEval.
+//! The strict metrics check the reply itself. The loose metrics accept one of eight versions of it: with or without its
+//! first line, its last line, both, and asterisks. The 22 checkers are those of lm-evaluation-harness 0.4.13 for the rows of
+//! google/IFEval.
 //!
-//! What differs: languages are told by `whatlang` instead of langdetect (which draws at random, takes
-//! other languages in capitals for English, and knows Swahili, which whatlang does not), and sentences are counted by rules instead of NLTK's trained Punkt model. An instruction that does not say how many
-//! or what is an error, where the reference draws a number.
+//! Differences: languages are detected by `whatlang` instead of langdetect (which is random, reports other languages in
+//! capitals as English, and supports Swahili, which whatlang does not). Sentences are counted by rules instead of NLTK's
+//! trained Punkt model. An instruction without its numbers or words is an error, where the reference draws a number.
 
 mod checks;
 mod language;
@@ -31,7 +32,7 @@ pub(super) fn register(registry: &mut FunctionRegistry) {
 
 fn process_results(doc: &Doc, responses: &[Response]) -> FunctionResult<Metrics> {
     let Some(Response::Text(reply)) = responses.first() else {
-        return Err("the filters have to leave one text: use take_first".to_string());
+        return Err("the filters must leave one text: use take_first".into());
     };
     let ids = doc["instruction_id_list"].as_array();
     let ids = ids.ok_or("the document has no list instruction_id_list")?;
@@ -39,7 +40,7 @@ fn process_results(doc: &Doc, responses: &[Response]) -> FunctionResult<Metrics>
     let (mut strict, mut loose) = (Vec::new(), Vec::new());
     let versions = versions(reply);
     for (i, id) in ids.iter().enumerate() {
-        let id = id.as_str().ok_or("an instruction is no text")?;
+        let id = id.as_str().ok_or("an instruction is not a text")?;
         let arguments = doc["kwargs"].get(i).unwrap_or(&none);
         let follows = |reply: &str| -> FunctionResult<bool> {
             Ok(!strip(reply).is_empty() && checks::follows(id, arguments, reply)?)
@@ -68,7 +69,7 @@ fn process_results(doc: &Doc, responses: &[Response]) -> FunctionResult<Metrics>
     ])
 }
 
-/// The reply, and without its first line, its last, and both; all with and without asterisks.
+/// The reply, also without its first line, its last line, and both; all with and without asterisks.
 fn versions(reply: &str) -> Vec<String> {
     let lines: Vec<&str> = reply.split('\n').collect();
     let joined = |lines: &[&str]| strip(&lines.join("\n")).to_string();
@@ -93,7 +94,7 @@ fn mean_of_all(values: &[MetricValue]) -> FunctionResult<f64> {
     let (mut followed, mut all) = (0.0, 0.0);
     for value in values {
         let MetricValue::List(items) = value else {
-            return Err(format!("{value:?} is no list of instructions"));
+            return Err(format!("{value:?} is not a list of instructions").into());
         };
         followed += items.iter().filter_map(MetricValue::as_number).sum::<f64>();
         all += items.len() as f64;
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn instructions_that_say_too_little_are_errors() {
+    fn incomplete_instructions_are_errors() {
         for (id, kwargs) in [
             ("keywords:existence", serde_json::json!({})),
             (
@@ -153,7 +154,7 @@ mod tests {
         ] {
             let doc = serde_json::json!({"instruction_id_list": [id], "kwargs": [kwargs]});
             let error = process_results(&doc, &[Response::Text("a".into())]).unwrap_err();
-            assert!(error.contains(id), "{error}");
+            assert!(error.to_string().contains(id), "{error}");
         }
     }
 }

@@ -20,14 +20,14 @@ pub(super) fn register(registry: &mut FunctionRegistry) {
 
 fn doc_to_text(doc: &Doc) -> FunctionResult<Value> {
     let options = doc["options"].as_array();
-    let options = options.ok_or("the field \"options\" is no list")?;
+    let options = options.ok_or("the field \"options\" is not a list")?;
     let mut text = format!(
         "Passage: {}\nQuestion: {}\nChoices:\n",
         text_of(doc, "context")?,
         text_of(doc, "question")?
     );
     for (letter, option) in ('A'..='D').zip(options) {
-        let option = option.as_str().ok_or("an option is no text")?;
+        let option = option.as_str().ok_or("an option is not a text")?;
         text += &format!("{letter}. {option}\n");
     }
     Ok(json!(text + "Answer:"))
@@ -39,5 +39,5 @@ fn doc_to_target(doc: &Doc) -> FunctionResult<Value> {
         .iter()
         .position(|letter| *letter == strip(label))
         .map(|number| json!(number))
-        .ok_or_else(|| format!("the label is {label:?}, not one of a, b, c and d"))
+        .ok_or_else(|| format!("the label is {label:?}, not one of a, b, c and d").into())
 }

@@ -1,18 +1,18 @@
-//! Where the answer stands in a solution written in LaTeX: in a box, or between dollars.
+//! Extracts the answer of a solution in LaTeX: in a box, or between dollars.
 
-/// What stands between the first and the last dollar.
+/// The text between the first and the last dollar.
 pub(super) fn between_dollars(text: &str) -> Option<&str> {
     let (_, rest) = text.split_once('$')?;
     rest.rsplit_once('$').map(|(inside, _)| inside)
 }
 
-/// What stands in the last box. `\boxed 5` has no braces and goes up to a dollar.
+/// The content of the last box. `\boxed 5` has no braces and ends at a dollar.
 pub(super) fn boxed(text: &str) -> Option<&str> {
     const BARE: &str = r"\boxed ";
     if let Some(start) = text.rfind(BARE) {
         return text[start + BARE.len()..].split('$').next();
     }
-    // An `\fbox` without a `\boxed` is found by the reference too, and then left.
+    // The reference also finds an `\fbox` without a `\boxed`, and then ignores it.
     let tail = &text[text.rfind(r"\boxed")?..];
     let mut open = 0;
     let end = tail.char_indices().find_map(|(i, c)| {
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_box_that_is_closed_counts() {
+    fn the_last_closed_box_is_found() {
         for (text, inside) in [
             (r"\boxed{1} \boxed{\frac{1}{2}} {3}", Some(r"\frac{1}{2}")),
             (r"\boxed{1} \boxed 5$ more \boxed{6}", Some("5")),

@@ -1,8 +1,8 @@
 //! Whether two answers in LaTeX are the same after simple rewriting: the equality of the MATH dataset
 //! (Hendrycks et al., 2021, arXiv:2103.03874).
 //!
-//! Texts are compared, no mathematics is done: `\frac12`, `1/2` and `0.5` are one, `\sqrt4` and 2 are
-//! not. Where a rewriting fails on either answer (`\frac` at the end, two units), both are compared as they are.
+//! Only texts are compared: `\frac12`, `1/2` and `0.5` are equal, `\sqrt4` and 2 are not. If the rewriting of either answer
+//! fails (`\frac` at the end, two units), both are compared without rewriting.
 
 use std::sync::LazyLock;
 
@@ -10,7 +10,7 @@ use regex::Regex;
 
 use crate::harness::python_value::is_int;
 
-/// Whether two answers are the same.
+/// Whether two answers are equal.
 pub(super) fn same_answer(a: &str, b: &str) -> bool {
     match (normalize(a), normalize(b)) {
         (Some(a), Some(b)) => a == b,
@@ -18,7 +18,7 @@ pub(super) fn same_answer(a: &str, b: &str) -> bool {
     }
 }
 
-/// Taken out, or put in place, in this order; before units are cut off.
+/// Replacements, in this order, before units are removed.
 const REWRITES: [(&str, &str); 10] = [
     ("\n", ""),
     (r"\!", ""),
@@ -32,7 +32,7 @@ const REWRITES: [(&str, &str); 10] = [
     (r"\$", ""),
 ];
 
-/// The answer in one way of writing; `None` if it cannot be brought into it.
+/// The answer in a normal form; `None` if the rewriting fails.
 fn normalize(answer: &str) -> Option<String> {
     let mut text = answer.to_string();
     for (from, to) in REWRITES {
@@ -58,7 +58,7 @@ fn normalize(answer: &str) -> Option<String> {
     slash_to_fraction(text)
 }
 
-/// Without the unit on the right, `\text{ miles}`; two are too many.
+/// Removes the unit on the right, `\text{ miles}`; `None` if there are two.
 fn without_unit(text: &str) -> Option<&str> {
     match text.split_once(r"\text{ ") {
         None => Some(text),
@@ -81,7 +81,7 @@ fn brace_roots(text: &str) -> Option<String> {
     Some(out)
 }
 
-/// `\frac12` to `\frac{1}{2}`, `\frac1{2}` too. A `\frac1` at the end leaves the whole text as it is.
+/// `\frac12` and `\frac1{2}` to `\frac{1}{2}`. A text with `\frac1` at the end is not changed.
 fn brace_fractions(text: &str) -> Option<String> {
     let mut parts = text.split(r"\frac");
     let mut out = parts.next()?.to_string();
@@ -98,7 +98,7 @@ fn brace_fractions(text: &str) -> Option<String> {
     Some(out)
 }
 
-/// `1/2` to `\frac{1}{2}`. A fraction of anything but whole numbers has no such form.
+/// `1/2` to `\frac{1}{2}`, for whole numbers only.
 fn slash_to_fraction(text: String) -> Option<String> {
     static PLAIN: LazyLock<Regex> =
         LazyLock::new(|| Regex::new("^(?:0|-?[1-9][0-9]*)$").expect("the pattern is right"));
@@ -107,7 +107,7 @@ fn slash_to_fraction(text: String) -> Option<String> {
             if !is_int(a) || !is_int(b) {
                 return None;
             }
-            // Numbers written in another way than they are printed, as 01/2, stay.
+            // Numbers in another notation, such as 01/2, are not changed.
             Some(if PLAIN.is_match(a) && PLAIN.is_match(b) {
                 format!(r"\frac{{{a}}}{{{b}}}")
             } else {
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ways_of_writing_a_number_are_one() {
+    fn notations_of_a_number_are_equal() {
         for (a, b) in [
             (r"\dfrac12", "1/2"),
             ("0.5", r"\frac{1}{2}"),

@@ -1,8 +1,8 @@
-//! MMLU: one template and a table of subjects make 57 task files, a group for each field of
-//! knowledge, and the group of all.
+//! MMLU: 57 task files, a group for each field of knowledge and a group of all, generated from one template and a table of
+//! subjects.
 //!
-//! The task of a subject is `mmlu_SUBJECT`, with the tag `mmlu_FIELD_tasks`; the groups are
-//! `mmlu_FIELD` and `mmlu`, each the mean over all questions in it.
+//! The task of a subject is `mmlu_SUBJECT`, with the tag `mmlu_FIELD_tasks`. The groups are `mmlu_FIELD` and `mmlu`; each is
+//! the mean over all its questions.
 
 use super::TaskText;
 

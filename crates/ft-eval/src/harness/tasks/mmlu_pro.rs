@@ -1,5 +1,5 @@
-//! MMLU-Pro: one template and a list of subjects make 14 task files and their group; the rows of a
-//! subject are picked from those of all.
+//! MMLU-Pro: 14 task files and their group, generated from one template and a list of subjects. The rows of a subject are
+//! selected from one file.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::{TaskText, text_of};
 use crate::harness::functions::{Doc, Function, FunctionRegistry, FunctionResult};
 use crate::harness::python_value::strip;
 
-/// The names of the tasks' subjects, those of their rows, and the functions that pick them.
+/// The names of the subjects in tasks and in rows, and the functions that select the rows.
 macro_rules! subjects {
     ($($name:literal of $category:literal),* $(,)?) => {
         const SUBJECTS: &[(&str, fn(Vec<Doc>) -> FunctionResult<Vec<Doc>>)] =
@@ -86,19 +86,19 @@ pub(super) fn files() -> impl Iterator<Item = TaskText> {
     subjects.chain([("mmlu_pro/_mmlu_pro.yaml".into(), group.into())])
 }
 
-/// The question with its choices, ten at most, and the beginning of the reasoning.
+/// The question with its choices, at most ten, and the beginning of the reasoning.
 fn question(doc: &Doc) -> FunctionResult<Value> {
     let options = doc["options"].as_array();
-    let options = options.ok_or("the field \"options\" is no list")?;
+    let options = options.ok_or("the field \"options\" is not a list")?;
     let mut text = format!("Question:\n{}\nOptions:\n", text_of(doc, "question")?);
     for (letter, option) in ('A'..='J').zip(options) {
-        let option = option.as_str().ok_or("an option is no text")?;
+        let option = option.as_str().ok_or("an option is not a text")?;
         text += &format!("{letter}. {}\n", strip(option));
     }
     Ok(json!(text + "Answer: Let's think step by step."))
 }
 
-/// The reasoning without its beginning, which stands in the question.
+/// The reasoning without its beginning, which is part of the question.
 fn reasoning(doc: &Doc) -> FunctionResult<Value> {
     let reasoning = text_of(doc, "cot_content")?;
     Ok(json!(

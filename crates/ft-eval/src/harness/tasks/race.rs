@@ -1,4 +1,4 @@
-//! RACE: an article and its problems, of which the last is asked and the others show their answers.
+//! RACE: an article and its problems. The last problem is the question; the others are shown with their answers.
 
 use serde_json::{Value, json};
 
@@ -19,30 +19,30 @@ pub(super) fn register(registry: &mut FunctionRegistry) {
     }
 }
 
-/// The problems but the last, and the last.
+/// All problems except the last, and the last.
 fn problems(doc: &Doc) -> FunctionResult<(Vec<Value>, Value)> {
     let problems = literal_eval(text_of(doc, "problems")?)?.to_json();
     let mut problems = match problems {
         Value::Array(problems) => problems,
-        other => return Err(format!("the problems are no list: {other}")),
+        other => return Err(format!("the problems are not a list: {other}").into()),
     };
     let last = problems.pop().ok_or("there are no problems")?;
     Ok((problems, last))
 }
 
-/// The number of the right choice.
+/// The index of the correct choice.
 fn answer(problem: &Value) -> FunctionResult<usize> {
     let letter = text_of(problem, "answer")?;
     ["A", "B", "C", "D"]
         .iter()
         .position(|known| *known == letter)
-        .ok_or_else(|| format!("the answer is {letter:?}, not one of A, B, C and D"))
+        .ok_or_else(|| format!("the answer is {letter:?}, not one of A, B, C and D").into())
 }
 
 fn option(problem: &Value, number: usize) -> FunctionResult<&str> {
     problem["options"][number]
         .as_str()
-        .ok_or_else(|| format!("a problem has no option {}", number + 1))
+        .ok_or_else(|| format!("a problem has no option {}", number + 1).into())
 }
 
 fn doc_to_text(doc: &Doc) -> FunctionResult<Value> {

@@ -1,5 +1,4 @@
-//! WikiText: articles with the marks of their tokenization undone, measured per word and byte of the
-//! articles as they were.
+//! WikiText: articles with their tokenization reversed, measured per word and byte of the original articles.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -23,17 +22,17 @@ pub(super) fn register(registry: &mut FunctionRegistry) {
     );
 }
 
-/// What `\s` of Python's `re` matches.
+/// The characters that `\s` of Python's `re` matches.
 const SPACE: &str = r"[\s\x1c-\x1f]";
 
-/// One step of undoing the tokenization.
+/// One step of reversing the tokenization.
 enum Step {
     Text(&'static str, &'static str),
     Pattern(Regex, &'static str),
 }
 
-/// The steps in the order of the reference. Its `/' [0-9]/` was meant as a pattern between slashes, but
-/// they are part of it, and the digit is put back as the very text `[0-9]`; so it is here.
+/// The steps in the order of the reference. In its `/' [0-9]/` the slashes are part of the pattern, and the replacement is the
+/// literal text `[0-9]`. This mistake is reproduced.
 fn steps() -> Vec<Step> {
     use Step::Text;
     let between = |open: &str, inside: &str, close: &str, with: &'static str| {
@@ -89,12 +88,12 @@ fn detokenize(page: &str) -> String {
 
 fn process_results(doc: &Doc, responses: &[Response]) -> FunctionResult<Metrics> {
     let [Response::Rolling(logp)] = responses else {
-        return Err("the filters have to leave one log-likelihood: use take_first".to_string());
+        return Err("the filters must leave one log-likelihood: use take_first".into());
     };
     static SPACES: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(&format!("{SPACE}+")).expect("the pattern is right"));
     let page = text_of(doc, "page")?;
-    // `re.split` gives one part more than there are stretches of space, empty ones at the ends too.
+    // `re.split` gives one part more than there are runs of space, including empty ones at the ends.
     let words = SPACES.find_iter(page).count() + 1;
     let per = |count: usize| {
         MetricValue::List(vec![

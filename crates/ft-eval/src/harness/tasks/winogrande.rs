@@ -1,4 +1,4 @@
-//! Winogrande: the words for the gap are two prompts, and what follows the gap is their continuation.
+//! Winogrande: the two words for the gap give two prompts, whose continuation is the text after the gap.
 
 use serde_json::{Value, json};
 
@@ -19,19 +19,16 @@ pub(super) fn register(registry: &mut FunctionRegistry) {
     }
 }
 
-/// The number of the right prompt.
+/// The index of the correct prompt.
 fn doc_to_text(doc: &Doc) -> FunctionResult<Value> {
     match doc["answer"].as_str() {
         Some("1") => Ok(json!(0)),
         Some("2") => Ok(json!(1)),
-        _ => Err(format!(
-            "the answer is {}, not \"1\" or \"2\"",
-            doc["answer"]
-        )),
+        _ => Err(format!("the answer is {}, not \"1\" or \"2\"", doc["answer"]).into()),
     }
 }
 
-/// The prompts: the sentence up to the gap, with either word in it.
+/// The prompts: the sentence up to the gap, followed by either word.
 fn doc_to_choice(doc: &Doc) -> FunctionResult<Value> {
     let (before, _) = at_gap(doc)?;
     let prompt = |option| Ok(format!("{before}{}", text_of(doc, option)?));
@@ -42,7 +39,7 @@ fn doc_to_choice(doc: &Doc) -> FunctionResult<Value> {
     Ok(json!(prompts))
 }
 
-/// What follows the gap.
+/// The text after the gap.
 fn doc_to_target(doc: &Doc) -> FunctionResult<Value> {
     let (_, after) = at_gap(doc)?;
     Ok(json!(strip(after)))
@@ -52,5 +49,5 @@ fn at_gap(doc: &Doc) -> FunctionResult<(&str, &str)> {
     let sentence = text_of(doc, "sentence")?;
     sentence
         .split_once('_')
-        .ok_or_else(|| format!("the sentence {sentence:?} has no gap \"_\""))
+        .ok_or_else(|| format!("the sentence {sentence:?} has no gap \"_\"").into())
 }

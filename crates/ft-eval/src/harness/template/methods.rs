@@ -1,5 +1,4 @@
-//! Methods and filters of values in templates as Python and Jinja2 have them, where minijinja and its
-//! companion lack them or have them otherwise.
+//! Methods and filters of Python and Jinja2 that minijinja and its companion lack or define differently.
 
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, State, Value};
@@ -28,7 +27,7 @@ pub(super) fn call(
     }
     if let (Some(text), []) = (value.as_str(), args) {
         match method {
-            // What is white space in Python is a little more than in Rust.
+            // Python has a few more white space characters than Rust.
             "strip" => return Ok(Value::from(strip(text))),
             "lstrip" => return Ok(Value::from(text.trim_start_matches(is_space))),
             "rstrip" => return Ok(Value::from(text.trim_end_matches(is_space))),
@@ -44,7 +43,7 @@ pub(super) fn call(
     minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)
 }
 
-/// The filter `int`: zero, or another default, for what is no number.
+/// The filter `int`. The result is zero, or another default, if the value is not a number.
 pub(super) fn int(value: Value, default: Option<i64>) -> Result<i64, Error> {
     let broken = match to_python(&value) {
         PyValue::Int(value) => return Ok(value),
@@ -77,7 +76,7 @@ pub(super) fn trim(value: Value, characters: Option<String>) -> String {
     }
 }
 
-/// `str.title()`: a capital after everything that is no letter, apostrophes included.
+/// `str.title()`: a capital letter after every character that is not a letter, including apostrophes.
 fn title(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut in_word = false;

@@ -1,4 +1,4 @@
-//! Tasks, data and settings that cannot be used are told with their place.
+//! Invalid tasks, data and settings are errors that name the place.
 
 use ft_eval::harness::{EvaluateOptions, FunctionRegistry, TaskIndex, evaluate};
 
@@ -6,7 +6,7 @@ use super::golden_runs::{golden, load, write_files};
 use super::mock_model::Mock;
 use super::own_functions::functions;
 
-/// Loads a task of this text over one document, and asks it.
+/// Loads a task with this text and one document, and runs it.
 fn attempt(yaml: &str) -> String {
     let dir = tempfile::tempdir().unwrap();
     let yaml = format!("task: bad\ntest_split: test\n{yaml}");
@@ -30,7 +30,7 @@ fn attempt(yaml: &str) -> String {
 }
 
 #[test]
-fn what_cannot_be_used_is_told_with_its_place() {
+fn invalid_tasks_are_errors_that_name_the_place() {
     const GOOD: &str = "output_type: multiple_choice\ndoc_to_text: q\ndoc_to_choice: choices\ndoc_to_target: label\n";
     assert_eq!(attempt(GOOD), "nothing is wrong");
     for (extra, words) in [
@@ -77,7 +77,7 @@ fn what_cannot_be_used_is_told_with_its_place() {
         ),
         (
             "filter_list: [{name: x, filter: [{function: lowercase}, {function: take_first}]}]",
-            &["lowercase", "is no text"],
+            &["lowercase", "is not a text"],
         ),
         (
             "filter_list: [{name: x, filter: [{function: regex, regex_pattern: '(('}]}]",
@@ -87,20 +87,20 @@ fn what_cannot_be_used_is_told_with_its_place() {
             "doc_to_text: '{{question}}'",
             &["task bad", "question", "the fields: q, choices, label, n"],
         ),
-        ("doc_to_choice: '{{q}}'", &["doc_to_choice", "no list"]),
+        ("doc_to_choice: '{{q}}'", &["doc_to_choice", "not a list"]),
         ("doc_to_target: missing", &["nothing is wrong"]),
         ("doc_to_target: null", &["doc_to_target is missing"]),
         (
             "dataset_kwargs: {streaming: true}",
             &["streaming", "data_files"],
         ),
-        ("num_fewshot: 5", &["examples are asked for"]),
+        ("num_fewshot: 5", &["examples are required"]),
         ("num_fewshot: -1", &["num_fewshot", "0 or more"]),
         ("repeats: 0", &["repeats"]),
         ("include: none.yaml", &["bad"]),
         ("doc_to_text: '{{ 1'", &["template"]),
     ] {
-        // A later key would be a duplicate: the good one is left out.
+        // A later key would be a duplicate: the good one is removed.
         let key = extra.split(':').next().unwrap();
         let rest: String = GOOD
             .lines()
@@ -111,7 +111,7 @@ fn what_cannot_be_used_is_told_with_its_place() {
         for word in words {
             assert!(
                 message.contains(word),
-                "{extra}: {message:?} does not say {word:?}"
+                "{extra}: {message:?} does not contain {word:?}"
             );
         }
     }
@@ -131,14 +131,14 @@ fn what_cannot_be_used_is_told_with_its_place() {
 }
 
 #[test]
-fn unknown_names_missing_files_and_double_tasks_are_errors() {
+fn unknown_names_missing_files_and_duplicate_tasks_are_errors() {
     let golden = golden("harness");
     let dir = write_files(&golden);
     let index = TaskIndex::with_functions(&[dir.path().join("tasks")], functions()).unwrap();
     let message = |names: &[&str]| index.load(names, dir.path()).unwrap_err().to_string();
     assert!(message(&["no_such_task"]).contains("mc_all"));
-    assert!(message(&["everything", "mc_all"]).contains("asked for twice"));
-    assert!(message(&[]).contains("name one"));
+    assert!(message(&["everything", "mc_all"]).contains("requested twice"));
+    assert!(message(&[]).contains("name at least one"));
     assert!(index.load(&["mc_a*"], dir.path()).unwrap().tasks().len() == 1);
     let elsewhere = tempfile::tempdir().unwrap();
     let error = index
@@ -162,7 +162,7 @@ fn unknown_names_missing_files_and_double_tasks_are_errors() {
 }
 
 #[test]
-fn limits_that_leave_nothing_are_errors() {
+fn limits_without_documents_are_errors() {
     let golden = golden("harness");
     let dir = write_files(&golden);
     let set = load(dir.path(), &["ll"]);

@@ -1,4 +1,4 @@
-//! The built-in tasks against lm-evaluation-harness's own files of the same names, on the same rows.
+//! The built-in tasks compared with lm-evaluation-harness's files of the same names, on the same rows.
 
 use ft_eval::harness::{TaskIndex, evaluate};
 
@@ -6,7 +6,7 @@ use super::golden_runs::{golden, names, options, write_files};
 use super::mock_model::Mock;
 use super::same::{assert_same, compare_sample};
 
-/// Runs what a golden file has, and gives the number of samples.
+/// Runs the tasks of a golden file, and returns the number of samples.
 fn compare(file: &str) -> usize {
     let golden = golden(file);
     let dir = write_files(&golden);
@@ -45,26 +45,26 @@ fn compare(file: &str) -> usize {
 }
 
 #[test]
-fn tasks_of_choices_and_numbers_ask_and_score_as_those_of_lm_eval() {
+fn tasks_of_choices_and_numbers_equal_those_of_lm_eval() {
     assert_eq!(compare("built_in_choices"), 801);
 }
 
 #[test]
-fn tasks_with_functions_ask_and_score_as_those_of_lm_eval() {
+fn tasks_with_functions_equal_those_of_lm_eval() {
     assert_eq!(compare("built_in_code"), 798);
 }
 
 #[test]
-fn the_57_tasks_of_mmlu_and_its_groups_ask_and_score_as_those_of_lm_eval() {
+fn the_57_tasks_of_mmlu_and_its_groups_equal_those_of_lm_eval() {
     assert_eq!(compare("built_in_mmlu"), 294);
 }
 
 #[test]
-fn more_tasks_ask_and_score_as_those_of_lm_eval() {
+fn more_tasks_equal_those_of_lm_eval() {
     assert_eq!(compare("built_in_more"), 590);
 }
 
 #[test]
-fn math_and_mmlu_pro_and_their_groups_ask_and_score_as_those_of_lm_eval() {
+fn math_and_mmlu_pro_and_their_groups_equal_those_of_lm_eval() {
     assert_eq!(compare("built_in_groups"), 393);
 }

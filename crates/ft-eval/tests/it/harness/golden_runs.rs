@@ -1,4 +1,4 @@
-//! The runs of the golden files, done again.
+//! Repeats the runs of the golden files.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Prompts, numbers, hashes and tables against lm-evaluation-harness 0.4.13.
+//! Prompts, numbers, hashes and tables compared with lm-evaluation-harness 0.4.13.
 
 use serde_json::{Value, json};
 
@@ -80,7 +80,7 @@ fn the_results_file_has_lm_eval_s_keys_and_numbers() {
     }
 }
 
-/// The cells of a Markdown table; numbers as numbers, since the reference's table library drops zeros.
+/// The cells of a Markdown table. Numbers are parsed, since the reference's table library omits zeros.
 fn cells(table: &str) -> Vec<Vec<String>> {
     let rows = table
         .lines()
@@ -93,7 +93,7 @@ fn cells(table: &str) -> Vec<Vec<String>> {
                 Err(_) => cell.trim_end().to_string(),
             })
             .enumerate()
-            // The indentation of names counts, that of other cells does not.
+            // Only the indentation of names matters.
             .map(|(i, cell)| {
                 if i == 0 {
                     cell

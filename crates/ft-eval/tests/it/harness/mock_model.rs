@@ -1,4 +1,4 @@
-//! The mock model of `tests/golden/harness.py`: answers are made of hashes of what is asked.
+//! The mock model of `tests/golden/harness.py`: answers are derived from hashes of the requests.
 
 use ft_eval::harness::{Continuation, GenerateUntil, LanguageModel, LogLikelihood};
 use sha2::{Digest, Sha256};
@@ -33,7 +33,7 @@ fn share(digest: &[u8; 32]) -> f64 {
     ])) / 4_294_967_296.0
 }
 
-/// The mock model of `harness.py`; counts what it is asked, and may stop in the middle.
+/// The mock model of `harness.py`. It counts requests, and can fail after a number of them.
 #[derive(Default)]
 pub(crate) struct Mock {
     pub(crate) asked: std::cell::Cell<usize>,
@@ -62,7 +62,7 @@ impl LanguageModel for Mock {
         requests: &[Continuation],
         done: &mut dyn FnMut(usize, LogLikelihood) -> ft_eval::Result<()>,
     ) -> ft_eval::Result<()> {
-        // Answers may come in any order.
+        // Answers may arrive in any order.
         for (i, request) in requests.iter().enumerate().rev() {
             self.count()?;
             let d = digest(&["pair", &request.context, &request.continuation]);
@@ -106,7 +106,7 @@ impl LanguageModel for Mock {
             self.count()?;
             let mut reply =
                 REPLIES[digest(&["text", &request.context])[0] as usize % REPLIES.len()];
-            // The question says what to reply.
+            // The question contains the reply.
             if let Some((_, said)) = request.context.rsplit_once('\u{27e6}') {
                 reply = said.split('\u{27e7}').next().unwrap_or("");
             }

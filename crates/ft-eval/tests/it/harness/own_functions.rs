@@ -40,7 +40,7 @@ pub(crate) fn functions() -> FunctionRegistry {
         let mut logps = Vec::new();
         for result in results {
             let Response::LogLikelihood(answer) = result else {
-                return Err("not a log-likelihood".to_string());
+                return Err("not a log-likelihood".into());
             };
             logps.push(answer.logp);
         }

@@ -6,7 +6,7 @@ use super::golden_runs::{golden, load, write_files};
 use super::mock_model::Mock;
 
 #[test]
-fn files_are_named_as_lm_eval_names_them_and_read_back_for_the_gate() {
+fn files_have_lm_evals_names_and_are_read_for_the_gate() {
     let golden = golden("harness");
     let dir = write_files(&golden);
     let set = load(dir.path(), &["mc_all", "gsm", "rolling"]);
@@ -16,7 +16,7 @@ fn files_are_named_as_lm_eval_names_them_and_read_back_for_the_gate() {
         ..EvaluateOptions::default()
     };
     let baseline = evaluate(&Mock::default(), &set, &options, &mut |_, _| {}).unwrap();
-    // Kept where this says, for `tests/golden/harness_files.py`.
+    // A copy for `tests/golden/harness_files.py`, if the variable is set.
     let out = std::env::var_os("FT_HARNESS_OUT").map_or(dir.path().join("out"), Into::into);
     let files = baseline.write(&out, true).unwrap();
     let name = files.results.file_name().unwrap().to_str().unwrap();
@@ -36,7 +36,7 @@ fn files_are_named_as_lm_eval_names_them_and_read_back_for_the_gate() {
     let new = evaluate(&Mock::default(), &set, &options, &mut |_, _| {}).unwrap();
     let read = SavedResults::read(&files.results).unwrap();
     let comparison = compare(&read, &SavedResults::from(&new));
-    // Read from the files or taken from the run, it is the same.
+    // The results from the files equal those of the run.
     assert_eq!(
         comparison,
         compare(&SavedResults::from(&baseline), &SavedResults::from(&new))

@@ -1,4 +1,4 @@
-//! Runs that were cut off.
+//! Interrupted runs.
 
 use ft_eval::harness::{EvaluateOptions, evaluate};
 
@@ -6,7 +6,7 @@ use super::golden_runs::{golden, load, write_files};
 use super::mock_model::Mock;
 
 #[test]
-fn a_run_that_was_cut_off_anywhere_goes_on_with_what_was_answered() {
+fn an_interrupted_run_continues_with_the_stored_answers() {
     let golden = golden("harness");
     let dir = write_files(&golden);
     let set = load(dir.path(), &["mc_pair", "rolling", "gsm", "gen_number"]);
@@ -34,7 +34,7 @@ fn a_run_that_was_cut_off_anywhere_goes_on_with_what_was_answered() {
             ..Mock::default()
         };
         assert!(evaluate(&first, &set, &options, &mut |_, _| {}).is_err());
-        // What was being written when the process died.
+        // An incomplete line, as if the process was killed while writing.
         let mut bytes = std::fs::read(&cache).unwrap();
         bytes.extend_from_slice(b"{\"key\":\"12");
         std::fs::write(&cache, bytes).unwrap();

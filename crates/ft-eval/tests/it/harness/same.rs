@@ -1,4 +1,4 @@
-//! Comparison with what lm-evaluation-harness wrote.
+//! Comparison with the output of lm-evaluation-harness.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -46,7 +46,7 @@ pub(crate) fn compare_sample(line: &str, expected: &Value, place: &str) {
     for key in ["doc_id", "filter"] {
         assert_eq!(line[key], expected[key], "{place}");
     }
-    // In full where the golden file has it, so that a difference can be seen.
+    // In full if the golden file has it, to show the difference.
     for key in ["arguments", "filtered_resps", "resps", "target"] {
         if !expected[key].is_null() {
             assert_eq!(line[key], expected[key], "{place}, {key}");

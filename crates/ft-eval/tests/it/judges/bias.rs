@@ -1,4 +1,4 @@
-//! Biases that were put in are found, and preferences are written.
+//! Artificial biases are measured, and preferences are written.
 
 use ft_eval::judges::{
     Comparison, Item, PairItem, PairJudge, Panel, PointJudge, Preference, Scale, Shot, Verdict,
@@ -26,7 +26,7 @@ fn compare(items: &[PairItem], rule: impl Fn(&str) -> Value + Sync) -> Vec<Compa
 }
 
 #[test]
-fn a_judge_that_likes_the_first_sees_only_ties() {
+fn a_judge_that_prefers_the_first_reply_gives_only_ties() {
     let found = compare(&pairs(20), |_| winner("1"));
     let bias = position_bias(&found);
     assert_eq!(bias.changed.share, Some(1.0));
@@ -42,7 +42,7 @@ fn a_judge_that_likes_the_first_sees_only_ties() {
 }
 
 #[test]
-fn a_judge_that_likes_length_is_found_out() {
+fn verbosity_bias_is_measured() {
     let items: Vec<PairItem> = (0..30)
         .map(|i| PairItem {
             prompt: String::new(),
@@ -71,7 +71,7 @@ fn a_judge_that_likes_length_is_found_out() {
 }
 
 #[test]
-fn a_judge_that_likes_itself_is_found_out() {
+fn self_preference_is_measured() {
     use Preference::{A, B, Tie};
     let own = [A, B, A, B, A, B, A, B];
     let judge: Vec<_> = own.iter().map(|side| Some(*side)).collect();
@@ -82,7 +82,7 @@ fn a_judge_that_likes_itself_is_found_out() {
 }
 
 #[test]
-fn judges_are_calibrated_against_people() {
+fn judges_are_calibrated_with_human_labels() {
     // Sensitivity 3/4, specificity 2/3.
     let labels = [true, true, true, true, false, false, false, true];
     let verdicts = [
@@ -160,7 +160,7 @@ fn winners_become_preference_data() {
 }
 
 #[test]
-fn shots_stand_before_the_question_and_reasons_before_scores() {
+fn examples_precede_the_question_and_reasons_precede_scores() {
     let item = |response: &str| Item {
         prompt: "p".into(),
         response: response.into(),

@@ -1,4 +1,4 @@
-//! Claims are found, weighed and checked against evidence.
+//! Claims are extracted, weighted and checked against evidence.
 
 use ft_eval::factuality::{Bm25, Evidence, Finding, check_facts};
 use ft_eval::judges::Panel;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::mock_server::between;
 use super::rules::Rules;
 
-/// Splits at full stops, and believes what stands in the evidence word for word; of heights it makes the evidence up.
+/// Splits at full stops, and supports claims that occur literally in the evidence. For heights it invents a quote.
 fn reader(shown: &str) -> Value {
     if !shown.contains("<claim>") {
         let claims = between(shown, "<text>", "</text>")
@@ -91,11 +91,11 @@ fn claims_are_checked_against_passages_that_are_found() {
     )
     .unwrap();
     assert_eq!((report.supported, report.unverified), (1, 1));
-    assert!(report.claims[1].reason.contains("nothing was found"));
+    assert!(report.claims[1].reason.contains("no passage was found"));
 }
 
 #[test]
-fn a_model_that_cannot_split_is_an_error_and_one_that_cannot_verify_leaves_claims_open() {
+fn a_failure_to_split_is_an_error_and_a_failure_to_verify_gives_no_finding() {
     let panel = Panel {
         attempts: 2,
         ..Panel::default()

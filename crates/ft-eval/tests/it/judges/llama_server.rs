@@ -1,4 +1,4 @@
-//! The same over a real server: llama.cpp's, where the environment names it.
+//! Judges with a real server, llama.cpp's, if the environment names it.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -61,7 +61,7 @@ fn a_llama_server_judges() {
     };
     let client =
         OpenAiClient::new(&format!("http://127.0.0.1:{port}/v1"), "test", options).unwrap();
-    // It loads its model first.
+    // Wait until it has loaded its model.
     let hello = ChatRequest {
         messages: vec![ChatMessage::new("user", "Hello")],
         temperature: 0.0,
@@ -90,7 +90,7 @@ fn a_llama_server_judges() {
     let start = Instant::now();
     let model = CachedModel::open(client, &cache).unwrap();
     let found = judge_pairs(&model, &judge(), &items, &panel, &mut |_, _| ());
-    // What a model of 135M parameters finds is worth nothing; that it comes in the schema is.
+    // The verdicts of a model with 135M parameters have no value; the test is that they match the schema.
     let arrived = found
         .iter()
         .flat_map(|c| [&c.a_first, &c.b_first])

@@ -1,4 +1,4 @@
-//! A server that speaks OpenAI's protocol as badly as it is told to.
+//! A server with OpenAI's protocol and programmable faults.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// What the server does with one request.
+/// The server's response to a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
     /// Answers with this text.
@@ -17,26 +17,26 @@ pub(crate) enum Act {
     SayInChunks(String),
     /// Answers with a status, headers and a body.
     Status(u16, &'static str, &'static str),
-    /// Says nothing for so long, then hangs up.
+    /// Waits for this time, then closes the connection.
     Stall(Duration),
-    /// Breaks off in the middle of the body.
+    /// Closes the connection in the middle of the body.
     Cut,
-    /// Hangs up at once.
+    /// Closes the connection at once.
     HangUp,
-    /// A body that is no JSON.
+    /// A body that is not JSON.
     Garbage,
     /// JSON without a choice.
     NoChoice,
 }
 
-/// What it is told: the request, how often this very request has come before, and what to do.
+/// The function from a request, and the number of equal requests before it, to the response.
 type Script = dyn Fn(&Value, usize) -> Act + Send + Sync;
 
 #[derive(Default)]
 pub(crate) struct Seen {
-    /// By request, how often it has come.
+    /// The number of times each request was received.
     pub(crate) requests: HashMap<String, usize>,
-    /// By request, how often it has been answered.
+    /// The number of times each request was answered.
     pub(crate) answered: HashMap<String, usize>,
     pub(crate) authorization: Option<String>,
 }
@@ -66,7 +66,7 @@ impl MockServer {
             for stream in listener.incoming().flatten() {
                 let (script, seen) = (script.clone(), shared.clone());
                 std::thread::spawn(move || {
-                    // Clients may hang up whenever they like.
+                    // Clients may close the connection at any time.
                     let _ = serve(stream, &*script, &seen);
                 });
             }
@@ -188,7 +188,7 @@ pub(crate) fn between<'a>(text: &'a str, open: &str, close: &str) -> &'a str {
     text[start..end].trim()
 }
 
-/// The last thing that the judge was shown.
+/// The last message to the judge.
 pub(crate) fn shown(request: &Value) -> String {
     let messages = request["messages"].as_array().unwrap();
     let last = messages.iter().rev().find(|message| {
@@ -197,7 +197,7 @@ pub(crate) fn shown(request: &Value) -> String {
     last.unwrap()["content"].as_str().unwrap().to_string()
 }
 
-/// A judge that likes what is called good.
+/// A judge that prefers replies with the word good.
 pub(crate) fn fair(request: &Value) -> String {
     let shown = shown(request);
     let good = |n| between(&shown, &format!("<response_{n}>"), "</").contains("good");

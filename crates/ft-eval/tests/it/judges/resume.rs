@@ -1,4 +1,4 @@
-//! A run that is killed goes on with every reply it had got.
+//! A run that is killed continues with every reply it had received.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ fn run(
     (model, found)
 }
 
-/// What the other test starts and kills; alone it does nothing.
+/// The process that the other test starts and kills. On its own it has no effect.
 #[test]
 fn as_a_process_of_its_own() {
     if let (Ok(url), Ok(cache)) = (
@@ -39,7 +39,7 @@ fn as_a_process_of_its_own() {
 }
 
 #[test]
-fn a_killed_run_asks_for_nothing_twice() {
+fn a_killed_run_repeats_no_finished_request() {
     let server = MockServer::start(|request, _| {
         std::thread::sleep(Duration::from_millis(15));
         Act::Say(fair(request))
@@ -81,7 +81,7 @@ fn a_killed_run_asks_for_nothing_twice() {
         model.spent().replies as usize,
     );
     assert_eq!(cached + asked, 2 * PAIRS);
-    // Only what was under way when it was killed is asked for once more.
+    // Only requests in progress at the time of the kill are repeated.
     assert!(
         cached + THREADS >= kept,
         "{cached} of {kept} replies were kept"

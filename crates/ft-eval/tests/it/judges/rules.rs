@@ -1,10 +1,10 @@
-//! A model made of rules, for what needs no server.
+//! A model of rules, for tests without a server.
 
 use ft_eval::Result;
 use ft_eval::judges::{ChatModel, ChatReply, ChatRequest};
 use serde_json::Value;
 
-/// Answers by a function of the last message.
+/// Replies with a function of the last message.
 pub(crate) struct Rules<F>(pub(crate) F);
 
 impl<F: Fn(&str) -> Value + Sync> ChatModel for Rules<F> {

@@ -1,4 +1,4 @@
-//! Every verdict arrives or is reported as missing, and nothing is counted twice.
+//! Every verdict is complete or reported as missing, and is counted once.
 
 use std::time::{Duration, Instant};
 
@@ -60,7 +60,7 @@ fn number(request: &Value) -> usize {
     digits[..digits.find('.').unwrap()].parse().unwrap()
 }
 
-/// Question 13 is never answered, question 17 never usefully.
+/// Question 13 is never answered, and question 17 never with a valid reply.
 fn misbehave(request: &Value, before: usize) -> Act {
     let i = number(request);
     let bad = match i {
@@ -89,7 +89,7 @@ fn misbehave(request: &Value, before: usize) -> Act {
 }
 
 #[test]
-fn verdicts_arrive_or_are_missing_and_nothing_counts_twice() {
+fn verdicts_are_complete_or_missing_and_counted_once() {
     let server = MockServer::start(misbehave);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("replies.jsonl");
@@ -154,7 +154,7 @@ fn verdicts_arrive_or_are_missing_and_nothing_counts_twice() {
     assert_eq!(spent.cost(prices), spent.replies as f64 * (1.0 + 3.0));
     drop(model);
 
-    // A second run asks only for what it has not got: question 13, in vain.
+    // A second run requests only the missing reply to question 13, without success.
     let before = server.requests();
     let model = CachedModel::open(client(&server.url), &path).unwrap();
     check(&model);
@@ -164,7 +164,7 @@ fn verdicts_arrive_or_are_missing_and_nothing_counts_twice() {
     );
     assert_eq!(server.requests() - before, 2 * 5);
 
-    // A cache whose last line was torn loses that line alone.
+    // A cache with an incomplete last line loses only that line.
     let bytes = std::fs::read(&path).unwrap();
     std::fs::write(&path, &bytes[..bytes.len() - 9]).unwrap();
     let model = CachedModel::open(client(&server.url), &path).unwrap();
@@ -173,7 +173,7 @@ fn verdicts_arrive_or_are_missing_and_nothing_counts_twice() {
 }
 
 #[test]
-fn replies_that_break_the_schema_are_asked_for_again_with_the_mistake() {
+fn replies_that_break_the_schema_are_requested_again_with_the_mistake() {
     let server = MockServer::start(|request, _| {
         let messages = request["messages"].as_array().unwrap();
         let mistakes = messages
@@ -215,7 +215,7 @@ fn replies_that_break_the_schema_are_asked_for_again_with_the_mistake() {
 }
 
 #[test]
-fn servers_without_schemas_are_asked_in_plainer_ways() {
+fn servers_without_schemas_get_simpler_requests() {
     let server =
         MockServer::start(
             |request, _| match request["response_format"]["type"].as_str() {
@@ -249,15 +249,15 @@ fn servers_without_schemas_are_asked_in_plainer_ways() {
             .all(|(i, c)| c.verdict() == Some(expected(i))),
         "{found:?}"
     );
-    // It learns once.
+    // The refusal is remembered.
     assert_eq!(server.requests(), 2 + 6);
 }
 
 #[test]
-fn other_errors_are_final_and_the_key_is_never_shown() {
+fn other_errors_are_final_and_do_not_contain_the_key() {
     let server =
         MockServer::start(|_, _| Act::Status(401, "", "{\"error\": {\"message\": \"wrong key\"}}"));
-    // The one variable that every process has something in.
+    // A variable that is set in every process.
     let key = std::env::var("PATH").unwrap();
     let options = OpenAiOptions {
         api_key_env: Some("PATH".to_string()),
@@ -293,7 +293,7 @@ fn other_errors_are_final_and_the_key_is_never_shown() {
             .contains("FT_TEST_NO_SUCH_VARIABLE")
     );
     assert!(OpenAiClient::new("localhost:80", "mock", quick()).is_err());
-    // Nobody listens there.
+    // There is no server at this address.
     let nobody = OpenAiClient::new("http://127.0.0.1:9/v1", "mock", quick()).unwrap();
     assert!(
         nobody
@@ -305,7 +305,7 @@ fn other_errors_are_final_and_the_key_is_never_shown() {
 }
 
 #[test]
-fn rates_are_kept_by_all_threads_together() {
+fn all_threads_share_the_rate_limit() {
     let server = MockServer::start(|request, _| Act::Say(fair(request)));
     let options = OpenAiOptions {
         requests_per_minute: Some(3000.0),

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::language::{is_lower, is_upper, speaks};
 use super::sentences::count_sentences;
-use crate::harness::functions::FunctionResult;
+use crate::harness::functions::{FunctionError, FunctionResult};
 use crate::harness::python_regex::PythonRegex;
 use crate::harness::python_value::strip;
 use crate::text::word_tokenize;
@@ -107,22 +107,22 @@ pub(super) fn follows(id: &str, arguments: &Value, reply: &str) -> FunctionResul
         "change_case:english_capital" => is_upper(reply) && speaks(reply, "en"),
         "change_case:english_lowercase" => is_lower(reply) && speaks(reply, "en"),
         "punctuation:no_comma" => !reply.contains(','),
-        _ => return Err(format!("the instruction {id:?} is not known")),
+        _ => return Err(format!("the instruction {id:?} is unknown").into()),
     })
 }
 
-/// What an instruction says.
+/// The arguments of an instruction.
 struct Arguments<'a> {
     id: &'a str,
     values: &'a Value,
 }
 
 impl Arguments<'_> {
-    fn missing(&self, name: &str) -> String {
-        format!(
-            "the instruction {} does not say {name}, or in no form that can be used",
-            self.id
-        )
+    fn missing(&self, name: &str) -> FunctionError {
+        let id = self.id;
+        FunctionError::from(format!(
+            "the argument {name} of the instruction {id} is missing or invalid"
+        ))
     }
 
     fn text(&self, name: &str) -> FunctionResult<String> {
@@ -172,7 +172,7 @@ fn count(pattern: &str, text: &str) -> FunctionResult<usize> {
 }
 
 fn matches(pattern: &str, text: &str) -> FunctionResult<Vec<String>> {
-    // The whole match is the one group.
+    // The whole match is the only group.
     let found = PythonRegex::new(&format!("({pattern})"))?.find_all(text)?;
     Ok(found
         .into_iter()
@@ -183,7 +183,7 @@ fn matches(pattern: &str, text: &str) -> FunctionResult<Vec<String>> {
         .collect())
 }
 
-/// Parts between `***`; `None` if one within is empty.
+/// Parts between `***`; `None` if an inner one is empty.
 fn paragraphs(reply: &str) -> FunctionResult<Option<usize>> {
     let marked = PythonRegex::new(r"\s?\*\*\*\s?")?.sub("\u{0}", reply, 0)?;
     let parts: Vec<&str> = marked.split('\u{0}').collect();
@@ -232,7 +232,7 @@ fn highlights(reply: &str) -> FunctionResult<usize> {
     Ok(single.count() + double.count())
 }
 
-/// JSON as Python reads it, which knows NaN and Infinity too, out of a fence.
+/// Whether a text, without a fence around it, is JSON for Python, which also accepts NaN and Infinity.
 fn is_json(reply: &str) -> bool {
     let mut text = strip(reply);
     for fence in ["```json", "```Json", "```JSON", "```"] {

@@ -2,7 +2,7 @@
 
 use whatlang::Lang;
 
-/// Python's `str.isupper`: a cased character, and none of lower or title case.
+/// Python's `str.isupper`: there is a cased character, and none in lower or title case.
 pub(super) fn is_upper(text: &str) -> bool {
     text.chars().any(char::is_uppercase) && !text.chars().any(is_lower_or_title)
 }
@@ -22,10 +22,10 @@ fn is_title(c: char) -> bool {
         | '\u{1f98}'..='\u{1f9f}' | '\u{1fa8}'..='\u{1faf}' | '\u{1fbc}' | '\u{1fcc}' | '\u{1ffc}')
 }
 
-/// Whether a text is in a language, by its code in two letters. A text without letters is in every language, as in the
+/// Whether a text is in a language, given by its two-letter code. A text without letters is in every language, as in the
 /// reference.
 pub(super) fn speaks(text: &str, code: &str) -> bool {
-    // Capitals alone mislead the detector.
+    // The detector is unreliable for text in capitals.
     let Some(found) = whatlang::detect_lang(&text.to_lowercase()) else {
         return !text.chars().any(char::is_alphabetic);
     };

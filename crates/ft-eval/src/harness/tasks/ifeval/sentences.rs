@@ -1,8 +1,8 @@
-//! How many sentences a text has, by rules.
+//! Counts the sentences of a text by rules.
 //!
-//! A sentence ends at `.`, `!` or `?` (with quotation marks and brackets that close there) before white space or the end, unless the full stop
-//! belongs to an abbreviation, to a single letter as of a name, or to a number before a lower-case word. NLTK's Punkt learns its
-//! abbreviations from newspapers; on everyday English both count the same.
+//! A sentence ends at `.`, `!` or `?` (and closing quotation marks and brackets) before white space or the end, unless the
+//! full stop belongs to an abbreviation, to an initial, or to a number before a lower-case word. NLTK's Punkt learned its
+//! abbreviations from newspapers; on everyday English both counts are equal.
 
 use crate::text::python_characters::is_space;
 
@@ -26,13 +26,13 @@ pub(super) fn count_sentences(text: &str) -> usize {
             _ => false,
         }
     };
-    // What follows the last end is a sentence too.
+    // The text after the last end is a sentence too.
     (0..words.len())
         .filter(|i| ends(*i) || i + 1 == words.len())
         .count()
 }
 
-/// Whether a word's full stop is its own.
+/// Whether a full stop is part of the word.
 fn belongs_to_word(word: &str, next: Option<&&str>) -> bool {
     let Some(next) = next else {
         return false;
@@ -61,7 +61,7 @@ mod tests {
     use super::count_sentences;
 
     #[test]
-    fn sentences_end_where_readers_see_it() {
+    fn sentences_end_at_full_stops_but_not_at_abbreviations() {
         for (text, count) in [
             ("", 0),
             ("No end", 1),

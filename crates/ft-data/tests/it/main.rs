@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use ft_core::{ChatTemplate, IGNORE_INDEX, Message, Tokenizer};
 use ft_data::{
-    Batches, Collation, Conversation, Format, Sample, SftBatches, SftDataset, Tokenized, read_rows,
-    tokenize,
+    Batches, Collation, Conversation, Format, Sample, SftDataset, Tokenized, read_rows, tokenize,
 };
 use serde_json::{Value, json};
+
+mod loader;
+mod masked_messages;
 
 fn tiny() -> Tokenizer {
     let folder =
@@ -230,6 +232,66 @@ fn a_token_that_ends_the_conversation_does_not_make_users_turns_answers() {
     );
 }
 
+/// As DeepSeek-R1-Distill: the generation prompt opens the reasoning, the turns are rendered without it.
+const THINKING: &str = "{% for m in messages %}{% if m.role == 'user' %}<pad>{{ m.content }}{% else %}\
+    <|im_start|>{{ m.content.split('</think>')[-1] }}<|im_end|>{% endif %}{% endfor %}\
+    {% if add_generation_prompt %}<|im_start|><think>\n{% endif %}";
+
+#[test]
+fn answers_are_learnt_where_the_generation_prompt_opens_a_reasoning_that_is_left_out() {
+    let tokenizer = with_template(THINKING);
+    let rows = [
+        conversation(&[
+            ("user", "One and one?"),
+            ("assistant", "<think>\nOne, then one.\n</think>\n\nTwo."),
+            ("user", "And in tags?"),
+            ("assistant", "<two> or <think"),
+        ]),
+        conversation(&[("user", "Is water wet?"), ("assistant", "Yes.")]),
+    ];
+    // The second answer begins as the rest of the generation prompt does.
+    assert_eq!(
+        learnt_of(&rows[0], &tokenizer),
+        ["\n\nTwo.<|im_end|>", "<two> or <think<|im_end|>"]
+    );
+    assert_eq!(learnt_of(&rows[1], &tokenizer), ["Yes.<|im_end|>"]);
+    let report = SftDataset::from_samples(&rows, &tokenizer, 512)
+        .unwrap()
+        .report;
+    assert_eq!(report.missing_prompts["<think>\n"], 3);
+    assert_eq!(report.reasoning_left_out, 1);
+    let shown = report.to_string();
+    assert!(
+        shown.contains(r#"3 responses are learnt without "<think>\n""#),
+        "{shown}"
+    );
+    assert!(shown.contains("the reasoning of 1 responses"), "{shown}");
+}
+
+#[test]
+fn reasoning_that_is_rendered_is_not_reported() {
+    let tokenizer = with_template(
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n\
+         {% if m.role == 'assistant' %}<think>\n{{ m.reasoning_content }}\n</think>\n{% endif %}\
+         {{ m.content }}<|im_end|>\n{% endfor %}\
+         {% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}",
+    );
+    let mut answer = Message::new("assistant", "Two.");
+    answer
+        .extra
+        .insert("thinking".to_string(), json!("One, then one."));
+    let row: Sample = vec![Message::new("user", "One and one?"), answer].into();
+    assert_eq!(
+        learnt_of(&row, &tokenizer),
+        ["One, then one.\n</think>\nTwo.<|im_end|>"]
+    );
+    let report = SftDataset::from_samples(&[row], &tokenizer, 512)
+        .unwrap()
+        .report;
+    assert!(report.missing_prompts.is_empty());
+    assert_eq!(report.reasoning_left_out, 0);
+}
+
 #[test]
 fn a_template_without_generation_prompt_ends_its_answers_with_eos_and_no_newline() {
     // As Mistral.
@@ -430,7 +492,10 @@ fn the_split_is_the_same_for_the_same_seed_and_loses_nothing() {
 fn packed_and_padded_batches_hold_the_same_documents_and_become_tensors() {
     let dataset = load(ALPACA, Format::Alpaca, 64).unwrap();
     let labels = dataset.report.label_tokens;
-    let batches = |collation| SftBatches::new(dataset.clone(), 8, collation, Some(1), 3).unwrap();
+    let batches = |collation| {
+        let dataset = dataset.clone();
+        dataset.into_batches(8, collation, Some(1), 3).unwrap()
+    };
     let padded = batches(Collation::Padded { multiple: 8 }).batch(0, 0);
     let packed = batches(Collation::Packed { seq_len: 128 }).batch(0, 0);
     assert_eq!(padded.batch, 3);
