@@ -20,7 +20,7 @@ use crate::{Error, Result};
 /// counts neither comparisons of lists within lists nor the additions that make them.
 pub(super) fn fuel(messages: usize) -> u64 {
     let messages = u64::try_from(messages).unwrap_or(u64::MAX);
-    10_000_000_u64.saturating_add(messages.saturating_mul(messages).saturating_mul(50))
+    5_000_000_u64.saturating_add(messages.saturating_mul(messages).saturating_mul(50))
 }
 
 /// A new environment without templates.
