@@ -55,11 +55,16 @@ pub use models::config::{
     BertConfig, BertKind, DecoderConfig, GemmaConfig, GemmaKind, Gpt2Config, GraniteConfig,
     LlamaConfig, LlamaKind, Olmo2Config, RopeScaling, SmolLm3Config,
 };
+pub use models::config::{FalconConfig, GptNeoxConfig, Phi3Config, PhiConfig};
+pub use models::falcon::Falcon;
 pub use models::gemma::Gemma;
+pub use models::gpt_neox::GptNeox;
 pub use models::gpt2::Gpt2;
 pub use models::granite::Granite;
 pub use models::llama::Llama;
 pub use models::olmo2::Olmo2;
+pub use models::phi::Phi;
+pub use models::phi3::Phi3;
 pub use models::smollm3::SmolLm3;
 pub use models::token_batch::TokenBatch;
 pub use parts::{Part, PartMut, Parts};

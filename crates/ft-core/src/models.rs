@@ -14,3 +14,8 @@ pub(crate) mod olmo2;
 mod resize;
 pub(crate) mod smollm3;
 pub(crate) mod token_batch;
+
+pub(crate) mod falcon;
+pub(crate) mod gpt_neox;
+pub(crate) mod phi;
+pub(crate) mod phi3;

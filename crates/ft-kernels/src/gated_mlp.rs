@@ -16,7 +16,7 @@ pub enum Activation {
     #[serde(rename = "gelu")]
     Gelu,
     /// GELU's approximation by tanh.
-    #[serde(rename = "gelu_new", alias = "gelu_pytorch_tanh")]
+    #[serde(rename = "gelu_new", alias = "gelu_pytorch_tanh", alias = "gelu_fast")]
     GeluTanh,
     /// `max(x, 0)`.
     #[serde(rename = "relu")]

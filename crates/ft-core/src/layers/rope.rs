@@ -4,8 +4,12 @@
 //! the factor (Chen et al., 2023, arXiv:2306.15595). Llama 3: long wavelengths divided by the factor,
 //! short ones kept, a smooth step in between (the Llama 3 report, arXiv:2407.21783, and transformers'
 //! `llama3`). YaRN: the same idea by number of rotations, with attention scaled by
-//! `0.1·ln(factor) + 1` (Peng et al., 2023, arXiv:2309.00071, equations 17 to 22).
+//! `0.1·ln(factor) + 1` (Peng et al., 2023, arXiv:2309.00071, equations 17 to 22). Dynamic: beyond the context of
+//! pretraining the base grows with the length of the text, `base·(factor·length/context − (factor − 1))^(d/(d−2))`
+//! (transformers' `dynamic`). LongRoPE: a divisor for each frequency, of one list within the context and of another
+//! beyond it, and attention scaled by `√(1 + ln(factor)/ln(context))` (Ding et al., 2024, arXiv:2402.13753).
 
+use std::borrow::Cow;
 use std::f64::consts::PI;
 
 use burn::tensor::{Device, Int, Tensor};
@@ -15,22 +19,71 @@ use crate::models::config::RopeScaling;
 /// Frequencies of a model's rotary embedding.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rope {
-    /// `head_dim / 2` angular frequencies, radians a token.
+    /// Half as many angular frequencies as features rotate, radians a token.
     inv_freq: Vec<f32>,
-    /// Factor on both cosine and sine; 1 except for YaRN.
+    /// The frequencies of passes that go beyond the context of pretraining, where they differ.
+    beyond: Option<Beyond>,
+    /// Factor on both cosine and sine; 1 except for YaRN and LongRoPE.
     attention_factor: f64,
 }
 
+/// Frequencies that depend on the longest position of a pass.
+#[derive(Clone, Debug, PartialEq)]
+struct Beyond {
+    /// Context of pretraining, in tokens.
+    context: usize,
+    frequencies: Frequencies,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Frequencies {
+    /// The same for every length.
+    Long(Vec<f32>),
+    /// Of a base that grows with the length.
+    Dynamic { theta: f64, factor: f64 },
+}
+
 impl Rope {
-    /// The frequencies of heads of which `head_dim` features are rotated.
-    pub fn new(head_dim: usize, theta: f64, scaling: &RopeScaling) -> Self {
-        let plain: Vec<f64> = (0..head_dim / 2)
-            .map(|i| theta.powf(-(2.0 * i as f64) / head_dim as f64))
-            .collect();
+    /// The frequencies of heads of which `rotated` features rotate.
+    pub fn new(rotated: usize, theta: f64, scaling: &RopeScaling) -> Self {
+        let plain = plain(rotated, theta);
         let mut attention_factor = 1.0;
+        let mut beyond = None;
         let scaled: Vec<f64> = match scaling {
             RopeScaling::Default => plain,
             RopeScaling::Linear { factor } => plain.iter().map(|f| f / factor).collect(),
+            RopeScaling::Dynamic {
+                factor,
+                original_max_position_embeddings,
+            } => {
+                beyond = Some(Beyond {
+                    context: *original_max_position_embeddings,
+                    frequencies: Frequencies::Dynamic {
+                        theta,
+                        factor: *factor,
+                    },
+                });
+                plain
+            }
+            RopeScaling::LongRope {
+                factor,
+                original_max_position_embeddings,
+                short_factor,
+                long_factor,
+                attention_factor: given,
+            } => {
+                let context = *original_max_position_embeddings;
+                attention_factor = given.unwrap_or_else(|| match *factor > 1.0 {
+                    true => (1.0 + factor.ln() / (context as f64).ln()).sqrt(),
+                    false => 1.0,
+                });
+                let divided = |by: &[f64]| plain.iter().zip(by).map(|(f, by)| f / by).collect();
+                beyond = Some(Beyond {
+                    context,
+                    frequencies: Frequencies::Long(narrowed(divided(long_factor))),
+                });
+                divided(short_factor)
+            }
             RopeScaling::Llama3 {
                 factor,
                 low_freq_factor,
@@ -64,14 +117,14 @@ impl Rope {
                 let context = *original_max_position_embeddings as f64;
                 // The dimension at which a head turns `rotations` times over the context.
                 let dimension = |rotations: f64| {
-                    head_dim as f64 * (context / (rotations * 2.0 * PI)).ln() / (2.0 * theta.ln())
+                    rotated as f64 * (context / (rotations * 2.0 * PI)).ln() / (2.0 * theta.ln())
                 };
                 let (mut low, mut high) = (dimension(*beta_fast), dimension(*beta_slow));
                 if *truncate {
                     (low, high) = (low.floor(), high.ceil());
                 }
                 let low = low.max(0.0);
-                let mut high = high.min(head_dim as f64 - 1.0);
+                let mut high = high.min(rotated as f64 - 1.0);
                 if low == high {
                     high += 0.001;
                 }
@@ -86,16 +139,27 @@ impl Rope {
             }
         };
         Self {
-            inv_freq: scaled.into_iter().map(|f| f as f32).collect(),
+            inv_freq: narrowed(scaled),
+            beyond,
             attention_factor,
         }
     }
 
     /// The angles of each position, `[batch or 1, seq]`.
+    ///
+    /// Dynamic scaling and LongRoPE choose the frequencies by the longest position of all rows, as transformers does,
+    /// and read it from the device for that. Keys in a cache stay as they were rotated.
     pub fn angles(&self, positions: Tensor<2, Int>) -> Angles {
         let [batch, seq] = positions.dims();
         let device: Device = positions.device();
-        let inv_freq = Tensor::<1>::from_data(self.inv_freq.as_slice(), &device);
+        let inv_freq = match &self.beyond {
+            Some(beyond) => {
+                let longest = positions.clone().max().into_scalar::<i64>() + 1;
+                self.frequencies(beyond, longest as usize)
+            }
+            None => Cow::Borrowed(self.inv_freq.as_slice()),
+        };
+        let inv_freq = Tensor::<1>::from_data(&*inv_freq, &device);
         let half = self.inv_freq.len();
         let angles =
             positions.float().reshape([batch, 1, seq, 1]) * inv_freq.reshape([1, 1, 1, half]);
@@ -104,6 +168,34 @@ impl Rope {
             sin: angles.sin() * self.attention_factor,
         }
     }
+
+    /// The frequencies of a pass over `longest` tokens.
+    fn frequencies(&self, beyond: &Beyond, longest: usize) -> Cow<'_, [f32]> {
+        if longest <= beyond.context {
+            return Cow::Borrowed(&self.inv_freq);
+        }
+        match &beyond.frequencies {
+            Frequencies::Long(long) => Cow::Owned(long.clone()),
+            Frequencies::Dynamic { theta, factor } => {
+                let rotated = 2 * self.inv_freq.len();
+                let times = longest as f64 / beyond.context as f64;
+                let power = rotated as f64 / (rotated as f64 - 2.0);
+                let theta = theta * (factor * times - (factor - 1.0)).powf(power);
+                Cow::Owned(narrowed(plain(rotated, theta)))
+            }
+        }
+    }
+}
+
+/// `θ^(−2i/d)`.
+fn plain(rotated: usize, theta: f64) -> Vec<f64> {
+    (0..rotated / 2)
+        .map(|i| theta.powf(-(2.0 * i as f64) / rotated as f64))
+        .collect()
+}
+
+fn narrowed(frequencies: Vec<f64>) -> Vec<f32> {
+    frequencies.into_iter().map(|f| f as f32).collect()
 }
 
 /// Cosine and sine of each position's angles, `[batch or 1, 1, seq, half the rotated width]` each: what all layers of
@@ -175,6 +267,37 @@ mod tests {
         // 64·1/2π = 10.2 rotations: kept; 64·0.001/2π = 0.01 rotations: divided by 8.
         assert_eq!(rope.inv_freq[0], 1.0);
         assert!((rope.inv_freq[1] - 0.001 / 8.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_base_grows_with_the_pass_beyond_the_context_of_pretraining() {
+        let scaling = RopeScaling::Dynamic {
+            factor: 2.0,
+            original_max_position_embeddings: 8,
+        };
+        let rope = Rope::new(4, 100.0, &scaling);
+        let beyond = rope.beyond.as_ref().expect("depends on the length");
+        assert_eq!(*rope.frequencies(beyond, 8), [1.0, 0.1]);
+        // 100·(2·12/8 − 1)² = 400, and 400^(-1/2) = 0.05
+        let found = rope.frequencies(beyond, 12);
+        assert!((found[1] - 0.05).abs() < 1e-8, "{found:?}");
+    }
+
+    #[test]
+    fn longrope_divides_by_the_list_for_the_length() {
+        let scaling = RopeScaling::LongRope {
+            factor: 4.0,
+            original_max_position_embeddings: 16,
+            short_factor: vec![1.0, 2.0],
+            long_factor: vec![4.0, 5.0],
+            attention_factor: None,
+        };
+        let rope = Rope::new(4, 100.0, &scaling);
+        let beyond = rope.beyond.as_ref().expect("depends on the length");
+        assert_eq!(*rope.frequencies(beyond, 16), [1.0, 0.05]);
+        assert_eq!(*rope.frequencies(beyond, 17), [0.25, 0.02]);
+        // √(1 + ln 4 / ln 16) = √1.5
+        assert!((rope.attention_factor - 1.5f64.sqrt()).abs() < 1e-12);
     }
 
     #[test]

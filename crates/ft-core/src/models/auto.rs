@@ -11,15 +11,20 @@ use serde_json::Value;
 
 use crate::files::pretrained::{Keys, SaveOptions, load_from, save_pretrained};
 use crate::files::safetensors_folder::{WeightFiles, Weights};
+use crate::models::config::{FalconConfig, GptNeoxConfig, Phi3Config, PhiConfig};
 use crate::models::config::{
     Family, GemmaConfig, Gpt2Config, GraniteConfig, LlamaConfig, Olmo2Config, SmolLm3Config,
     family_of, read_config, validate,
 };
+use crate::models::falcon::Falcon;
 use crate::models::gemma::Gemma;
+use crate::models::gpt_neox::GptNeox;
 use crate::models::gpt2::Gpt2;
 use crate::models::granite::Granite;
 use crate::models::llama::Llama;
 use crate::models::olmo2::Olmo2;
+use crate::models::phi::Phi;
+use crate::models::phi3::Phi3;
 use crate::models::smollm3::SmolLm3;
 use crate::{Backbone, CausalLm, Dims, Error, Head, PartMut, Parts, Result};
 
@@ -113,6 +118,14 @@ families! {
     Llama: LlamaConfig => Llama,
     /// GPT-2.
     Gpt2: Gpt2Config => Gpt2,
+    /// Phi-1, Phi-1.5, Phi-2.
+    Phi: PhiConfig => Phi,
+    /// Phi-3, Phi-3.5, Phi-4-mini.
+    Phi3: Phi3Config => Phi3,
+    /// GPT-NeoX, Pythia.
+    GptNeox: GptNeoxConfig => GptNeox,
+    /// Falcon.
+    Falcon: FalconConfig => Falcon,
     /// Gemma 1, 2 and 3 (text).
     Gemma: GemmaConfig => Gemma,
     /// SmolLM3.
@@ -241,25 +254,28 @@ fn is_buffer(name: &str) -> bool {
     name.ends_with(".rotary_emb.inv_freq")
         || name.ends_with(".attn.bias")
         || name.ends_with(".attn.masked_bias")
+        || name.ends_with(".attention.bias")
+        || name.ends_with(".attention.masked_bias")
         || name == "lm_head.weight"
+        || name == "embed_out.weight"
 }
 
 /// A head in the file of a tied model is ignored if it is the embedding; if it is not, loading
 /// would silently replace a trained head.
 fn check_tied_head(family: &dyn Family, files: &WeightFiles) -> Result<()> {
-    const HEAD: &str = "lm_head.weight";
-    if !family.tie_word_embeddings() || !files.contains(HEAD) {
+    let head = format!("{}.weight", family.output_layer());
+    if !family.tie_word_embeddings() || !files.contains(&head) {
         return Ok(());
     }
     let embedding = format!("{}.weight", family.embedding());
     let bare = embedding.strip_prefix(family.body_prefix());
     let names = std::iter::once(embedding.as_str()).chain(bare);
     for name in names.filter(|name| files.contains(name)) {
-        if files.raw(name)? != files.raw(HEAD)? {
+        if files.raw(name)? != files.raw(&head)? {
             return Err(Error::invalid(
                 files.path(),
                 format!(
-                    "{HEAD} differs from {name}, but config.json says tie_word_embeddings: set it \
+                    "{head} differs from {name}, but config.json says tie_word_embeddings: set it \
                      to false to keep the head, or remove the tensor"
                 ),
             ));

@@ -11,6 +11,11 @@ mod olmo2;
 mod rope_scaling;
 mod smollm3;
 
+mod falcon;
+mod gpt_neox;
+mod phi;
+mod phi3;
+
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -28,6 +33,11 @@ pub use llama::{LlamaConfig, LlamaKind};
 pub use olmo2::Olmo2Config;
 pub use rope_scaling::RopeScaling;
 pub use smollm3::SmolLm3Config;
+
+pub use falcon::FalconConfig;
+pub use gpt_neox::GptNeoxConfig;
+pub use phi::PhiConfig;
+pub use phi3::Phi3Config;
 
 /// What the configurations of all families of causal language models say.
 pub(crate) trait Family {
@@ -60,6 +70,11 @@ pub(crate) trait Family {
     /// families is `pad_token_id`.
     fn padding(&self) -> Option<usize> {
         padding_row(self.json().get("pad_token_id")?, self.dims().vocab_size)
+    }
+
+    /// The path of the output layer, where the embedding does not serve as head.
+    fn output_layer(&self) -> &'static str {
+        "lm_head"
     }
 
     /// What is wrong with the settings.
@@ -151,6 +166,13 @@ fn padding_row(pad_token_id: &Value, rows: usize) -> Option<usize> {
 fn positive(mistakes: &mut Vec<String>, name: &str, value: usize) {
     if value == 0 {
         mistakes.push(format!("{name} must be at least 1"));
+    }
+}
+
+/// Says that the first must be a multiple of the second; a second of zero is another mistake.
+fn multiple(mistakes: &mut Vec<String>, (name, value): (&str, usize), (of, unit): (&str, usize)) {
+    if unit > 0 && !value.is_multiple_of(unit) {
+        mistakes.push(format!("{name} {value} must be a multiple of {of} {unit}"));
     }
 }
 

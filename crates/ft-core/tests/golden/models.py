@@ -25,15 +25,21 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
+    DynamicCache,
+    FalconConfig,
     Gemma2Config,
     Gemma3TextConfig,
     GemmaConfig,
     GPT2Config,
+    GPTNeoXConfig,
     GraniteConfig,
     LlamaConfig,
     MistralConfig,
     Olmo2Config,
+    Phi3Config,
+    PhiConfig,
     Qwen2Config,
     Qwen3Config,
     SmolLM3Config,
@@ -61,10 +67,36 @@ SMALL = dict(
 )
 # One layer with two wide heads: eight rotary frequencies, some of which the scaling touches.
 ONE_LAYER = SMALL | dict(num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1)
+# The smallest that says anything: one head of eight rotary frequencies.
+MINI = SMALL | dict(
+    hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1
+)
+TWO_LAYERS = dict(
+    vocab_size=VOCAB,
+    hidden_size=16,
+    intermediate_size=24,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    max_position_embeddings=64,
+    tie_word_embeddings=False,
+)
+FALCON = dict(
+    vocab_size=VOCAB, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=64
+)
 
 
 def rope(theta=10_000.0, kind="default", **rest):
     return {"rope_type": kind, "rope_theta": theta, **rest}
+
+
+def longrope(context, frequencies=8):
+    return rope(
+        1000.0,
+        "longrope",
+        short_factor=[1.0 + 0.5 * i for i in range(frequencies)],
+        long_factor=[2.0 + i for i in range(frequencies)],
+        original_max_position_embeddings=context,
+    )
 
 
 MODELS = {
@@ -93,6 +125,13 @@ MODELS = {
             1000.0, "yarn", factor=4.0, original_max_position_embeddings=32, beta_fast=4.0, beta_slow=0.5
         ),
     ),
+    # Twelve tokens are beyond the context of pretraining, and so is most of what greedy decoding appends.
+    "llama_dynamic": LlamaConfig(
+        **MINI | dict(max_position_embeddings=8), rope_parameters=rope(1000.0, "dynamic", factor=4.0)
+    ),
+    # Everything lies beyond the context of pretraining, or everything within it.
+    "llama_longrope": LlamaConfig(**MINI, rope_parameters=longrope(4)),
+    "llama_longrope_short": LlamaConfig(**MINI, rope_parameters=longrope(24)),
     "mistral": MistralConfig(
         **SMALL | dict(tie_word_embeddings=False, intermediate_size=24), sliding_window=4, rope_parameters=rope(5000.0)
     ),
@@ -155,10 +194,59 @@ MODELS = {
         logits_scaling=0.25,
         mlp_bias=True,
     ),
+    "phi": PhiConfig(
+        **TWO_LAYERS, num_key_value_heads=2, rope_parameters=rope(1000.0, partial_rotary_factor=0.5)
+    ),
+    "phi_qk_norm": PhiConfig(
+        **TWO_LAYERS | dict(num_hidden_layers=1, hidden_act="gelu"), num_key_value_heads=1, qk_layernorm=True
+    ),
+    "phi3": Phi3Config(
+        **TWO_LAYERS | dict(num_attention_heads=4), num_key_value_heads=2, sliding_window=4, pad_token_id=None
+    ),
+    # As Phi-4-mini: three of four features of a head rotate, the head is tied.
+    "phi3_longrope": Phi3Config(
+        **TWO_LAYERS | dict(tie_word_embeddings=True, num_hidden_layers=1),
+        num_key_value_heads=1,
+        original_max_position_embeddings=4,
+        rope_parameters=longrope(4, 3) | dict(partial_rotary_factor=0.75),
+        pad_token_id=None,
+    ),
+    "gpt_neox": GPTNeoXConfig(**TWO_LAYERS, rope_parameters=rope(1000.0, partial_rotary_factor=0.5)),
+    "gpt_neox_sequential": GPTNeoXConfig(
+        **TWO_LAYERS | dict(tie_word_embeddings=True), use_parallel_residual=False, attention_bias=False
+    ),
+    # As Falcon-RW, with heads whose number is no power of two.
+    "falcon_rw": FalconConfig(
+        **FALCON | dict(hidden_size=24, num_attention_heads=6),
+        alibi=True,
+        bias=True,
+        multi_query=False,
+        parallel_attn=False,
+        ffn_hidden_size=24,
+    ),
+    "falcon_7b": FalconConfig(**FALCON),
+    "falcon_40b": FalconConfig(**FALCON, new_decoder_architecture=True, num_kv_heads=2),
+    "falcon_11b": FalconConfig(
+        **FALCON | dict(num_hidden_layers=1, tie_word_embeddings=False),
+        new_decoder_architecture=True,
+        num_kv_heads=2,
+        num_ln_in_parallel_attn=1,
+        ffn_hidden_size=24,
+    ),
     "llama_sharded": LlamaConfig(**ONE_LAYER),
     "llama_bf16": LlamaConfig(**ONE_LAYER),
     "llama_f16": LlamaConfig(**ONE_LAYER),
 }
+V4 = [
+    "llama3_rope",
+    "llama_yarn",
+    "llama_dynamic",
+    "llama_longrope",
+    "phi",
+    "phi3_longrope",
+    "gpt_neox",
+    "falcon_7b",
+]
 DTYPES = {"llama_bf16": torch.bfloat16, "llama_f16": torch.float16}
 
 
@@ -180,11 +268,24 @@ def left_padded(generator):
     return ids, mask
 
 
+def rotates_by_length(config):
+    """Whether the rotation of a token depends on the longest position of its pass."""
+    return (getattr(config, "rope_parameters", None) or {}).get("rope_type") == "dynamic"
+
+
 def greedy(model, prompt, count):
-    """Greedy tokens, the whole sequence read for every one of them; none if they would prove little."""
+    """Greedy tokens; none if they would prove little.
+
+    The whole sequence is read for every one of them, unless keys that stay in the cache differ from keys read again.
+    """
     ids = prompt.clone()
+    cache = DynamicCache() if rotates_by_length(model.config) else None
     for _ in range(count):
-        best = model(input_ids=ids[None], use_cache=False).logits[0, -1].topk(2)
+        if cache is None:
+            logits = model(input_ids=ids[None], use_cache=False).logits
+        else:
+            logits = model(input_ids=ids[None, cache.get_seq_length() :], past_key_values=cache).logits
+        best = logits[0, -1].topk(2)
         if best.values[0] - best.values[1] < 0.01:
             return None
         ids = torch.cat([ids, best.indices[:1]])
@@ -203,6 +304,11 @@ def random_ids(generator):
     return torch.randint(0, VOCAB, (2, 12), generator=generator)
 
 
+def stored(model, name):
+    """The name of a parameter in checkpoints."""
+    return name.replace("lm_head.", "embed_out.") if model.config.model_type == "gpt_neox" else name
+
+
 def project(model, hidden):
     """The head and what the model does to its logits."""
     logits = model.lm_head(hidden) / getattr(model.config, "logits_scaling", 1.0)
@@ -213,7 +319,7 @@ def project(model, hidden):
 def golden(model, input_ids, greedy_ids, generator):
     out = model(input_ids=input_ids, labels=input_ids, use_cache=False)
     out.loss.backward()
-    tensors = {f"grad.{name}": parameter.grad for name, parameter in model.named_parameters()}
+    tensors = {f"grad.{stored(model, name)}": parameter.grad for name, parameter in model.named_parameters()}
     assert all(grad is not None and grad.abs().max() > 1e-6 for grad in tensors.values())
     with torch.no_grad():
         hidden = model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
@@ -222,7 +328,7 @@ def golden(model, input_ids, greedy_ids, generator):
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         padded = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
         padded = padded.masked_fill(mask[:, :, None] == 0, 0.0)
-        for row, count in enumerate(PADDING):
+        for row, count in enumerate([] if rotates_by_length(model.config) else PADDING):
             alone = model(input_ids=ids[row : row + 1, count:], use_cache=False).logits[0]
             torch.testing.assert_close(padded[row, count:], alone, rtol=1e-4, atol=1e-4)
     return tensors | {
@@ -237,17 +343,31 @@ def golden(model, input_ids, greedy_ids, generator):
     }
 
 
+def attention(config):
+    """Eager attention, but for Falcon's biases, which it adds twice."""
+    return "sdpa" if getattr(config, "alibi", False) else "eager"
+
+
 def load(folder):
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    attn = attention(AutoConfig.from_pretrained(folder))
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=attn)
     return model.eval()
 
 
 def write_v4_config(folder, model, input_ids):
-    """The same configuration as transformers 4 writes it, and a check that it means the same."""
+    """The same configuration as transformers 4 writes it, and a check that it means the same.
+
+    What can lie beside the scaling lies there.
+    """
     config = json.loads((folder / "config.json").read_text())
     scaling = config.pop("rope_parameters")
-    config["rope_theta"] = scaling.pop("rope_theta")
-    config["rope_scaling"] = scaling
+    names = {key: key for key in ["rope_theta", "original_max_position_embeddings", "partial_rotary_factor"]}
+    if config["model_type"] == "gpt_neox":
+        names |= {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}
+    for key, name in names.items():
+        if key in scaling:
+            config[name] = scaling.pop(key)
+    config["rope_scaling"] = scaling if scaling["rope_type"] != "default" else None
     config["torch_dtype"] = config.pop("dtype")
     config["transformers_version"] = "4.46.0"
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
@@ -261,7 +381,8 @@ def write_v4_config(folder, model, input_ids):
 
 def scaling_acts(model, input_ids):
     """Fails if the rotary scaling were too weak for the golden logits to show it."""
-    config = type(model.config)(**model.config.to_dict() | {"rope_parameters": rope(1000.0)})
+    part = {key: value for key, value in model.config.rope_parameters.items() if key == "partial_rotary_factor"}
+    config = type(model.config)(**model.config.to_dict() | {"rope_parameters": rope(1000.0) | part})
     plain = type(model)._from_config(config, attn_implementation="eager").eval()
     plain.load_state_dict(model.state_dict())
     with torch.no_grad():
@@ -276,7 +397,7 @@ def random_model(name, config):
     """
     for seed in itertools.count():
         generator = torch.Generator().manual_seed(1000 * zlib.crc32(name.encode()) + seed)
-        model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+        model = AutoModelForCausalLM.from_config(config, attn_implementation=attention(config)).eval()
         randomise(model, generator)
         dtype = DTYPES.get(name, torch.float32)
         model.to(dtype).float()
@@ -302,7 +423,7 @@ def write(name, config):
     scaling = getattr(config, "rope_parameters", None) or {}
     if scaling.get("rope_type", "default") != "default":
         scaling_acts(model, input_ids)
-    if name == "llama3_rope":
+    if name in V4:
         write_v4_config(folder, model, input_ids)
     size = sum(path.stat().st_size for path in folder.iterdir())
     print(f"{name}: loss {tensors['loss'].item():.4f}, {size / 1024:.0f} KiB, greedy {greedy_ids.tolist()}")

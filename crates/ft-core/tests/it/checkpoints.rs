@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use burn::module::Param;
-use burn::tensor::{Device, FloatDType};
-use ft_core::safetensors_folder::{INDEX, WEIGHTS, module_tensors};
-use ft_core::{AutoCausalLm, PartMut, Parts, SaveOptions};
-use serde_json::Value;
+use burn::tensor::{Device, FloatDType, TensorData};
+use ft_core::safetensors_folder::{INDEX, WEIGHTS, module_tensors, read_tensors, write_tensors};
+use ft_core::{AutoCausalLm, CausalLm, ModelConfig, PartMut, Parts, SaveOptions, TokenBatch};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::models::golden;
@@ -51,9 +51,16 @@ fn a_saved_model_loads_with_the_same_numbers_whole_and_sharded() {
     for name in [
         "llama",
         "llama_untied_bias",
+        "llama_longrope",
         "qwen3",
         "gpt2",
         "mistral",
+        "phi",
+        "phi3_longrope",
+        "gpt_neox",
+        "gpt_neox_sequential",
+        "falcon_rw",
+        "falcon_11b",
         "gemma",
         "gemma2",
         "gemma3",
@@ -74,6 +81,12 @@ fn a_saved_model_loads_with_the_same_numbers_whole_and_sharded() {
             assert_eq!(folder.path().join(INDEX).exists(), max_shard_size == 10_000);
             let again = load(folder.path()).expect("loads again");
             assert_eq!(module_tensors(&again), module_tensors(&model), "{name}");
+            let logits = |model: &AutoCausalLm| {
+                let ids: Vec<u32> = (1..13).collect();
+                let tokens = TokenBatch::from_ids(&ids, &Device::default());
+                model.logits(&tokens, None).into_data()
+            };
+            assert_eq!(logits(&again), logits(&model), "{name}");
         }
     }
 }
@@ -148,6 +161,98 @@ fn a_mistral_without_window_stays_without() {
     assert_eq!(written.get("sliding_window"), Some(&Value::Null));
 }
 
+/// Qwen's window is 4096 too when its use is said and its size is not.
+#[test]
+fn a_qwen_that_uses_a_window_without_saying_which_has_that_of_transformers() {
+    let folder = copy("qwen2_window");
+    let window = || match load(folder.path()).expect("loads").config() {
+        ModelConfig::Llama(config) => (config.window(0), config.window(1)),
+        other => panic!("{other:?}"),
+    };
+    change_config(&folder, |config| {
+        let keys = config.as_object_mut().expect("an object");
+        keys.remove("sliding_window");
+    });
+    assert_eq!(window(), (None, Some(4096)));
+    change_config(&folder, |config| config["sliding_window"] = Value::Null);
+    assert_eq!(window(), (None, None));
+    let saved = load(folder.path()).expect("loads").config().to_json();
+    assert_eq!(saved.get("sliding_window"), Some(&Value::Null));
+}
+
+#[test]
+fn settings_that_a_family_does_not_have_are_refused() {
+    for (name, settings, expected) in [
+        (
+            "phi",
+            json!({"tie_word_embeddings": true}),
+            "tie_word_embeddings true",
+        ),
+        (
+            "phi",
+            json!({"num_key_value_heads": 3}),
+            "num_key_value_heads 3",
+        ),
+        (
+            "phi3",
+            json!({"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": null}),
+            "longrope",
+        ),
+        ("gpt_neox", json!({"hidden_act": "mish"}), "mish"),
+        ("falcon_7b", json!({"alibi": true}), "multi_query"),
+        (
+            "falcon_7b",
+            json!({"num_ln_in_parallel_attn": 2}),
+            "new_decoder_architecture",
+        ),
+        (
+            "falcon_40b",
+            json!({"parallel_attn": false}),
+            "parallel_attn",
+        ),
+        (
+            "falcon_7b",
+            json!({"multi_query": false, "num_kv_heads": 2}),
+            "num_kv_heads 2 needs new_decoder_architecture",
+        ),
+    ] {
+        let folder = copy(name);
+        change_config(&folder, |config| {
+            for (key, value) in settings.as_object().expect("an object") {
+                config[key] = value.clone();
+            }
+        });
+        explains(&folder, &[expected]);
+    }
+}
+
+/// A head that is stored beside a tied embedding must be the embedding, whatever the family calls it.
+#[test]
+fn a_tied_head_of_gpt_neox_that_is_no_embedding_is_refused() {
+    let folder = copy("gpt_neox");
+    change_config(&folder, |config| {
+        config["tie_word_embeddings"] = true.into()
+    });
+    explains(
+        &folder,
+        &["embed_out.weight differs", "gpt_neox.embed_in.weight"],
+    );
+}
+
+/// Pythia's files hold the causal mask of each layer.
+#[test]
+fn masks_that_old_checkpoints_of_gpt_neox_hold_are_ignored() {
+    let folder = copy("gpt_neox");
+    let path = folder.path().join(WEIGHTS);
+    let tensors = read_tensors(&path).expect("reads");
+    let mask = TensorData::new(vec![1.0f32], [1, 1, 1, 1]);
+    let masks = ["bias", "masked_bias"]
+        .map(|name| (format!("gpt_neox.layers.0.attention.{name}"), mask.clone()));
+    let tensors: Vec<_> = tensors.into_iter().chain(masks).collect();
+    write_tensors(&path, &tensors, &Default::default()).expect("writes");
+    load(folder.path()).expect("loads");
+}
+
 #[test]
 fn rope_settings_that_make_no_frequencies_are_refused() {
     let folder = copy("llama3_rope");
@@ -158,10 +263,10 @@ fn rope_settings_that_make_no_frequencies_are_refused() {
             keys.insert("rope_scaling".into(), scaling);
         });
     };
-    set(serde_json::json!({"rope_type": "linear", "factor": 0.0}));
+    set(json!({"rope_type": "linear", "factor": 0.0}));
     explains(&folder, &["factor must be above 0"]);
     set(
-        serde_json::json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0,
+        json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0,
         "high_freq_factor": 1.0, "original_max_position_embeddings": 0}),
     );
     explains(
@@ -169,8 +274,8 @@ fn rope_settings_that_make_no_frequencies_are_refused() {
         &["original_max_position_embeddings", "high_freq_factor 1"],
     );
     change_config(&folder, |config| {
-        config["rope_scaling"] = serde_json::json!({"rope_type": "linear", "factor": 2.0});
-        config["rope_parameters"] = serde_json::json!({"rope_type": "default"});
+        config["rope_scaling"] = json!({"rope_type": "linear", "factor": 2.0});
+        config["rope_parameters"] = json!({"rope_type": "default"});
     });
     explains(&folder, &["rope_parameters and rope_scaling"]);
     change_config(&folder, |config| config["rope_parameters"] = Value::Null);

@@ -62,10 +62,19 @@ fn greedy_tokens_agree_with_transformers_with_and_without_cache() {
         "llama",
         "llama_untied_bias",
         "llama3_rope",
+        "llama_dynamic",
+        "llama_longrope",
         "mistral",
         "qwen2",
         "qwen3",
         "gpt2",
+        "phi",
+        "phi3",
+        "phi3_longrope",
+        "gpt_neox",
+        "falcon_rw",
+        "falcon_7b",
+        "falcon_40b",
     ] {
         let expected = read_tensors(&golden(name).join("golden.safetensors")).expect("golden");
         let row = expected["input_ids"].as_slice::<i64>().expect("i64");
@@ -79,6 +88,10 @@ fn greedy_tokens_agree_with_transformers_with_and_without_cache() {
             &greedy(greedy_ids.len()),
         );
         assert_eq!(with_cache[0].token_ids, greedy_ids, "{name}");
+        // Keys of a cache keep the rotation of their pass, which was shorter.
+        if name == "llama_dynamic" {
+            continue;
+        }
         assert_eq!(
             greedy_without_cache(&model, &prompt, greedy_ids.len()),
             greedy_ids,
@@ -90,7 +103,7 @@ fn greedy_tokens_agree_with_transformers_with_and_without_cache() {
 #[test]
 fn a_left_padded_batch_gives_what_each_row_gives_alone() {
     let prompts = [vec![5, 9, 2, 44, 7], vec![61], vec![3, 8, 90]];
-    for name in ["llama", "mistral", "gpt2"] {
+    for name in ["llama", "mistral", "gpt2", "gpt_neox", "falcon_rw"] {
         let model = load(name);
         let together = run(&model, &prompts, &greedy(12));
         for (prompt, row) in prompts.iter().zip(together) {

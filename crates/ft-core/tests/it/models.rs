@@ -150,6 +150,17 @@ fn yarn_rope_scaling_agrees() {
 }
 
 #[test]
+fn dynamic_rope_scaling_beyond_the_context_of_pretraining_agrees() {
+    agrees_with_transformers("llama_dynamic");
+}
+
+#[test]
+fn longrope_agrees_within_and_beyond_the_context_of_pretraining() {
+    agrees_with_transformers("llama_longrope_short");
+    agrees_with_transformers("llama_longrope");
+}
+
+#[test]
 fn mistral_with_a_window_shorter_than_the_text_agrees() {
     agrees_with_transformers("mistral");
 }
@@ -172,6 +183,31 @@ fn qwen3_agrees() {
 #[test]
 fn gpt2_agrees() {
     agrees_with_transformers("gpt2");
+}
+
+#[test]
+fn phi_agrees_with_and_without_norms_on_heads() {
+    agrees_with_transformers("phi");
+    agrees_with_transformers("phi_qk_norm");
+}
+
+#[test]
+fn phi3_agrees_with_a_window_and_with_longrope_on_a_part_of_each_head() {
+    agrees_with_transformers("phi3");
+    agrees_with_transformers("phi3_longrope");
+}
+
+#[test]
+fn gpt_neox_agrees_with_parallel_and_with_sequential_blocks() {
+    agrees_with_transformers("gpt_neox");
+    agrees_with_transformers("gpt_neox_sequential");
+}
+
+#[test]
+fn falcon_agrees_in_its_four_forms() {
+    for name in ["falcon_rw", "falcon_7b", "falcon_40b", "falcon_11b"] {
+        agrees_with_transformers(name);
+    }
 }
 
 #[test]
@@ -224,18 +260,32 @@ fn f16_checkpoints_agree() {
     agrees_with_transformers("llama_f16");
 }
 
+/// Also where transformers 4 keeps some of the settings beside the scaling.
 #[test]
 fn configurations_of_transformers_4_and_5_say_the_same() {
-    let folder = golden("llama3_rope");
-    let read = |file: &str| {
-        let text = std::fs::read_to_string(folder.join(file)).expect("file");
-        let json = serde_json::from_str(&text).expect("json");
-        match ModelConfig::from_json(json).expect("valid") {
-            ModelConfig::Llama(config) => (config.rope_theta, config.rope_scaling),
-            other => panic!("{other:?}"),
-        }
-    };
-    assert_eq!(read("config.json"), read("config_v4.json"));
+    for name in [
+        "llama3_rope",
+        "llama_yarn",
+        "llama_dynamic",
+        "llama_longrope",
+    ] {
+        let read = |file: &str| {
+            let text = std::fs::read_to_string(golden(name).join(file)).expect("file");
+            let json = serde_json::from_str(&text).expect("json");
+            let written = ModelConfig::from_json(json).expect("valid").to_json();
+            let keys = [
+                "rope_theta",
+                "rotary_emb_base",
+                "rope_scaling",
+                "partial_rotary_factor",
+                "rotary_pct",
+                "max_position_embeddings",
+                "original_max_position_embeddings",
+            ];
+            keys.map(|key| written.get(key).cloned())
+        };
+        assert_eq!(read("config.json"), read("config_v4.json"), "{name}");
+    }
 }
 
 /// Padding on the left changes nothing for the tokens that are not padding.
@@ -243,9 +293,16 @@ fn configurations_of_transformers_4_and_5_say_the_same() {
 fn left_padded_rows_agree() {
     for name in [
         "llama",
+        "llama_dynamic",
+        "llama_longrope",
         "mistral",
         "qwen3",
         "gpt2",
+        "phi",
+        "phi3",
+        "gpt_neox",
+        "falcon_rw",
+        "falcon_7b",
         "gemma",
         "gemma2",
         "gemma3",
@@ -300,6 +357,11 @@ fn packed_equals_separate() {
         "mistral",
         "qwen2",
         "gpt2",
+        "phi",
+        "phi3",
+        "gpt_neox",
+        "falcon_rw",
+        "falcon_40b",
         "gemma",
         "gemma2",
         "gemma3",
@@ -353,6 +415,11 @@ fn weights_held_as_they_are_stored_give_the_same() {
         "llama_untied_bias",
         "qwen3",
         "gpt2",
+        "phi",
+        "phi3",
+        "gpt_neox",
+        "falcon_rw",
+        "falcon_40b",
         "gemma",
         "gemma2",
         "gemma3",

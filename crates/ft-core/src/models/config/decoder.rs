@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{RopeScaling, fill_absent, positive};
+use super::{RopeScaling, fill_absent, multiple, positive};
 use crate::Dims;
 
 /// Settings of a decoder, in the keys of `config.json`. What a family takes where a key is absent is in the file of its
@@ -58,7 +58,7 @@ impl DecoderConfig {
             vocab_size: self.vocab_size,
             hidden_size: self.hidden_size,
             num_layers: self.num_hidden_layers,
-            max_position_embeddings: self.max_position_embeddings,
+            max_position_embeddings: self.rope_scaling.longest(self.max_position_embeddings),
         }
     }
 
@@ -76,12 +76,12 @@ impl DecoderConfig {
         ] {
             positive(&mut mistakes, name, value);
         }
-        let (heads, kv_heads) = (self.num_attention_heads, self.num_key_value_heads);
-        if kv_heads > 0 && heads % kv_heads != 0 {
-            mistakes.push(format!(
-                "num_attention_heads {heads} must be a multiple of num_key_value_heads {kv_heads}"
-            ));
-        }
+        let heads = self.num_attention_heads;
+        multiple(
+            &mut mistakes,
+            ("num_attention_heads", heads),
+            ("num_key_value_heads", self.num_key_value_heads),
+        );
         if self.head_dim.is_none() && heads > 0 && !self.hidden_size.is_multiple_of(heads) {
             mistakes.push(format!(
                 "hidden_size {} must be a multiple of num_attention_heads {heads} unless head_dim \
@@ -89,10 +89,7 @@ impl DecoderConfig {
                 self.hidden_size
             ));
         }
-        if !self.head_width().is_multiple_of(2) {
-            mistakes.push(format!("head_dim {} must be even", self.head_width()));
-        }
-        mistakes.extend(self.rope_scaling.mistakes());
+        mistakes.extend(self.rope_scaling.mistakes(self.head_width()));
         mistakes
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use ft_kernels::Activation;
 
-use super::{Family, parse, positive, to_json};
+use super::{Family, multiple, parse, positive, to_json};
 use crate::{Dims, Result};
 
 /// Settings of GPT-2, in the keys of `config.json`.
@@ -130,12 +130,8 @@ impl Family for Gpt2Config {
         ] {
             positive(&mut mistakes, name, value);
         }
-        if self.n_head > 0 && !self.n_embd.is_multiple_of(self.n_head) {
-            mistakes.push(format!(
-                "n_embd {} must be a multiple of n_head {}",
-                self.n_embd, self.n_head
-            ));
-        }
+        let heads = ("n_head", self.n_head);
+        multiple(&mut mistakes, ("n_embd", self.n_embd), heads);
         mistakes
     }
 }

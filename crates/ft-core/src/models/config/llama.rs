@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use ft_kernels::Activation;
 
-use super::{Family, RopeScaling, object, parse, positive, rope_scaling, to_json};
+use super::{Family, RopeScaling, multiple, object, parse, positive, rope_scaling, to_json};
 use crate::{Dims, Result};
 
 /// Which member of the family a configuration describes.
@@ -118,8 +118,13 @@ impl LlamaConfig {
     pub(crate) fn read(json: Value) -> Result<Self> {
         let mut map = object(json)?;
         rope_scaling::take(&mut map, rope_theta())?;
-        // Mistral's window is 4096 when the key is absent, and none when it is null.
-        if map.get("model_type").is_some_and(|kind| kind == "mistral") {
+        // The window of Mistral, Qwen2 and Qwen3 is 4096 when the key is absent, and none when it is null.
+        let slides = match map.get("model_type").and_then(Value::as_str) {
+            Some("mistral") => true,
+            Some("qwen2" | "qwen3") => map.get("use_sliding_window") == Some(&Value::Bool(true)),
+            _ => false,
+        };
+        if slides {
             map.entry("sliding_window").or_insert(Value::from(4096));
         }
         parse(Value::Object(map))
@@ -188,7 +193,7 @@ impl Family for LlamaConfig {
             vocab_size: self.vocab_size,
             hidden_size: self.hidden_size,
             num_layers: self.num_hidden_layers,
-            max_position_embeddings: self.max_position_embeddings,
+            max_position_embeddings: self.rope_scaling.longest(self.max_position_embeddings),
         }
     }
 
@@ -204,7 +209,7 @@ impl Family for LlamaConfig {
         let mut json = to_json(self);
         // What is absent would be read as a default of the reader's own.
         json["num_key_value_heads"] = self.kv_heads().into();
-        if self.model_type == LlamaKind::Mistral {
+        if self.model_type == LlamaKind::Mistral || self.use_sliding_window == Some(true) {
             json["sliding_window"] = self.sliding_window.into();
         }
         json
@@ -225,12 +230,12 @@ impl Family for LlamaConfig {
         ] {
             positive(&mut mistakes, name, value);
         }
-        let (heads, kv_heads) = (self.num_attention_heads, self.kv_heads());
-        if kv_heads > 0 && heads % kv_heads != 0 {
-            mistakes.push(format!(
-                "num_attention_heads {heads} must be a multiple of num_key_value_heads {kv_heads}"
-            ));
-        }
+        let heads = self.num_attention_heads;
+        multiple(
+            &mut mistakes,
+            ("num_attention_heads", heads),
+            ("num_key_value_heads", self.kv_heads()),
+        );
         if self.head_dim.is_none() && heads > 0 && !self.hidden_size.is_multiple_of(heads) {
             mistakes.push(format!(
                 "hidden_size {} must be a multiple of num_attention_heads {heads} unless head_dim \
@@ -238,10 +243,7 @@ impl Family for LlamaConfig {
                 self.hidden_size
             ));
         }
-        if !self.head_width().is_multiple_of(2) {
-            mistakes.push(format!("head_dim {} must be even", self.head_width()));
-        }
-        mistakes.extend(self.rope_scaling.mistakes());
+        mistakes.extend(self.rope_scaling.mistakes(self.head_width()));
         if let Some(types) = &self.layer_types {
             if types.len() != self.num_hidden_layers {
                 mistakes.push(format!(
