@@ -17,9 +17,9 @@ use clap::Parser;
 use ft::burn::module::Param;
 use ft::burn::tensor::FloatDType;
 use ft::core::safetensors_folder::write_json;
-use ft::core::{AutoCausalLm, ModelConfig, Parts, SaveOptions, Tokenizer};
+use ft::core::{AutoCausalLm, ModelConfig, Parts, SaveOptions, Tokenizer, mix_seed};
 use ft::data::{Batch, Batches};
-use ft::train::{Schedule, TrainConfig, Trainer, latest_checkpoint, next_token_loss, step_seed};
+use ft::train::{Schedule, TrainConfig, Trainer, latest_checkpoint, next_token_loss};
 use rand::seq::SliceRandom;
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::json;
@@ -338,7 +338,7 @@ impl Batches for Blocks {
     fn batch(&self, epoch: usize, index: usize) -> Batch {
         let mut order: Vec<usize> = (0..self.blocks.len()).collect();
         if let Some(seed) = self.seed {
-            order.shuffle(&mut StdRng::seed_from_u64(step_seed(seed, epoch, 0)));
+            order.shuffle(&mut StdRng::seed_from_u64(mix_seed(seed, epoch as u64)));
         }
         let start = index * self.batch_size;
         let end = (start + self.batch_size).min(order.len());

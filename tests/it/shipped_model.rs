@@ -118,6 +118,42 @@ fn a_stop_string_ends_the_text_and_is_not_part_of_it() {
     assert_eq!(streamed, out.text);
 }
 
+/// A special token is not part of the text, but it can be a stop string.
+#[test]
+fn a_special_token_as_stop_string_ends_the_text() {
+    let device = Device::default();
+    let (model, tokenizer) = load(&device);
+    let prompts = [tokenizer
+        .encode("Once upon a time there was", true)
+        .expect("encodes")];
+    let config = GenerationConfig {
+        max_new_tokens: 400,
+        ..GenerationConfig::from_pretrained(&folder(), Some(&tokenizer)).expect("settings")
+    };
+    let run = |config: &GenerationConfig| {
+        let mut streamed = String::new();
+        let mut listen = |token: ft::core::Streamed<'_>| {
+            streamed.push_str(token.text);
+            ControlFlow::Continue(())
+        };
+        let tokenizer = Some(&tokenizer);
+        let out = generate(&model, tokenizer, &prompts, config, &device, &mut listen);
+        let out = out.expect("generates").remove(0);
+        assert_eq!(streamed, out.text);
+        out
+    };
+    let by_token = run(&config);
+    let end = by_token.token_ids.last().expect("some tokens");
+    let by_string = run(&GenerationConfig {
+        eos_token_ids: Vec::new(),
+        stop_strings: vec![tokenizer.id_to_token(*end).expect("an end token")],
+        ..config
+    });
+    assert_eq!(by_string.finish_reason, ft::core::FinishReason::StopString);
+    assert_eq!(by_string.text, by_token.text);
+    assert_eq!(by_string.token_ids, by_token.token_ids);
+}
+
 /// Text that is held back because a stop string may begin with it comes when the length ends the row.
 #[test]
 fn the_stream_is_whole_when_the_length_ends_it() {

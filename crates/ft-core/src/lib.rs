@@ -26,7 +26,6 @@ pub mod layers;
 mod loss;
 mod models;
 pub mod module_path;
-mod parts;
 mod seed;
 mod text;
 
@@ -40,7 +39,9 @@ pub use generation::generate::{FinishReason, Generated, Streamed, generate};
 pub use generation::generation_config::{GenerationConfig, copy_generation_config};
 pub use generation::sampling;
 pub use generation::selection::ChosenLogps;
-pub use layers::{Head, KvCache, Layout, Linear, Lora};
+pub use layers::{
+    Head, KvCache, Layout, Linear, Lora, Part, PartMut, Parts, Pass, Place, RopeScaling,
+};
 pub use loss::linear_cross_entropy::{
     IGNORE_INDEX, LossSum, causal_lm_loss, causal_lm_loss_with, linear_cross_entropy,
     linear_cross_entropy_with,
@@ -48,12 +49,12 @@ pub use loss::linear_cross_entropy::{
 pub use loss::score_tokens::score_tokens;
 pub use loss::token_logps::{TokenLogps, token_logps, token_logps_and_entropy};
 pub use models::auto::{AutoCausalLm, ModelConfig, model_types};
-pub use models::backbone::{Backbone, Dims, Pass, Place};
+pub use models::backbone::{Backbone, Dims};
 pub use models::bert::Bert;
 pub use models::causal_lm::CausalLm;
 pub use models::config::{
     BertConfig, BertKind, DecoderConfig, GemmaConfig, GemmaKind, Gpt2Config, GraniteConfig,
-    LlamaConfig, LlamaKind, Olmo2Config, RopeScaling, SmolLm3Config,
+    LlamaConfig, LlamaKind, Olmo2Config, SmolLm3Config,
 };
 pub use models::config::{FalconConfig, GptNeoxConfig, Phi3Config, PhiConfig};
 pub use models::falcon::Falcon;
@@ -67,7 +68,6 @@ pub use models::phi::Phi;
 pub use models::phi3::Phi3;
 pub use models::smollm3::SmolLm3;
 pub use models::token_batch::TokenBatch;
-pub use parts::{Part, PartMut, Parts};
 pub use seed::mix_seed;
 pub use text::chat_template::{ChatOptions, ChatTemplate, Message};
 pub use text::tokenizer::Tokenizer;

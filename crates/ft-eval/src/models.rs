@@ -60,8 +60,8 @@ impl LocalModel {
 }
 
 impl<M: CausalLm> LocalModel<M> {
-    /// A model from its parts, with or without adapters. Of `generation` only the tokens that end a text
-    /// and the padding token are used. `identity` identifies these weights (see [`identity()`]): cached answers are
+    /// A model from its parts, with or without adapters. Benchmarks use only the end tokens and the padding token of
+    /// `generation`; chats use all of it but lengths, temperature and seed, which requests have. `identity` identifies these weights (see [`identity()`]): cached answers are
     /// stored under it.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ pub type Verdict = Result<ControlFlow<()>, BoxError>;
 ///
 /// What a callback remembers is part of a checkpoint if it says so with [`state`](Self::state). A run that lacks a
 /// callback whose state a checkpoint has is refused, since it would not continue that run. A callback that the
-/// checkpoint does not know begins anew, which is reported.
+/// checkpoint does not know starts from the beginning, which is reported.
 ///
 /// ```
 /// use std::ops::ControlFlow;

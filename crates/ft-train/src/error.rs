@@ -15,7 +15,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[non_exhaustive]
 pub enum Error {
     /// Settings that do not make sense, all of them at once.
-    #[error("the training settings need mending:\n  - {}", .0.join("\n  - "))]
+    #[error("the training settings have mistakes:\n  - {}", .0.join("\n  - "))]
     Config(Vec<String>),
     /// There is nothing to train on.
     #[error("epoch {epoch} of the training data has no batches: the dataset is empty")]
@@ -176,8 +176,8 @@ pub enum Error {
     },
     /// A checkpoint belongs to a run with other settings.
     #[error(
-        "the checkpoint {} belongs to a run with other settings, so that resuming would not continue it:\n  - {}\nTake \
-         the same settings, or start anew in another folder",
+        "the checkpoint {} belongs to a run with other settings, so that resuming would not continue it:\n  - {}\nUse \
+         the same settings, or start again in another folder",
         folder.display(), differences.join("\n  - ")
     )]
     OtherSettings {
@@ -189,7 +189,7 @@ pub enum Error {
     /// A checkpoint has the states of callbacks that the run lacks.
     #[error(
         "the checkpoint {} has the state of {}, and this run has no callback of that name: add it (with_callback), or \
-         start anew in another folder",
+         start again in another folder",
         folder.display(), missing.join(" and of ")
     )]
     OtherCallbacks {
@@ -294,7 +294,7 @@ fn named(optim: &Option<Optim>) -> String {
 fn instead(previous: &Option<PathBuf>) -> String {
     match previous {
         Some(previous) => format!("Remove it to resume from {} instead", previous.display()),
-        None => "There is none before it: remove it and start anew".to_string(),
+        None => "There is none before it: remove it and start again".to_string(),
     }
 }
 

@@ -17,6 +17,7 @@ mod param_groups;
 mod param_kind;
 mod progress;
 mod records;
+mod run;
 mod run_folder;
 mod schedule;
 mod selection;

@@ -1,4 +1,4 @@
-//! What a run tells of itself: a record for each step and each evaluation, and a report at the end.
+//! What a run reports: a record for each step and each evaluation, and a report at the end.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! What a step is told besides the model and the batch.
+//! What a step gets besides the model and the batch.
 
 use burn::tensor::Device;
 
@@ -13,7 +13,7 @@ pub enum Phase {
     Evaluation,
 }
 
-/// What a step is told besides the model and the batch.
+/// What a step gets besides the model and the batch.
 #[derive(Clone, Debug)]
 pub struct StepContext {
     /// Training or evaluation.

@@ -64,7 +64,7 @@ pub struct TrainConfig {
     pub save_total_limit: Option<usize>,
     /// Continue the run in `output_dir` from its newest checkpoint.
     pub resume: bool,
-    /// Start anew although `output_dir` holds a run, whose checkpoints and log are removed.
+    /// Start again although `output_dir` contains a run, whose checkpoints and log are removed.
     pub overwrite: bool,
     /// Where there is no terminal, report every so many steps.
     pub logging_steps: usize,
@@ -110,9 +110,9 @@ impl TrainConfig {
     /// [`Error::Config`] with every mistake at once.
     pub fn validate(&self) -> Result<()> {
         let mut mistakes = Vec::new();
-        let mut check = |fine: bool, name: &str, value: String, mend: &str| {
+        let mut check = |fine: bool, name: &str, value: String, fix: &str| {
             if !fine {
-                mistakes.push(format!("{name} is {value}: {mend}"));
+                mistakes.push(format!("{name} is {value}: {fix}"));
             }
         };
         let positive = |x: f64| x.is_finite() && x > 0.0;
@@ -150,8 +150,8 @@ impl TrainConfig {
             "it must be at least 1",
         );
         if let Some(norm) = self.max_grad_norm {
-            let mend = "it must be above 0; for no clipping set it to None";
-            check(positive(norm), "max_grad_norm", norm.to_string(), mend);
+            let fix = "it must be above 0; for no clipping set it to None";
+            check(positive(norm), "max_grad_norm", norm.to_string(), fix);
         }
         check(
             self.weight_decay == 0.0 || positive(self.weight_decay),
@@ -177,8 +177,8 @@ impl TrainConfig {
             ("save_every", self.save_every),
             ("save_total_limit", self.save_total_limit),
         ] {
-            let mend = "it must be at least 1, or None";
-            check(some(steps), name, "0".into(), mend);
+            let fix = "it must be at least 1, or None";
+            check(some(steps), name, "0".into(), fix);
         }
         check(
             self.logging_steps > 0,

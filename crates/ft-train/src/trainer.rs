@@ -1,35 +1,21 @@
-//! The loop: batches, loss, gradients, update; evaluation and checkpoints where they are due.
+//! What a run is made of: settings, a method, callbacks, an optimizer; all of it is checked before the first step.
 //!
-//! It knows no method. What is trained, and for what, is in the model and in a [`Method`], mostly a closure that
-//! turns a batch into a summed loss and its count; see [`ft_core::LossSum`]. A step of the loop is
-//!
-//! 1. for each batch of the window: seed the device, get the batch and its loss, backpropagate the sum;
-//! 2. refuse a window without labels, or with a loss or gradient that is not finite;
-//! 3. update: gradient / count, clipped to the global norm, by the optimizer at the schedule's rate.
-//!
-//! Everything that a step depends on is a function of the settings and of where the run stands, so
-//! that a run that was killed and resumed ends, on the CPU, with the same bits as one that was not.
-
-use std::ops::ControlFlow;
-use std::time::Instant;
+//! The loop itself is in [`Run`].
 
 use burn::module::Module;
 use burn::optim::Optimizer;
-use burn::tensor::Device;
 use ft_core::Parts;
 use ft_data::Batches;
 use ft_kernels::Blockwise;
 use serde_json::Value;
 
-use crate::evaluate::evaluate_method;
-use crate::progress::Progress;
+use crate::run::Run;
 use crate::run_folder::RunFolder;
 use crate::trainer_state::{Settings, TrainerState, settings};
-use crate::window_plan::{WindowPlan, total_steps};
+use crate::window_plan::total_steps;
 use crate::{
-    Accumulator, AdamW, Callback, Error, Evaluation, Method, ModelView, OnBatches, Optim,
-    OptimizerStates, ParamGroup, ParamTable, Result, StepContext, StepRecord, StepResult,
-    TrainConfig, TrainReport, Verdict, Window, callback, clip_factor, global_norm, trainable,
+    AdamW, Callback, Error, Method, OnBatches, Optim, OptimizerStates, ParamGroup, ParamTable,
+    Result, StepContext, StepResult, TrainConfig, TrainReport, trainable,
 };
 
 /// Trains a model `M` by a method `T` with an optimizer `O`.
@@ -49,11 +35,11 @@ use crate::{
 /// # }
 /// ```
 pub struct Trainer<'a, M, T, O = AdamW> {
-    config: TrainConfig,
-    method: T,
-    callbacks: Vec<Box<dyn Callback<M> + 'a>>,
+    pub(crate) config: TrainConfig,
+    pub(crate) method: T,
+    pub(crate) callbacks: Vec<Box<dyn Callback<M> + 'a>>,
     identity: Settings,
-    optimizer: OptimizerStates<O>,
+    pub(crate) optimizer: OptimizerStates<O>,
     groups: Vec<ParamGroup>,
     /// Absent where the optimizer knows no groups.
     grouped: Option<Grouped<M, O>>,
@@ -187,38 +173,25 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Trainer<'a, M, T, O> {
         );
         let mut state = TrainerState::new(settings);
         let mut folder = None;
-        let mut resumed_from = None;
+        let mut resumed = false;
         let mut fresh = Vec::new();
         if let Some(output) = &self.config.output_dir {
-            let (opened, resumed) = RunFolder::open(output, &self.config, &state.settings)?;
+            let (opened, checkpoint) = RunFolder::open(output, &self.config, &state.settings)?;
             folder = Some(opened);
-            if let Some(resumed) = resumed {
-                fresh = resumed.restore_callbacks(&mut self.callbacks)?;
-                model = resumed.restore(model, &mut self.optimizer, &mut self.method)?;
-                state = resumed.state;
-                resumed_from = Some(state.step);
+            if let Some(checkpoint) = checkpoint {
+                fresh = checkpoint.restore_callbacks(&mut self.callbacks)?;
+                model = checkpoint.restore(model, &mut self.optimizer, &mut self.method)?;
+                state = checkpoint.state;
+                resumed = true;
             }
         }
-        let run = Run {
-            progress: Progress::new(&self.config, total_steps, state.step),
-            devices: model.devices(),
-            earlier_s: state.elapsed_s,
-            saved: resumed_from,
-            total_steps,
-            began: Instant::now(),
-            step_tokens: 0,
-            step_seconds: 0.0,
-            resumed_from,
-            trainer: self,
-            folder,
-            state,
-        };
+        let run = Run::new(self, &model, folder, state, total_steps, resumed);
         if let Some(table) = table {
-            run.progress.say(&table.to_string());
+            run.say(&table.to_string());
         }
         for name in fresh {
-            (run.progress).say(&format!(
-                "the checkpoint has no state of {name}: it begins anew"
+            run.say(&format!(
+                "the checkpoint has no state of {name}: it starts again"
             ));
         }
         run.all(model)
@@ -238,7 +211,7 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Trainer<'a, M, T, O> {
         let (named, taken) = (self.config.optim, self.optimizer.optim());
         if named != Optim::default() && taken != Some(named) {
             mistakes.push(format!(
-                "optim is {named}: the trainer was given another optimizer (with_optimizer); take one of the two"
+                "optim is {named}: the trainer was given another optimizer (with_optimizer); use one of the two"
             ));
         }
         if !self.groups.is_empty() && self.grouped.is_none() {
@@ -256,7 +229,7 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Trainer<'a, M, T, O> {
                 .find(|device| !Blockwise::fits(device))
         {
             mistakes.push(format!(
-                "optim is {}: {device:?} cannot hold numbers of 8 bits; take adamw",
+                "optim is {}: {device:?} cannot hold numbers of 8 bits; use adamw",
                 Optim::AdamW8bit
             ));
         }
@@ -265,251 +238,5 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Trainer<'a, M, T, O> {
         } else {
             Err(Error::Config(mistakes))
         }
-    }
-}
-
-/// A run under way.
-struct Run<'a, M, T, O> {
-    trainer: Trainer<'a, M, T, O>,
-    folder: Option<RunFolder>,
-    state: TrainerState,
-    progress: Progress,
-    devices: Vec<Device>,
-    total_steps: usize,
-    resumed_from: Option<usize>,
-    /// The step of the newest checkpoint.
-    saved: Option<usize>,
-    began: Instant,
-    /// Seconds before this process.
-    earlier_s: f64,
-    /// Tokens and seconds of this process' steps.
-    step_tokens: usize,
-    step_seconds: f64,
-}
-
-impl<M: Module, T: Method<M>, O: Optimizer> Run<'_, M, T, O> {
-    fn all(mut self, mut model: M) -> Result<(M, TrainReport)> {
-        if let Some(step) = self.resumed_from {
-            self.progress.say(&format!("resumed after step {step}"));
-        }
-        let TrainConfig {
-            eval_at_start,
-            eval_at_end,
-            eval_every,
-            save_every,
-            ..
-        } = self.trainer.config;
-        let due = |every: Option<usize>, step: usize| every.is_some_and(|n| step.is_multiple_of(n));
-
-        let mut stopped = false;
-        if eval_at_start && self.state.step == 0 {
-            stopped = self.evaluate(&model)?;
-        }
-        while !stopped && self.state.step < self.total_steps {
-            let (updated, record) = self.step(model)?;
-            model = updated;
-            stopped = self.after_step(&model, &record)?;
-            if due(eval_every, self.state.step) {
-                stopped |= self.evaluate(&model)?;
-            }
-            // The last checkpoint waits for the last evaluation.
-            let last = stopped || self.state.step == self.total_steps;
-            if due(save_every, self.state.step) && !last {
-                self.save(&model)?;
-            }
-        }
-        if eval_at_end {
-            self.evaluate(&model)?;
-        }
-        if save_every.is_some() {
-            self.save(&model)?;
-        }
-        self.progress.finish();
-        let report = TrainReport {
-            steps: self.state.step,
-            tokens: self.state.tokens,
-            tokens_per_s: per_second(self.step_tokens, self.step_seconds),
-            elapsed_s: self.elapsed_s(),
-            stopped_early: stopped && self.state.step < self.total_steps,
-            resumed_from: self.resumed_from,
-            train_losses: self.state.train_losses,
-            train_metrics: self.state.train_metrics,
-            evaluations: self.state.evaluations,
-        };
-        Ok((model, report))
-    }
-
-    /// One step: everything up to the update may fail, and has changed nothing then.
-    fn step(&mut self, model: M) -> Result<(M, StepRecord)> {
-        let began = Instant::now();
-        let number = self.state.step + 1;
-        let trainer = &self.trainer;
-        let plan = WindowPlan::at(
-            self.state.position,
-            |epoch| trainer.method.len(epoch),
-            trainer.config.gradient_accumulation_steps,
-        )?;
-        let window = self.backpropagate(&model, &plan)?;
-        let tokens = window.tokens;
-        let count = window.count();
-        if count == 0 {
-            return Err(Error::NoLabels {
-                step: number,
-                epoch: plan.epoch,
-                first: plan.batches.start,
-                last: plan.batches.end - 1,
-            });
-        }
-        if let Some((place, loss)) = window.non_finite() {
-            return Err(Error::NonFiniteLoss {
-                step: number,
-                epoch: plan.epoch,
-                batch: plan.batches.start + place,
-                loss,
-            });
-        }
-        let loss = window.mean_loss();
-        let norm = global_norm(&model, &window.gradients) / count as f64;
-        if !norm.is_finite() {
-            return Err(Error::NonFiniteGradient { step: number, norm });
-        }
-        let trainer = &mut self.trainer;
-        let clip = match trainer.config.max_grad_norm {
-            Some(max) => clip_factor(norm, max),
-            None => 1.0,
-        };
-        let learning_rate = (trainer.config).learning_rate_at(self.state.step, self.total_steps);
-        let scale = clip / count as f64;
-        let model = (trainer.optimizer).step(model, window.gradients, learning_rate, scale);
-
-        let seconds = began.elapsed().as_secs_f64();
-        self.step_tokens += tokens;
-        self.step_seconds += seconds;
-        self.state.step = number;
-        self.state.position = plan.end();
-        self.state.epoch = plan.epochs();
-        self.state.tokens += tokens;
-        self.state.train_losses.push(loss);
-        self.state.train_metrics.push(window.metrics.clone());
-        let record = StepRecord {
-            step: number,
-            epoch: plan.epochs(),
-            loss,
-            learning_rate,
-            grad_norm: norm,
-            tokens,
-            tokens_per_s: per_second(tokens, seconds),
-            elapsed_s: self.elapsed_s(),
-            metrics: window.metrics,
-        };
-        Ok((model, record))
-    }
-
-    /// What the batches of a step came to.
-    fn backpropagate(&mut self, model: &M, plan: &WindowPlan) -> Result<Window> {
-        let (seed, number) = (self.trainer.config.seed, self.state.step + 1);
-        let method = &mut self.trainer.method;
-        let view = ModelView::new(model);
-        let mut accumulator = Accumulator::new();
-        for (micro, index) in plan.batches.clone().enumerate() {
-            let context = StepContext::training(&self.devices[0], seed, number, micro);
-            (self.devices.iter()).for_each(|device| device.seed(context.seed));
-            let failed = |source| Error::Step {
-                step: number,
-                epoch: plan.epoch,
-                batch: index,
-                source,
-            };
-            let batch = (method.batch(&view, plan.epoch, index, &context)).map_err(failed)?;
-            let output = method.step(model, &batch, &context).map_err(failed)?;
-            accumulator.add(model, output)?;
-        }
-        Ok(accumulator.finish())
-    }
-
-    /// Log, progress and callbacks after a step; whether the run is to stop.
-    fn after_step(&mut self, model: &M, record: &StepRecord) -> Result<bool> {
-        if let Some(folder) = &mut self.folder {
-            folder.log.append(record)?;
-        }
-        self.progress.step(record);
-        self.ask(model, |callback, model| callback.on_step(model, record))
-    }
-
-    /// Evaluates, unless that was done after this very step; whether the run is to stop.
-    fn evaluate(&mut self, model: &M) -> Result<bool> {
-        let step = self.state.step;
-        let last = self.state.evaluations.last().map(|last| last.step);
-        let trainer = &mut self.trainer;
-        let Some(len) = trainer.method.evaluation_len() else {
-            return Ok(false);
-        };
-        if last == Some(step) {
-            return Ok(false);
-        }
-        self.progress.doing("evaluating");
-        let evaluation = Evaluation {
-            step,
-            epoch: self.state.epoch,
-            metrics: evaluate_method(model, &mut trainer.method, len, trainer.config.seed, step)?,
-        };
-        self.state.evaluations.push(evaluation.clone());
-        if let Some(folder) = &mut self.folder {
-            folder.log.append(&evaluation)?;
-        }
-        self.progress.evaluation(&evaluation);
-        self.ask(model, |callback, model| {
-            callback.on_eval(model, &evaluation)
-        })
-    }
-
-    /// Writes a checkpoint, unless that was done after this very step.
-    fn save(&mut self, model: &M) -> Result<()> {
-        let Some(folder) = &self.folder else {
-            return Ok(());
-        };
-        if self.saved == Some(self.state.step) {
-            return Ok(());
-        }
-        self.progress.doing("saving");
-        self.state.elapsed_s = self.elapsed_s();
-        let trainer = &mut self.trainer;
-        self.state.callbacks = callback::states(&trainer.callbacks);
-        folder.save(
-            model,
-            &trainer.optimizer,
-            &self.state,
-            &trainer.method,
-            &mut trainer.callbacks,
-        )?;
-        self.saved = Some(self.state.step);
-        Ok(())
-    }
-
-    /// Asks every callback; whether one of them wants to stop.
-    fn ask(
-        &mut self,
-        model: &M,
-        mut call: impl FnMut(&mut dyn Callback<M>, &ModelView<'_, M>) -> Verdict,
-    ) -> Result<bool> {
-        let mut stop = false;
-        let view = ModelView::new(model);
-        for callback in &mut self.trainer.callbacks {
-            let verdict = call(callback.as_mut(), &view).map_err(Error::Callback)?;
-            stop |= verdict == ControlFlow::Break(());
-        }
-        Ok(stop)
-    }
-
-    fn elapsed_s(&self) -> f64 {
-        self.earlier_s + self.began.elapsed().as_secs_f64()
-    }
-}
-
-fn per_second(tokens: usize, seconds: f64) -> f64 {
-    if seconds > 0.0 {
-        tokens as f64 / seconds
-    } else {
-        0.0
     }
 }

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use ft_kernels::{AttentionMask, Scores};
 
-use crate::KvCache;
+use crate::layers::kv_cache::KvCache;
 
 /// `[batch, seq, heads · head_dim]` to `[batch, heads, seq, head_dim]`.
 pub fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {

@@ -3,7 +3,9 @@
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, GradientCheckpointingStrategy, Tensor};
 
-use crate::{KvCache, Parts, Pass};
+use crate::layers::kv_cache::KvCache;
+use crate::layers::parts::Parts;
+use crate::layers::pass::Pass;
 
 /// Runs `x`, `[batch, seq, hidden]`, through all `blocks`, or as many as the pass wants, and after the last of all
 /// through `norm`.

@@ -5,8 +5,8 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use ft_kernels::{Activation, Input};
 
-use crate::Parts;
 use crate::layers::linear::Linear;
+use crate::layers::parts::Parts;
 
 /// A gated feed-forward layer.
 #[derive(Module, Parts, Debug)]

@@ -14,7 +14,7 @@ use std::f64::consts::PI;
 
 use burn::tensor::{Device, Int, Tensor};
 
-use crate::models::config::RopeScaling;
+use crate::layers::rope_scaling::RopeScaling;
 
 /// Frequencies of a model's rotary embedding.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,10 +7,11 @@ use burn::tensor::Tensor;
 use ft_kernels::{AttentionMask, Input, Scores};
 
 use crate::layers::attention::{attend, split_heads};
+use crate::layers::kv_cache::KvCache;
 use crate::layers::linear::Linear;
+use crate::layers::parts::Parts;
 use crate::layers::rms_norm::RmsNorm;
 use crate::layers::rope::Angles;
-use crate::{KvCache, Parts};
 
 /// The attention layer of a decoder.
 #[derive(Module, Parts, Debug)]

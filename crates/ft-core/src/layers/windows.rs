@@ -2,7 +2,7 @@
 
 use ft_kernels::AttentionMask;
 
-use crate::Place;
+use crate::layers::pass::Place;
 
 /// How many tokens back each block sees, itself included; `None` for all.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use crate::{Backbone, Dims, Head, KvCache, Parts, Pass, TokenBatch};
+use crate::{Backbone, Dims, Head, KvCache, Parts, TokenBatch};
 
 /// A causal language model: a body and a head.
 ///
@@ -31,7 +31,7 @@ pub trait CausalLm: Module + Parts {
     fn hidden_states(&self, tokens: &TokenBatch, cache: Option<&mut KvCache>) -> Tensor<3> {
         let body = self.body();
         let embeddings = body.embed(tokens.input_ids.clone());
-        body.forward(embeddings, Pass::of(tokens).with_cache(cache))
+        body.forward(embeddings, tokens.pass().with_cache(cache))
     }
 
     /// Logits of the whole batch: `[batch, seq, vocab]`.

@@ -8,7 +8,7 @@ mod gpt2;
 mod granite;
 mod llama;
 mod olmo2;
-mod rope_scaling;
+mod rope_parameters;
 mod smollm3;
 
 mod falcon;
@@ -22,6 +22,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::layers::rope_scaling::RopeScaling;
 use crate::{Dims, Error, Result};
 
 pub use bert::{BertConfig, BertKind};
@@ -31,7 +32,6 @@ pub use gpt2::Gpt2Config;
 pub use granite::GraniteConfig;
 pub use llama::{LlamaConfig, LlamaKind};
 pub use olmo2::Olmo2Config;
-pub use rope_scaling::RopeScaling;
 pub use smollm3::SmolLm3Config;
 
 pub use falcon::FalconConfig;

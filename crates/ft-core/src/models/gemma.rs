@@ -14,9 +14,10 @@ use crate::layers::gated_mlp::GatedMlp;
 use crate::layers::linear::Linear;
 use crate::layers::rms_norm::RmsNorm;
 use crate::layers::rope::{Angles, Rope};
+use crate::layers::rope_scaling::RopeScaling;
 use crate::layers::self_attention::SelfAttention;
 use crate::layers::windows::Windows;
-use crate::models::config::{Family, GemmaConfig, GemmaKind, RopeScaling};
+use crate::models::config::{Family, GemmaConfig, GemmaKind};
 use crate::{Backbone, CausalLm, Dims, Head, KvCache, Parts, Pass};
 
 /// A Gemma language model.

@@ -2,6 +2,8 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use crate::layers::pass::Pass;
+
 /// A batch of token ids with optional positions and segments.
 ///
 /// One rule covers padding, packing and left-padded prompts: a token attends to the tokens of its
@@ -35,5 +37,15 @@ impl TokenBatch {
         let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
         let len = ids.len();
         Self::new(Tensor::from_data(TensorData::new(ids, [1, len]), device))
+    }
+
+    /// A forward pass over these tokens.
+    pub fn pass(&self) -> Pass<'static> {
+        Pass {
+            position_ids: self.position_ids.clone(),
+            segment_ids: self.segment_ids.clone(),
+            token_type_ids: self.token_type_ids.clone(),
+            ..Pass::default()
+        }
     }
 }

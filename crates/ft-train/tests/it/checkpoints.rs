@@ -139,7 +139,7 @@ fn a_write_that_is_interrupted_leaves_the_last_good_checkpoint() {
 }
 
 #[test]
-fn a_damaged_newest_checkpoint_is_reported_by_name_and_not_passed_over() {
+fn a_damaged_newest_checkpoint_is_reported_by_name_and_not_ignored() {
     let _turn = alone();
     for file in [
         "trainable.safetensors",
@@ -192,7 +192,7 @@ fn a_checkpoint_that_lacks_a_file_is_damaged() {
 
 /// Before a step is taken with it, which would fail deep inside.
 #[test]
-fn an_optimizer_state_of_another_size_is_told() {
+fn an_optimizer_state_of_another_size_is_reported() {
     let _turn = alone();
     let folder = tempfile::tempdir().expect("temporary folder");
     let killed = trainer(config(folder.path()), Data::of(&[4, 4]))

@@ -1,4 +1,4 @@
-//! What a step reports beside its loss, and what it is told.
+//! What a step reports besides its loss, and its context.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -98,7 +98,7 @@ fn metrics_are_reduced_as_the_loss_however_rows_are_cut_into_batches() {
 }
 
 #[test]
-fn a_step_is_told_where_it_stands() {
+fn the_context_of_a_step_is_its_own() {
     let _turn = alone();
     let seen = Rc::new(RefCell::new(Vec::new()));
     let step = {

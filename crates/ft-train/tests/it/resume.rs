@@ -37,7 +37,7 @@ fn run(config: TrainConfig, kill_after: Option<usize>) -> Result<(Net, TrainRepo
     }
 }
 
-/// The log without what tells of time.
+/// The log without times.
 fn log(folder: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(folder.join("train_log.jsonl")).expect("has a log");
     text.lines()

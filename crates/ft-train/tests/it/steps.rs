@@ -1,4 +1,4 @@
-//! What a step may touch, what it refuses, and what callbacks are told.
+//! What a step may change, what it refuses, and what callbacks get.
 
 use std::cell::RefCell;
 use std::ops::ControlFlow;

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use ft_kernels::Activation;
 
-use super::{Family, RopeScaling, multiple, object, parse, positive, rope_scaling, to_json};
+use super::{Family, RopeScaling, multiple, object, parse, positive, rope_parameters, to_json};
 use crate::{Dims, Result};
 
 /// Settings of Falcon, in the keys of `config.json`.
@@ -89,7 +89,7 @@ impl FalconConfig {
     /// Reads a parsed `config.json` and checks it.
     pub(crate) fn read(json: Value) -> Result<Self> {
         let mut map = object(json)?;
-        rope_scaling::take(&mut map, 10_000.0)?;
+        rope_parameters::take(&mut map, 10_000.0)?;
         parse(Value::Object(map))
     }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::decoder::{DecoderConfig, complete, layer_type_mistakes};
-use super::{Family, fill_absent, object, parse, rope_scaling, to_json};
+use super::{Family, fill_absent, object, parse, rope_parameters, to_json};
 use crate::{Dims, Error, Result};
 
 /// Which Gemma a configuration describes.
@@ -94,7 +94,7 @@ impl GemmaConfig {
             "max_position_embeddings": context,
         });
         complete(&mut map, defaults);
-        rope_scaling::take(&mut map, theta)?;
+        rope_parameters::take(&mut map, theta)?;
         parse(Value::Object(map))
     }
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use ft_kernels::Activation;
 
-use super::{Family, RopeScaling, multiple, object, parse, positive, rope_scaling, to_json};
+use super::{Family, RopeScaling, multiple, object, parse, positive, rope_parameters, to_json};
 use crate::{Dims, Result};
 
 /// Settings of GPT-NeoX, in the keys of `config.json`.
@@ -90,7 +90,7 @@ impl GptNeoxConfig {
         for (own, common) in NAMES {
             rename(&mut map, own, common);
         }
-        rope_scaling::take_partial(&mut map, 10_000.0, 0.25)?;
+        rope_parameters::take_partial(&mut map, 10_000.0, 0.25)?;
         for (own, common) in NAMES {
             rename(&mut map, common, own);
         }
@@ -104,7 +104,7 @@ impl GptNeoxConfig {
 
     /// How many features of a head rotate.
     pub fn rotated(&self) -> usize {
-        rope_scaling::rotated(self.head_width(), self.partial_rotary_factor)
+        rope_parameters::rotated(self.head_width(), self.partial_rotary_factor)
     }
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::decoder::{DecoderConfig, complete};
-use super::{Family, object, parse, rope_scaling, to_json};
+use super::{Family, object, parse, rope_parameters, to_json};
 use crate::{Dims, Result};
 
 /// Settings of Granite, in the keys of `config.json`.
@@ -52,7 +52,7 @@ impl GraniteConfig {
             "max_position_embeddings": 2048,
         });
         complete(&mut map, defaults);
-        rope_scaling::take(&mut map, 1e4)?;
+        rope_parameters::take(&mut map, 1e4)?;
         parse(Value::Object(map))
     }
 

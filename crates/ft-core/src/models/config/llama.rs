@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use ft_kernels::Activation;
 
-use super::{Family, RopeScaling, multiple, object, parse, positive, rope_scaling, to_json};
+use super::{Family, RopeScaling, multiple, object, parse, positive, rope_parameters, to_json};
 use crate::{Dims, Result};
 
 /// Which member of the family a configuration describes.
@@ -117,7 +117,7 @@ impl LlamaConfig {
     /// Reads a parsed `config.json` and checks it.
     pub(crate) fn read(json: Value) -> Result<Self> {
         let mut map = object(json)?;
-        rope_scaling::take(&mut map, rope_theta())?;
+        rope_parameters::take(&mut map, rope_theta())?;
         // The window of Mistral, Qwen2 and Qwen3 is 4096 when the key is absent, and none when it is null.
         let slides = match map.get("model_type").and_then(Value::as_str) {
             Some("mistral") => true,

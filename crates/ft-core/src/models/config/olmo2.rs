@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::decoder::{DecoderConfig, complete};
-use super::{Family, fill_absent, object, parse, rope_scaling, to_json};
+use super::{Family, fill_absent, object, parse, rope_parameters, to_json};
 use crate::{Dims, Result};
 
 /// Settings of OLMo 2, in the keys of `config.json`.
@@ -35,7 +35,7 @@ impl Olmo2Config {
         });
         complete(&mut map, defaults);
         fill_absent(&mut map, json!({"pad_token_id": 1}));
-        rope_scaling::take(&mut map, 1e4)?;
+        rope_parameters::take(&mut map, 1e4)?;
         parse(Value::Object(map))
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use ft_kernels::Activation;
 
-use super::{Family, RopeScaling, multiple, object, parse, positive, rope_scaling, to_json};
+use super::{Family, RopeScaling, multiple, object, parse, positive, rope_parameters, to_json};
 use crate::{Dims, Result};
 
 /// Settings of Phi, in the keys of `config.json`.
@@ -69,7 +69,7 @@ impl PhiConfig {
     /// Reads a parsed `config.json` and checks it.
     pub(crate) fn read(json: Value) -> Result<Self> {
         let mut map = object(json)?;
-        rope_scaling::take_partial(&mut map, 10_000.0, 0.5)?;
+        rope_parameters::take_partial(&mut map, 10_000.0, 0.5)?;
         parse(Value::Object(map))
     }
 
@@ -85,7 +85,7 @@ impl PhiConfig {
 
     /// How many features of a head rotate.
     pub fn rotated(&self) -> usize {
-        rope_scaling::rotated(self.head_width(), self.partial_rotary_factor)
+        rope_parameters::rotated(self.head_width(), self.partial_rotary_factor)
     }
 }
 

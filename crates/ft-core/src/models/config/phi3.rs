@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use ft_kernels::Activation;
 
 use super::{
-    Family, RopeScaling, fill_absent, multiple, object, parse, positive, rope_scaling, to_json,
+    Family, RopeScaling, fill_absent, multiple, object, parse, positive, rope_parameters, to_json,
 };
 use crate::{Dims, Result};
 
@@ -86,7 +86,7 @@ impl Phi3Config {
             &mut map,
             json!({ORIGINAL: context(), "pad_token_id": 32_000}),
         );
-        rope_scaling::take_partial(&mut map, 10_000.0, 1.0)?;
+        rope_parameters::take_partial(&mut map, 10_000.0, 1.0)?;
         parse(Value::Object(map))
     }
 
@@ -102,7 +102,7 @@ impl Phi3Config {
 
     /// How many features of a head rotate.
     pub fn rotated(&self) -> usize {
-        rope_scaling::rotated(self.head_width(), self.partial_rotary_factor)
+        rope_parameters::rotated(self.head_width(), self.partial_rotary_factor)
     }
 }
 

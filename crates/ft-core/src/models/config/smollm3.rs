@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::decoder::{DecoderConfig, complete, layer_type_mistakes};
-use super::{Family, fill_absent, object, parse, rope_scaling, to_json};
+use super::{Family, fill_absent, object, parse, rope_parameters, to_json};
 use crate::{Dims, Result};
 
 /// Settings of SmolLM3, in the keys of `config.json`.
@@ -53,7 +53,7 @@ impl SmolLm3Config {
         });
         complete(&mut map, defaults);
         fill_absent(&mut map, json!({"pad_token_id": 128_004}));
-        rope_scaling::take(&mut map, 2e6)?;
+        rope_parameters::take(&mut map, 2e6)?;
         parse(Value::Object(map))
     }
 
