@@ -29,11 +29,12 @@ STEPS = [
 DECODE = [("decoding, f32", WIDE), ("decoding, weights as stored", STORED)]
 
 
-def built():
-    """The paths of the benchmarks that cargo built."""
+def built(checkout="."):
+    """The paths of the benchmarks that cargo built in a checkout."""
     build = ["cargo", "bench", "--locked", "--no-run", "--message-format=json"]
     build += ["--bench", "sft_step", "--bench", "decode"]
-    lines = subprocess.run(build, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    done = subprocess.run(build, check=True, stdout=subprocess.PIPE, text=True, cwd=checkout)
+    lines = done.stdout.splitlines()
     found = [json.loads(line) for line in lines if line.startswith("{")]
     return {m["target"]["name"]: m["executable"] for m in found if m.get("executable")}
 

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use ft::core::{AutoCausalLm, CausalLm, GenerationConfig, HubOptions, Tokenizer, Weights, resolve};
+use ft::core::{AutoCausalLm, GenerationConfig, HubOptions, Tokenizer, Weights, resolve};
 use ft::eval::judges::{OpenAiClient, OpenAiOptions, PairJudge, Panel, PointJudge, Scale};
 use ft::eval::models::LocalModel;
 use ft::eval::stages::{
