@@ -1,7 +1,8 @@
 //! Phi-3, Phi-3.5 and Phi-4-mini (Abdin et al., 2024, arXiv:2404.14219).
 //!
 //! Llama's blocks, with one projection for queries, keys and values and one for gate and input of the feed-forward
-//! layer; a part of each head may rotate, with LongRoPE.
+//! layer; a part of each head may rotate, with LongRoPE. When a generation grows beyond the context of pretraining,
+//! transformers reads its text again with the factors for long texts; here the keys in the cache keep their rotation.
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};

@@ -38,7 +38,7 @@ fn normalize(
     default_part: f64,
 ) -> Result<(), String> {
     let mut scaling = scaling_of(config)?;
-    // What lies within wins.
+    // Settings within the scaling take precedence.
     let mut either = |key: &str, default: f64| {
         let outside = config.remove(key).filter(|value| !value.is_null());
         match scaling.remove(key).or(outside) {
@@ -105,7 +105,7 @@ fn complete(kind: &str, scaling: &mut Map<String, Value>, config: &mut Map<Strin
     const ORIGINAL: &str = "original_max_position_embeddings";
     let longest = config.get("max_position_embeddings").cloned();
     match kind {
-        // Here the key beside the scaling wins.
+        // For these types the key beside the scaling takes precedence.
         "llama3" | "yarn" | "longrope" => {
             if let Some(context) = config.remove(ORIGINAL).filter(|value| !value.is_null()) {
                 scaling.insert(ORIGINAL.into(), context);
