@@ -68,7 +68,7 @@ pub use models::phi::Phi;
 pub use models::phi3::Phi3;
 pub use models::smollm3::SmolLm3;
 pub use models::token_batch::TokenBatch;
-pub use seed::mix_seed;
+pub use seed::{mix_seed, split_mix};
 pub use text::chat_template::{ChatOptions, ChatTemplate, Message};
 pub use text::tokenizer::Tokenizer;
 

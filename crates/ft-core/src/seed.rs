@@ -17,7 +17,8 @@ pub fn mix_seed(seed: u64, index: u64) -> u64 {
     split_mix(split_mix(seed) ^ index)
 }
 
-fn split_mix(state: u64) -> u64 {
+/// SplitMix64's function of a state.
+pub fn split_mix(state: u64) -> u64 {
     let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -6,6 +6,7 @@ use burn::tensor::{Device, Distribution, GradientCheckpointingStrategy, Tensor};
 use crate::layers::kv_cache::KvCache;
 use crate::layers::parts::Parts;
 use crate::layers::pass::Pass;
+use crate::mix_seed;
 
 /// Runs `x`, `[batch, seq, hidden]`, through all `blocks`, or as many as the pass wants, and after the last of all
 /// through `norm`.
@@ -57,7 +58,7 @@ where
             let device = device.clone();
             move || {
                 if let Some(seed) = seed {
-                    device.seed(seed.wrapping_add(i as u64));
+                    device.seed(mix_seed(seed, i as u64));
                 }
             }
         };

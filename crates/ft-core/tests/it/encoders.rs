@@ -3,16 +3,23 @@
 //! The golden folders are made by `golden/encoders.py`.
 
 use burn::module::Param;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use ft_core::module_path::{PathVisitor, visit_params};
 use ft_core::safetensors_folder::read_tensors;
-use ft_core::{Backbone, Bert, Parts, Pass, TokenBatch};
+use ft_core::{Backbone, Bert, Parts, Pass, SaveOptions, TokenBatch, Weights};
 
 use crate::models::{assert_close, golden, ints};
 
+/// Whether blocks are kept or computed again in the backward pass.
 fn agrees_with_transformers(name: &str) {
-    let expected = read_tensors(&golden(name).join("golden.safetensors")).expect("golden");
     let device = Device::default().autodiff();
+    for device in [device.clone(), device.gradient_checkpointing()] {
+        agrees_on(device, name);
+    }
+}
+
+fn agrees_on(device: Device, name: &str) {
+    let expected = read_tensors(&golden(name).join("golden.safetensors")).expect("golden");
     let model = Bert::from_pretrained(&golden(name), &device).expect("loads");
     let mask = ints(&expected["attention_mask"], &device);
     let embeddings = model.embed(ints(&expected["input_ids"], &device));
@@ -87,6 +94,45 @@ fn agrees_with_transformers(name: &str) {
         .filter(|key| key.starts_with("grad."))
         .count();
     assert_eq!(check.seen, known, "parameters with golden gradients");
+}
+
+/// The last states of two rows of different lengths.
+fn last_states(model: &Bert) -> TensorData {
+    let device = Device::default();
+    let ids = Tensor::from_data([[2, 7, 31, 5], [2, 9, 0, 0]], &device);
+    let segments = Tensor::from_data([[1, 1, 1, 1], [1, 1, 0, 0]], &device);
+    let pass = Pass {
+        segment_ids: Some(segments),
+        ..Pass::default()
+    };
+    model.forward(model.embed(ids), pass).into_data()
+}
+
+#[test]
+fn an_encoder_is_saved_and_loaded_held_wide_or_as_stored() {
+    let device = Device::default();
+    for (name, dtype) in [
+        ("bert", FloatDType::F32),
+        ("bert_mlm", FloatDType::BF16),
+        ("roberta", FloatDType::F16),
+    ] {
+        let model = Bert::from_pretrained(&golden(name), &device).expect("loads");
+        let folder = tempfile::TempDir::new().expect("temporary folder");
+        let options = SaveOptions {
+            dtype,
+            ..SaveOptions::default()
+        };
+        model
+            .save_pretrained(folder.path(), &options)
+            .expect("saves");
+        let wide = Bert::from_pretrained(folder.path(), &device).expect("loads");
+        if dtype == FloatDType::F32 {
+            assert_eq!(last_states(&wide), last_states(&model));
+        }
+        let stored = Bert::from_pretrained_with(folder.path(), &device, Weights::Stored);
+        let stored = last_states(&stored.expect("loads"));
+        assert_close(name, stored, &last_states(&wide), 1e-5);
+    }
 }
 
 #[test]

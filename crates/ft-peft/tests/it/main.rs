@@ -1,6 +1,7 @@
 //! Integration tests of ft-peft, one binary.
 
 mod embeddings;
+mod encoder;
 mod files;
 mod golden;
 mod laws;

@@ -38,7 +38,7 @@ pub struct GemmaConfig {
     pub hidden_activation: Option<Activation>,
     /// Scores are divided by the root of it; by the root of the head's width in Gemma 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub query_pre_attn_scalar: Option<f64>,
+    pub query_pre_attn_scalar: Option<usize>,
     #[serde(default)]
     pub attn_logit_softcapping: Option<f64>,
     #[serde(default)]
@@ -72,13 +72,13 @@ impl GemmaConfig {
                 1e4,
                 json!({
                     "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0,
-                    "sliding_window": 4096, "query_pre_attn_scalar": 256.0,
+                    "sliding_window": 4096, "query_pre_attn_scalar": 256,
                 }),
             ),
             Some("gemma3_text") => (
                 131_072,
                 1e6,
-                json!({"sliding_window": 4096, "query_pre_attn_scalar": 256.0, "rope_local_base_freq": 1e4}),
+                json!({"sliding_window": 4096, "query_pre_attn_scalar": 256, "rope_local_base_freq": 1e4}),
             ),
             _ => (8192, 1e4, json!({})),
         };
@@ -112,7 +112,10 @@ impl GemmaConfig {
     pub fn scores(&self) -> Scores {
         let width = self.decoder.head_width() as f64;
         Scores {
-            scale: self.query_pre_attn_scalar.unwrap_or(width).powf(-0.5),
+            scale: self
+                .query_pre_attn_scalar
+                .map_or(width, |scalar| scalar as f64)
+                .powf(-0.5),
             softcap: self.attn_logit_softcapping,
         }
     }
@@ -201,6 +204,9 @@ impl Family for GemmaConfig {
         if let Some(types) = &self.layer_types {
             mistakes.extend(layer_type_mistakes(types, self.decoder.num_hidden_layers));
         }
+        if self.query_pre_attn_scalar == Some(0) {
+            mistakes.push("query_pre_attn_scalar must be at least 1".into());
+        }
         if self.sliding_window == Some(0) {
             mistakes.push("sliding_window must be at least 1, or null".into());
         }
@@ -215,7 +221,6 @@ impl Family for GemmaConfig {
             );
         }
         for (name, value) in [
-            ("query_pre_attn_scalar", self.query_pre_attn_scalar),
             ("attn_logit_softcapping", self.attn_logit_softcapping),
             ("final_logit_softcapping", self.final_logit_softcapping),
             ("rope_local_base_freq", self.rope_local_base_freq),
