@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 /// A `Result` of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Errors of this crate. Each message names the file, key or setting, and the mend where one is known.
+/// Errors of this crate. Each message names the file, key or setting, and how to fix it where that is known.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

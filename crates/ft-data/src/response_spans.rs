@@ -57,7 +57,7 @@ pub(crate) fn response_spans(
     let render = |messages: &[Message], prompt: bool| {
         tokenizer
             .apply_chat_template(messages, tools.as_deref(), prompt)
-            .map_err(|error| with_mend(error, tokenizer))
+            .map_err(|error| with_fix(error, tokenizer))
     };
     let text = render(messages, false)?;
     // Where the response begins, and what is missing of its generation prompt.
@@ -211,7 +211,7 @@ fn check_tools(conversation: &Conversation, tokenizer: &Tokenizer) -> Result<()>
     }
 }
 
-fn with_mend(error: ft_core::Error, tokenizer: &Tokenizer) -> Error {
+fn with_fix(error: ft_core::Error, tokenizer: &Tokenizer) -> Error {
     if tokenizer.chat_template().is_some() {
         return error.into();
     }
@@ -231,8 +231,8 @@ fn no_prefix(text: &str, prefix: &str, messages: usize) -> Error {
         |text: &str| -> String { text.get(common..).unwrap_or("").chars().take(30).collect() };
     Error::Sample(format!(
         "the chat template renders the first {messages} message(s) alone otherwise than within the whole \
-         conversation (alone: {:?}, within: {:?}, after {common} equal bytes), so the response cannot be told \
-         from its prompt: use a template that only appends, or end each row with its last response",
+         conversation (alone: {:?}, within: {:?}, after {common} equal bytes), so the response cannot be \
+         separated from its prompt: use a template that only appends, or end each row with its last response",
         excerpt(prefix),
         excerpt(text),
     ))

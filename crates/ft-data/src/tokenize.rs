@@ -145,7 +145,7 @@ fn tokenize_conversation(conversation: &Conversation, tokenizer: &Tokenizer) -> 
                 if stop.is_none() {
                     return Err(Error::Sample(
                         "the chat template does not close an answer before the next one begins, so it \
-                         cannot be told which tokens are the answer's: use a template that ends every \
+                         is not known which tokens are the answer's: use a template that ends every \
                          turn with a token of its own"
                             .to_string(),
                     ));

@@ -177,7 +177,9 @@ impl StoredWeights {
             .filter(|name| {
                 let found = |path: &String| ends_with_name(layer_of(path), name);
                 let as_head = vocabulary.tied && ends_with_name(vocabulary.output, name);
-                !(self.trained.iter().any(found) || as_head && !self.trained.is_empty())
+                let embedding = vocabulary.embedding.as_deref();
+                let tied = |path: &String| Some(layer_of(path)) == embedding;
+                !(self.trained.iter().any(found) || as_head && self.trained.iter().any(tied))
             })
             .map(|name| format!("{name} of modules_to_save"))
             .collect();

@@ -13,7 +13,7 @@ pub type Verdict = Result<ControlFlow<()>, BoxError>;
 
 /// Called by the trainer. Every method has a default that does nothing.
 ///
-/// `ControlFlow::Break` ends the run in order, with a last evaluation and a last checkpoint; an error
+/// `ControlFlow::Break` ends the run in order, with a last evaluation and a last checkpoint, from which it can be resumed; an error
 /// ends it at once.
 ///
 /// What a callback remembers is part of a checkpoint if it says so with [`state`](Self::state). A run that lacks a

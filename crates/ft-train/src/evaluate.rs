@@ -80,6 +80,9 @@ pub(crate) fn evaluate_method<M: Module, T: Method<M>>(
             batch: index,
             source,
         };
+        for device in model.devices() {
+            device.seed(context.seed);
+        }
         let batch = (method.batch(&view, 0, index, &context)).map_err(failed)?;
         let output = method.step(&model, &batch, &context).map_err(failed)?;
         sums.add(index, output)?;

@@ -102,7 +102,8 @@ pub trait Method<M> {
         Ok(())
     }
 
-    /// Reads what [`save`](Self::save) wrote, before the first step of a run that is resumed.
+    /// Reads what [`save`](Self::save) wrote, before the first step of a run that is resumed. It is not called if that
+    /// was nothing.
     ///
     /// # Errors
     ///

@@ -102,6 +102,13 @@ impl OptimizerStates<AdamW> {
         if !mistakes.is_empty() {
             return Err(Error::Config(mistakes));
         }
+        if self.optim.is_none() && !groups.is_empty() {
+            return Err(Error::Config(vec![
+                "groups take the optimizer of the settings, and the trainer was given another one \
+                 (with_optimizer): remove one of the two"
+                    .to_string(),
+            ]));
+        }
         let places = assign(model, groups)?.into_iter();
         self.group_of = places.map(|(path, number)| (path, number + 1)).collect();
         self.groups = vec![Group::adamw(config)];

@@ -90,13 +90,12 @@ pub(crate) fn assign(
     model: &(impl Module + Parts),
     groups: &[ParamGroup],
 ) -> Result<BTreeMap<String, usize>> {
-    let mut all = parameters(model);
-    all.retain(|one| one.trains);
+    let all = parameters(model);
     let mut group_of = BTreeMap::new();
     for (number, group) in groups.iter().enumerate() {
         let mut any = false;
         for rule in &group.select {
-            for place in rule.among(&all)? {
+            for place in rule.training(&all)? {
                 let path = &all[place].path;
                 any |= *group_of.entry(path.clone()).or_insert(number) == number;
             }

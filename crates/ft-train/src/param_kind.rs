@@ -77,6 +77,12 @@ impl Parameter {
     }
 }
 
+/// The block of a parameter: the first number in the path of its layer. Numbers of adapters are not blocks.
+fn block_of(path: &str) -> Option<usize> {
+    let layer = path.split(".adapters.").next()?;
+    layer.split('.').find_map(|name| name.parse().ok())
+}
+
 /// All parameters of a model, in its order.
 pub(crate) fn parameters(model: &(impl Module + Parts)) -> Vec<Parameter> {
     struct Collect<'a> {
@@ -87,7 +93,7 @@ pub(crate) fn parameters(model: &(impl Module + Parts)) -> Vec<Parameter> {
         fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
             self.found.push(Parameter {
                 kind: kind_of(path, self.parts),
-                block: path.split('.').find_map(|name| name.parse().ok()),
+                block: block_of(path),
                 numbers: param.lazy_shape().num_elements(),
                 trains: param.is_require_grad(),
                 path: path.to_string(),

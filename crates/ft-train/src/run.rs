@@ -24,7 +24,7 @@ use crate::trainer_state::TrainerState;
 use crate::window_plan::WindowPlan;
 use crate::{
     Accumulator, Callback, Error, Evaluation, Method, ModelView, Result, StepContext, StepRecord,
-    TrainConfig, TrainReport, Trainer, Verdict, Window, callback, clip_factor, global_norm,
+    TrainConfig, TrainReport, Trainer, Verdict, Window, clip_factor, global_norm,
 };
 
 /// A run under way.
@@ -265,11 +265,10 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Run<'a, M, T, O> {
         self.progress.doing("saving");
         self.state.elapsed_s = self.elapsed_s();
         let trainer = &mut self.trainer;
-        self.state.callbacks = callback::states(&trainer.callbacks);
         folder.save(
             model,
             &trainer.optimizer,
-            &self.state,
+            &mut self.state,
             &trainer.method,
             &mut trainer.callbacks,
         )?;

@@ -7,7 +7,7 @@ use burn::module::Module;
 use burn::optim::Optimizer;
 use ft_core::safetensors_folder::{read_tensors, write_json, write_tensors};
 
-use crate::callback::unique_names;
+use crate::callback::{self, unique_names};
 use crate::checkpoint::{Checkpoints, METHOD, OPTIMIZER, STATE, TRAINABLE};
 use crate::log::{LOG, TrainLog};
 use crate::trainer_state::{Settings, TrainerState};
@@ -72,7 +72,7 @@ impl RunFolder {
         &self,
         model: &M,
         optimizer: &OptimizerStates<O>,
-        state: &TrainerState,
+        state: &mut TrainerState,
         method: &impl Method<M>,
         callbacks: &mut [Box<dyn Callback<M> + '_>],
     ) -> Result<PathBuf> {
@@ -82,10 +82,12 @@ impl RunFolder {
             optimizer.save(&folder.join(OPTIMIZER))?;
             save_method(method, &folder.join(METHOD))?;
             let view = ModelView::new(model);
-            for callback in callbacks {
+            for callback in callbacks.iter_mut() {
                 let called = callback.on_checkpoint(&view, folder);
                 called.map_err(Error::Callback)?;
             }
+            // Last, so that what callbacks change while the checkpoint is written is part of it.
+            state.callbacks = callback::states(callbacks);
             Ok(write_json(&folder.join(STATE), state)?)
         })?;
         if let Some(limit) = self.limit {
@@ -146,8 +148,11 @@ impl Resumed {
             Err(Error::Core(error)) => Err(self.damaged(&error)),
             loaded => loaded,
         }?;
-        let restored = method.restore(&self.folder.join(METHOD));
-        restored.map_err(|error| self.damaged(&format!("{METHOD}: {error}")))?;
+        let kept = self.folder.join(METHOD);
+        if kept.is_dir() {
+            let restored = method.restore(&kept);
+            restored.map_err(|error| self.damaged(&format!("{METHOD}: {error}")))?;
+        }
         Ok(model)
     }
 

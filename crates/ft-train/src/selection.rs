@@ -121,6 +121,19 @@ impl Selection {
 
     /// Places of the selected parameters.
     pub(crate) fn among(&self, all: &[Parameter]) -> Result<Vec<usize>> {
+        self.places(all, |_| true)
+    }
+
+    /// The places of those parameters that this rule selects and that train. Blocks are counted over all parameters.
+    ///
+    /// # Errors
+    ///
+    /// As [`among`](Self::among), of what trains.
+    pub(crate) fn training(&self, all: &[Parameter]) -> Result<Vec<usize>> {
+        self.places(all, |one| one.trains)
+    }
+
+    fn places(&self, all: &[Parameter], counts: fn(&Parameter) -> bool) -> Result<Vec<usize>> {
         let blocks = all
             .iter()
             .filter_map(|one| one.block)
@@ -144,9 +157,11 @@ impl Selection {
             }),
         };
         let too_many = matches!(self, Self::Top(n) | Self::Bottom(n) if *n > blocks);
-        let chosen: Vec<usize> = (0..all.len()).filter(|i| wanted(&all[*i])).collect();
+        let chosen: Vec<usize> = (0..all.len())
+            .filter(|i| counts(&all[*i]) && wanted(&all[*i]))
+            .collect();
         if chosen.is_empty() || too_many {
-            let mut existing = described(all, blocks);
+            let mut existing = described(all.iter().filter(|one| counts(one)), blocks);
             if *self == Self::Head {
                 existing.push("a head that is tied to the embedding is `embeddings`".to_string());
             }
@@ -196,19 +211,19 @@ fn whole_match(pattern: &str) -> Result<Regex> {
 }
 
 /// What a rule could select: kinds with their numbers of tensors, blocks, and the first paths.
-fn described(all: &[Parameter], blocks: usize) -> Vec<String> {
+fn described<'a>(all: impl Iterator<Item = &'a Parameter>, blocks: usize) -> Vec<String> {
     const SHOWN: usize = 12;
     let mut kinds = BTreeMap::<ParamKind, usize>::new();
+    let mut names = Vec::new();
     for one in all {
         *kinds.entry(one.kind).or_default() += 1;
+        names.push(one.without_block());
     }
     let mut lines: Vec<String> = kinds
         .iter()
         .map(|(kind, count)| format!("{count} tensors of kind {kind}"))
         .collect();
     lines.push(format!("{blocks} blocks"));
-    let mut names: Vec<String> = all.iter().map(Parameter::without_block).collect();
-    names.dedup();
     names.sort();
     names.dedup();
     lines.extend(names.iter().take(SHOWN).cloned());

@@ -141,18 +141,18 @@ fn from_cache(
     revision: &Revision,
     repo: &CachedRepo,
     snapshot: Option<Snapshot>,
-    mend: &str,
+    fix: &str,
 ) -> Result<PathBuf> {
     match snapshot {
         Some(snapshot) if snapshot.missing.is_empty() => Ok(snapshot.folder),
         Some(snapshot) => Err(Error::Hub(format!(
-            "{id} (revision {revision}) is incomplete in the cache, {} lacks {}, {mend}",
+            "{id} (revision {revision}) is incomplete in the cache, {} lacks {}, {fix}",
             snapshot.folder.display(),
             snapshot.missing.join(", ")
         ))),
         None => Err(Error::Hub(format!(
             "there is no folder {id}, so it was read as a hub id, but its revision {revision} is \
-             not in the cache ({}), {mend}",
+             not in the cache ({}), {fix}",
             repo.folder().display()
         ))),
     }

@@ -89,7 +89,7 @@ impl<'a, M: CausalLm> Decoder<'a, M> {
         }
     }
 
-    /// The same, which also tells how probable the chosen tokens were.
+    /// The same, with the log-probabilities of the chosen tokens.
     #[must_use]
     pub fn with_logps(self) -> Self {
         Self {
@@ -113,7 +113,8 @@ impl<'a, M: CausalLm> Decoder<'a, M> {
     }
 
     /// `count` rows that continue the same prompt, which is read once. Row `i` has the seed
-    /// [`mix_seed`]`(config.seed, i)`.
+    /// [`mix_seed`]`(config.seed, i)`. Calls with one seed draw the same numbers, so give each prompt a seed of its own,
+    /// such as `mix_seed(seed, prompt)`.
     ///
     /// # Errors
     ///

@@ -27,7 +27,10 @@ impl Alibi {
         let mut biases = Vec::with_capacity(batch * heads * seq);
         for row in positions.chunks(seq.max(1)) {
             for slope in &slopes {
-                let bias = |position: &i64| bf16::from_f32(slope * *position as f32).to_f32();
+                let bias = |position: &i64| {
+                    let position = bf16::from_f32(*position as f32).to_f32();
+                    bf16::from_f32(slope * position).to_f32()
+                };
                 biases.extend(row.iter().map(bias));
             }
         }
@@ -61,7 +64,18 @@ fn slopes(heads: usize) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+
     use super::*;
+
+    /// As in PyTorch, where a 16-bit slope times a whole number is in 16 bits: position 257 is 256 there.
+    /// 2^(-0.25) = 0.8409 is 0.83984 in bf16; times 256 it is 215.
+    #[test]
+    fn positions_round_before_the_product() {
+        let alibi = Alibi::new(&Tensor::from_data([[257]], &Device::default()), 32);
+        let biases = alibi.0.into_data().convert::<f32>();
+        assert_eq!(biases.as_slice::<f32>().expect("f32")[0], 215.0);
+    }
 
     #[test]
     fn slopes_fall_by_powers_of_two() {

@@ -19,7 +19,7 @@ use crate::mix_seed;
 ///
 /// # Panics
 ///
-/// If the pass wants more blocks than there are.
+/// If the pass wants more blocks than there are, or less with a cache.
 pub fn run_blocks<B, F>(
     blocks: &[B],
     x: Tensor<3>,
@@ -41,6 +41,11 @@ where
     assert!(
         count <= blocks.len(),
         "{count} layers are wanted, the model has {}",
+        blocks.len()
+    );
+    assert!(
+        cache.is_none() || count == blocks.len(),
+        "a cache needs all layers, not {count} of {}",
         blocks.len()
     );
     let device = x.device();

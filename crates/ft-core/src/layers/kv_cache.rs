@@ -92,7 +92,7 @@ impl KvCache {
     }
     /// Appends the rows of another cache of the same model. The rows of the shorter cache get padding on the left, of
     /// segment 0, so that the last tokens of all rows stand side by side; tokens without segments belong to segment 1.
-    pub fn append_rows(&mut self, other: Self) {
+    pub(crate) fn append_rows(&mut self, other: Self) {
         if self.is_empty() {
             *self = other;
             return;
@@ -121,7 +121,7 @@ impl KvCache {
     /// # Panics
     ///
     /// If a row is longer than the cache.
-    pub fn trim_padding(&mut self, lengths: &[usize]) {
+    pub(crate) fn trim_padding(&mut self, lengths: &[usize]) {
         let longest = lengths.iter().copied().max().unwrap_or(self.len);
         let cut = self.len - longest;
         if lengths.iter().all(|len| *len == longest) {

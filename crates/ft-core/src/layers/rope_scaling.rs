@@ -100,6 +100,25 @@ impl RopeScaling {
         {
             mistakes.push(format!("rope_scaling factor must be above 0, not {factor}"));
         }
+        if matches!(self, Self::LongRope { .. }) && self.original_context() == Some(1) {
+            mistakes.push(
+                "rope_scaling original_max_position_embeddings must be above 1 for longrope".into(),
+            );
+        }
+        if let Self::LongRope {
+            attention_factor: Some(factor),
+            ..
+        }
+        | Self::Yarn {
+            attention_factor: Some(factor),
+            ..
+        } = self
+            && !(*factor > 0.0 && factor.is_finite())
+        {
+            mistakes.push(format!(
+                "rope_scaling attention_factor must be above 0, not {factor}"
+            ));
+        }
         if self.original_context() == Some(0) {
             mistakes.push("rope_scaling original_max_position_embeddings must be above 0".into());
         }

@@ -80,7 +80,7 @@ enum Positions {
 
 impl Falcon {
     /// A model with random weights, drawn when first read.
-    pub fn from_config(config: &FalconConfig, device: &Device) -> Self {
+    pub(crate) fn from_config(config: &FalconConfig, device: &Device) -> Self {
         let (vocab, hidden) = (config.vocab_size, config.hidden_size);
         let std = config.initializer_range;
         let rope = || Rope::new(config.head_width(), config.rope_theta, &config.rope_scaling);

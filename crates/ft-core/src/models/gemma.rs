@@ -62,7 +62,7 @@ struct Block {
 
 impl Gemma {
     /// A model with random weights, drawn when first read.
-    pub fn from_config(config: &GemmaConfig, device: &Device) -> Self {
+    pub(crate) fn from_config(config: &GemmaConfig, device: &Device) -> Self {
         let decoder = &config.decoder;
         let windows = (0..decoder.num_hidden_layers).map(|layer| config.window(layer));
         let local_rope = config

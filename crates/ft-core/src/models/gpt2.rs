@@ -61,7 +61,7 @@ struct Mlp {
 
 impl Gpt2 {
     /// A model with random weights, drawn when first read.
-    pub fn from_config(config: &Gpt2Config, device: &Device) -> Self {
+    pub(crate) fn from_config(config: &Gpt2Config, device: &Device) -> Self {
         let width = config.n_embd;
         let std = config.initializer_range;
         let embedding = |rows| Embedding::new(rows, width, std, device);

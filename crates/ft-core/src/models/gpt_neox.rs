@@ -66,7 +66,7 @@ struct Shared {
 
 impl GptNeox {
     /// A model with random weights, drawn when first read.
-    pub fn from_config(config: &GptNeoxConfig, device: &Device) -> Self {
+    pub(crate) fn from_config(config: &GptNeoxConfig, device: &Device) -> Self {
         let (vocab, hidden) = (config.vocab_size, config.hidden_size);
         let std = config.initializer_range;
         Self {

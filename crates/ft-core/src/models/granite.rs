@@ -48,7 +48,7 @@ struct Block {
 
 impl Granite {
     /// A model with random weights, drawn when first read.
-    pub fn from_config(config: &GraniteConfig, device: &Device) -> Self {
+    pub(crate) fn from_config(config: &GraniteConfig, device: &Device) -> Self {
         let decoder = &config.decoder;
         Self {
             model: Decoder {

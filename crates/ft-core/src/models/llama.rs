@@ -58,7 +58,7 @@ struct Shared {
 
 impl Llama {
     /// A model with random weights, drawn when first read.
-    pub fn from_config(config: &LlamaConfig, device: &Device) -> Self {
+    pub(crate) fn from_config(config: &LlamaConfig, device: &Device) -> Self {
         let hidden = config.hidden_size;
         let std = config.initializer_range;
         let layers = 0..config.num_hidden_layers;

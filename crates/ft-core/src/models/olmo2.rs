@@ -46,7 +46,7 @@ struct Block {
 
 impl Olmo2 {
     /// A model with random weights, drawn when first read.
-    pub fn from_config(config: &Olmo2Config, device: &Device) -> Self {
+    pub(crate) fn from_config(config: &Olmo2Config, device: &Device) -> Self {
         let decoder = &config.decoder;
         Self {
             model: Decoder {

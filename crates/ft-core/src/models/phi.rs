@@ -78,7 +78,7 @@ fn projection(from: usize, to: usize, config: &PhiConfig, device: &Device) -> Li
 
 impl Phi {
     /// A model with random weights, drawn when first read.
-    pub fn from_config(config: &PhiConfig, device: &Device) -> Self {
+    pub(crate) fn from_config(config: &PhiConfig, device: &Device) -> Self {
         let (vocab, hidden) = (config.vocab_size, config.hidden_size);
         Self {
             model: Decoder {

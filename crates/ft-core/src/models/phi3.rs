@@ -79,7 +79,7 @@ fn projection(from: usize, to: usize, config: &Phi3Config, device: &Device) -> L
 
 impl Phi3 {
     /// A model with random weights, drawn when first read.
-    pub fn from_config(config: &Phi3Config, device: &Device) -> Self {
+    pub(crate) fn from_config(config: &Phi3Config, device: &Device) -> Self {
         let (vocab, hidden) = (config.vocab_size, config.hidden_size);
         Self {
             model: Decoder {

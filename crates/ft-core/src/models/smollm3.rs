@@ -51,7 +51,7 @@ struct Block {
 
 impl SmolLm3 {
     /// A model with random weights, drawn when first read.
-    pub fn from_config(config: &SmolLm3Config, device: &Device) -> Self {
+    pub(crate) fn from_config(config: &SmolLm3Config, device: &Device) -> Self {
         let decoder = &config.decoder;
         let layers = 0..decoder.num_hidden_layers;
         Self {

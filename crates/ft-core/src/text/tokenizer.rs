@@ -127,7 +127,7 @@ impl Tokenizer {
         Ok((encoding.get_ids().to_vec(), encoding.get_offsets().to_vec()))
     }
 
-    /// The text of `ids`; ids that the vocabulary lacks are passed over.
+    /// The text of `ids`; ids that the vocabulary lacks are ignored.
     ///
     /// # Errors
     ///

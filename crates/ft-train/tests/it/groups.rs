@@ -321,6 +321,10 @@ fn train_only_trains_what_its_rules_select_and_nothing_else() {
     assert!(line("norm", "5", "no"), "{text}");
     assert!(line("bias", "12", "yes"), "{text}");
     assert!(line("head", "1", "no"), "{text}");
+    // Blocks are counted over the whole model, not over what trains.
+    let bottom = train_only(llama(false), &[Selection::Bottom(1)]).expect("selects something");
+    let top = ParamGroup::new([Selection::Top(1)]);
+    assert!(ParamTable::new(&bottom, &[top]).is_err());
     // Of a group must train what it selects.
     let frozen = ParamGroup::new([Selection::Head]);
     assert!(matches!(

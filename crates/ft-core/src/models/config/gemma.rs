@@ -66,6 +66,10 @@ impl GemmaConfig {
     pub(crate) fn read(json: Value) -> Result<Self> {
         let mut map = object(json)?;
         let kind = map.get("model_type").and_then(Value::as_str);
+        let heads = match kind {
+            Some("gemma2" | "gemma3_text") => 4,
+            _ => 16,
+        };
         let (context, theta, own) = match kind {
             Some("gemma2") => (
                 8192,
@@ -85,7 +89,10 @@ impl GemmaConfig {
         split_frequencies(&mut map)?;
         // A cap, a window or a padding of null is none.
         fill_absent(&mut map, own);
-        fill_absent(&mut map, json!({"pad_token_id": 0}));
+        fill_absent(
+            &mut map,
+            json!({"pad_token_id": 0, "num_key_value_heads": heads}),
+        );
         let defaults = json!({
             "head_dim": 256,
             "rms_norm_eps": 1e-6,

@@ -51,8 +51,11 @@ impl SmolLm3Config {
             "attention_bias": false,
             "max_position_embeddings": 32_768,
         });
+        fill_absent(
+            &mut map,
+            json!({"pad_token_id": 128_004, "num_key_value_heads": 4}),
+        );
         complete(&mut map, defaults);
-        fill_absent(&mut map, json!({"pad_token_id": 128_004}));
         rope_parameters::take(&mut map, 2e6)?;
         parse(Value::Object(map))
     }
