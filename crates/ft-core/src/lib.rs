@@ -48,26 +48,7 @@ pub use loss::linear_cross_entropy::{
 };
 pub use loss::score_tokens::score_tokens;
 pub use loss::token_logps::{TokenLogps, token_logps, token_logps_and_entropy};
-pub use models::auto::{AutoCausalLm, ModelConfig, model_types};
-pub use models::backbone::{Backbone, Dims};
-pub use models::bert::Bert;
-pub use models::causal_lm::CausalLm;
-pub use models::config::{
-    BertConfig, BertKind, DecoderConfig, GemmaConfig, GemmaKind, Gpt2Config, GraniteConfig,
-    LlamaConfig, LlamaKind, Olmo2Config, SmolLm3Config,
-};
-pub use models::config::{FalconConfig, GptNeoxConfig, Phi3Config, PhiConfig};
-pub use models::falcon::Falcon;
-pub use models::gemma::Gemma;
-pub use models::gpt_neox::GptNeox;
-pub use models::gpt2::Gpt2;
-pub use models::granite::Granite;
-pub use models::llama::Llama;
-pub use models::olmo2::Olmo2;
-pub use models::phi::Phi;
-pub use models::phi3::Phi3;
-pub use models::smollm3::SmolLm3;
-pub use models::token_batch::TokenBatch;
+pub use models::*;
 pub use seed::{mix_seed, split_mix};
 pub use text::chat_template::{ChatOptions, ChatTemplate, Message};
 pub use text::tokenizer::Tokenizer;

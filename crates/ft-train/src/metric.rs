@@ -25,7 +25,7 @@ pub enum MetricSum {
     /// A number.
     Number(f64),
     /// A tensor of one element, which is read when the losses are.
-    Tensor(Tensor<1>),
+    Tensor(Box<Tensor<1>>),
 }
 
 impl From<f64> for MetricSum {
@@ -36,7 +36,7 @@ impl From<f64> for MetricSum {
 
 impl From<Tensor<1>> for MetricSum {
     fn from(tensor: Tensor<1>) -> Self {
-        Self::Tensor(tensor)
+        Self::Tensor(Box::new(tensor))
     }
 }
 
@@ -53,7 +53,7 @@ impl Metric {
             MetricSum::Tensor(tensor) => {
                 let dims = tensor.dims();
                 assert_eq!(dims, [1], "metric `{name}` is a tensor of one element");
-                MetricSum::Tensor(tensor.inner().cast(DType::F32))
+                MetricSum::Tensor(Box::new(tensor.inner().cast(DType::F32)))
             }
             number => number,
         };
@@ -78,7 +78,7 @@ impl MetricSums {
                 MetricSum::Number(sum) => self.add_number(name, sum, weight),
                 MetricSum::Tensor(sum) => {
                     self.waiting.push((name, weight));
-                    self.tensors.push(sum);
+                    self.tensors.push(*sum);
                 }
             }
         }

@@ -11,22 +11,9 @@ use serde_json::Value;
 
 use crate::files::pretrained::{Keys, SaveOptions, load_from, save_pretrained};
 use crate::files::safetensors_folder::{WeightFiles, Weights};
-use crate::models::config::{FalconConfig, GptNeoxConfig, Phi3Config, PhiConfig};
-use crate::models::config::{
-    Family, GemmaConfig, Gpt2Config, GraniteConfig, LlamaConfig, Olmo2Config, SmolLm3Config,
-    family_of, read_config, validate,
-};
-use crate::models::falcon::Falcon;
-use crate::models::gemma::Gemma;
-use crate::models::gpt_neox::GptNeox;
-use crate::models::gpt2::Gpt2;
-use crate::models::granite::Granite;
-use crate::models::llama::Llama;
-use crate::models::olmo2::Olmo2;
-use crate::models::phi::Phi;
-use crate::models::phi3::Phi3;
-use crate::models::smollm3::SmolLm3;
-use crate::{Backbone, CausalLm, Dims, Error, Head, PartMut, Parts, Result};
+use crate::models::config::{Family, family_of, read_config, validate};
+use crate::models::*;
+use crate::{Error, Head, PartMut, Parts, Result};
 
 /// The families: a variant, its configuration, its model, and what their docs say.
 macro_rules! families {
@@ -118,14 +105,8 @@ families! {
     Llama: LlamaConfig => Llama,
     /// GPT-2.
     Gpt2: Gpt2Config => Gpt2,
-    /// Phi-1, Phi-1.5, Phi-2.
-    Phi: PhiConfig => Phi,
-    /// Phi-3, Phi-3.5, Phi-4-mini.
-    Phi3: Phi3Config => Phi3,
     /// GPT-NeoX, Pythia.
     GptNeox: GptNeoxConfig => GptNeox,
-    /// Falcon.
-    Falcon: FalconConfig => Falcon,
     /// Gemma 1, 2 and 3 (text).
     Gemma: GemmaConfig => Gemma,
     /// SmolLM3.
@@ -134,6 +115,12 @@ families! {
     Olmo2: Olmo2Config => Olmo2,
     /// Granite.
     Granite: GraniteConfig => Granite,
+    /// Phi-1, Phi-1.5, Phi-2.
+    Phi: PhiConfig => Phi,
+    /// Phi-3, Phi-3.5, Phi-4-mini.
+    Phi3: Phi3Config => Phi3,
+    /// Falcon.
+    Falcon: FalconConfig => Falcon,
 }
 
 impl ModelConfig {

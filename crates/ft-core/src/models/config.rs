@@ -3,18 +3,17 @@
 
 mod bert;
 mod decoder;
+mod falcon;
 mod gemma;
 mod gpt2;
+mod gpt_neox;
 mod granite;
 mod llama;
 mod olmo2;
-mod rope_parameters;
-mod smollm3;
-
-mod falcon;
-mod gpt_neox;
 mod phi;
 mod phi3;
+mod rope_parameters;
+mod smollm3;
 
 use std::path::{Path, PathBuf};
 
@@ -27,17 +26,16 @@ use crate::{Dims, Error, Result};
 
 pub use bert::{BertConfig, BertKind};
 pub use decoder::DecoderConfig;
+pub use falcon::FalconConfig;
 pub use gemma::{GemmaConfig, GemmaKind};
+pub use gpt_neox::GptNeoxConfig;
 pub use gpt2::Gpt2Config;
 pub use granite::GraniteConfig;
 pub use llama::{LlamaConfig, LlamaKind};
 pub use olmo2::Olmo2Config;
-pub use smollm3::SmolLm3Config;
-
-pub use falcon::FalconConfig;
-pub use gpt_neox::GptNeoxConfig;
 pub use phi::PhiConfig;
 pub use phi3::Phi3Config;
+pub use smollm3::SmolLm3Config;
 
 /// What the configurations of all families of causal language models say.
 pub(crate) trait Family {

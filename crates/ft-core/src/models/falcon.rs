@@ -75,7 +75,7 @@ struct Shared {
 #[derive(Clone)]
 enum Positions {
     Rotated(Box<Angles>),
-    Biased(Alibi),
+    Biased(Box<Alibi>),
 }
 
 impl Falcon {
@@ -135,7 +135,7 @@ impl Backbone for Decoder {
             mask: place.causal_mask(None),
             positions: match &self.rope {
                 Some(rope) => Positions::Rotated(Box::new(rope.angles(place.positions))),
-                None => Positions::Biased(Alibi::new(&place.positions, self.heads)),
+                None => Positions::Biased(Box::new(Alibi::new(&place.positions, self.heads))),
             },
         };
         run_blocks(

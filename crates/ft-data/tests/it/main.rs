@@ -316,7 +316,10 @@ fn a_template_whose_prompts_do_not_begin_the_whole_text_is_explained() {
     let sample = conversation(&[("user", "one"), ("assistant", "two")]);
     let error = tokenize(&sample, &with_template(template), 512).unwrap_err();
     let error = error.to_string();
-    assert!(error.contains("cannot be told from its prompt"), "{error}");
+    assert!(
+        error.contains("cannot be separated from its prompt"),
+        "{error}"
+    );
     assert!(error.contains("\"1one"), "{error}");
 }
 

@@ -183,7 +183,7 @@ fn factors_that_are_not_finite_are_not_saved() {
     model.for_each_linear_mut(&mut |path, linear| {
         if path.ends_with("layers.0.self_attn.v_proj") {
             let factor = &mut linear.adapters[0].lora_b;
-            let broken = factor.val().slice_fill([1..2], f32::NAN);
+            let broken = factor.val().slice_fill(1..2, f32::NAN);
             *factor = factor.clone().map(|_| broken);
         }
     });

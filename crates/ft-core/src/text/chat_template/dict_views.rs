@@ -17,7 +17,7 @@ pub(super) struct DictView {
 
 impl DictView {
     /// The view that a method of a map gives: `keys`, `values` or `items`.
-    pub(super) fn new(map: &Value, name: &'static str) -> Result<Value, Error> {
+    pub(super) fn of(map: &Value, name: &'static str) -> Result<Value, Error> {
         let mut items = Vec::new();
         for key in map.try_iter()?.checked() {
             let key = key?;

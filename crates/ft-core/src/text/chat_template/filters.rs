@@ -59,7 +59,7 @@ pub(super) fn add_to(environment: &mut Environment<'static>) {
     environment.add_filter("d", default);
     environment.add_filter("items", |value: &Value| match value.kind() {
         ValueKind::Undefined => Ok(Value::from(Vec::<Value>::new())),
-        ValueKind::Map => DictView::new(value, "items"),
+        ValueKind::Map => DictView::of(value, "items"),
         kind => Err(invalid(&format!(
             "items needs a map, not a value of kind {kind}"
         ))),

@@ -24,9 +24,9 @@ pub(super) fn call(
             of_string(state, text, method, &Arguments::new(args)?)?
         }
         ValueKind::Map => match method {
-            "keys" if args.is_empty() => Some(DictView::new(value, "keys")?),
-            "values" if args.is_empty() => Some(DictView::new(value, "values")?),
-            "items" if args.is_empty() => Some(DictView::new(value, "items")?),
+            "keys" if args.is_empty() => Some(DictView::of(value, "keys")?),
+            "values" if args.is_empty() => Some(DictView::of(value, "values")?),
+            "items" if args.is_empty() => Some(DictView::of(value, "items")?),
             _ => None,
         },
         ValueKind::Seq | ValueKind::Iterable if method == "index" || method == "count" => {
