@@ -4,7 +4,7 @@
 //!
 //! - [`core`]: models, loading and saving, tokenizer and chat template, generation;
 //! - [`data`]: datasets, masks and packing;
-//! - [`peft`], adapters;
+//! - [`peft`]: adapters and their files;
 //! - [`train`]: the training loop;
 //! - `eval` (feature `eval`, on by default): metrics, statistics, benchmarks and judges;
 //! - [`kernels`]: the operations of models.

@@ -7,7 +7,7 @@
 //!   [`Bert`] is a body too, the encoder of BERT and RoBERTa;
 //! - [`layers`]: what models are made of. [`Linear`] is the one projection of every model, with low-rank adapters
 //!   applied to activations; operations are functions of [`ft_kernels`];
-//! - [`Parts`]: the walk over a model's layers by path, and [`module_path`], the same over parameters;
+//! - [`Parts`]: the walk over a model's layers by path, and [`mod@module_path`], the same over parameters;
 //! - `loss`: [`causal_lm_loss`], head and loss in one, chunk by chunk; [`token_logps`] the same for
 //!   log-probabilities, and [`score_tokens`] also tells whether a token is the model's first choice;
 //! - `text`: [`Tokenizer`] and [`ChatTemplate`], text to ids, rendered as transformers does;

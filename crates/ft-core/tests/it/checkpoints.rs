@@ -331,7 +331,7 @@ fn numbers_that_the_file_cannot_hold_are_refused_before_anything_is_written() {
             if let PartMut::RmsNorm(norm) = part
                 && path == "model.norm"
             {
-                let weight = norm.weight.val().slice_fill([3..4], number);
+                let weight = norm.weight.val().slice_fill(3..4, number);
                 norm.weight = norm.weight.clone().map(|_| weight);
             }
         });
