@@ -146,3 +146,29 @@ impl Options {
         Ok(options)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expanded(input: DeriveInput) -> String {
+        let code = implementation(&input).expect("can be derived");
+        code.to_string().replace(' ', "")
+    }
+
+    #[test]
+    fn paths_are_field_names_without_a_last_underscore_and_skipped_fields_have_none() {
+        let code = expanded(parse_quote! {
+            struct Block { self_: Linear, #[module(skip)] scale: Scale }
+        });
+        assert!(code.contains("::join(path,\"self\")"), "{code}");
+        assert!(!code.contains("scale"), "{code}");
+    }
+
+    #[test]
+    fn a_variant_of_two_fields_is_an_error() {
+        let input = parse_quote! { enum Auto { Llama(Llama, Config) } };
+        let error = implementation(&input).expect_err("two fields");
+        assert!(error.to_string().contains("one part"), "{error}");
+    }
+}
