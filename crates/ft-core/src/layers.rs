@@ -1,5 +1,8 @@
 //! What models are made of, for models of this crate and of others.
 
+pub(crate) mod adapter;
+pub(crate) mod adapter_kind;
+pub(crate) mod adapter_tensor;
 pub(crate) mod alibi;
 pub(crate) mod attention;
 pub(crate) mod blocks;
@@ -9,7 +12,6 @@ pub(crate) mod head;
 pub(crate) mod kv_cache;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
-pub(crate) mod lora;
 pub(crate) mod mlp;
 pub(crate) mod parts;
 pub(crate) mod pass;
@@ -19,6 +21,9 @@ pub(crate) mod rope_scaling;
 pub(crate) mod self_attention;
 pub(crate) mod windows;
 
+pub use adapter::{Adapter, Adapters, Settings};
+pub use adapter_kind::{AdapterKind, At, Merged, Stage};
+pub use adapter_tensor::{AdapterTensor, AnyParam};
 pub use alibi::Alibi;
 pub use attention::{attend, merge_heads, split_grouped_heads, split_heads};
 pub use blocks::run_blocks;
@@ -26,9 +31,9 @@ pub use embedding::Embedding;
 pub use gated_mlp::GatedMlp;
 pub use head::{Head, Projection};
 pub use kv_cache::KvCache;
+pub use ft_kernels::LowRank;
 pub use layer_norm::LayerNorm;
 pub use linear::{Layout, Linear};
-pub use lora::Lora;
 pub use mlp::Mlp;
 pub use parts::{Part, PartMut, Parts};
 pub use pass::{Pass, Place};

@@ -5,7 +5,7 @@
 //! - `models`: [`AutoCausalLm`], one loader by `model_type`. A model is a body ([`Backbone`]) that turns ids into
 //!   embeddings and embeddings into hidden states, and a [`Head`], separately, so that training never holds the logits.
 //!   [`Bert`] is a body too, the encoder of BERT and RoBERTa;
-//! - [`layers`]: what models are made of. [`Linear`] is the one projection of every model, with low-rank adapters
+//! - [`layers`]: what models are made of. [`Linear`] is the one projection of every model, with adapters
 //!   applied to activations; operations are functions of [`ft_kernels`];
 //! - [`Parts`]: the walk over a model's layers by path, and [`mod@module_path`], the same over parameters;
 //! - `loss`: [`causal_lm_loss`], head and loss in one, chunk by chunk; [`token_logps`] the same for
@@ -39,9 +39,7 @@ pub use generation::generate::{FinishReason, Generated, Streamed, generate};
 pub use generation::generation_config::{GenerationConfig, copy_generation_config};
 pub use generation::sampling;
 pub use generation::selection::ChosenLogps;
-pub use layers::{
-    Head, KvCache, Layout, Linear, Lora, Part, PartMut, Parts, Pass, Place, RopeScaling,
-};
+pub use layers::{Head, KvCache, Layout, Linear, Part, PartMut, Parts, Pass, Place, RopeScaling};
 pub use loss::linear_cross_entropy::{
     IGNORE_INDEX, LossSum, causal_lm_loss, causal_lm_loss_with, linear_cross_entropy,
     linear_cross_entropy_with,

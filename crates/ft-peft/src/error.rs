@@ -13,7 +13,7 @@ pub enum Error {
     #[error(transparent)]
     Core(#[from] ft_core::Error),
     /// The settings of an adapter are wrong; the message lists all mistakes.
-    #[error("LoRA settings: {0}")]
+    #[error("adapter settings: {0}")]
     Settings(String),
     /// No layer of the model matches what the settings name.
     #[error("{setting} ({targets}): no layer matches; there are: {available}")]
@@ -56,6 +56,17 @@ pub enum Error {
         layer: &'static str,
         /// What in the adapter needs it.
         reason: String,
+    },
+    /// An adapter is no change of a weight.
+    #[error(
+        "adapter {adapter:?} on {layer} is no change of the weight and cannot be merged: keep it as an adapter, or call \
+         unload to remove it"
+    )]
+    NotMergeable {
+        /// The layer.
+        layer: String,
+        /// The adapter.
+        adapter: String,
     },
     /// Merging would leave a weight that is not finite.
     #[error("merging into {layer} is refused: {culprit} has numbers that are not finite")]

@@ -19,10 +19,10 @@ use crate::switch::check_known;
 pub fn set_trainable<M: Module + Parts>(model: M, names: &[&str]) -> Result<M> {
     check_known(&model, names)?;
     let mut model = freeze_all(model);
-    model.for_each_linear_mut(&mut |_, linear| {
-        for adapter in &mut linear.adapters {
+    model.for_each_part_mut(&mut |_, mut part| {
+        for adapter in part.adapters().iter_mut() {
             if names.contains(&adapter.name.as_str()) {
-                *adapter = adapter.clone().unfreeze();
+                adapter.set_trainable(true);
             }
         }
     });
@@ -32,9 +32,9 @@ pub fn set_trainable<M: Module + Parts>(model: M, names: &[&str]) -> Result<M> {
 /// Freezes base and adapters.
 pub(crate) fn freeze_all<M: Module + Parts>(model: M) -> M {
     let mut model = model.no_grad();
-    model.for_each_linear_mut(&mut |_, linear| {
-        for adapter in &mut linear.adapters {
-            *adapter = adapter.clone().freeze();
+    model.for_each_part_mut(&mut |_, mut part| {
+        for adapter in part.adapters().iter_mut() {
+            adapter.set_trainable(false);
         }
     });
     model

@@ -13,7 +13,8 @@
 use burn::module::{Module, ModuleVisitor, Param, Reparameterization, Reparameterizer};
 use burn::tensor::{Device, Distribution, Tensor};
 
-use crate::{Error, InitLoraWeights, LoraConfig, Result, targets};
+use crate::targets::Layers;
+use crate::{Error, InitLoraWeights, LoraConfig, Result};
 
 const OUTPUT_LAYER: &str = "lm_head";
 
@@ -65,10 +66,11 @@ impl LowRankReparameterizer {
                     .into(),
             ));
         }
-        let chosen = targets::select_strictly(&linear_layers(module), OUTPUT_LAYER, config)?;
+        let mut config = config.clone();
+        let chosen = Layers::linear(linear_layers(module), OUTPUT_LAYER).select_strictly(&mut config)?;
         let weights = chosen.iter().map(|path| join(path, "weight")).collect();
         Ok(Self {
-            config: config.clone(),
+            config,
             weights,
         })
     }

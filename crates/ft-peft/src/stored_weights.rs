@@ -14,7 +14,7 @@ use ft_core::{Part, Parts};
 
 use crate::adapter_files::{PREFIX, unfit};
 use crate::targets::ends_with_name;
-use crate::{Error, LoraConfig, Result};
+use crate::{Common, Error, Result};
 
 /// The setting that keeps a trained embedding and a tied output layer the same.
 const TYING: &str = "ensure_weight_tying";
@@ -71,10 +71,9 @@ fn layer_of(path: &str) -> &str {
     path.rsplit_once('.').map_or("", |(layer, _)| layer)
 }
 
-/// The path that a key of the file means, if it is no factor.
+/// The path of the base's parameter that a key of the file would mean.
 fn base_path(key: &str) -> Option<String> {
-    let path = key.strip_prefix(PREFIX)?;
-    (!path.contains(".lora_")).then(|| path.replace(".base_layer.", "."))
+    Some(key.strip_prefix(PREFIX)?.replace(".base_layer.", "."))
 }
 
 impl StoredWeights {
@@ -87,7 +86,7 @@ impl StoredWeights {
     pub(crate) fn take(
         model: &impl Parts,
         shapes: &BTreeMap<String, Vec<usize>>,
-        config: &LoraConfig,
+        common: &Common,
         tensors: &mut BTreeMap<String, TensorData>,
         file: &Path,
     ) -> Result<Self> {
@@ -108,15 +107,13 @@ impl StoredWeights {
         let mut head = None;
         for key in keys {
             let Some(path) = base_path(&key) else {
-                let factors = key
-                    .strip_prefix(PREFIX)
-                    .and_then(|k| k.split_once(".lora_"));
-                let of_head = factors.and_then(|(layer, _)| vocabulary.tied_to(layer));
-                if of_head.is_some() {
-                    return tied("has factors for the output layer");
-                }
                 continue;
             };
+            let of_output = path.strip_prefix(vocabulary.output);
+            let tensor = of_output.and_then(|rest| rest.strip_prefix('.'));
+            if vocabulary.tied && tensor.is_some_and(|name| name.contains('.')) {
+                return tied("has tensors for the output layer");
+            }
             if let Some(embedding) = vocabulary.tied_to(layer_of(&path)) {
                 head = tensors.remove(&key).map(|data| (embedding, data));
             } else if shapes.contains_key(&path)
@@ -126,7 +123,7 @@ impl StoredWeights {
             }
         }
         let names = |layer: &str| {
-            config
+            common
                 .modules_to_save
                 .iter()
                 .any(|name| ends_with_name(layer, name))
@@ -142,7 +139,7 @@ impl StoredWeights {
                 (None, Some(_)) => names(vocabulary.output),
                 _ => false,
             };
-            let ensured = config.extra.get(TYING).is_some_and(|value| value == true);
+            let ensured = common.extra.get(TYING).is_some_and(|value| value == true);
             if alone && !ensured {
                 return tied("has one of embedding and output layer trained without the other");
             }
@@ -156,10 +153,10 @@ impl StoredWeights {
             })
             .cloned()
             .collect();
-        if stored.tensors.is_empty() && config.modules_to_save.is_empty() {
+        if stored.tensors.is_empty() && common.modules_to_save.is_empty() {
             return Ok(stored);
         }
-        let (missing, misshapen) = stored.compare(shapes, config, &vocabulary);
+        let (missing, misshapen) = stored.compare(shapes, common, &vocabulary);
         match unfit(file, missing, Vec::new(), misshapen) {
             Some(error) => Err(error),
             None => Ok(stored),
@@ -170,10 +167,10 @@ impl StoredWeights {
     fn compare(
         &self,
         shapes: &BTreeMap<String, Vec<usize>>,
-        config: &LoraConfig,
+        common: &Common,
         vocabulary: &Vocabulary,
     ) -> (Vec<String>, Vec<String>) {
-        let missing = (config.modules_to_save.iter())
+        let missing = (common.modules_to_save.iter())
             .filter(|name| {
                 let found = |path: &String| ends_with_name(layer_of(path), name);
                 let as_head = vocabulary.tied && ends_with_name(vocabulary.output, name);
@@ -267,7 +264,7 @@ impl StoredWeights {
 /// [`Error::NoTarget`] if a name is that of no layer.
 pub(crate) fn collect<M: Module + Parts>(
     model: &M,
-    config: &mut LoraConfig,
+    common: &mut Common,
 ) -> Result<Vec<(String, TensorData)>> {
     struct Collect<'a> {
         vocabulary: &'a Vocabulary,
@@ -301,13 +298,13 @@ pub(crate) fn collect<M: Module + Parts>(
             self.tensors.push((format!("{PREFIX}{path}"), data));
         }
     }
-    if config.modules_to_save.is_empty() {
+    if common.modules_to_save.is_empty() {
         return Ok(Vec::new());
     }
     let vocabulary = Vocabulary::of(model);
     let mut collect = Collect {
         vocabulary: &vocabulary,
-        names: &config.modules_to_save,
+        names: &common.modules_to_save,
         used: BTreeSet::new(),
         tensors: Vec::new(),
         tied: false,
@@ -319,7 +316,7 @@ pub(crate) fn collect<M: Module + Parts>(
         tied,
         ..
     } = collect;
-    if let Some(name) = (config.modules_to_save.iter()).find(|name| !used.contains(*name)) {
+    if let Some(name) = (common.modules_to_save.iter()).find(|name| !used.contains(*name)) {
         let layers: BTreeSet<String> = (module_path::shapes(model).iter())
             .filter(|(path, _)| !path.contains(".adapters."))
             .filter_map(|(path, _)| layer_of(path).rsplit('.').next().map(str::to_string))
@@ -331,7 +328,7 @@ pub(crate) fn collect<M: Module + Parts>(
         });
     }
     if tied {
-        config.extra.insert(TYING.into(), true.into());
+        common.extra.insert(TYING.into(), true.into());
     }
     Ok(tensors)
 }

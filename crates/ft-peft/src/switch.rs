@@ -1,9 +1,11 @@
 //! Adapters by name: which there are, switched on and off, removed.
 
+use std::sync::Arc;
+
 use burn::module::Module;
 use ft_core::Parts;
 
-use crate::{Error, Result};
+use crate::{Error, Method, Result};
 
 /// Names of all adapters, in the order of attachment.
 pub fn adapter_names(model: &impl Parts) -> Vec<String> {
@@ -17,14 +19,30 @@ pub fn active_adapters(model: &impl Parts) -> Vec<String> {
 
 fn names(model: &impl Parts, wanted: impl Fn(bool) -> bool) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
-    model.for_each_linear(&mut |_, linear| {
-        for adapter in linear.adapters.iter().filter(|a| wanted(a.active)) {
+    model.for_each_part(&mut |_, part| {
+        for adapter in part.adapters().iter().filter(|a| wanted(a.active)) {
             if !names.contains(&adapter.name) {
                 names.push(adapter.name.clone());
             }
         }
     });
     names
+}
+
+/// The settings of an adapter.
+///
+/// # Errors
+///
+/// If there is no adapter of this name, or it was not attached by this crate.
+pub fn adapter_config(model: &impl Parts, name: &str) -> Result<Arc<dyn Method>> {
+    check_known(model, &[name])?;
+    let mut found = None;
+    model.for_each_part(&mut |_, part| {
+        for adapter in part.adapters().iter().filter(|a| a.name == name) {
+            found = found.take().or_else(|| adapter.settings.downcast_ref::<Arc<dyn Method>>().cloned());
+        }
+    });
+    found.ok_or_else(|| Error::Name(format!("adapter {name:?} was not attached by ft-peft")))
 }
 
 /// Makes exactly the adapters of these names active; their outputs are added. With no names the model is the base.
@@ -34,8 +52,8 @@ fn names(model: &impl Parts, wanted: impl Fn(bool) -> bool) -> Vec<String> {
 /// If there is no adapter of one of the names.
 pub fn set_active(model: &mut impl Parts, names: &[&str]) -> Result<()> {
     check_known(model, names)?;
-    model.for_each_linear_mut(&mut |_, linear| {
-        for adapter in &mut linear.adapters {
+    model.for_each_part_mut(&mut |_, mut part| {
+        for adapter in part.adapters().iter_mut() {
             adapter.active = names.contains(&adapter.name.as_str());
         }
     });
@@ -47,8 +65,8 @@ pub fn set_active(model: &mut impl Parts, names: &[&str]) -> Result<()> {
 /// This is the reference policy of preference methods, at no cost in memory.
 pub fn without_adapters<M: Module + Parts>(model: &M) -> M {
     let mut base = model.clone();
-    base.for_each_linear_mut(&mut |_, linear| {
-        for adapter in &mut linear.adapters {
+    base.for_each_part_mut(&mut |_, mut part| {
+        for adapter in part.adapters().iter_mut() {
             adapter.active = false;
         }
     });
@@ -62,8 +80,8 @@ pub fn without_adapters<M: Module + Parts>(model: &M) -> M {
 /// If there is no adapter of this name.
 pub fn delete(model: &mut impl Parts, name: &str) -> Result<()> {
     check_known(model, &[name])?;
-    model.for_each_linear_mut(&mut |_, linear| {
-        linear.adapters.retain(|adapter| adapter.name != name);
+    model.for_each_part_mut(&mut |_, mut part| {
+        part.adapters().retain(|adapter| adapter.name != name);
     });
     Ok(())
 }

@@ -1,10 +1,12 @@
-//! Which linear layers get an adapter, by PEFT's rules.
+//! Which layers get an adapter, by PEFT's rules.
 
-use ft_core::Parts;
+use std::collections::BTreeSet;
+
+use ft_core::{Part, Parts};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, LoraConfig, Result};
+use crate::{Common, Error, Method, Result};
 
 /// Names of layers as `target_modules` and `exclude_modules` give them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +36,11 @@ impl TargetModules {
         Self::Names(names.into_iter().map(Into::into).collect())
     }
 
+    /// Whether this stands for every linear layer except the output layer.
+    pub(crate) fn is_all_linear(&self) -> bool {
+        matches!(self, Self::Pattern(all) if all.eq_ignore_ascii_case(ALL_LINEAR))
+    }
+
     /// A predicate on layer names, given the name of the output layer.
     ///
     /// # Errors
@@ -41,7 +48,7 @@ impl TargetModules {
     /// If the regular expression does not parse.
     pub(crate) fn matcher(&self, output_layer: &str) -> Result<Matcher, String> {
         Ok(match self {
-            Self::Pattern(all) if all.eq_ignore_ascii_case(ALL_LINEAR) => {
+            Self::Pattern(_) if self.is_all_linear() => {
                 let output_layer = output_layer.to_string();
                 Box::new(move |path| path != output_layer)
             }
@@ -97,90 +104,178 @@ pub(crate) fn ends_with_name(path: &str, name: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-/// The layers of `paths` that the settings choose.
-///
-/// # Errors
-///
-/// If a pattern does not parse, or no layer is left.
-pub(crate) fn select(
-    paths: &[String],
-    output_layer: &str,
-    config: &LoraConfig,
-) -> Result<Vec<String>> {
-    let matcher = |targets: &TargetModules| targets.matcher(output_layer).map_err(Error::Settings);
-    let targets = &config.target_modules;
-    let wanted = matcher(targets)?;
-    let mut chosen: Vec<String> = paths.iter().filter(|path| wanted(path)).cloned().collect();
-    if chosen.is_empty() {
-        return Err(no_target("target_modules", &targets.describe(), paths));
+/// The layers of a model that a method can be put on.
+#[derive(Debug)]
+pub(crate) struct Layers {
+    paths: Vec<String>,
+    /// Those that are linear.
+    linear: BTreeSet<String>,
+    output_layer: &'static str,
+}
+
+/// The paths of the layers that get an adapter.
+pub(crate) type Chosen = BTreeSet<String>;
+
+impl Layers {
+    pub(crate) fn of(model: &impl Parts, method: &dyn Method) -> Self {
+        let mut layers = Self {
+            paths: Vec::new(),
+            linear: BTreeSet::new(),
+            output_layer: model.output_layer(),
+        };
+        model.for_each_part(&mut |path, part| {
+            if method.takes(part) {
+                layers.paths.push(path.to_string());
+                if matches!(part, Part::Linear(_)) {
+                    layers.linear.insert(path.to_string());
+                }
+            }
+        });
+        layers
     }
-    if let Some(exclude) = &config.exclude_modules {
-        let excluded = matcher(exclude)?;
-        chosen.retain(|path| !excluded(path));
+
+    /// Linear layers of these paths.
+    pub(crate) fn linear(paths: Vec<String>, output_layer: &'static str) -> Self {
+        Self {
+            linear: paths.iter().cloned().collect(),
+            paths,
+            output_layer,
+        }
+    }
+
+    /// The layers that the settings choose.
+    ///
+    /// # Errors
+    ///
+    /// If a pattern does not parse, or no layer is left.
+    pub(crate) fn select(&self, common: &Common) -> Result<Chosen> {
+        let Some(targets) = &common.target_modules else {
+            return Err(Error::Settings("target_modules is missing".into()));
+        };
+        let matcher = |targets: &TargetModules| targets.matcher(self.output_layer).map_err(Error::Settings);
+        let wanted = matcher(targets)?;
+        let all_linear = targets.is_all_linear();
+        let saved = |path: &str| common.modules_to_save.iter().any(|name| ends_with_name(path, name));
+        let paths = self.paths.iter().filter(|path| !saved(path) && wanted(path));
+        let paths = paths.filter(|path| !all_linear || self.linear.contains(*path));
+        let mut chosen: Chosen = paths.cloned().collect();
         if chosen.is_empty() {
-            return Err(Error::Settings(format!(
-                "exclude_modules ({}) leaves none of the layers of target_modules ({})",
-                exclude.describe(),
-                targets.describe()
-            )));
+            return Err(self.no_target("target_modules", &targets.describe()));
+        }
+        if let TargetModules::Names(names) = targets {
+            let of_block = self.of_blocks(common)?;
+            chosen.retain(|path| names.contains(path) || of_block(path));
+            if chosen.is_empty() {
+                return Err(Error::Settings(format!(
+                    "layers_to_transform ({:?}) leaves none of the layers of target_modules ({})",
+                    common.layers_to_transform,
+                    targets.describe()
+                )));
+            }
+        } else if !common.layers_to_transform.is_empty() {
+            return Err(Error::Settings(
+                "layers_to_transform is for target_modules that are a list of names: give a list, or put the numbers \
+                 into the regular expression"
+                    .into(),
+            ));
+        }
+        if let Some(exclude) = &common.exclude_modules {
+            let excluded = matcher(exclude)?;
+            chosen.retain(|path| !excluded(path));
+            if chosen.is_empty() {
+                return Err(Error::Settings(format!(
+                    "exclude_modules ({}) leaves none of the layers of target_modules ({})",
+                    exclude.describe(),
+                    targets.describe()
+                )));
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// Whether a layer is of the blocks of `layers_to_transform`, by PEFT's rule: the number of its block stands after
+    /// `layers_pattern`, or after any two names.
+    fn of_blocks(&self, common: &Common) -> Result<Matcher> {
+        if common.layers_to_transform.is_empty() {
+            return Ok(Box::new(|_| true));
+        }
+        let patterns: Vec<String> = match &common.layers_pattern[..] {
+            [] => vec![r".*\.[^.]*\.(\d+)\.".to_string()],
+            names => names.iter().map(|name| format!(r".*\.{name}\.(\d+)\.")).collect(),
+        };
+        let patterns = patterns.iter().map(|pattern| {
+            Regex::new(&format!(r"\A(?:{pattern})"))
+                .map_err(|e| Error::Settings(format!("layers_pattern: {pattern:?} is not a regular expression: {e}")))
+        });
+        let patterns = patterns.collect::<Result<Vec<Regex>>>()?;
+        let numbers = common.layers_to_transform.clone();
+        Ok(Box::new(move |path| {
+            let captures = patterns.iter().find_map(|pattern| pattern.captures(path));
+            let number = captures.and_then(|found| found[1].parse::<usize>().ok());
+            number.is_some_and(|number| numbers.contains(&number))
+        }))
+    }
+
+    /// As [`select`](Self::select), for new adapters: settings without `target_modules` get the method's own, and every name
+    /// must match a layer, so that a typing error among several names is reported.
+    ///
+    /// # Errors
+    ///
+    /// As [`select`](Self::select), and [`Error::NoTarget`] with what matches nothing.
+    pub(crate) fn select_strictly(&self, method: &mut dyn Method) -> Result<Chosen> {
+        if method.common().target_modules.is_none() {
+            method.common_mut().target_modules = Some(self.default_of(method)?);
+        }
+        let common = method.common();
+        let chosen = self.select(common)?;
+        let targets = [
+            ("target_modules", common.target_modules.as_ref()),
+            ("exclude_modules", common.exclude_modules.as_ref()),
+        ];
+        for (setting, targets) in targets {
+            let unmatched = targets.map_or(Vec::new(), |t| t.unmatched(&self.paths, self.output_layer));
+            if !unmatched.is_empty() {
+                return Err(self.no_target(setting, &unmatched.join(", ")));
+            }
+        }
+        for (setting, pattern) in method.patterns() {
+            let unused = ends_with_pattern(pattern)
+                .is_ok_and(|regex| !chosen.iter().any(|path| regex.is_match(path)));
+            if unused {
+                let chosen: Vec<String> = chosen.into_iter().collect();
+                return Err(no_target(setting, pattern, &chosen));
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// The targets of a method that was given none.
+    fn default_of(&self, method: &dyn Method) -> Result<TargetModules> {
+        let candidates = method.default_targets();
+        if candidates.is_empty() {
+            return Ok(TargetModules::all_linear());
+        }
+        let found = candidates.iter().find(|names| {
+            let targets = TargetModules::names(names.iter().copied());
+            targets.unmatched(&self.paths, self.output_layer).is_empty()
+        });
+        match found {
+            Some(names) => Ok(TargetModules::names(names.iter().copied())),
+            None => Err(Error::Settings(format!(
+                "target_modules is missing, and {} has no default for this model; there are: {}",
+                method.peft_type(),
+                kinds(&self.paths).join(", ")
+            ))),
         }
     }
-    Ok(chosen)
-}
 
-/// As [`select`], for new adapters: every name and pattern must match a layer, so that a typing error
-/// among several names is reported.
-///
-/// # Errors
-///
-/// As [`select`], and [`Error::NoTarget`] with what matches nothing. If the settings have `modules_to_save`.
-pub(crate) fn select_strictly(
-    paths: &[String],
-    output_layer: &str,
-    config: &LoraConfig,
-) -> Result<Vec<String>> {
-    if !config.modules_to_save.is_empty() {
-        return Err(Error::Settings(
-            "modules_to_save is for adapters that are loaded or saved: attach the new adapter without it, and \
-             name in it what else to write when the adapter is saved"
-                .into(),
-        ));
+    fn no_target(&self, setting: &'static str, given: &str) -> Error {
+        no_target(setting, given, &self.paths)
     }
-    let chosen = select(paths, output_layer, config)?;
-    let targets = [
-        ("target_modules", Some(&config.target_modules)),
-        ("exclude_modules", config.exclude_modules.as_ref()),
-    ];
-    for (setting, targets) in targets {
-        let unmatched = targets.map_or(Vec::new(), |t| t.unmatched(paths, output_layer));
-        if !unmatched.is_empty() {
-            return Err(no_target(setting, &unmatched.join(", "), paths));
-        }
-    }
-    let unused = |pattern: &&String| {
-        ends_with_pattern(pattern)
-            .is_ok_and(|regex| !chosen.iter().any(|path| regex.is_match(path)))
-    };
-    let ranks = config.rank_pattern.iter().map(|(name, _)| name);
-    if let Some(pattern) = ranks.into_iter().find(unused) {
-        return Err(no_target("rank_pattern", pattern, &chosen));
-    }
-    let alphas = config.alpha_pattern.iter().map(|(name, _)| name);
-    if let Some(pattern) = alphas.into_iter().find(unused) {
-        return Err(no_target("alpha_pattern", pattern, &chosen));
-    }
-    Ok(chosen)
-}
-
-/// Paths of all layers, in the order of the forward pass.
-pub(crate) fn paths(model: &impl Parts) -> Vec<String> {
-    let mut paths = Vec::new();
-    model.for_each_linear(&mut |path, _| paths.push(path.to_string()));
-    paths
 }
 
 /// The last parts of `paths`, each once.
-pub(crate) fn kinds(paths: &[String]) -> Vec<String> {
+pub(crate) fn kinds<'a>(paths: impl IntoIterator<Item = &'a String>) -> Vec<String> {
     let mut kinds: Vec<String> = Vec::new();
     for path in paths {
         let kind = path.rsplit('.').next().unwrap_or(path);

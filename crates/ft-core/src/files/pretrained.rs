@@ -128,8 +128,8 @@ pub fn save_pretrained<M: Module + Parts>(
     options: &SaveOptions,
 ) -> Result<()> {
     let mut adapted = Vec::new();
-    model.for_each_linear(&mut |path, linear| {
-        if !linear.adapters.is_empty() {
+    model.for_each_part(&mut |path, part| {
+        if !part.adapters().is_empty() {
             adapted.push(path.to_string());
         }
     });

@@ -90,13 +90,12 @@ where
     x
 }
 
-/// Whether dropout acts on any layer of these blocks while training.
+/// Whether dropout acts on any part of these blocks while training.
 fn drop_out<B: Parts>(blocks: &[B]) -> bool {
     let mut acts = false;
     for block in blocks {
-        block.for_each_linear(&mut |_, linear| {
-            let mut adapters = linear.adapters.iter();
-            acts |= adapters.any(|adapter| adapter.active && adapter.dropout.prob > 0.0);
+        block.for_each_part(&mut |_, part| {
+            acts |= part.adapters().active().any(|adapter| adapter.dropout.prob > 0.0);
         });
     }
     acts

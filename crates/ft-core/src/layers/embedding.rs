@@ -6,6 +6,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Int, Tensor, module};
 
+use crate::layers::adapter::Adapters;
 use crate::layers::linear::normal;
 
 /// A table of vectors.
@@ -16,6 +17,8 @@ pub struct Embedding {
     /// The row that being looked up does not train.
     #[module(skip)]
     pub padding: Option<usize>,
+    /// Adapters, in the order in which they were attached.
+    pub adapters: Adapters,
 }
 
 impl Embedding {
@@ -24,6 +27,7 @@ impl Embedding {
         Self {
             weight: normal([rows, width], std, device),
             padding: None,
+            adapters: Adapters::default(),
         }
     }
 
@@ -32,6 +36,7 @@ impl Embedding {
         Self {
             weight: Param::from_tensor(weight),
             padding: None,
+            adapters: Adapters::default(),
         }
     }
 
@@ -52,7 +57,7 @@ impl Embedding {
     ///
     /// If the weight is held in 16 bits and is to train.
     pub fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
-        let weight = self.weight.val();
+        let weight = self.table();
         let trains = weight.is_tracked();
         assert!(
             !(trains && weight.dtype() != DType::F32),
@@ -62,16 +67,23 @@ impl Embedding {
         let rows = match self.padding.filter(|_| trains) {
             Some(padding) => {
                 let rows = module::embedding(weight, ids.clone());
-                let padding = ids.equal_elem(padding as i64).unsqueeze_dim::<3>(2);
+                let padding = ids.clone().equal_elem(padding as i64).unsqueeze_dim::<3>(2);
                 let padding = padding.expand(rows.dims());
                 rows.clone().mask_where(padding, rows.detach())
             }
-            None => module::embedding(weight, ids),
+            None => module::embedding(weight, ids.clone()),
         };
-        match rows.dtype() {
+        let rows = match rows.dtype() {
             DType::F16 | DType::BF16 => rows.cast(DType::F32),
             _ => rows,
-        }
+        };
+        (self.adapters.active()).fold(rows, |rows, adapter| adapter.kind().rows(adapter, &ids, rows))
+    }
+
+    /// The table, `[rows, width]`, that of an active adapter if one has its own.
+    pub fn table(&self) -> Tensor<2> {
+        let own = (self.adapters).replaced(|kind, adapter| kind.weight(adapter));
+        own.unwrap_or_else(|| self.weight.val())
     }
 }
 

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use ft_kernels::LogitOptions;
 
 use crate::layers::embedding::Embedding;
-use crate::layers::linear::{Layout, Linear};
+use crate::layers::linear::Linear;
 
 /// The output projection of a model, and the factor and cap of its logits.
 ///
@@ -71,7 +71,7 @@ impl<'a> Head<'a> {
             Projection::Tied(embedding) => {
                 let [batch, seq, width] = hidden.dims();
                 let rows = hidden.reshape([batch * seq, width]);
-                let logits = ft_kernels::linear(rows, embedding.weight.val(), None);
+                let logits = ft_kernels::linear(rows, embedding.table(), None);
                 logits.reshape([batch, seq, self.vocab_size()])
             }
             Projection::Linear(linear) => linear.forward(hidden),
@@ -82,16 +82,14 @@ impl<'a> Head<'a> {
     /// The `[vocab, width]` that is all there is to the projection; none with a bias or an active adapter.
     pub(crate) fn matrix(&self) -> Option<Tensor<2>> {
         match self.projection {
-            Projection::Tied(embedding) => Some(embedding.weight.val()),
-            Projection::Linear(linear) if is_plain(linear) => Some(match linear.layout() {
-                Layout::OutIn => linear.weight.val(),
-                Layout::InOut => linear.weight.val().transpose(),
-            }),
+            Projection::Tied(embedding) => Some(embedding.table()),
+            Projection::Linear(linear) if is_plain(linear) => Some(linear.matrix()),
             Projection::Linear(_) => None,
         }
     }
 }
 
 fn is_plain(linear: &Linear) -> bool {
-    linear.bias.is_none() && !linear.adapters.iter().any(|adapter| adapter.active)
+    let mut kinds = linear.adapters.active();
+    linear.bias_vector().is_none() && kinds.all(|adapter| adapter.kind().weight(adapter).is_some())
 }

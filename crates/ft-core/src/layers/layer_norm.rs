@@ -3,6 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
+use crate::layers::adapter::Adapters;
 use crate::layers::linear::{ones, zeros};
 
 /// `(x − mean) / √(variance + ε) · weight + bias` over the last dimension.
@@ -12,6 +13,8 @@ pub struct LayerNorm {
     pub weight: Param<Tensor<1>>,
     /// `[width]`.
     pub bias: Param<Tensor<1>>,
+    /// Adapters, in the order in which they were attached.
+    pub adapters: Adapters,
     epsilon: f64,
 }
 
@@ -21,12 +24,17 @@ impl LayerNorm {
         Self {
             weight: ones([width], device),
             bias: zeros([width], device),
+            adapters: Adapters::default(),
             epsilon,
         }
     }
 
     /// The norm of `x`, `[batch, seq, width]`.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        ft_kernels::layer_norm(x, self.weight.val(), self.bias.val(), self.epsilon)
+        let weight = (self.adapters).replaced(|kind, adapter| kind.norm_weight(adapter));
+        let bias = (self.adapters).replaced(|kind, adapter| kind.bias(adapter));
+        let weight = weight.unwrap_or_else(|| self.weight.val());
+        let bias = bias.unwrap_or_else(|| self.bias.val());
+        ft_kernels::layer_norm(x, weight, bias, self.epsilon)
     }
 }

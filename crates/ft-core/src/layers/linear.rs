@@ -1,4 +1,4 @@
-//! The one projection that every model uses: `y = x·Wᵀ + b`, plus low-rank adapters.
+//! The one projection that every model uses: `y = x·Wᵀ + b`, and what adapters make of it.
 //!
 //! Three independent plugs: how the weight is stored, which adapters are attached, and which
 //! operation computes the product. The weight lies as it lies in the checkpoint, so loading moves
@@ -8,7 +8,8 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Distribution, Tensor};
 use ft_kernels::Input;
 
-use crate::layers::lora::Lora;
+use crate::layers::adapter::Adapters;
+use crate::layers::adapter_kind::At;
 
 /// How a weight lies in memory and in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +27,8 @@ pub struct Linear {
     pub weight: Param<Tensor<2>>,
     /// `[out_features]`.
     pub bias: Option<Param<Tensor<1>>>,
-    /// Adapters by name, in the order they were attached; those that are active are summed.
-    pub adapters: Vec<Lora>,
+    /// Adapters, in the order in which they were attached.
+    pub adapters: Adapters,
     #[module(skip)]
     layout: Layout,
 }
@@ -49,7 +50,7 @@ impl Linear {
         Self {
             weight: normal(shape, std, device),
             bias: bias.then(|| zeros([out_features], device)),
-            adapters: Vec::new(),
+            adapters: Adapters::default(),
             layout,
         }
     }
@@ -77,7 +78,7 @@ impl Linear {
         }
     }
 
-    /// `x·Wᵀ + b + Σ s·B(Ax)` over the active adapters.
+    /// `x·Wᵀ + b`, with what the active adapters change of it; see [`AdapterKind`](crate::layers::AdapterKind).
     ///
     /// # Shapes
     ///
@@ -87,23 +88,70 @@ impl Linear {
         let x = x.into();
         let [batch, seq, _] = x.value().dims();
         let input = x.into_rows();
+        let y = match self.adapters.active().next() {
+            None => {
+                let y = ft_kernels::linear(input, self.matrix(), None);
+                self.plus_bias(y)
+            }
+            Some(_) => self.adapted(input),
+        };
+        y.reshape([batch, seq, self.out_features()])
+    }
+
+    fn adapted(&self, input: Input<2>) -> Tensor<2> {
+        let alone = self.adapters.active().count() == 1;
+        let active = self.adapters.active().map(|adapter| At {
+            layer: self,
+            adapter,
+            alone,
+            fused: false,
+        });
+        let input = active.clone().rev().fold(input, |input, at| {
+            match at.adapter.kind().input(&at, input.value()) {
+                Some(x) => Input::from(x),
+                None => input,
+            }
+        });
         let x = input.value().clone();
-        let weight = self.weight.val();
-        let weight = match self.layout {
+        let mut fused = None;
+        let low_rank = active.clone().enumerate().find_map(|(i, at)| {
+            fused = Some(i);
+            at.adapter.kind().low_rank(&at, &x)
+        });
+        let fused = fused.filter(|_| low_rank.is_some());
+        let y = ft_kernels::linear(input, self.matrix(), low_rank);
+        let y = active.clone().enumerate().fold(y, |y, (i, at)| {
+            let at = At {
+                fused: fused == Some(i),
+                ..at
+            };
+            at.adapter.kind().product(&at, &x, y)
+        });
+        let y = self.plus_bias(y);
+        active.fold(y, |y, at| at.adapter.kind().output(&at, &x, y))
+    }
+
+    /// The weight as `[out_features, in_features]`, that of an active adapter if one has its own.
+    pub fn matrix(&self) -> Tensor<2> {
+        let own = (self.adapters).replaced(|kind, adapter| kind.weight(adapter));
+        let weight = own.unwrap_or_else(|| self.weight.val());
+        match self.layout {
             Layout::OutIn => weight,
             Layout::InOut => weight.transpose(),
-        };
-        let mut adapters = self.adapters.iter().filter(|a| a.active).peekable();
-        // The first adapter goes along with the product, unless dropout gives it another input.
-        let fused = adapters.next_if(|adapter| !adapter.drops_out(&x));
-        let mut y = ft_kernels::linear(input, weight, fused.map(Lora::low_rank));
-        if let Some(bias) = &self.bias {
-            y = y + bias.val().unsqueeze();
         }
-        for adapter in adapters {
-            y = y + adapter.forward(x.clone());
+    }
+
+    /// The bias, that of an active adapter if one has its own.
+    pub fn bias_vector(&self) -> Option<Tensor<1>> {
+        let own = (self.adapters).replaced(|kind, adapter| kind.bias(adapter));
+        own.or_else(|| self.bias.as_ref().map(Param::val))
+    }
+
+    fn plus_bias(&self, y: Tensor<2>) -> Tensor<2> {
+        match self.bias_vector() {
+            Some(bias) => y + bias.unsqueeze(),
+            None => y,
         }
-        y.reshape([batch, seq, self.out_features()])
     }
 }
 

@@ -5,6 +5,7 @@
 use burn::module::Param;
 use burn::tensor::Tensor;
 
+use crate::layers::adapter::Adapters;
 use crate::layers::embedding::Embedding;
 use crate::layers::layer_norm::LayerNorm;
 use crate::layers::linear::Linear;
@@ -27,6 +28,18 @@ pub enum Part<'a> {
     LayerNorm(&'a LayerNorm),
 }
 
+impl<'a> Part<'a> {
+    /// The adapters of the part.
+    pub fn adapters(self) -> &'a Adapters {
+        match self {
+            Self::Linear(part) => &part.adapters,
+            Self::Embedding(part) => &part.adapters,
+            Self::RmsNorm(part) => &part.adapters,
+            Self::LayerNorm(part) => &part.adapters,
+        }
+    }
+}
+
 /// A part of a model that may be changed.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -39,6 +52,28 @@ pub enum PartMut<'a> {
     RmsNorm(&'a mut RmsNorm),
     /// A layer norm.
     LayerNorm(&'a mut LayerNorm),
+}
+
+impl PartMut<'_> {
+    /// The same part, only to be looked at.
+    pub fn as_part(&self) -> Part<'_> {
+        match self {
+            Self::Linear(part) => Part::Linear(part),
+            Self::Embedding(part) => Part::Embedding(part),
+            Self::RmsNorm(part) => Part::RmsNorm(part),
+            Self::LayerNorm(part) => Part::LayerNorm(part),
+        }
+    }
+
+    /// The adapters of the part.
+    pub fn adapters(&mut self) -> &mut Adapters {
+        match self {
+            Self::Linear(part) => &mut part.adapters,
+            Self::Embedding(part) => &mut part.adapters,
+            Self::RmsNorm(part) => &mut part.adapters,
+            Self::LayerNorm(part) => &mut part.adapters,
+        }
+    }
 }
 
 /// What is made of parts: a model, a block, a layer.

@@ -4,6 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 use ft_kernels::Input;
 
+use crate::layers::adapter::Adapters;
 use crate::layers::linear::{ones, zeros};
 
 /// `x / √(mean(x²) + ε) · w` over the last dimension, or with `1 + w` in place of `w`.
@@ -11,6 +12,8 @@ use crate::layers::linear::{ones, zeros};
 pub struct RmsNorm {
     /// `[width]`.
     pub weight: Param<Tensor<1>>,
+    /// Adapters, in the order in which they were attached.
+    pub adapters: Adapters,
     epsilon: f64,
     /// Whether the weight is the distance from one.
     from_one: bool,
@@ -21,6 +24,7 @@ impl RmsNorm {
     pub fn new(width: usize, epsilon: f64, device: &Device) -> Self {
         Self {
             weight: ones([width], device),
+            adapters: Adapters::default(),
             epsilon,
             from_one: false,
         }
@@ -30,6 +34,7 @@ impl RmsNorm {
     pub fn from_one(width: usize, epsilon: f64, device: &Device) -> Self {
         Self {
             weight: zeros([width], device),
+            adapters: Adapters::default(),
             epsilon,
             from_one: true,
         }
@@ -51,7 +56,8 @@ impl RmsNorm {
     }
 
     fn factor(&self) -> Tensor<1> {
-        let weight = self.weight.val();
+        let own = (self.adapters).replaced(|kind, adapter| kind.norm_weight(adapter));
+        let weight = own.unwrap_or_else(|| self.weight.val());
         match self.from_one {
             true => weight + 1.0,
             false => weight,

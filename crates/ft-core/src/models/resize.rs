@@ -21,7 +21,7 @@ impl AutoCausalLm {
     ///
     /// # Errors
     ///
-    /// If the model has more rows than that, or the output layer has adapters.
+    /// If the model has more rows than that, or the embedding or the output layer has adapters.
     ///
     /// # Examples
     ///
@@ -52,7 +52,7 @@ impl AutoCausalLm {
     ///
     /// # Errors
     ///
-    /// If the model does not have that many rows, none would be left, or the output layer has adapters.
+    /// If the model does not have that many rows, none would be left, or the embedding or the output layer has adapters.
     pub fn truncate_token_embeddings(&mut self, vocab_size: usize) -> Result<()> {
         let rows = self.dims().vocab_size;
         if !(1..=rows).contains(&vocab_size) {
@@ -67,12 +67,12 @@ impl AutoCausalLm {
         let embedding = self.embedding();
         let output = self.output_layer();
         let mut adapted = false;
-        self.for_each_linear(&mut |path, linear| {
-            adapted |= path == output && !linear.adapters.is_empty();
+        self.for_each_part(&mut |path, part| {
+            adapted |= (path == output || path == embedding) && !part.adapters().is_empty();
         });
         if adapted {
             return Err(Error::Settings(format!(
-                "{output} has adapters, which are made for the present number of tokens: merge or remove them first"
+                "{embedding} or {output} has adapters, which are made for the present number of tokens: merge or remove them first"
             )));
         }
         self.for_each_part_mut(&mut |path, part| match part {

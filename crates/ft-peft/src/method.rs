@@ -1,0 +1,258 @@
+//! What a method of adapting a model is: its settings, and what it puts on a layer.
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use ft_core::layers::{AdapterKind, AdapterTensor};
+use ft_core::{Layout, Linear, Part};
+use rand::rngs::StdRng;
+use serde_json::{Map, Value};
+
+use crate::targets::ends_with_pattern;
+use crate::{Common, Error, Result};
+
+/// Settings that [`Method::keys`] names.
+pub(crate) const TARGETS: [&str; 5] = [
+    "target_modules",
+    "exclude_modules",
+    "layers_to_transform",
+    "layers_pattern",
+    "modules_to_save",
+];
+
+/// A method: its settings, which serde reads and writes in PEFT's names, and what it puts on a layer.
+///
+/// Attaching, saving, loading, checking, merging, counting and printing are written once over this.
+pub trait Method: Any + Debug + Send + Sync {
+    /// PEFT's name for it: `LORA`.
+    fn peft_type(&self) -> &'static str;
+
+    /// The settings that all methods have.
+    fn common(&self) -> &Common;
+
+    /// The same, to be changed.
+    fn common_mut(&mut self) -> &mut Common;
+
+    /// The method's own settings.
+    fn own(&self) -> Map<String, Value>;
+
+    /// The same settings for one more owner.
+    fn boxed(&self) -> Box<dyn Method>;
+
+    /// What is wrong with the method's own settings.
+    fn mistakes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The patterns of the settings that name layers, each with its setting.
+    fn patterns(&self) -> Vec<(&'static str, &str)> {
+        Vec::new()
+    }
+
+    /// Settings that PEFT writes and that change nothing here, or are not implemented, with the values that mean so.
+    fn fixed(&self) -> Value {
+        Value::Object(Map::new())
+    }
+
+    /// Which settings of [`Common`] the method has in PEFT, beside `base_model_name_or_path`.
+    fn keys(&self) -> &'static [&'static str] {
+        &TARGETS
+    }
+
+    /// Whether PEFT writes `fan_in_fan_out`: that the base weights are `[in, out]`.
+    fn tells_layout(&self) -> bool {
+        false
+    }
+
+    /// PEFT's name for [`Bias::Only`](crate::Bias::Only), if the method has that setting: `lora_only`.
+    fn bias_only(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Names of layers to choose without `target_modules`: the first list of which all match. None stands for all linear
+    /// layers.
+    fn default_targets(&self) -> &'static [&'static [&'static str]] {
+        &[]
+    }
+
+    /// Whether the method has something for such a part.
+    fn takes(&self, part: Part<'_>) -> bool {
+        matches!(part, Part::Linear(_))
+    }
+
+    /// Tensors that all layers share.
+    ///
+    /// # Errors
+    ///
+    /// If the settings do not fit the layers.
+    fn shared(&self, layers: &[Features], draw: &mut Draw<'_>) -> Result<Vec<AdapterTensor>> {
+        let (_, _) = (layers, draw);
+        Ok(Vec::new())
+    }
+
+    /// What the method puts on a layer.
+    ///
+    /// # Errors
+    ///
+    /// If the settings do not fit the layer.
+    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<New>;
+}
+
+/// The sizes of a layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Features {
+    /// Input features; rows of an embedding.
+    pub inputs: usize,
+    /// Output features; the width of an embedding.
+    pub outputs: usize,
+}
+
+/// A layer that gets an adapter.
+#[derive(Debug)]
+pub struct Site<'a> {
+    /// Its path.
+    pub path: &'a str,
+    /// The layer.
+    pub part: Part<'a>,
+    /// Tensors that all layers share.
+    pub shared: &'a [AdapterTensor],
+}
+
+/// Where new numbers come from.
+#[derive(Debug)]
+pub struct Draw<'a> {
+    /// The generator.
+    pub rng: &'a mut StdRng,
+    /// Where tensors are made.
+    pub device: Device,
+}
+
+/// What a method puts on a layer.
+#[derive(Debug)]
+pub struct New {
+    /// The mathematics.
+    pub kind: Arc<dyn AdapterKind>,
+    /// The tensors, as they begin.
+    pub tensors: Vec<AdapterTensor>,
+    /// Dropout on what the adapter reads.
+    pub dropout: f64,
+}
+
+impl New {
+    /// Without dropout.
+    pub fn new(kind: impl AdapterKind, tensors: Vec<AdapterTensor>) -> Self {
+        Self {
+            kind: Arc::new(kind),
+            tensors,
+            dropout: 0.0,
+        }
+    }
+}
+
+impl<'a> Site<'a> {
+    /// The linear layer.
+    ///
+    /// # Errors
+    ///
+    /// If it is another part.
+    pub fn linear(&self) -> Result<&'a Linear> {
+        match self.part {
+            Part::Linear(linear) => Ok(linear),
+            _ => Err(Error::Settings(format!(
+                "{} is not a linear layer, which this method needs",
+                self.path
+            ))),
+        }
+    }
+
+    /// Whether the base weight is `[in, out]`.
+    pub fn is_transposed(&self) -> bool {
+        matches!(self.part, Part::Linear(linear) if linear.layout() == Layout::InOut)
+    }
+
+    /// The sizes of the layer.
+    pub fn features(&self) -> Features {
+        Features::of(self.part)
+    }
+
+    /// A copy of the shared tensor of a name.
+    ///
+    /// # Panics
+    ///
+    /// If the method made none.
+    pub fn shared(&self, name: &str) -> AdapterTensor {
+        let mut shared = self.shared.iter();
+        (shared.find(|tensor| tensor.name() == name))
+            .unwrap_or_else(|| panic!("no shared tensor is called {name}"))
+            .clone()
+    }
+}
+
+impl Features {
+    /// Those of a part; a norm has as many outputs as inputs.
+    pub fn of(part: Part<'_>) -> Self {
+        let (inputs, outputs) = match part {
+            Part::Linear(linear) => (linear.in_features(), linear.out_features()),
+            Part::Embedding(table) => {
+                let shape = table.weight.lazy_shape();
+                (shape[0], shape[1])
+            }
+            Part::RmsNorm(norm) => (norm.width(), norm.width()),
+            Part::LayerNorm(norm) => {
+                let width = norm.weight.lazy_shape()[0];
+                (width, width)
+            }
+            _ => (0, 0),
+        };
+        Self { inputs, outputs }
+    }
+}
+
+/// Checks every setting.
+///
+/// # Errors
+///
+/// [`Error::Settings`] with all mistakes, separated by semicolons.
+pub(crate) fn validate(method: &dyn Method) -> Result<()> {
+    let mut mistakes = method.mistakes();
+    for (setting, pattern) in method.patterns() {
+        let mistake = ends_with_pattern(pattern).err();
+        mistakes.extend(mistake.map(|mistake| format!("{setting}: {mistake}")));
+    }
+    let common = method.common();
+    for targets in [&common.target_modules, &common.exclude_modules].into_iter().flatten() {
+        mistakes.extend(targets.matcher("").err());
+    }
+    match mistakes.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Settings(mistakes.join("; "))),
+    }
+}
+
+/// The parts of [`Method`] that are the same for every configuration that serde reads and writes: the name, the settings.
+macro_rules! method {
+    ($peft_type:literal) => {
+        fn peft_type(&self) -> &'static str {
+            $peft_type
+        }
+
+        fn common(&self) -> &$crate::Common {
+            &self.common
+        }
+
+        fn common_mut(&mut self) -> &mut $crate::Common {
+            &mut self.common
+        }
+
+        fn own(&self) -> serde_json::Map<String, serde_json::Value> {
+            $crate::adapter_config::object(self)
+        }
+
+        fn boxed(&self) -> Box<dyn $crate::Method> {
+            Box::new(self.clone())
+        }
+    };
+}
+pub(crate) use method;

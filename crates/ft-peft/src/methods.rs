@@ -1,0 +1,36 @@
+//! The methods. Each is one file: its settings, its mathematics, its tensors.
+
+use serde_json::Value;
+
+use crate::Method;
+use crate::adapter_config::{self, Writer};
+
+/// The list of methods: a module and the type of its settings.
+macro_rules! methods {
+    ($($module:ident: $config:ident),* $(,)?) => {
+        $(mod $module; pub use $module::$config;)*
+
+        /// Reads the settings of the method that `peft_type` names; the error names all mistakes.
+        pub(crate) fn parse(json: &Value, writer: Writer) -> Result<Box<dyn Method>, String> {
+            let name = json.get("peft_type").and_then(Value::as_str);
+            let name = name.ok_or("peft_type is missing")?;
+            let mut known = Vec::new();
+            $(
+                let peft_type = $config::default().peft_type();
+                if peft_type == name {
+                    return adapter_config::parse::<$config>(json, writer).map(|config| Box::new(config) as _);
+                }
+                known.push(peft_type);
+            )*
+            Err(format!("peft_type {name:?} is not supported; there are: {}", known.join(", ")))
+        }
+    };
+}
+
+methods! {
+    ia3: Ia3Config,
+    ln_tuning: LnTuningConfig,
+    lora: LoraConfig,
+}
+
+pub use lora::InitLoraWeights;

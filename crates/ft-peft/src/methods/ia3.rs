@@ -1,0 +1,124 @@
+//! IA3: Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning (Liu et al., 2022,
+//! arXiv:2205.05638), section 3.3: `y = l ⊙ (Wx + b)`, and `y = W(l ⊙ x) + b` in feed-forward layers.
+
+use burn::tensor::Tensor;
+use ft_core::layers::{AdapterKind, AdapterTensor, At, Merged, Stage};
+use serde::{Deserialize, Serialize};
+
+use crate::adapter_config::json_settings;
+use crate::common::Common;
+use crate::method::{Draw, Method, New, Site, method};
+use crate::{Error, Result, TargetModules};
+
+/// Settings of an IA3 adapter (Liu et al., 2022, arXiv:2205.05638).
+///
+/// Without `target_modules` it is put on keys, values and the second feed-forward layer, as in the paper.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ia3Config {
+    /// Which of the layers scale their input in place of their output. Without it these are the feed-forward layers among
+    /// the default targets.
+    pub feedforward_modules: Option<TargetModules>,
+    /// Whether the vectors begin at one.
+    pub init_ia3_weights: bool,
+    /// What all methods have.
+    #[serde(skip)]
+    pub common: Common,
+}
+
+impl Default for Ia3Config {
+    fn default() -> Self {
+        Self {
+            feedforward_modules: None,
+            init_ia3_weights: true,
+            common: Common::default(),
+        }
+    }
+}
+
+json_settings!(Ia3Config);
+
+/// The feed-forward layers among the default targets.
+const FEEDFORWARD: [&str; 4] = ["down_proj", "mlp.c_proj", "output.dense", "dense_4h_to_h"];
+
+impl Method for Ia3Config {
+    method!("IA3");
+
+    fn keys(&self) -> &'static [&'static str] {
+        &["target_modules", "exclude_modules", "modules_to_save"]
+    }
+
+    fn tells_layout(&self) -> bool {
+        true
+    }
+
+    fn default_targets(&self) -> &'static [&'static [&'static str]] {
+        &[
+            &["k_proj", "v_proj", "down_proj"],
+            &["c_attn", "mlp.c_proj"],
+            &["key", "value", "output.dense"],
+            &["query_key_value", "dense_4h_to_h"],
+        ]
+    }
+
+    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<New> {
+        let linear = site.linear()?;
+        let default = TargetModules::names(FEEDFORWARD);
+        let feedforward = self.feedforward_modules.as_ref().unwrap_or(&default);
+        let feedforward = feedforward.matcher("").map_err(Error::Settings)?(site.path);
+        let shape = match feedforward {
+            true => [1, linear.in_features()],
+            false => [linear.out_features(), 1],
+        };
+        let vector = match self.init_ia3_weights {
+            true => draw.ones(shape),
+            false => draw.normal(shape, 1.0),
+        };
+        Ok(New::new(
+            Ia3 { feedforward },
+            vec![AdapterTensor::new(L, vector)],
+        ))
+    }
+}
+
+/// `[out_features, 1]`, or `[1, in_features]` in feed-forward layers.
+const L: &str = "ia3_l";
+
+/// A factor for each feature of the output, or of the input in feed-forward layers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ia3 {
+    feedforward: bool,
+}
+
+impl AdapterKind for Ia3 {
+    fn input(&self, at: &At<'_>, x: &Tensor<2>) -> Option<Tensor<2>> {
+        self.feedforward.then(|| x.clone() * at.adapter.val2(L))
+    }
+
+    fn output(&self, at: &At<'_>, _: &Tensor<2>, y: Tensor<2>) -> Tensor<2> {
+        match self.feedforward {
+            true => y,
+            false => y * at.adapter.val2(L).transpose(),
+        }
+    }
+
+    fn merge(&self, at: &At<'_>, merged: Merged) -> Option<Merged> {
+        let l = at.adapter.val2(L);
+        let bias = match self.feedforward {
+            true => merged.bias,
+            false => merged.bias.map(|bias| bias * l.clone().squeeze_dim(1)),
+        };
+        Some(Merged {
+            weight: merged.weight * l,
+            bias,
+            ..merged
+        })
+    }
+
+    fn stage(&self) -> Stage {
+        match self.feedforward {
+            true => Stage::Input,
+            false => Stage::Output,
+        }
+    }
+}

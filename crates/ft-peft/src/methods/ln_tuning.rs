@@ -1,0 +1,68 @@
+//! Tuning of norms alone (Zhao et al., 2023, arXiv:2312.11420, section 2): a trained copy of each norm's weight and bias.
+
+use burn::tensor::{DType, Tensor};
+use ft_core::Part;
+use ft_core::layers::AdapterTensor;
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+use crate::adapter_config::json_settings;
+use crate::common::Common;
+use crate::copies::Copies;
+use crate::method::{Draw, Method, New, Site, method};
+
+/// Settings of norm tuning (Zhao et al., 2023, arXiv:2312.11420).
+///
+/// Without `target_modules` all norms of a block and the final one train.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LnTuningConfig {
+    /// What all methods have.
+    #[serde(skip)]
+    pub common: Common,
+}
+
+json_settings!(LnTuningConfig);
+
+impl Method for LnTuningConfig {
+    method!("LN_TUNING");
+
+    fn keys(&self) -> &'static [&'static str] {
+        &["target_modules", "exclude_modules", "modules_to_save"]
+    }
+
+    fn default_targets(&self) -> &'static [&'static [&'static str]] {
+        &[
+            &["input_layernorm", "post_attention_layernorm", "norm"],
+            &["ln_1", "ln_2", "ln_f"],
+            &["input_layernorm", "post_attention_layernorm", "final_layer_norm"],
+            &["LayerNorm"],
+        ]
+    }
+
+    fn takes(&self, part: Part<'_>) -> bool {
+        matches!(part, Part::RmsNorm(_) | Part::LayerNorm(_))
+    }
+
+    fn on(&self, site: &Site<'_>, _: &mut Draw<'_>) -> Result<New> {
+        let copy = |name, tensor: Tensor<1>| {
+            AdapterTensor::new(name, tensor.detach().cast(DType::F32))
+        };
+        let tensors = match site.part {
+            Part::RmsNorm(norm) => vec![copy(WEIGHT, norm.weight.val())],
+            Part::LayerNorm(norm) => vec![
+                copy(WEIGHT, norm.weight.val()),
+                copy(BIAS, norm.bias.val()),
+            ],
+            _ => Vec::new(),
+        };
+        let copies = Copies {
+            weight: Some(WEIGHT),
+            bias: Some(BIAS),
+        };
+        Ok(New::new(copies, tensors))
+    }
+}
+
+const WEIGHT: &str = "ln_tuning_layers.weight";
+const BIAS: &str = "ln_tuning_layers.bias";
