@@ -3,6 +3,7 @@
 mod adapter_config;
 mod adapter_files;
 mod attach;
+mod beside;
 mod common;
 mod copies;
 mod error;
@@ -16,6 +17,8 @@ mod reparameterization;
 mod stored_weights;
 mod switch;
 mod targets;
+mod token_rows;
+mod vocabulary;
 
 pub use adapter_config::{read_config, to_json};
 pub use adapter_files::{load_adapter, save_adapter};
@@ -31,3 +34,4 @@ pub use switch::{
     active_adapters, adapter_config, adapter_names, delete, set_active, without_adapters,
 };
 pub use targets::TargetModules;
+pub use token_rows::TokenIndices;

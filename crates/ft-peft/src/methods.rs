@@ -28,9 +28,12 @@ macro_rules! methods {
 }
 
 methods! {
+    bitfit: BitFitConfig,
     ia3: Ia3Config,
     ln_tuning: LnTuningConfig,
     lora: LoraConfig,
+    trainable_tokens: TrainableTokensConfig,
 }
 
 pub use lora::InitLoraWeights;
+pub(crate) use trainable_tokens::TOKENS_DELTA;

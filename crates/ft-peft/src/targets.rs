@@ -104,6 +104,13 @@ pub(crate) fn ends_with_name(path: &str, name: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
+/// Whether `name` means the layer at `path`, or a module that it is part of.
+pub(crate) fn lies_in(path: &str, name: &str) -> bool {
+    let ends = path.match_indices('.').map(|(dot, _)| dot);
+    ends.chain([path.len()])
+        .any(|end| ends_with_name(&path[..end], name))
+}
+
 /// The layers of a model that a method can be put on.
 #[derive(Debug)]
 pub(crate) struct Layers {
@@ -124,7 +131,11 @@ impl Layers {
             output_layer: model.output_layer(),
         };
         model.for_each_part(&mut |path, part| {
-            if method.takes(part) {
+            let takes = match path == layers.output_layer {
+                true => method.takes_output(part),
+                false => method.takes(part),
+            };
+            if takes {
                 layers.paths.push(path.to_string());
                 if matches!(part, Part::Linear(_)) {
                     layers.linear.insert(path.to_string());
@@ -152,11 +163,20 @@ impl Layers {
         let Some(targets) = &common.target_modules else {
             return Err(Error::Settings("target_modules is missing".into()));
         };
-        let matcher = |targets: &TargetModules| targets.matcher(self.output_layer).map_err(Error::Settings);
+        let matcher =
+            |targets: &TargetModules| targets.matcher(self.output_layer).map_err(Error::Settings);
         let wanted = matcher(targets)?;
         let all_linear = targets.is_all_linear();
-        let saved = |path: &str| common.modules_to_save.iter().any(|name| ends_with_name(path, name));
-        let paths = self.paths.iter().filter(|path| !saved(path) && wanted(path));
+        let saved = |path: &str| {
+            common
+                .modules_to_save
+                .iter()
+                .any(|name| lies_in(path, name))
+        };
+        let paths = self
+            .paths
+            .iter()
+            .filter(|path| !saved(path) && wanted(path));
         let paths = paths.filter(|path| !all_linear || self.linear.contains(*path));
         let mut chosen: Chosen = paths.cloned().collect();
         if chosen.is_empty() {
@@ -201,11 +221,17 @@ impl Layers {
         }
         let patterns: Vec<String> = match &common.layers_pattern[..] {
             [] => vec![r".*\.[^.]*\.(\d+)\.".to_string()],
-            names => names.iter().map(|name| format!(r".*\.{name}\.(\d+)\.")).collect(),
+            names => names
+                .iter()
+                .map(|name| format!(r".*\.{name}\.(\d+)\."))
+                .collect(),
         };
         let patterns = patterns.iter().map(|pattern| {
-            Regex::new(&format!(r"\A(?:{pattern})"))
-                .map_err(|e| Error::Settings(format!("layers_pattern: {pattern:?} is not a regular expression: {e}")))
+            Regex::new(&format!(r"\A(?:{pattern})")).map_err(|e| {
+                Error::Settings(format!(
+                    "layers_pattern: {pattern:?} is not a regular expression: {e}"
+                ))
+            })
         });
         let patterns = patterns.collect::<Result<Vec<Regex>>>()?;
         let numbers = common.layers_to_transform.clone();
@@ -233,7 +259,8 @@ impl Layers {
             ("exclude_modules", common.exclude_modules.as_ref()),
         ];
         for (setting, targets) in targets {
-            let unmatched = targets.map_or(Vec::new(), |t| t.unmatched(&self.paths, self.output_layer));
+            let unmatched =
+                targets.map_or(Vec::new(), |t| t.unmatched(&self.paths, self.output_layer));
             if !unmatched.is_empty() {
                 return Err(self.no_target(setting, &unmatched.join(", ")));
             }
@@ -310,6 +337,17 @@ mod tests {
         assert!(matches(&targets, "model.layers.0.mlp.up_proj"));
         assert!(!matches(&targets, "model.layers.0.self_attn.seq_proj"));
         assert!(!matches(&targets, "model.layers.0.up_proj"));
+    }
+
+    #[test]
+    fn a_layer_lies_in_the_modules_around_it() {
+        let path = "model.layers.0.mlp.up_proj";
+        for name in ["up_proj", "mlp", "0.mlp", "layers", "model"] {
+            assert!(lies_in(path, name), "{name}");
+        }
+        for name in ["proj", "lp", "self_attn", "mlp.up"] {
+            assert!(!lies_in(path, name), "{name}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `s·B(Ax)` beside the product of a layer.
 
 use burn::tensor::Tensor;
-use ft_core::layers::{AdapterKind, At, LowRank, Merged};
+use ft_core::layers::{AdapterKind, At, Dropout, LowRank, Merged, dropout_seed};
 
 /// `[r, in_features]`.
 pub(crate) const A: &str = "lora_A.weight";
@@ -17,10 +17,15 @@ pub(super) struct Lora {
 
 impl AdapterKind for Lora {
     fn low_rank(&self, at: &At<'_>, x: &Tensor<2>) -> Option<LowRank> {
-        (!at.adapter.drops_out(x)).then(|| LowRank {
+        let dropout = at.adapter.drops_out(x).then(|| Dropout {
+            probability: at.adapter.dropout.prob,
+            seed: dropout_seed(&x.device()),
+        });
+        Some(LowRank {
             a: at.adapter.val2(A),
             b: at.adapter.val2(B),
             scale: self.scaling,
+            dropout,
         })
     }
 
