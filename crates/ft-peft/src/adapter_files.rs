@@ -18,6 +18,8 @@ use ft_core::{Layout, Part, Parts, module_path};
 use crate::adapter_config::{FILE as CONFIG, read_config, to_json};
 use crate::attach::put;
 use crate::freeze::freeze_all;
+use crate::method::{Origin, check_origin};
+use crate::methods::{into_plain_lora, saved_as_plain};
 use crate::model_card::model_card;
 use crate::stored_weights::{self, StoredWeights};
 use crate::switch::{adapter_config, check_new};
@@ -46,7 +48,8 @@ fn key(path: &str, tensor: &AdapterTensor) -> String {
 ///
 /// `all-linear` is written as the names of the layers, so that readers need not know the model to know the targets. Layers
 /// that `modules_to_save` of its settings names are written with their present weights: embedding and output layer of a
-/// model whose vocabulary was resized should be among them.
+/// model whose vocabulary was resized should be among them. LoRA that began with `pissa_niter_N` is written as plain LoRA: see
+/// [`into_plain_lora`](crate::into_plain_lora).
 ///
 /// # Errors
 ///
@@ -54,6 +57,9 @@ fn key(path: &str, tensor: &AdapterTensor) -> String {
 /// cannot be written. Nothing is written unless all can be.
 pub fn save_adapter<M: Module + Parts>(model: &M, name: &str, folder: &Path) -> Result<PathBuf> {
     let mut config = adapter_config(model, name)?.boxed();
+    if saved_as_plain(&*config) {
+        return save_adapter(&into_plain_lora(model.clone(), name)?, name, folder);
+    }
     let (mut tensors, mut layers) = (BTreeMap::new(), Vec::new());
     let mut transposed = false;
     model.for_each_part(&mut |path, part| {
@@ -130,6 +136,7 @@ pub fn load_adapter<M: Module + Parts>(
         folder
     };
     let config = read_config(folder)?;
+    check_origin(&*config, Origin::File)?;
     let path = folder.join(WEIGHTS);
     if !path.is_file() && folder.join(PICKLED).is_file() {
         return Err(ft_core::Error::invalid(

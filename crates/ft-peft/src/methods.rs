@@ -33,4 +33,5 @@ methods! {
     lora: LoraConfig,
 }
 
-pub use lora::InitLoraWeights;
+pub use lora::{EvaConfig, InitLoraWeights, eva_initialise, into_plain_lora, lora_fa};
+pub(crate) use lora::saved_as_plain;

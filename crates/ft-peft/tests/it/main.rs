@@ -5,5 +5,7 @@ mod encoder;
 mod files;
 mod golden;
 mod laws;
+mod lora_family;
+mod lora_laws;
 mod own_model;
 mod reparameterization;
