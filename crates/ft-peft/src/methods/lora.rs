@@ -13,6 +13,7 @@ mod low_rank;
 mod plain;
 mod settings;
 
+use burn::tensor::Tensor;
 use ft_core::layers::{AdapterTensor, LowRank};
 use serde_json::{Value, json};
 
@@ -129,6 +130,7 @@ impl Method for LoraConfig {
                 }),
             };
             let magnitude = dora::magnitude(linear.matrix(), added);
+            let magnitude = Tensor::<1>::from_data(magnitude.into_data(), &draw.device);
             tensors.push(AdapterTensor::new(MAGNITUDE, magnitude));
         }
         if start.of_base {

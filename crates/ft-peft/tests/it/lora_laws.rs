@@ -30,7 +30,7 @@ fn with_init(init_lora_weights: InitLoraWeights) -> LoraConfig {
 }
 
 /// Gives magnitudes numbers that do something.
-fn stir_magnitudes(mut model: AutoCausalLm) -> AutoCausalLm {
+pub(crate) fn stir_magnitudes(mut model: AutoCausalLm) -> AutoCausalLm {
     model.for_each_linear_mut(&mut |_, linear| {
         let tensors = linear.adapters.iter_mut().flat_map(|adapter| &mut adapter.tensors);
         for tensor in tensors.filter(|tensor| tensor.name() == "lora_magnitude_vector") {
@@ -365,7 +365,7 @@ fn what_cannot_be_initialised_is_an_error_that_tells_why() {
     );
 }
 
-fn eva_batches(device: &Device, rows: usize) -> Vec<(TokenBatch, Vec<i64>)> {
+pub(crate) fn eva_batches(device: &Device, rows: usize) -> Vec<(TokenBatch, Vec<i64>)> {
     let batch = |start: i64| {
         let ids: Vec<i64> = (0..rows as i64 * 10)
             .map(|i| (i * i + 7 * i + start) % 50)

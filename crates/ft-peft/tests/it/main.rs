@@ -7,5 +7,6 @@ mod golden;
 mod laws;
 mod lora_family;
 mod lora_laws;
+mod lora_written;
 mod own_model;
 mod reparameterization;

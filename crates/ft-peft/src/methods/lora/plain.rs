@@ -87,8 +87,8 @@ fn join(adapter: &mut Adapter) {
         _ => false,
     });
     let both = |name, start, dim| {
-        let tensors = [name, start].map(|name| adapter.val2(name).detach());
-        AdapterTensor::new(name, Tensor::cat(tensors.to_vec(), dim))
+        let tensors = [name, start].map(|name| adapter.val2(name));
+        AdapterTensor::new(name, Tensor::cat(tensors.to_vec(), dim).detach())
     };
     let joined = [both(A, START_A, 0), both(B, START_B, 1)];
     let replaced = [A, B, START_A, START_B, lora_fa::PRECONDITIONER];
