@@ -8,6 +8,8 @@ mod common;
 mod copies;
 mod error;
 mod freeze;
+mod linalg;
+mod memo;
 mod merge;
 mod method;
 mod methods;
@@ -27,7 +29,7 @@ pub use common::{Bias, Common, Pattern};
 pub use error::{Error, Result};
 pub use freeze::{set_trainable, trainable_parameters};
 pub use merge::{merge_and_unload, unload};
-pub use method::{Draw, Features, Method, New, Site};
+pub use method::{Draw, Features, Method, New, Origin, Site};
 pub use methods::*;
 pub use reparameterization::{LowRank, LowRankReparameterizer};
 pub use switch::{

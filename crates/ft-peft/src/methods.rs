@@ -35,5 +35,6 @@ methods! {
     trainable_tokens: TrainableTokensConfig,
 }
 
-pub use lora::InitLoraWeights;
+pub(crate) use lora::saved_as_plain;
+pub use lora::{EvaConfig, InitLoraWeights, eva_initialise, into_plain_lora, lora_fa};
 pub(crate) use trainable_tokens::TOKENS_DELTA;

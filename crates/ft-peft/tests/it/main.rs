@@ -2,8 +2,12 @@
 
 mod embeddings;
 mod encoder;
+mod extras;
 mod files;
 mod golden;
 mod laws;
+mod lora_family;
+mod lora_laws;
+mod lora_written;
 mod own_model;
 mod reparameterization;
