@@ -32,7 +32,10 @@ fn with_init(init_lora_weights: InitLoraWeights) -> LoraConfig {
 /// Gives magnitudes numbers that do something.
 pub(crate) fn stir_magnitudes(mut model: AutoCausalLm) -> AutoCausalLm {
     model.for_each_linear_mut(&mut |_, linear| {
-        let tensors = linear.adapters.iter_mut().flat_map(|adapter| &mut adapter.tensors);
+        let tensors = linear
+            .adapters
+            .iter_mut()
+            .flat_map(|adapter| &mut adapter.tensors);
         for tensor in tensors.filter(|tensor| tensor.name() == "lora_magnitude_vector") {
             let m = tensor.val1();
             let factors = Tensor::arange(0..m.dims()[0] as i64, &m.device()).float() * 0.02 + 0.8;
