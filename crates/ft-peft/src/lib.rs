@@ -3,6 +3,7 @@
 mod adapter_config;
 mod adapter_files;
 mod attach;
+mod by_name;
 mod common;
 mod copies;
 mod error;
@@ -20,6 +21,7 @@ mod targets;
 pub use adapter_config::{read_config, to_json};
 pub use adapter_files::{load_adapter, save_adapter};
 pub use attach::attach;
+pub use by_name::method;
 pub use common::{Bias, Common, Pattern};
 pub use error::{Error, Result};
 pub use freeze::{set_trainable, trainable_parameters};
