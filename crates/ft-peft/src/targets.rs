@@ -152,11 +152,20 @@ impl Layers {
         let Some(targets) = &common.target_modules else {
             return Err(Error::Settings("target_modules is missing".into()));
         };
-        let matcher = |targets: &TargetModules| targets.matcher(self.output_layer).map_err(Error::Settings);
+        let matcher =
+            |targets: &TargetModules| targets.matcher(self.output_layer).map_err(Error::Settings);
         let wanted = matcher(targets)?;
         let all_linear = targets.is_all_linear();
-        let saved = |path: &str| common.modules_to_save.iter().any(|name| ends_with_name(path, name));
-        let paths = self.paths.iter().filter(|path| !saved(path) && wanted(path));
+        let saved = |path: &str| {
+            common
+                .modules_to_save
+                .iter()
+                .any(|name| ends_with_name(path, name))
+        };
+        let paths = self
+            .paths
+            .iter()
+            .filter(|path| !saved(path) && wanted(path));
         let paths = paths.filter(|path| !all_linear || self.linear.contains(*path));
         let mut chosen: Chosen = paths.cloned().collect();
         if chosen.is_empty() {
@@ -201,11 +210,17 @@ impl Layers {
         }
         let patterns: Vec<String> = match &common.layers_pattern[..] {
             [] => vec![r".*\.[^.]*\.(\d+)\.".to_string()],
-            names => names.iter().map(|name| format!(r".*\.{name}\.(\d+)\.")).collect(),
+            names => names
+                .iter()
+                .map(|name| format!(r".*\.{name}\.(\d+)\."))
+                .collect(),
         };
         let patterns = patterns.iter().map(|pattern| {
-            Regex::new(&format!(r"\A(?:{pattern})"))
-                .map_err(|e| Error::Settings(format!("layers_pattern: {pattern:?} is not a regular expression: {e}")))
+            Regex::new(&format!(r"\A(?:{pattern})")).map_err(|e| {
+                Error::Settings(format!(
+                    "layers_pattern: {pattern:?} is not a regular expression: {e}"
+                ))
+            })
         });
         let patterns = patterns.collect::<Result<Vec<Regex>>>()?;
         let numbers = common.layers_to_transform.clone();
@@ -226,6 +241,7 @@ impl Layers {
         if method.common().target_modules.is_none() {
             method.common_mut().target_modules = Some(self.default_of(method)?);
         }
+        method.settle();
         let common = method.common();
         let chosen = self.select(common)?;
         let targets = [
@@ -233,7 +249,8 @@ impl Layers {
             ("exclude_modules", common.exclude_modules.as_ref()),
         ];
         for (setting, targets) in targets {
-            let unmatched = targets.map_or(Vec::new(), |t| t.unmatched(&self.paths, self.output_layer));
+            let unmatched =
+                targets.map_or(Vec::new(), |t| t.unmatched(&self.paths, self.output_layer));
             if !unmatched.is_empty() {
                 return Err(self.no_target(setting, &unmatched.join(", ")));
             }
@@ -253,7 +270,10 @@ impl Layers {
     fn default_of(&self, method: &dyn Method) -> Result<TargetModules> {
         let candidates = method.default_targets();
         if candidates.is_empty() {
-            return Ok(TargetModules::all_linear());
+            return Ok(match self.linear.is_empty() {
+                true => TargetModules::Names(kinds(&self.paths)),
+                false => TargetModules::all_linear(),
+            });
         }
         let found = candidates.iter().find(|names| {
             let targets = TargetModules::names(names.iter().copied());

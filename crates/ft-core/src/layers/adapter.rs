@@ -8,7 +8,9 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use burn::module::{Content, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor};
+use burn::module::{
+    Content, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
+};
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor};
 
@@ -69,7 +71,12 @@ impl Adapter {
 
     /// Whether dropout acts on what the adapter reads: while training.
     pub fn drops_out(&self, x: &Tensor<2>) -> bool {
-        self.dropout.prob > 0.0 && self.dropout.training.is_enabled() && x.device().is_autodiff()
+        self.dropout.prob > 0.0 && self.is_training(x)
+    }
+
+    /// Whether the adapter trains on `x`, so that random parts of it are dropped.
+    pub fn is_training(&self, x: &Tensor<2>) -> bool {
+        self.dropout.training.is_enabled() && x.device().is_autodiff()
     }
 
     /// The tensor of a name.
@@ -142,7 +149,10 @@ impl Adapters {
     }
 
     /// The value of a tensor that an active adapter puts in place of the layer's own; the last one counts.
-    pub(crate) fn replaced<T>(&self, of: impl Fn(&dyn AdapterKind, &Adapter) -> Option<T>) -> Option<T> {
+    pub(crate) fn replaced<T>(
+        &self,
+        of: impl Fn(&dyn AdapterKind, &Adapter) -> Option<T>,
+    ) -> Option<T> {
         (self.active().rev()).find_map(|adapter| of(adapter.kind(), adapter))
     }
 }
@@ -162,7 +172,11 @@ impl DerefMut for Adapters {
 }
 
 impl Adapter {
-    fn change(mut self, mut param: impl FnMut(AdapterTensor) -> AdapterTensor, dropout: impl FnOnce(Dropout) -> Dropout) -> Self {
+    fn change(
+        mut self,
+        mut param: impl FnMut(AdapterTensor) -> AdapterTensor,
+        dropout: impl FnOnce(Dropout) -> Dropout,
+    ) -> Self {
         self.tensors = self.tensors.into_iter().map(&mut param).collect();
         self.dropout = dropout(self.dropout);
         self
@@ -191,7 +205,9 @@ const CONTAINER: &str = "Struct:Adapter";
 impl Module for Adapters {
     fn collect_devices(&self, devices: Vec<Device>) -> Vec<Device> {
         let tensors = self.0.iter().flat_map(|adapter| &adapter.tensors);
-        tensors.fold(devices, |devices, tensor| tensor.param.collect_devices(devices))
+        tensors.fold(devices, |devices, tensor| {
+            tensor.param.collect_devices(devices)
+        })
     }
 
     fn fork(self, device: &Device) -> Self {
