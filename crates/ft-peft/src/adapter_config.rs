@@ -312,6 +312,13 @@ macro_rules! json_settings {
                 self.common.target_modules = Some(targets);
                 self
             }
+
+            /// The same settings, which say where the base model came from.
+            #[must_use]
+            pub fn with_base(mut self, name_or_path: &str) -> Self {
+                self.common.base_model_name_or_path = Some(name_or_path.to_string());
+                self
+            }
         }
     };
 }

@@ -259,8 +259,8 @@ impl Layers {
             let unused = ends_with_pattern(pattern)
                 .is_ok_and(|regex| !chosen.iter().any(|path| regex.is_match(path)));
             if unused {
-                let chosen: Vec<String> = chosen.into_iter().collect();
-                return Err(no_target(setting, pattern, &chosen));
+                let paths = self.paths.iter().filter(|path| chosen.contains(*path));
+                return Err(no_target(setting, pattern, paths));
             }
         }
         Ok(chosen)
@@ -290,7 +290,7 @@ impl Layers {
     }
 
     fn no_target(&self, setting: &'static str, given: &str) -> Error {
-        no_target(setting, given, &self.paths)
+        no_target(setting, given, self.paths.iter())
     }
 }
 
@@ -306,7 +306,11 @@ pub(crate) fn kinds<'a>(paths: impl IntoIterator<Item = &'a String>) -> Vec<Stri
     kinds
 }
 
-fn no_target(setting: &'static str, given: &str, paths: &[String]) -> Error {
+fn no_target<'a>(
+    setting: &'static str,
+    given: &str,
+    paths: impl Iterator<Item = &'a String>,
+) -> Error {
     Error::NoTarget {
         setting,
         targets: given.to_string(),

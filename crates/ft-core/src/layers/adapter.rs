@@ -235,7 +235,7 @@ impl Module for Adapters {
             visitor.enter_module(&adapter.name, CONTAINER);
             for tensor in &adapter.tensors {
                 visitor.enter_module(tensor.name(), CONTAINER);
-                tensor.param.visit(visitor);
+                tensor.visit(visitor);
                 visitor.exit_module(tensor.name(), CONTAINER);
             }
             visitor.enter_module("dropout", CONTAINER);
@@ -250,7 +250,7 @@ impl Module for Adapters {
             mapper.enter_module(&adapter.name, CONTAINER);
             let tensors = adapter.tensors.into_iter().map(|mut tensor| {
                 mapper.enter_module(tensor.name(), CONTAINER);
-                tensor.param = tensor.param.map(mapper);
+                tensor = tensor.map(mapper);
                 mapper.exit_module(tensor.name(), CONTAINER);
                 tensor
             });
