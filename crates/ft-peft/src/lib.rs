@@ -8,15 +8,18 @@ mod common;
 mod copies;
 mod error;
 mod freeze;
+mod lycoris;
 mod merge;
 mod method;
 mod methods;
 mod model_card;
 mod random;
+mod remade;
 mod reparameterization;
 mod stored_weights;
 mod switch;
 mod targets;
+mod torch_random;
 
 pub use adapter_config::{read_config, to_json};
 pub use adapter_files::{load_adapter, save_adapter};

@@ -29,9 +29,17 @@ macro_rules! methods {
 }
 
 methods! {
+    fourierft: FourierFtConfig,
     ia3: Ia3Config,
     ln_tuning: LnTuningConfig,
+    loha: LohaConfig,
+    lokr: LokrConfig,
     lora: LoraConfig,
+    miss: MissConfig,
+    vera: VeraConfig,
 }
 
+pub use lokr::InitLokrWeights;
 pub use lora::InitLoraWeights;
+pub(crate) use lora::exception;
+pub use miss::InitMissWeights;
