@@ -41,6 +41,13 @@ impl Method for LoraConfig {
         mistakes
     }
 
+    fn scaled(&self, factor: f64) -> Option<Box<dyn Method>> {
+        let mut scaled = self.clone();
+        scaled.lora_alpha *= factor;
+        scaled.alpha_pattern.iter_mut().for_each(|(_, alpha)| *alpha *= factor);
+        Some(Box::new(scaled))
+    }
+
     fn patterns(&self) -> Vec<(&'static str, &str)> {
         let ranks = self
             .rank_pattern
