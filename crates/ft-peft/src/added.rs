@@ -29,7 +29,11 @@ pub(crate) fn add<M: Module + Parts>(
     let chosen: Chosen = tensors.keys().cloned().collect();
     put(&mut model, Arc::new(config), &chosen, name, 0)?;
     model.for_each_part_mut(&mut |path, mut part| {
-        for adapter in part.adapters().iter_mut().filter(|adapter| adapter.name == name) {
+        for adapter in part
+            .adapters()
+            .iter_mut()
+            .filter(|adapter| adapter.name == name)
+        {
             for (tensor, data) in tensors.get(path).into_iter().flatten() {
                 let mut found = adapter.tensors.iter_mut();
                 let found = found.find(|own| own.name() == tensor);
@@ -48,7 +52,11 @@ pub(crate) type Factors = (String, [&'static str; 2], [Tensor<2>; 2]);
 /// Factors of the same rank on every layer: with zeros where there were fewer.
 pub(crate) fn same_rank(layers: Vec<Factors>) -> Vec<Factors> {
     let rank = |a: &Tensor<2>| a.dims()[0];
-    let largest = layers.iter().map(|(_, _, [a, _])| rank(a)).max().unwrap_or(0);
+    let largest = layers
+        .iter()
+        .map(|(_, _, [a, _])| rank(a))
+        .max()
+        .unwrap_or(0);
     let padded = layers.into_iter().map(|(layer, names, [a, b])| {
         let missing = largest - rank(&a);
         let ([_, inputs], [outputs, _]) = (a.dims(), b.dims());
@@ -57,7 +65,10 @@ pub(crate) fn same_rank(layers: Vec<Factors>) -> Vec<Factors> {
             0 => [a, b],
             _ => {
                 let (more_a, more_b) = (zeros([missing, inputs]), zeros([outputs, missing]));
-                [Tensor::cat(vec![a, more_a], 0), Tensor::cat(vec![b, more_b], 1)]
+                [
+                    Tensor::cat(vec![a, more_a], 0),
+                    Tensor::cat(vec![b, more_b], 1),
+                ]
             }
         };
         (layer, names, factors)

@@ -157,7 +157,9 @@ impl Combination {
             )),
             Some(_) if !kind.prunes() => mistakes.push(format!("density has no effect on {kind}")),
             Some(density) if !(density > 0.0 && density <= 1.0) => {
-                mistakes.push(format!("density must be above 0 and at most 1, not {density}"));
+                mistakes.push(format!(
+                    "density must be above 0 and at most 1, not {density}"
+                ));
             }
             _ => {}
         }
@@ -170,7 +172,9 @@ impl Combination {
         if let Some(clamp) = self.svd_clamp
             && !(clamp > 0.0 && clamp <= 1.0)
         {
-            mistakes.push(format!("svd_clamp must be above 0 and at most 1, not {clamp}"));
+            mistakes.push(format!(
+                "svd_clamp must be above 0 and at most 1, not {clamp}"
+            ));
         }
         match mistakes.is_empty() {
             true => Ok(()),
@@ -201,16 +205,27 @@ pub fn combine<M: Module + Parts>(
     let names: Vec<&str> = adapters.iter().map(|(name, _)| *name).collect();
     check_known(&model, &names)?;
     check_name(&model, name)?;
-    if let Some((i, twice)) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
-        return Err(Error::Name(format!("adapter {twice:?} is given twice, the second time as number {}", i + 1)));
+    if let Some((i, twice)) = names
+        .iter()
+        .enumerate()
+        .find(|(i, name)| names[..*i].contains(name))
+    {
+        return Err(Error::Name(format!(
+            "adapter {twice:?} is given twice, the second time as number {}",
+            i + 1
+        )));
     }
     if let Some((wrong, weight)) = adapters.iter().find(|(_, weight)| !weight.is_finite()) {
-        return Err(Error::Settings(format!("the weight of adapter {wrong:?} is {weight}")));
+        return Err(Error::Settings(format!(
+            "the weight of adapter {wrong:?} is {weight}"
+        )));
     }
     let configs = names.iter().map(|name| adapter_config(&model, name));
     let configs = configs.collect::<Result<Vec<_>>>()?;
     let Some(first) = configs.first() else {
-        return Err(Error::Settings("there is nothing to combine: give at least one adapter".into()));
+        return Err(Error::Settings(
+            "there is nothing to combine: give at least one adapter".into(),
+        ));
     };
     let kinds: Vec<&str> = configs.iter().map(|config| config.peft_type()).collect();
     if kinds.iter().any(|kind| *kind != kinds[0]) {
@@ -226,7 +241,9 @@ pub fn combine<M: Module + Parts>(
     }
     if first.is::<Ia3Config>() {
         if *how != Combination::default() {
-            return Err(Error::Settings("vectors of IA3 are added: leave the settings of the combination out".into()));
+            return Err(Error::Settings(
+                "vectors of IA3 are added: leave the settings of the combination out".into(),
+            ));
         }
         return ia3::combine(model, adapters, name);
     }
@@ -245,7 +262,12 @@ fn combine_lora<M: Module + Parts>(
 ) -> Result<M> {
     let mut rng = StdRng::seed_from_u64(how.seed);
     let found = factors::find(&model, adapters)?;
-    let largest = found.values().flatten().map(|one| one.rank()).max().unwrap_or(0);
+    let largest = found
+        .values()
+        .flatten()
+        .map(|one| one.rank())
+        .max()
+        .unwrap_or(0);
     let rank = how.svd_rank.unwrap_or(largest);
     let mut combined = Vec::new();
     for (layer, scaled) in found {
@@ -269,7 +291,9 @@ fn of_layer(
         let density = how.density.unwrap_or(1.0);
         match kind {
             CombinationType::Ties | CombinationType::TiesSvd => {
-                let tasks = tasks.into_iter().map(|task| magnitude_prune::prune(task, density));
+                let tasks = tasks
+                    .into_iter()
+                    .map(|task| magnitude_prune::prune(task, density));
                 ties::merge(tasks.collect(), weights, how.majority_sign_method)
             }
             CombinationType::DareTies | CombinationType::DareTiesSvd => {
@@ -281,7 +305,9 @@ fn of_layer(
                 linear::merge(tasks.collect(), weights)
             }
             CombinationType::MagnitudePrune | CombinationType::MagnitudePruneSvd => {
-                let tasks = tasks.into_iter().map(|task| magnitude_prune::prune(task, density));
+                let tasks = tasks
+                    .into_iter()
+                    .map(|task| magnitude_prune::prune(task, density));
                 linear::merge(tasks.collect(), weights)
             }
             CombinationType::Linear | CombinationType::Cat | CombinationType::Svd => {

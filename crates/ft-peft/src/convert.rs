@@ -2,8 +2,8 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use ft_core::{Part, Parts};
 use ft_core::layers::Adapter;
+use ft_core::{Part, Parts};
 use serde::Serialize;
 
 use crate::added::{add_lora, same_rank};
@@ -55,11 +55,18 @@ pub fn convert_to_lora<M: Module + Parts>(
     if rank == 0 {
         return Err(Error::Settings("the rank must be at least 1".into()));
     }
-    let base = adapter_config(&model, name)?.common().base_model_name_or_path.clone();
+    let base = adapter_config(&model, name)?
+        .common()
+        .base_model_name_or_path
+        .clone();
     let (mut layers, mut factors) = (Vec::new(), Vec::new());
     let mut failure = None;
     model.for_each_part(&mut |path, part| {
-        let adapters: Vec<&Adapter> = part.adapters().iter().filter(|adapter| adapter.name == name).collect();
+        let adapters: Vec<&Adapter> = part
+            .adapters()
+            .iter()
+            .filter(|adapter| adapter.name == name)
+            .collect();
         if failure.is_some() || adapters.is_empty() {
             return;
         }
@@ -74,7 +81,8 @@ pub fn convert_to_lora<M: Module + Parts>(
     if let Some(error) = failure {
         return Err(error);
     }
-    let square = |of: fn(&LayerConversion) -> f64| layers.iter().map(|layer| of(layer).powi(2)).sum::<f64>();
+    let square =
+        |of: fn(&LayerConversion) -> f64| layers.iter().map(|layer| of(layer).powi(2)).sum::<f64>();
     let all = square(|layer| layer.change);
     let error = match all > 0.0 {
         true => (square(|layer| layer.error * layer.change) / all).sqrt(),
@@ -101,7 +109,10 @@ fn layer(
     let (svd, delta) = match Scaled::of(path, adapter, 1.0) {
         Ok(one) => {
             let delta = one.product();
-            (truncated_svd_of_product(one.b.clone() * one.scaling, one.a, rank), delta)
+            (
+                truncated_svd_of_product(one.b.clone() * one.scaling, one.a, rank),
+                delta,
+            )
         }
         Err(_) => {
             let delta = change(path, linear, adapter)?;

@@ -43,9 +43,14 @@ pub fn hot_swap<M: Module + Parts>(model: &mut M, name: &str, folder: &Path) -> 
     let twin = load_adapter(twin, folder, name, false)?;
     let mut loaded: BTreeMap<String, Vec<Adapter>> = of(&twin, name);
     let here = of(model, name);
-    let (before, after): (BTreeSet<_>, BTreeSet<_>) = (here.keys().collect(), loaded.keys().collect());
+    let (before, after): (BTreeSet<_>, BTreeSet<_>) =
+        (here.keys().collect(), loaded.keys().collect());
     let list = |layers: Vec<&&String>| {
-        let names = layers.iter().take(6).map(|layer| layer.as_str()).collect::<Vec<_>>();
+        let names = layers
+            .iter()
+            .take(6)
+            .map(|layer| layer.as_str())
+            .collect::<Vec<_>>();
         format!("{} ({})", names.join(", "), layers.len())
     };
     for (left, right, what) in [(&before, &after, "lacks"), (&after, &before, "has besides")] {
@@ -67,7 +72,10 @@ pub fn hot_swap<M: Module + Parts>(model: &mut M, name: &str, folder: &Path) -> 
             return;
         };
         let old = &adapters[place];
-        let (active, trains) = (old.active, old.tensors.iter().any(|tensor| tensor.is_trainable()));
+        let (active, trains) = (
+            old.active,
+            old.tensors.iter().any(|tensor| tensor.is_trainable()),
+        );
         adapters.retain(|adapter| adapter.name != name);
         for (i, mut adapter) in new.into_iter().enumerate() {
             adapter.active = active;
@@ -82,8 +90,15 @@ pub fn hot_swap<M: Module + Parts>(model: &mut M, name: &str, folder: &Path) -> 
 fn of(model: &impl Parts, name: &str) -> BTreeMap<String, Vec<Adapter>> {
     let mut found = BTreeMap::<String, Vec<Adapter>>::new();
     model.for_each_part(&mut |path, part| {
-        for adapter in part.adapters().iter().filter(|adapter| adapter.name == name) {
-            found.entry(path.to_string()).or_default().push(adapter.clone());
+        for adapter in part
+            .adapters()
+            .iter()
+            .filter(|adapter| adapter.name == name)
+        {
+            found
+                .entry(path.to_string())
+                .or_default()
+                .push(adapter.clone());
         }
     });
     found

@@ -198,7 +198,9 @@ impl Matrix {
     fn times_transposed(&self, other: &Self) -> Self {
         let entry = |i, j| {
             let pairs = self.row(i).iter().zip(other.row(j));
-            pairs.map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>() as f32
+            pairs
+                .map(|(x, y)| f64::from(*x) * f64::from(*y))
+                .sum::<f64>() as f32
         };
         let columns = other.rows();
         let pairs = (0..self.rows()).flat_map(|i| (0..columns).map(move |j| (i, j)));
@@ -228,7 +230,13 @@ impl Reflections {
         let taus = (0..rows.min(columns)).map(|j| {
             let (upper, below) = matrix.numbers.split_at_mut((j + 1) * columns);
             let top = &mut upper[j * columns + j..];
-            let rest = |below: &[f32]| below.chunks_exact(columns).map(|row| f64::from(row[j])).map(|x| x * x).sum::<f64>();
+            let rest = |below: &[f32]| {
+                below
+                    .chunks_exact(columns)
+                    .map(|row| f64::from(row[j]))
+                    .map(|x| x * x)
+                    .sum::<f64>()
+            };
             let below_norm = rest(below).sqrt();
             if below_norm == 0.0 {
                 return 0.0;
@@ -297,7 +305,10 @@ fn reflect(
     let mut product = top.to_vec();
     for row in below.chunks_exact_mut(columns) {
         let (v, row) = part(row);
-        product.iter_mut().zip(row).for_each(|(sum, x)| *sum += v * *x);
+        product
+            .iter_mut()
+            .zip(row)
+            .for_each(|(sum, x)| *sum += v * *x);
     }
     product.iter_mut().for_each(|x| *x *= tau);
     top.iter_mut().zip(&product).for_each(|(x, y)| *x -= y);
@@ -321,7 +332,8 @@ mod tests {
 
     fn assert_close(left: Tensor<2>, right: Tensor<2>) {
         let tolerance = Tolerance::<f32>::absolute(2e-5);
-        left.into_data().assert_approx_eq(&right.into_data(), tolerance);
+        left.into_data()
+            .assert_approx_eq(&right.into_data(), tolerance);
     }
 
     fn assert_orthonormal(columns: Tensor<2>) {
@@ -332,7 +344,10 @@ mod tests {
 
     #[test]
     fn factors_are_orthonormal_and_give_the_matrix_in_order() {
-        for (i, shape) in [[7, 7], [12, 5], [5, 12], [1, 4], [4, 1]].into_iter().enumerate() {
+        for (i, shape) in [[7, 7], [12, 5], [5, 12], [1, 4], [4, 1]]
+            .into_iter()
+            .enumerate()
+        {
             let matrix = random(shape, i as u64);
             let svd = svd(matrix.clone()).expect("finite");
             assert_orthonormal(svd.u.clone());
@@ -364,23 +379,38 @@ mod tests {
         let product = truncated_svd_of_product(b.clone(), a.clone(), 2).expect("finite");
         let whole = truncated_svd(b.matmul(a), 2).expect("finite");
         assert_close(product.u.clone(), whole.u.clone());
-        assert_close(product.scaled_u().matmul(product.vt), whole.scaled_u().matmul(whole.vt));
+        assert_close(
+            product.scaled_u().matmul(product.vt),
+            whole.scaled_u().matmul(whole.vt),
+        );
     }
 
     #[test]
     fn the_error_of_a_truncated_matrix_is_the_root_of_what_was_cut() {
         let matrix = random([8, 6], 3);
-        let cut: f32 = svd(matrix.clone()).expect("finite").s[2..].iter().map(|s| s * s).sum();
+        let cut: f32 = svd(matrix.clone()).expect("finite").s[2..]
+            .iter()
+            .map(|s| s * s)
+            .sum();
         let near = truncated_svd(matrix.clone(), 2).expect("finite");
-        assert_eq!((near.u.dims(), near.s.len(), near.vt.dims()), ([8, 2], 2, [2, 6]));
-        let error = (matrix - near.scaled_u().matmul(near.vt)).square().sum().into_scalar::<f32>();
+        assert_eq!(
+            (near.u.dims(), near.s.len(), near.vt.dims()),
+            ([8, 2], 2, [2, 6])
+        );
+        let error = (matrix - near.scaled_u().matmul(near.vt))
+            .square()
+            .sum()
+            .into_scalar::<f32>();
         assert!((error - cut).abs() < 1e-4 * cut, "{error} {cut}");
     }
 
     #[test]
     fn matrices_without_full_rank_and_without_numbers_are_decomposed() {
         let column = random([6, 1], 4);
-        for matrix in [column.repeat_dim(1, 4), Tensor::zeros([6, 4], &Device::default())] {
+        for matrix in [
+            column.repeat_dim(1, 4),
+            Tensor::zeros([6, 4], &Device::default()),
+        ] {
             let svd = svd(matrix.clone()).expect("finite");
             assert_orthonormal(svd.u.clone());
             assert_close(svd.scaled_u().matmul(svd.vt), matrix.clone());

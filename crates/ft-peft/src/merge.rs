@@ -189,7 +189,10 @@ fn merge_table(path: &str, table: &Embedding) -> Result<MergedPart> {
 fn merge_vectors(path: &str, adapters: &Adapters) -> Result<MergedPart> {
     let (mut weight, mut bias) = (None, None);
     for adapter in adapters.active() {
-        let own = [adapter.kind().norm_weight(adapter), adapter.kind().bias(adapter)];
+        let own = [
+            adapter.kind().norm_weight(adapter),
+            adapter.kind().bias(adapter),
+        ];
         for vector in own.iter().flatten() {
             check(path, &adapter.name, vector.clone())?;
         }
@@ -244,8 +247,13 @@ pub(crate) fn check_stored(model: &impl Parts) -> Result<()> {
     let mut names = BTreeMap::<String, String>::new();
     model.for_each_part(&mut |_, part| {
         for adapter in part.adapters().active() {
-            let saved = settings_of(adapter).map_or(&[][..], |method| &method.common().modules_to_save);
-            names.extend(saved.iter().map(|layer| (layer.clone(), adapter.name.clone())));
+            let saved =
+                settings_of(adapter).map_or(&[][..], |method| &method.common().modules_to_save);
+            names.extend(
+                saved
+                    .iter()
+                    .map(|layer| (layer.clone(), adapter.name.clone())),
+            );
         }
     });
     let mut failure = None;

@@ -4,8 +4,8 @@ use burn::tensor::{FloatDType, Tensor};
 use ft_core::Parts;
 use serde::Serialize;
 
-use crate::merge::{MergedPart, merged};
 use crate::Result;
+use crate::merge::{MergedPart, merged};
 
 /// What rounding the merged weights to a type does to the change that merging is about.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -55,7 +55,11 @@ pub fn merge_report(model: &impl Parts, dtype: FloatDType) -> Result<MergeReport
         return Err(error);
     }
     let norm = |of: fn(&LayerRounding) -> f64| {
-        layers.iter().map(|layer| of(layer).powi(2)).sum::<f64>().sqrt()
+        layers
+            .iter()
+            .map(|layer| of(layer).powi(2))
+            .sum::<f64>()
+            .sqrt()
     };
     let error = ratio(norm(|layer| layer.rounding), norm(|layer| layer.change));
     Ok(MergeReport { layers, error })

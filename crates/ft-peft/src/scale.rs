@@ -32,7 +32,11 @@ pub fn scale_adapter(model: &mut impl Parts, name: &str, factor: f64) -> Result<
     let mut kinds: Vec<Option<Arc<dyn AdapterKind>>> = Vec::new();
     let mut all = true;
     model.for_each_part(&mut |_, part| {
-        for adapter in part.adapters().iter().filter(|adapter| adapter.name == name) {
+        for adapter in part
+            .adapters()
+            .iter()
+            .filter(|adapter| adapter.name == name)
+        {
             let kind = adapter.kind().scaled(factor);
             all &= kind.is_some();
             kinds.push(kind);
@@ -43,7 +47,11 @@ pub fn scale_adapter(model: &mut impl Parts, name: &str, factor: f64) -> Result<
     }
     let mut kinds = kinds.into_iter();
     model.for_each_part_mut(&mut |_, mut part| {
-        for adapter in part.adapters().iter_mut().filter(|adapter| adapter.name == name) {
+        for adapter in part
+            .adapters()
+            .iter_mut()
+            .filter(|adapter| adapter.name == name)
+        {
             if let Some(kind) = kinds.next().flatten() {
                 adapter.set_kind(kind);
             }

@@ -35,11 +35,15 @@ struct MergedFrom(Vec<String>);
 pub fn merge_adapters<M: Module + Parts>(model: &mut M) -> Result<()> {
     let names = active_adapters(model);
     if merged_from(model).is_some() {
-        return Err(Error::Name("adapters are merged already: call unmerge_adapters first".into()));
+        return Err(Error::Name(
+            "adapters are merged already: call unmerge_adapters first".into(),
+        ));
     }
     check_name(model, MERGED)?;
     if names.is_empty() {
-        return Err(Error::Name("no adapter is active: set_active switches on what is to be merged".into()));
+        return Err(Error::Name(
+            "no adapter is active: set_active switches on what is to be merged".into(),
+        ));
     }
     check_stored(model)?;
     let settings: Settings = Arc::new(MergedFrom(names));
@@ -70,7 +74,11 @@ pub fn merge_adapters<M: Module + Parts>(model: &mut M) -> Result<()> {
         let tensors: Vec<AdapterTensor> = match merged {
             MergedPart::Matrix { weight, bias, .. } => {
                 let bias = bias.map(|bias| AdapterTensor::new(BIAS, bias));
-                [AdapterTensor::new(WEIGHT, weight)].into_iter().chain(bias).map(held).collect()
+                [AdapterTensor::new(WEIGHT, weight)]
+                    .into_iter()
+                    .chain(bias)
+                    .map(held)
+                    .collect()
             }
             MergedPart::Vectors { weight, bias } => {
                 let weight = weight.map(|weight| AdapterTensor::new(WEIGHT, weight));
@@ -82,7 +90,13 @@ pub fn merge_adapters<M: Module + Parts>(model: &mut M) -> Result<()> {
             weight: Some(WEIGHT),
             bias: Some(BIAS),
         };
-        adapters.push(Adapter::new(MERGED, Arc::new(kind), tensors, 0.0, settings.clone()));
+        adapters.push(Adapter::new(
+            MERGED,
+            Arc::new(kind),
+            tensors,
+            0.0,
+            settings.clone(),
+        ));
     });
     Ok(())
 }
@@ -94,7 +108,9 @@ pub fn merge_adapters<M: Module + Parts>(model: &mut M) -> Result<()> {
 /// If no adapters are merged.
 pub fn unmerge_adapters<M: Module + Parts>(model: &mut M) -> Result<()> {
     let Some(names) = merged_from(model) else {
-        return Err(Error::Name("no adapters are merged: merge_adapters merges the active ones".into()));
+        return Err(Error::Name(
+            "no adapters are merged: merge_adapters merges the active ones".into(),
+        ));
     };
     model.for_each_part_mut(&mut |_, mut part| {
         part.adapters().retain(|adapter| adapter.name != MERGED);
@@ -107,7 +123,11 @@ pub fn unmerge_adapters<M: Module + Parts>(model: &mut M) -> Result<()> {
 fn merged_from(model: &impl Parts) -> Option<Vec<String>> {
     let mut found = None;
     model.for_each_part(&mut |_, part| {
-        for adapter in part.adapters().iter().filter(|adapter| adapter.name == MERGED) {
+        for adapter in part
+            .adapters()
+            .iter()
+            .filter(|adapter| adapter.name == MERGED)
+        {
             let from = adapter.settings.downcast_ref::<MergedFrom>();
             found = found.take().or_else(|| from.map(|from| from.0.clone()));
         }

@@ -8,7 +8,9 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use burn::module::{Content, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor};
+use burn::module::{
+    Content, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
+};
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Bool, Device, Tensor};
 
@@ -86,7 +88,10 @@ impl Adapter {
             0,
             "adapters act on the rows of a batch of {batch}, which this is not: {shape:?}"
         );
-        let tokens = rows.clone().unsqueeze_dim::<2>(1).expand([batch, shape[0] / batch]);
+        let tokens = rows
+            .clone()
+            .unsqueeze_dim::<2>(1)
+            .expand([batch, shape[0] / batch]);
         let mut wide = [1; D];
         wide[0] = shape[0];
         let mask = tokens.reshape(wide).expand(shape);
@@ -178,9 +183,14 @@ impl Adapters {
     }
 
     /// The value of a tensor that an active adapter puts in place of the layer's own; the last one counts.
-    pub(crate) fn replaced<T>(&self, of: impl Fn(&dyn AdapterKind, &Adapter) -> Option<T>) -> Option<T> {
+    pub(crate) fn replaced<T>(
+        &self,
+        of: impl Fn(&dyn AdapterKind, &Adapter) -> Option<T>,
+    ) -> Option<T> {
         let of_all_rows = self.active().filter(|adapter| !adapter.is_by_row());
-        of_all_rows.rev().find_map(|adapter| of(adapter.kind(), adapter))
+        of_all_rows
+            .rev()
+            .find_map(|adapter| of(adapter.kind(), adapter))
     }
 
     /// The same of the adapters that act on some rows only.
@@ -194,7 +204,9 @@ impl Adapters {
 
     /// Whether no other active adapter acts where this one does.
     pub(crate) fn is_alone(&self, adapter: &Adapter) -> bool {
-        let apart = |other: &&Adapter| adapter.is_by_row() && other.is_by_row() && other.name != adapter.name;
+        let apart = |other: &&Adapter| {
+            adapter.is_by_row() && other.is_by_row() && other.name != adapter.name
+        };
         self.active().filter(|other| !apart(other)).count() == 1
     }
 }
@@ -214,7 +226,11 @@ impl DerefMut for Adapters {
 }
 
 impl Adapter {
-    fn change(mut self, mut param: impl FnMut(AdapterTensor) -> AdapterTensor, dropout: impl FnOnce(Dropout) -> Dropout) -> Self {
+    fn change(
+        mut self,
+        mut param: impl FnMut(AdapterTensor) -> AdapterTensor,
+        dropout: impl FnOnce(Dropout) -> Dropout,
+    ) -> Self {
         self.tensors = self.tensors.into_iter().map(&mut param).collect();
         self.dropout = dropout(self.dropout);
         self
@@ -243,7 +259,9 @@ const CONTAINER: &str = "Struct:Adapter";
 impl Module for Adapters {
     fn collect_devices(&self, devices: Vec<Device>) -> Vec<Device> {
         let tensors = self.0.iter().flat_map(|adapter| &adapter.tensors);
-        tensors.fold(devices, |devices, tensor| tensor.param.collect_devices(devices))
+        tensors.fold(devices, |devices, tensor| {
+            tensor.param.collect_devices(devices)
+        })
     }
 
     fn fork(self, device: &Device) -> Self {
@@ -271,7 +289,7 @@ impl Module for Adapters {
             visitor.enter_module(&adapter.name, CONTAINER);
             for tensor in &adapter.tensors {
                 visitor.enter_module(tensor.name(), CONTAINER);
-                tensor.param.visit(visitor);
+                tensor.visit(visitor);
                 visitor.exit_module(tensor.name(), CONTAINER);
             }
             visitor.enter_module("dropout", CONTAINER);
@@ -286,7 +304,7 @@ impl Module for Adapters {
             mapper.enter_module(&adapter.name, CONTAINER);
             let tensors = adapter.tensors.into_iter().map(|mut tensor| {
                 mapper.enter_module(tensor.name(), CONTAINER);
-                tensor.param = tensor.param.map(mapper);
+                tensor = tensor.map(mapper);
                 mapper.exit_module(tensor.name(), CONTAINER);
                 tensor
             });

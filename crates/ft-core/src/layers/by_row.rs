@@ -25,7 +25,10 @@ pub fn with_rows<M: Module + Parts>(model: &M, rows: &[Option<&str>]) -> Result<
     });
     known.sort();
     known.dedup();
-    let unknown = rows.iter().flatten().find(|name| !known.iter().any(|known| known == *name));
+    let unknown = rows
+        .iter()
+        .flatten()
+        .find(|name| !known.iter().any(|known| known == *name));
     if let Some(unknown) = unknown {
         return Err(Error::Settings(format!(
             "no adapter is called {unknown:?}; there are: {}",
@@ -36,7 +39,10 @@ pub fn with_rows<M: Module + Parts>(model: &M, rows: &[Option<&str>]) -> Result<
     model.for_each_part_mut(&mut |_, mut part| {
         let device = device_of(&part);
         for adapter in part.adapters().iter_mut() {
-            let acts: Vec<bool> = rows.iter().map(|row| *row == Some(&adapter.name[..])).collect();
+            let acts: Vec<bool> = rows
+                .iter()
+                .map(|row| *row == Some(&adapter.name[..]))
+                .collect();
             adapter.active = acts.contains(&true);
             let everywhere = !acts.contains(&false);
             adapter.rows = (!everywhere).then(|| Tensor::<1, Bool>::from_data(&acts[..], &device));

@@ -58,7 +58,9 @@ impl Embedding {
     /// If the weight is held in 16 bits and is to train.
     pub fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
         let rows = self.look_up(self.table(), &ids);
-        let own = self.adapters.replaced_by_row(|kind, adapter| kind.weight(adapter));
+        let own = self
+            .adapters
+            .replaced_by_row(|kind, adapter| kind.weight(adapter));
         let rows = own.fold(rows, |rows, (adapter, table)| {
             adapter.on_its_rows(rows, |_| self.look_up(table, &ids))
         });

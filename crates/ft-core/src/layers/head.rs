@@ -99,7 +99,8 @@ impl<'a> Head<'a> {
 
 fn is_plain(linear: &Linear) -> bool {
     let mut kinds = linear.adapters.active();
-    let is_copy = |adapter: &Adapter| adapter.kind().weight(adapter).is_some() && !adapter.is_by_row();
+    let is_copy =
+        |adapter: &Adapter| adapter.kind().weight(adapter).is_some() && !adapter.is_by_row();
     linear.bias_vector().is_none() && kinds.all(is_copy)
 }
 

@@ -113,30 +113,41 @@ impl Linear {
         });
         let x = input.value().clone();
         let mut fused = None;
-        let of_all_rows = active.clone().enumerate().filter(|(_, at)| !at.adapter.is_by_row());
+        let of_all_rows = active
+            .clone()
+            .enumerate()
+            .filter(|(_, at)| !at.adapter.is_by_row());
         let low_rank = of_all_rows.into_iter().find_map(|(i, at)| {
             fused = Some(i);
             at.adapter.kind().low_rank(&at, &x)
         });
         let fused = fused.filter(|_| low_rank.is_some());
         let y = ft_kernels::linear(input, self.matrix(), low_rank);
-        let own = self.adapters.replaced_by_row(|kind, adapter| kind.weight(adapter));
+        let own = self
+            .adapters
+            .replaced_by_row(|kind, adapter| kind.weight(adapter));
         let y = own.fold(y, |y, (adapter, weight)| {
-            adapter.on_its_rows(y, |_| ft_kernels::linear(x.clone(), self.out_in(weight), None))
+            adapter.on_its_rows(y, |_| {
+                ft_kernels::linear(x.clone(), self.out_in(weight), None)
+            })
         });
         let y = active.clone().enumerate().fold(y, |y, (i, at)| {
             let at = At {
                 fused: fused == Some(i),
                 ..at
             };
-            at.adapter.on_its_rows(y, |y| at.adapter.kind().product(&at, &x, y))
+            at.adapter
+                .on_its_rows(y, |y| at.adapter.kind().product(&at, &x, y))
         });
-        let own = self.adapters.replaced_by_row(|kind, adapter| kind.bias(adapter));
+        let own = self
+            .adapters
+            .replaced_by_row(|kind, adapter| kind.bias(adapter));
         let y = own.fold(self.plus_bias(y.clone()), |biased, (adapter, bias)| {
             adapter.on_its_rows(biased, |_| y.clone() + bias.unsqueeze())
         });
         active.fold(y, |y, at| {
-            at.adapter.on_its_rows(y, |y| at.adapter.kind().output(&at, &x, y))
+            at.adapter
+                .on_its_rows(y, |y| at.adapter.kind().output(&at, &x, y))
         })
     }
 

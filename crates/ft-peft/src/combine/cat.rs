@@ -6,7 +6,10 @@ use super::factors::Scaled;
 
 /// `A` `[Σr, in]` and `B` `[out, Σr]`.
 pub(super) fn merge(adapters: &[Scaled]) -> [Tensor<2>; 2] {
-    let a = adapters.iter().map(|one| one.a.clone() * one.sigma()).collect();
+    let a = adapters
+        .iter()
+        .map(|one| one.a.clone() * one.sigma())
+        .collect();
     let b = adapters.iter().map(|one| one.b.clone()).collect();
     [Tensor::cat(a, 0), Tensor::cat(b, 1)]
 }

@@ -37,15 +37,19 @@ impl Scaled {
     ///
     /// The name of a tensor that is no factor.
     pub(crate) fn of(layer: &str, adapter: &Adapter, weight: f64) -> Result<Self, String> {
-        let found = PAIRS.into_iter().find(|pair| adapter.get(pair[0]).is_some());
-        let other = adapter.tensors.iter().find(|tensor| {
-            !found.is_some_and(|pair| pair.contains(&tensor.name()))
-        });
+        let found = PAIRS
+            .into_iter()
+            .find(|pair| adapter.get(pair[0]).is_some());
+        let other = adapter
+            .tensors
+            .iter()
+            .find(|tensor| !found.is_some_and(|pair| pair.contains(&tensor.name())));
         if let Some(other) = other {
             return Err(other.name().to_string());
         }
         let settings = settings_of(adapter);
-        let config = settings.and_then(|method| (method as &dyn std::any::Any).downcast_ref::<LoraConfig>());
+        let config =
+            settings.and_then(|method| (method as &dyn std::any::Any).downcast_ref::<LoraConfig>());
         let (Some(names), Some(config)) = (found, config) else {
             return Err("what is not LoRA".to_string());
         };

@@ -29,10 +29,14 @@ mod tests {
 
     #[test]
     fn the_largest_numbers_are_kept() {
-        let task = Tensor::<2>::from_data([[1.0f32, -4.0, 2.0], [-3.0, 2.0, 0.5]], &Device::default());
+        let task =
+            Tensor::<2>::from_data([[1.0f32, -4.0, 2.0], [-3.0, 2.0, 0.5]], &Device::default());
         let pruned = |density| prune(task.clone(), density).into_data();
         // ⌊0.5 · 6⌋ = 3: of the two 2 the first
-        assert_eq!(pruned(0.5), TensorData::from([[0.0f32, -4.0, 2.0], [-3.0, 0.0, 0.0]]));
+        assert_eq!(
+            pruned(0.5),
+            TensorData::from([[0.0f32, -4.0, 2.0], [-3.0, 0.0, 0.0]])
+        );
         assert_eq!(pruned(1.0), task.to_data());
     }
 }

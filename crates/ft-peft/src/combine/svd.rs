@@ -28,7 +28,9 @@ fn split(svd: &Svd, clamp: Option<f64>) -> [Tensor<2>; 2] {
     let Some(clamp) = clamp else {
         return [a, b];
     };
-    let numbers = [&b, &a].into_iter().flat_map(|factor| host(factor.clone().into_data()));
+    let numbers = [&b, &a]
+        .into_iter()
+        .flat_map(|factor| host(factor.clone().into_data()));
     let bound = quantile(numbers.collect(), clamp);
     // A quantile of mostly negative numbers is negative; as in PyTorch, all numbers are the upper bound then.
     let cut = |factor: Tensor<2>| factor.clamp_min(-bound).clamp_max(bound);
@@ -43,7 +45,10 @@ fn host(data: TensorData) -> Vec<f32> {
 fn quantile(mut numbers: Vec<f32>, share: f64) -> f32 {
     numbers.sort_by(f32::total_cmp);
     let place = share * (numbers.len() - 1) as f64;
-    let (below, above) = (numbers[place.floor() as usize], numbers[place.ceil() as usize]);
+    let (below, above) = (
+        numbers[place.floor() as usize],
+        numbers[place.ceil() as usize],
+    );
     below + (above - below) * place.fract() as f32
 }
 

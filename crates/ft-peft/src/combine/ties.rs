@@ -14,7 +14,10 @@ pub(super) fn merge(tasks: Vec<Tensor<2>>, weights: &[f64], method: MajoritySign
         MajoritySign::Frequency => signs.clone().sum_dim(0),
     };
     // Without a majority it is the positive one.
-    let elected = votes.clone().ones_like().mask_fill(votes.lower_elem(0.0), -1.0);
+    let elected = votes
+        .clone()
+        .ones_like()
+        .mask_fill(votes.lower_elem(0.0), -1.0);
     let agree = signs.equal(elected.expand(tasks.dims())).float();
     let weights: Vec<f32> = weights.iter().map(|weight| *weight as f32).collect();
     let weights = Tensor::<1>::from_data(&weights[..], &tasks.device());
@@ -37,8 +40,14 @@ mod tests {
         let tasks = || vec![task([1.0, 1.0, 2.0, 0.0]), task([3.0, -2.0, -2.0, -5.0])];
         let total = merge(tasks(), &[1.0, 0.5], MajoritySign::Total);
         // (1 + 1.5)/2, -2·0.5, 2, -5·0.5
-        assert_eq!(total.into_data(), TensorData::from([[1.25f32, -1.0, 2.0, -2.5]]));
+        assert_eq!(
+            total.into_data(),
+            TensorData::from([[1.25f32, -1.0, 2.0, -2.5]])
+        );
         let most = merge(tasks(), &[1.0, 0.5], MajoritySign::Frequency);
-        assert_eq!(most.into_data(), TensorData::from([[1.25f32, 1.0, 2.0, -2.5]]));
+        assert_eq!(
+            most.into_data(),
+            TensorData::from([[1.25f32, 1.0, 2.0, -2.5]])
+        );
     }
 }

@@ -33,11 +33,17 @@ fn changes(model: &AutoCausalLm, name: &str) -> Vec<(String, TensorData)> {
     let lora = config.downcast_ref::<LoraConfig>();
     let mut found = Vec::new();
     model.for_each_linear(&mut |path, linear| {
-        for adapter in linear.adapters.iter().filter(|adapter| adapter.name == name) {
+        for adapter in linear
+            .adapters
+            .iter()
+            .filter(|adapter| adapter.name == name)
+        {
             let change = match lora {
                 Some(lora) => {
                     assert_eq!(lora.lora_alpha, lora.r as f64, "the scale is 1");
-                    adapter.val2("lora_B.weight").matmul(adapter.val2("lora_A.weight"))
+                    adapter
+                        .val2("lora_B.weight")
+                        .matmul(adapter.val2("lora_A.weight"))
                 }
                 None => adapter.val2("ia3_l"),
             };
@@ -58,9 +64,21 @@ fn cases() -> Vec<(&'static str, Vec<(&'static str, f64)>, Combination)> {
         ..of(combination_type)
     };
     vec![
-        ("linear", vec![("a", 1.0), ("b", -0.5)], of(CombinationType::Linear)),
-        ("cat", vec![("a", 0.7), ("c", -0.4)], of(CombinationType::Cat)),
-        ("svd", vec![("a", 0.7), ("c", 0.4)], of(CombinationType::Svd)),
+        (
+            "linear",
+            vec![("a", 1.0), ("b", -0.5)],
+            of(CombinationType::Linear),
+        ),
+        (
+            "cat",
+            vec![("a", 0.7), ("c", -0.4)],
+            of(CombinationType::Cat),
+        ),
+        (
+            "svd",
+            vec![("a", 0.7), ("c", 0.4)],
+            of(CombinationType::Svd),
+        ),
         (
             "svd_rank",
             vec![("a", 0.7), ("b", 0.4)],
@@ -117,7 +135,10 @@ fn combinations_are_those_of_peft() {
         let model = combine(with_adapters(&names), &adapters, "new", &how).expect(case);
         assert!(active_adapters(&model).is_empty());
         let found = changes(&model, "new");
-        let of_case = expected.keys().filter(|key| key.starts_with(&format!("{case}."))).count();
+        let of_case = expected
+            .keys()
+            .filter(|key| key.starts_with(&format!("{case}.")))
+            .count();
         assert_eq!(found.len(), of_case, "{case}");
         for (layer, change) in found {
             let key = format!("{case}.{layer}");
@@ -181,7 +202,10 @@ fn dare_that_keeps_all_is_what_it_is_without() {
         (CombinationType::DareLinearSvd, CombinationType::Svd),
     ] {
         let made = |combination_type| {
-            let prunes = !matches!(combination_type, CombinationType::Linear | CombinationType::Svd);
+            let prunes = !matches!(
+                combination_type,
+                CombinationType::Linear | CombinationType::Svd
+            );
             let how = Combination {
                 combination_type,
                 density: prunes.then_some(1.0),
@@ -206,7 +230,12 @@ fn dare_draws_from_its_seed() {
             seed,
             ..Combination::default()
         };
-        let model = combine(with_adapters(&["a", "b"]), &[("a", 1.0), ("b", 1.0)], "new", &how);
+        let model = combine(
+            with_adapters(&["a", "b"]),
+            &[("a", 1.0), ("b", 1.0)],
+            "new",
+            &how,
+        );
         changes(&model.expect("combines"), "new")
     };
     assert_eq!(made(1), made(1));
@@ -223,14 +252,22 @@ fn a_vector_that_an_adapter_lacks_is_one() {
             ..Ia3Config::default()
         };
         set_active(&mut made, &[]).expect("nothing to know");
-        made = attach(made, &config.with_targets(TargetModules::names(targets)), name, 5)
-            .expect("attaches");
+        made = attach(
+            made,
+            &config.with_targets(TargetModules::names(targets)),
+            name,
+            5,
+        )
+        .expect("attaches");
     }
     let adapters = [("one", 0.25), ("two", 0.5)];
     let made = combine(made, &adapters, "new", &Combination::default()).expect("combines");
     let (two, new) = (changes(&made, "two"), changes(&made, "new"));
     assert_eq!(two.len(), new.len());
-    let at = new.iter().position(|(layer, _)| layer.ends_with("v_proj")).expect("there");
+    let at = new
+        .iter()
+        .position(|(layer, _)| layer.ends_with("v_proj"))
+        .expect("there");
     let device = Device::default();
     let expected = Tensor::<2>::from_data(two[at].1.clone(), &device) * 0.5 + 0.25;
     assert_close("v_proj", &new[at].1, &expected.into_data(), 1e-6);
@@ -240,7 +277,9 @@ fn a_vector_that_an_adapter_lacks_is_one() {
 fn what_cannot_be_combined_is_refused() {
     let refused = |adapters: &[(&str, f64)], name: &str, how: Combination, part: &str| {
         let model = with_adapters(&["a", "c", "x"]);
-        let error = combine(model, adapters, name, &how).expect_err(part).to_string();
+        let error = combine(model, adapters, name, &how)
+            .expect_err(part)
+            .to_string();
         assert!(error.contains(part), "{error}");
     };
     let of = |combination_type| Combination {
@@ -249,14 +288,34 @@ fn what_cannot_be_combined_is_refused() {
     };
     let svd = Combination::default;
     refused(&[("a", 1.0)], "c", svd(), "attached already");
-    refused(&[("a", 1.0), ("nobody", 1.0)], "new", svd(), "no adapter is called");
+    refused(
+        &[("a", 1.0), ("nobody", 1.0)],
+        "new",
+        svd(),
+        "no adapter is called",
+    );
     refused(&[("a", 1.0), ("a", 1.0)], "new", svd(), "given twice");
     refused(&[("a", f64::NAN)], "new", svd(), "the weight of adapter");
     refused(&[], "new", svd(), "nothing to combine");
     refused(&[("a", 1.0), ("x", 1.0)], "new", svd(), "different methods");
-    refused(&[("a", 1.0), ("c", 1.0)], "new", of(CombinationType::Linear), "equal ranks");
-    refused(&[("a", 1.0)], "new", of(CombinationType::Ties), "needs density");
-    refused(&[("x", 1.0)], "new", of(CombinationType::Cat), "vectors of IA3");
+    refused(
+        &[("a", 1.0), ("c", 1.0)],
+        "new",
+        of(CombinationType::Linear),
+        "equal ranks",
+    );
+    refused(
+        &[("a", 1.0)],
+        "new",
+        of(CombinationType::Ties),
+        "needs density",
+    );
+    refused(
+        &[("x", 1.0)],
+        "new",
+        of(CombinationType::Cat),
+        "vectors of IA3",
+    );
     let both = Combination {
         density: Some(0.5),
         svd_rank: Some(0),
@@ -266,7 +325,10 @@ fn what_cannot_be_combined_is_refused() {
     for part in ["density has no effect", "svd_rank must", "svd_clamp must"] {
         refused(&[("a", 1.0)], "new", both.clone(), part);
     }
-    let unknown = "tie".parse::<CombinationType>().expect_err("unknown").to_string();
+    let unknown = "tie"
+        .parse::<CombinationType>()
+        .expect_err("unknown")
+        .to_string();
     assert!(unknown.contains("ties_svd"), "{unknown}");
 }
 
