@@ -115,7 +115,9 @@ pub(crate) fn stores_weights(model: &impl Module, folder: &Path) -> Result<bool>
     let paths = tensors
         .keys()
         .filter_map(|key| stored_weights::base_path(key));
-    Ok(paths.into_iter().any(|path| shapes.contains_key(&path)))
+    Ok(paths
+        .into_iter()
+        .any(|path| shapes.iter().any(|(own, _)| *own == path)))
 }
 
 /// Attaches the adapter that lies in `folder` under `name`, switched on.
