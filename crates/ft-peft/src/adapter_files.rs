@@ -99,6 +99,27 @@ fn place(folder: &Path, name: &str) -> PathBuf {
     }
 }
 
+/// The folder in which an adapter of this name lies.
+pub(crate) fn adapter_folder(folder: &Path, name: &str) -> PathBuf {
+    let own = place(folder, name);
+    match own.join(CONFIG).is_file() {
+        true => own,
+        false => folder.to_path_buf(),
+    }
+}
+
+/// Whether weights of the base lie beside the adapter of a folder.
+pub(crate) fn stores_weights(model: &impl Module, folder: &Path) -> Result<bool> {
+    let shapes = module_path::shapes(model);
+    let tensors = read_tensors(&folder.join(WEIGHTS))?;
+    let paths = tensors
+        .keys()
+        .filter_map(|key| stored_weights::base_path(key));
+    Ok(paths
+        .into_iter()
+        .any(|path| shapes.iter().any(|(own, _)| *own == path)))
+}
+
 /// Attaches the adapter that lies in `folder` under `name`, switched on.
 ///
 /// It trains if `trainable`, in which case everything else is frozen; else it is frozen,
@@ -123,12 +144,7 @@ pub fn load_adapter<M: Module + Parts>(
     trainable: bool,
 ) -> Result<M> {
     check_new(&model, name)?;
-    let own = place(folder, name);
-    let folder = if own.join(CONFIG).is_file() {
-        &own
-    } else {
-        folder
-    };
+    let folder = &adapter_folder(folder, name);
     let config = read_config(folder)?;
     let path = folder.join(WEIGHTS);
     if !path.is_file() && folder.join(PICKLED).is_file() {

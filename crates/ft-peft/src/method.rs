@@ -55,6 +55,12 @@ pub trait Method: Any + Debug + Send + Sync {
         Vec::new()
     }
 
+    /// The settings of an adapter that changes its layers `factor` times as much; none if the method has no scale.
+    fn scaled(&self, factor: f64) -> Option<Box<dyn Method>> {
+        let _ = factor;
+        None
+    }
+
     /// The patterns of the settings that name layers, each with its setting.
     fn patterns(&self) -> Vec<(&'static str, &str)> {
         Vec::new()

@@ -72,7 +72,7 @@ fn layer_of(path: &str) -> &str {
 }
 
 /// The path of the base's parameter that a key of the file would mean.
-fn base_path(key: &str) -> Option<String> {
+pub(crate) fn base_path(key: &str) -> Option<String> {
     Some(key.strip_prefix(PREFIX)?.replace(".base_layer.", "."))
 }
 

@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 use ft_kernels::LogitOptions;
 
+use crate::layers::adapter::Adapter;
 use crate::layers::embedding::Embedding;
 use crate::layers::linear::Linear;
 
@@ -71,7 +72,11 @@ impl<'a> Head<'a> {
             Projection::Tied(embedding) => {
                 let [batch, seq, width] = hidden.dims();
                 let rows = hidden.reshape([batch * seq, width]);
-                let logits = ft_kernels::linear(rows, embedding.table(), None);
+                let logits = ft_kernels::linear(rows.clone(), embedding.table(), None);
+                let own = tables_by_row(embedding);
+                let logits = own.fold(logits, |logits, (adapter, table)| {
+                    adapter.on_its_rows(logits, |_| ft_kernels::linear(rows.clone(), table, None))
+                });
                 logits.reshape([batch, seq, self.vocab_size()])
             }
             Projection::Linear(linear) => linear.forward(hidden),
@@ -82,7 +87,10 @@ impl<'a> Head<'a> {
     /// The `[vocab, width]` that is all there is to the projection; none with a bias or an active adapter.
     pub(crate) fn matrix(&self) -> Option<Tensor<2>> {
         match self.projection {
-            Projection::Tied(embedding) => Some(embedding.table()),
+            Projection::Tied(embedding) => {
+                let by_row = tables_by_row(embedding).next();
+                by_row.is_none().then(|| embedding.table())
+            }
             Projection::Linear(linear) if is_plain(linear) => Some(linear.matrix()),
             Projection::Linear(_) => None,
         }
@@ -91,5 +99,12 @@ impl<'a> Head<'a> {
 
 fn is_plain(linear: &Linear) -> bool {
     let mut kinds = linear.adapters.active();
-    linear.bias_vector().is_none() && kinds.all(|adapter| adapter.kind().weight(adapter).is_some())
+    let is_copy =
+        |adapter: &Adapter| adapter.kind().weight(adapter).is_some() && !adapter.is_by_row();
+    linear.bias_vector().is_none() && kinds.all(is_copy)
+}
+
+/// The tables of adapters that act on some rows only.
+fn tables_by_row(embedding: &Embedding) -> impl Iterator<Item = (&Adapter, Tensor<2>)> {
+    (embedding.adapters).replaced_by_row(|kind, adapter| kind.weight(adapter))
 }
