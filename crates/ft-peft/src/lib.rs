@@ -6,6 +6,7 @@ mod added;
 mod attach;
 mod by_name;
 mod combine;
+mod beside;
 mod common;
 mod convert;
 mod copies;
@@ -28,6 +29,8 @@ mod switch;
 mod targets;
 mod torch_random;
 mod unmerge;
+mod token_rows;
+mod vocabulary;
 
 pub use adapter_config::{read_config, to_json};
 pub use adapter_files::{load_adapter, save_adapter};
@@ -51,3 +54,4 @@ pub use switch::{
 };
 pub use targets::TargetModules;
 pub use unmerge::{merge_adapters, unmerge_adapters};
+pub use token_rows::TokenIndices;

@@ -30,6 +30,7 @@ macro_rules! methods {
 
 methods! {
     fourierft: FourierFtConfig,
+    bitfit: BitFitConfig,
     ia3: Ia3Config,
     ln_tuning: LnTuningConfig,
     loha: LohaConfig,
@@ -37,9 +38,11 @@ methods! {
     lora: LoraConfig,
     miss: MissConfig,
     vera: VeraConfig,
+    trainable_tokens: TrainableTokensConfig,
 }
 
 pub use lokr::InitLokrWeights;
 pub use lora::InitLoraWeights;
 pub(crate) use lora::exception;
 pub use miss::InitMissWeights;
+pub(crate) use trainable_tokens::TOKENS_DELTA;

@@ -65,6 +65,13 @@ pub trait AdapterKind: Debug + Send + Sync + 'static {
         rows
     }
 
+    /// Rows of an embedding that have other values, where the embedding serves as the output layer too: their numbers, and
+    /// the values, `[numbers, width]`.
+    fn other_rows(&self, adapter: &Adapter) -> Option<(Tensor<1, Int>, Tensor<2>)> {
+        let _ = adapter;
+        None
+    }
+
     /// The table of an embedding after merging; none if the adapter is no change of the table.
     fn merge_table(&self, adapter: &Adapter, table: Tensor<2>) -> Option<Tensor<2>> {
         let (_, _) = (adapter, table);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use ft_core::layers::{AdapterKind, At, LowRank, Merged};
+use ft_core::layers::{AdapterKind, At, Dropout, LowRank, Merged, dropout_seed};
 
 /// `[r, in_features]`.
 pub(crate) const A: &str = "lora_A.weight";
@@ -19,10 +19,15 @@ pub(super) struct Lora {
 
 impl AdapterKind for Lora {
     fn low_rank(&self, at: &At<'_>, x: &Tensor<2>) -> Option<LowRank> {
-        (!at.adapter.drops_out(x)).then(|| LowRank {
+        let dropout = at.adapter.drops_out(x).then(|| Dropout {
+            probability: at.adapter.dropout.prob,
+            seed: dropout_seed(&x.device()),
+        });
+        Some(LowRank {
             a: at.adapter.val2(A),
             b: at.adapter.val2(B),
             scale: self.scaling,
+            dropout,
         })
     }
 
