@@ -28,9 +28,15 @@ macro_rules! methods {
 }
 
 methods! {
+    boft: BoftConfig,
+    hra: HraConfig,
     ia3: Ia3Config,
     ln_tuning: LnTuningConfig,
     lora: LoraConfig,
+    oft: OftConfig,
 }
+
+mod block_rotation;
+mod inverse;
 
 pub use lora::InitLoraWeights;
