@@ -12,6 +12,7 @@ mod method;
 mod methods;
 mod model_card;
 mod random;
+mod rank_allocator;
 mod reparameterization;
 mod stored_weights;
 mod switch;
@@ -26,6 +27,7 @@ pub use freeze::{set_trainable, trainable_parameters};
 pub use merge::{merge_and_unload, unload};
 pub use method::{Draw, Features, Method, New, Site};
 pub use methods::*;
+pub use rank_allocator::{RankAllocator, orthogonality};
 pub use reparameterization::{LowRank, LowRankReparameterizer};
 pub use switch::{
     active_adapters, adapter_config, adapter_names, delete, set_active, without_adapters,

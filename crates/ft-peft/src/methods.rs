@@ -8,7 +8,7 @@ use crate::adapter_config::{self, Writer};
 /// The list of methods: a module and the type of its settings.
 macro_rules! methods {
     ($($module:ident: $config:ident),* $(,)?) => {
-        $(mod $module; pub use $module::$config;)*
+        $(pub(crate) mod $module; pub use $module::$config;)*
 
         /// Reads the settings of the method that `peft_type` names; the error names all mistakes.
         pub(crate) fn parse(json: &Value, writer: Writer) -> Result<Box<dyn Method>, String> {
@@ -28,6 +28,7 @@ macro_rules! methods {
 }
 
 methods! {
+    adalora: AdaLoraConfig,
     boft: BoftConfig,
     hra: HraConfig,
     ia3: Ia3Config,
