@@ -91,9 +91,9 @@ fn main() -> Result<()> {
     let lora = LoraConfig {
         r: 16,
         lora_alpha: 32.0,
-        base_model_name_or_path: Some("assets/tiny-llama".into()),
         ..LoraConfig::default()
-    };
+    }
+    .with_base("assets/tiny-llama");
     let model = attach(model, &lora, "default", SEED)?;
     let (trainable, _) = trainable_parameters(&model);
     eprintln!("Training {trainable} numbers of low-rank factors; the model itself stays frozen.");
@@ -130,7 +130,7 @@ fn main() -> Result<()> {
     );
     exam.show(&after);
 
-    let adapter_dir = save_adapter(&model, &lora, "default", &args.output.join("adapter"))?;
+    let adapter_dir = save_adapter(&model, "default", &args.output.join("adapter"))?;
     let merged_dir = args.output.join("merged");
     let merged = merge_and_unload(model)?;
     merged.save_pretrained(&merged_dir, &SaveOptions::default())?;

@@ -155,13 +155,13 @@ fn main() -> Result<()> {
         lora_alpha: args.alpha,
         lora_dropout: args.dropout,
         use_rslora: args.rslora,
-        target_modules: match args.target_modules.as_str() {
-            "all-linear" => TargetModules::all_linear(),
-            names => TargetModules::names(names.split(',').map(str::trim)),
-        },
-        base_model_name_or_path: Some(args.model.clone()),
         ..LoraConfig::default()
     };
+    let targets = match args.target_modules.as_str() {
+        "all-linear" => TargetModules::all_linear(),
+        names => TargetModules::names(names.split(',').map(str::trim)),
+    };
+    let lora = lora.with_targets(targets).with_base(&args.model);
     let model = ft::peft::attach(model, &lora, "default", args.seed)?;
     eprintln!("{}", ParamTable::new(&model, &[])?);
 
@@ -183,7 +183,7 @@ fn main() -> Result<()> {
         ..TrainConfig::default()
     };
     let mut trainer = Trainer::new(config, batches, next_token_loss)
-        .with_callback(SaveAdapter(lora.clone()))
+        .with_callback(SaveAdapter)
         .with_identity("model", args.model.as_str())
         .with_identity("weights", "stored")
         .with_identity("training_rows", learnt_print)
@@ -200,7 +200,7 @@ fn main() -> Result<()> {
     let (model, report) = trainer.fit(model)?;
 
     // The adapter.
-    ft::peft::save_adapter(&model, &lora, "default", &args.output)?;
+    ft::peft::save_adapter(&model, "default", &args.output)?;
     let (before, after) = (report.eval_before(), report.eval_after());
     if let (Some(before), Some(after)) = (before, after) {
         eprintln!("held-out loss {:.4} -> {:.4}", before.loss, after.loss);
@@ -222,7 +222,7 @@ fn main() -> Result<()> {
 }
 
 /// Saves the adapter in every checkpoint.
-struct SaveAdapter(LoraConfig);
+struct SaveAdapter;
 
 impl Callback<AutoCausalLm> for SaveAdapter {
     fn on_checkpoint(
@@ -230,7 +230,7 @@ impl Callback<AutoCausalLm> for SaveAdapter {
         model: &ModelView<'_, AutoCausalLm>,
         folder: &Path,
     ) -> Result<(), BoxError> {
-        ft::peft::save_adapter(&**model, &self.0, "default", &folder.join("adapter"))?;
+        ft::peft::save_adapter(&**model, "default", &folder.join("adapter"))?;
         Ok(())
     }
 }

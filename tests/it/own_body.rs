@@ -187,7 +187,7 @@ fn a_body_of_its_own_is_trained_generated_from_saved_and_loaded() {
 
     let folder = tempfile::TempDir::new().expect("temporary folder");
     let adapter = folder.path().join("adapter");
-    save_adapter(&model, &lora, "default", &adapter).expect("saves the adapter");
+    save_adapter(&model, "default", &adapter).expect("saves the adapter");
     let again = load_adapter(base.valid(), &adapter, "default", false).expect("loads the adapter");
     assert_eq!(logits(&again, &plain), logits(&model, &plain));
 

@@ -35,7 +35,12 @@ const WITHOUT_EFFECT: [&str; 12] = [
 
 /// Settings that are not kept since they are written anew: the layout of the weights is known from the model, as PEFT
 /// corrects it too.
-const WRITTEN_ANEW: [&str; 4] = ["fan_in_fan_out", "inference_mode", "peft_type", "peft_version"];
+const WRITTEN_ANEW: [&str; 4] = [
+    "fan_in_fan_out",
+    "inference_mode",
+    "peft_type",
+    "peft_version",
+];
 
 /// Who wrote the settings.
 #[derive(Clone, Copy, PartialEq)]
@@ -72,7 +77,11 @@ pub(crate) fn object(settings: &impl Serialize) -> Map<String, Value> {
 /// PEFT writes whole numbers as integers.
 fn whole(value: Value) -> Value {
     match value {
-        Value::Object(map) => map.into_iter().map(|(k, v)| (k, whole(v))).collect::<Map<_, _>>().into(),
+        Value::Object(map) => map
+            .into_iter()
+            .map(|(k, v)| (k, whole(v)))
+            .collect::<Map<_, _>>()
+            .into(),
         Value::Number(number) => match number.as_f64() {
             Some(x) if x != 0.0 && x.fract() == 0.0 && x.abs() < 1e15 => (x as i64).into(),
             _ => Value::Number(number),
@@ -164,7 +173,10 @@ where
                 extra.insert(name.clone(), value.clone());
             }
         } else if writer == Writer::Person {
-            mistakes.push(format!("{name} is not a setting of {}", default.peft_type()));
+            mistakes.push(format!(
+                "{name} is not a setting of {}",
+                default.peft_type()
+            ));
         } else if is_empty(value) {
             extra.insert(name.clone(), value.clone());
         } else {
@@ -180,14 +192,20 @@ where
     }
     let mut config: C = serde_json::from_value(mine.into()).map_err(read)?;
     let base = settings.get("base_model_name_or_path").cloned();
-    common.extend(base.filter(|base| !base.is_null()).map(|base| ("base_model_name_or_path".into(), base)));
+    common.extend(
+        base.filter(|base| !base.is_null())
+            .map(|base| ("base_model_name_or_path".into(), base)),
+    );
     let mut all = object(config.common());
     all.extend(common);
     all.retain(|_, value| !value.is_null());
     *config.common_mut() = serde_json::from_value(all.into()).map_err(read)?;
     config.common_mut().extra = extra;
     let targeted = config.keys().contains(&"target_modules");
-    if writer == Writer::Peft && targeted && settings.get("target_modules").is_none_or(Value::is_null) {
+    if writer == Writer::Peft
+        && targeted
+        && settings.get("target_modules").is_none_or(Value::is_null)
+    {
         return Err("target_modules is missing".into());
     }
     crate::method::validate(&config).map_err(|error| match error {
@@ -245,7 +263,9 @@ macro_rules! json_settings {
                 let peft_type = read.peft_type();
                 let read: Box<dyn std::any::Any> = read;
                 read.downcast::<Self>().map(|config| *config).map_err(|_| {
-                    $crate::Error::Settings(format!("the adapter is of another method: {peft_type}"))
+                    $crate::Error::Settings(format!(
+                        "the adapter is of another method: {peft_type}"
+                    ))
                 })
             }
 
@@ -289,6 +309,13 @@ macro_rules! json_settings {
             #[must_use]
             pub fn with_targets(mut self, targets: $crate::TargetModules) -> Self {
                 self.common.target_modules = Some(targets);
+                self
+            }
+
+            /// The same settings, which say where the base model came from.
+            #[must_use]
+            pub fn with_base(mut self, name_or_path: &str) -> Self {
+                self.common.base_model_name_or_path = Some(name_or_path.to_string());
                 self
             }
         }

@@ -67,7 +67,10 @@ pub fn save_adapter<M: Module + Parts>(model: &M, name: &str, folder: &Path) -> 
         }
     });
     let common = config.common_mut();
-    let all = common.target_modules.as_ref().is_some_and(TargetModules::is_all_linear);
+    let all = common
+        .target_modules
+        .as_ref()
+        .is_some_and(TargetModules::is_all_linear);
     if all && common.exclude_modules.is_none() {
         common.target_modules = Some(TargetModules::Names(kinds(&layers)));
     }
@@ -166,15 +169,21 @@ fn fill(
     let (mut missing, mut misshapen, mut used) = (Vec::new(), Vec::new(), BTreeSet::new());
     model.for_each_part_mut(&mut |layer, mut part| {
         for adapter in part.adapters().iter_mut().filter(|a| a.name == name) {
-            for tensor in adapter.tensors.iter_mut().filter(|tensor| tensor.is_saved()) {
+            for tensor in adapter
+                .tensors
+                .iter_mut()
+                .filter(|tensor| tensor.is_saved())
+            {
                 let key = key(layer, tensor);
                 match tensors.get(&key) {
                     None => missing.push(key.clone()),
-                    Some(data) if data.shape()[..] != tensor.shape()[..] => misshapen.push(format!(
-                        "{key} (model {:?}, file {:?})",
-                        &tensor.shape()[..],
-                        &data.shape()[..]
-                    )),
+                    Some(data) if data.shape()[..] != tensor.shape()[..] => {
+                        misshapen.push(format!(
+                            "{key} (model {:?}, file {:?})",
+                            &tensor.shape()[..],
+                            &data.shape()[..]
+                        ))
+                    }
                     Some(data) => tensor.set(data.clone()),
                 }
                 used.insert(key);

@@ -77,7 +77,10 @@ mod one_or_many {
         Many(Vec<T>),
     }
 
-    pub(super) fn serialize<T: Serialize, S: Serializer>(values: &[T], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<T: Serialize, S: Serializer>(
+        values: &[T],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         match values {
             [] => serializer.serialize_none(),
             values => values.serialize(serializer),

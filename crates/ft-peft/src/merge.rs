@@ -49,10 +49,15 @@ fn merge(path: &str, part: &mut PartMut<'_>) -> Result<()> {
     match part {
         PartMut::Linear(linear) => merge_linear(path, linear),
         PartMut::Embedding(table) => merge_table(path, table),
-        PartMut::RmsNorm(norm) => replace_vectors(path, &norm.adapters.clone(), &mut norm.weight, None),
-        PartMut::LayerNorm(norm) => {
-            replace_vectors(path, &norm.adapters.clone(), &mut norm.weight, Some(&mut norm.bias))
+        PartMut::RmsNorm(norm) => {
+            replace_vectors(path, &norm.adapters.clone(), &mut norm.weight, None)
         }
+        PartMut::LayerNorm(norm) => replace_vectors(
+            path,
+            &norm.adapters.clone(),
+            &mut norm.weight,
+            Some(&mut norm.bias),
+        ),
         _ => Ok(()),
     }
 }
@@ -114,10 +119,11 @@ fn merge_table(path: &str, table: &mut Embedding) -> Result<()> {
         if adapter.kind().weight(adapter).is_some() {
             continue;
         }
-        merged = (adapter.kind().merge_table(adapter, merged)).ok_or_else(|| Error::NotMergeable {
-            layer: path.to_string(),
-            adapter: adapter.name.clone(),
-        })?;
+        merged =
+            (adapter.kind().merge_table(adapter, merged)).ok_or_else(|| Error::NotMergeable {
+                layer: path.to_string(),
+                adapter: adapter.name.clone(),
+            })?;
         check(path, &adapter.name, merged.clone())?;
     }
     replace(&mut table.weight, merged);

@@ -222,7 +222,10 @@ pub(crate) fn validate(method: &dyn Method) -> Result<()> {
         mistakes.extend(mistake.map(|mistake| format!("{setting}: {mistake}")));
     }
     let common = method.common();
-    for targets in [&common.target_modules, &common.exclude_modules].into_iter().flatten() {
+    for targets in [&common.target_modules, &common.exclude_modules]
+        .into_iter()
+        .flatten()
+    {
         mistakes.extend(targets.matcher("").err());
     }
     match mistakes.is_empty() {

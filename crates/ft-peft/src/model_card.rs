@@ -7,7 +7,9 @@ use crate::Method;
 /// The card of an adapter.
 pub(crate) fn model_card(method: &dyn Method) -> String {
     let base = method.common().base_model_name_or_path.as_deref();
-    let front = base.map_or(String::new(), |base| format!("base_model: {}\n", Value::from(base)));
+    let front = base.map_or(String::new(), |base| {
+        format!("base_model: {}\n", Value::from(base))
+    });
     let tag = method.peft_type().to_ascii_lowercase();
     let settings: String = (method.own().iter())
         .filter(|(_, value)| !value.is_null())

@@ -67,12 +67,10 @@ impl LowRankReparameterizer {
             ));
         }
         let mut config = config.clone();
-        let chosen = Layers::linear(linear_layers(module), OUTPUT_LAYER).select_strictly(&mut config)?;
+        let chosen =
+            Layers::linear(linear_layers(module), OUTPUT_LAYER).select_strictly(&mut config)?;
         let weights = chosen.iter().map(|path| join(path, "weight")).collect();
-        Ok(Self {
-            config,
-            weights,
-        })
+        Ok(Self { config, weights })
     }
 
     fn factors(&self, layer: &str, [inputs, outputs]: [usize; 2], device: &Device) -> LowRank {

@@ -39,7 +39,9 @@ pub fn adapter_config(model: &impl Parts, name: &str) -> Result<Arc<dyn Method>>
     let mut found = None;
     model.for_each_part(&mut |_, part| {
         for adapter in part.adapters().iter().filter(|a| a.name == name) {
-            found = found.take().or_else(|| adapter.settings.downcast_ref::<Arc<dyn Method>>().cloned());
+            found = found
+                .take()
+                .or_else(|| adapter.settings.downcast_ref::<Arc<dyn Method>>().cloned());
         }
     });
     found.ok_or_else(|| Error::Name(format!("adapter {name:?} was not attached by ft-peft")))

@@ -152,11 +152,20 @@ impl Layers {
         let Some(targets) = &common.target_modules else {
             return Err(Error::Settings("target_modules is missing".into()));
         };
-        let matcher = |targets: &TargetModules| targets.matcher(self.output_layer).map_err(Error::Settings);
+        let matcher =
+            |targets: &TargetModules| targets.matcher(self.output_layer).map_err(Error::Settings);
         let wanted = matcher(targets)?;
         let all_linear = targets.is_all_linear();
-        let saved = |path: &str| common.modules_to_save.iter().any(|name| ends_with_name(path, name));
-        let paths = self.paths.iter().filter(|path| !saved(path) && wanted(path));
+        let saved = |path: &str| {
+            common
+                .modules_to_save
+                .iter()
+                .any(|name| ends_with_name(path, name))
+        };
+        let paths = self
+            .paths
+            .iter()
+            .filter(|path| !saved(path) && wanted(path));
         let paths = paths.filter(|path| !all_linear || self.linear.contains(*path));
         let mut chosen: Chosen = paths.cloned().collect();
         if chosen.is_empty() {
@@ -201,11 +210,17 @@ impl Layers {
         }
         let patterns: Vec<String> = match &common.layers_pattern[..] {
             [] => vec![r".*\.[^.]*\.(\d+)\.".to_string()],
-            names => names.iter().map(|name| format!(r".*\.{name}\.(\d+)\.")).collect(),
+            names => names
+                .iter()
+                .map(|name| format!(r".*\.{name}\.(\d+)\."))
+                .collect(),
         };
         let patterns = patterns.iter().map(|pattern| {
-            Regex::new(&format!(r"\A(?:{pattern})"))
-                .map_err(|e| Error::Settings(format!("layers_pattern: {pattern:?} is not a regular expression: {e}")))
+            Regex::new(&format!(r"\A(?:{pattern})")).map_err(|e| {
+                Error::Settings(format!(
+                    "layers_pattern: {pattern:?} is not a regular expression: {e}"
+                ))
+            })
         });
         let patterns = patterns.collect::<Result<Vec<Regex>>>()?;
         let numbers = common.layers_to_transform.clone();
@@ -233,7 +248,8 @@ impl Layers {
             ("exclude_modules", common.exclude_modules.as_ref()),
         ];
         for (setting, targets) in targets {
-            let unmatched = targets.map_or(Vec::new(), |t| t.unmatched(&self.paths, self.output_layer));
+            let unmatched =
+                targets.map_or(Vec::new(), |t| t.unmatched(&self.paths, self.output_layer));
             if !unmatched.is_empty() {
                 return Err(self.no_target(setting, &unmatched.join(", ")));
             }
@@ -242,8 +258,8 @@ impl Layers {
             let unused = ends_with_pattern(pattern)
                 .is_ok_and(|regex| !chosen.iter().any(|path| regex.is_match(path)));
             if unused {
-                let chosen: Vec<String> = chosen.into_iter().collect();
-                return Err(no_target(setting, pattern, &chosen));
+                let paths = self.paths.iter().filter(|path| chosen.contains(*path));
+                return Err(no_target(setting, pattern, paths));
             }
         }
         Ok(chosen)
@@ -270,7 +286,7 @@ impl Layers {
     }
 
     fn no_target(&self, setting: &'static str, given: &str) -> Error {
-        no_target(setting, given, &self.paths)
+        no_target(setting, given, self.paths.iter())
     }
 }
 
@@ -286,7 +302,11 @@ pub(crate) fn kinds<'a>(paths: impl IntoIterator<Item = &'a String>) -> Vec<Stri
     kinds
 }
 
-fn no_target(setting: &'static str, given: &str, paths: &[String]) -> Error {
+fn no_target<'a>(
+    setting: &'static str,
+    given: &str,
+    paths: impl Iterator<Item = &'a String>,
+) -> Error {
     Error::NoTarget {
         setting,
         targets: given.to_string(),

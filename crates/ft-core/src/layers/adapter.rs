@@ -8,7 +8,9 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use burn::module::{Content, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor};
+use burn::module::{
+    Content, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
+};
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor};
 
@@ -142,7 +144,10 @@ impl Adapters {
     }
 
     /// The value of a tensor that an active adapter puts in place of the layer's own; the last one counts.
-    pub(crate) fn replaced<T>(&self, of: impl Fn(&dyn AdapterKind, &Adapter) -> Option<T>) -> Option<T> {
+    pub(crate) fn replaced<T>(
+        &self,
+        of: impl Fn(&dyn AdapterKind, &Adapter) -> Option<T>,
+    ) -> Option<T> {
         (self.active().rev()).find_map(|adapter| of(adapter.kind(), adapter))
     }
 }
@@ -162,7 +167,11 @@ impl DerefMut for Adapters {
 }
 
 impl Adapter {
-    fn change(mut self, mut param: impl FnMut(AdapterTensor) -> AdapterTensor, dropout: impl FnOnce(Dropout) -> Dropout) -> Self {
+    fn change(
+        mut self,
+        mut param: impl FnMut(AdapterTensor) -> AdapterTensor,
+        dropout: impl FnOnce(Dropout) -> Dropout,
+    ) -> Self {
         self.tensors = self.tensors.into_iter().map(&mut param).collect();
         self.dropout = dropout(self.dropout);
         self
@@ -191,7 +200,9 @@ const CONTAINER: &str = "Struct:Adapter";
 impl Module for Adapters {
     fn collect_devices(&self, devices: Vec<Device>) -> Vec<Device> {
         let tensors = self.0.iter().flat_map(|adapter| &adapter.tensors);
-        tensors.fold(devices, |devices, tensor| tensor.param.collect_devices(devices))
+        tensors.fold(devices, |devices, tensor| {
+            tensor.param.collect_devices(devices)
+        })
     }
 
     fn fork(self, device: &Device) -> Self {
@@ -219,7 +230,7 @@ impl Module for Adapters {
             visitor.enter_module(&adapter.name, CONTAINER);
             for tensor in &adapter.tensors {
                 visitor.enter_module(tensor.name(), CONTAINER);
-                tensor.param.visit(visitor);
+                tensor.visit(visitor);
                 visitor.exit_module(tensor.name(), CONTAINER);
             }
             visitor.enter_module("dropout", CONTAINER);
@@ -234,7 +245,7 @@ impl Module for Adapters {
             mapper.enter_module(&adapter.name, CONTAINER);
             let tensors = adapter.tensors.into_iter().map(|mut tensor| {
                 mapper.enter_module(tensor.name(), CONTAINER);
-                tensor.param = tensor.param.map(mapper);
+                tensor = tensor.map(mapper);
                 mapper.exit_module(tensor.name(), CONTAINER);
                 tensor
             });

@@ -1,6 +1,6 @@
 //! A tensor of an adapter: a parameter of one to four dimensions, with its name in the adapter's file.
 
-use burn::module::{Module, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Shape, Tensor, TensorData};
 
 /// A parameter of one to four dimensions.
@@ -144,6 +144,17 @@ impl AdapterTensor {
             let value = Tensor::from_data(data.convert_dtype(dtype), (&device, dtype));
             param.transform_for_load(value, id)
         });
+    }
+
+    /// Visits the parameter itself: how many dimensions it has is not part of its path.
+    pub(super) fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
+        any!(&self.param, param => param.visit(visitor));
+    }
+
+    /// Maps the parameter itself.
+    pub(super) fn map<M: ModuleMapper>(mut self, mapper: &mut M) -> Self {
+        self.param = changed!(self.param, param => Module::map(param, mapper));
+        self
     }
 
     /// Lets it train, or not. A tensor that never trains stays frozen.

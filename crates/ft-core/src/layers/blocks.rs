@@ -95,7 +95,10 @@ fn drop_out<B: Parts>(blocks: &[B]) -> bool {
     let mut acts = false;
     for block in blocks {
         block.for_each_part(&mut |_, part| {
-            acts |= part.adapters().active().any(|adapter| adapter.dropout.prob > 0.0);
+            acts |= part
+                .adapters()
+                .active()
+                .any(|adapter| adapter.dropout.prob > 0.0);
         });
     }
     acts

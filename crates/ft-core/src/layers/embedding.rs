@@ -77,7 +77,9 @@ impl Embedding {
             DType::F16 | DType::BF16 => rows.cast(DType::F32),
             _ => rows,
         };
-        (self.adapters.active()).fold(rows, |rows, adapter| adapter.kind().rows(adapter, &ids, rows))
+        (self.adapters.active()).fold(rows, |rows, adapter| {
+            adapter.kind().rows(adapter, &ids, rows)
+        })
     }
 
     /// The table, `[rows, width]`, that of an active adapter if one has its own.

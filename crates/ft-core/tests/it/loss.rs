@@ -5,10 +5,11 @@ use burn::tensor::{Device, Distribution, Int, Tensor, TensorData, activation};
 use ft_core::layers::Embedding;
 use ft_core::safetensors_folder::read_tensors;
 use ft_core::{
-    Head, IGNORE_INDEX, Layout, Linear, LogitOptions, Lora, causal_lm_loss, causal_lm_loss_with,
+    Head, IGNORE_INDEX, Layout, Linear, LogitOptions, causal_lm_loss, causal_lm_loss_with,
     linear_cross_entropy, token_logps, token_logps_and_entropy,
 };
 
+use crate::low_rank::low_rank;
 use crate::models::{assert_close, golden, host};
 
 #[test]
@@ -182,19 +183,12 @@ fn equal_heads(device: &Device) -> Vec<(&'static str, Linear)> {
     let (a, b) = (fixed([2, 3], 0.9, device), fixed([7, 2], 1.9, device));
     let delta = b.clone().matmul(a.clone()) * 0.5;
     let mut adapted = linear(weight.clone() - delta, false, Layout::OutIn);
-    adapted.adapters.push(Lora::new("default", a, b, 0.5, 0.0));
+    adapted.adapters.push(low_rank("default", a, b, 0.5));
     let mut switched_off = linear(weight.clone(), false, Layout::OutIn);
-    let other = Lora::new(
-        "off",
-        Tensor::ones([2, 3], device),
-        Tensor::ones([7, 2], device),
-        1.0,
-        0.0,
-    );
-    switched_off.adapters.push(Lora {
-        active: false,
-        ..other
-    });
+    let (a, b) = (Tensor::ones([2, 3], device), Tensor::ones([7, 2], device));
+    let mut off = low_rank("off", a, b, 1.0);
+    off.active = false;
+    switched_off.adapters.push(off);
     vec![
         ("plain", linear(weight.clone(), false, Layout::OutIn)),
         (

@@ -9,6 +9,7 @@ mod encoders;
 mod generation;
 mod hub;
 mod loss;
+mod low_rank;
 mod models;
 mod resize;
 mod sampling;

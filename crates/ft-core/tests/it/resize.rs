@@ -1,9 +1,10 @@
 //! Embeddings with more rows, or fewer.
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use ft_core::{AutoCausalLm, CausalLm, Lora, Part, Parts, SaveOptions, TokenBatch, Weights};
+use ft_core::{AutoCausalLm, CausalLm, Part, Parts, SaveOptions, TokenBatch, Weights};
 use tempfile::TempDir;
 
+use crate::low_rank::low_rank;
 use crate::models::{assert_close, golden};
 
 const IDS: [u32; 6] = [5, 0, 96, 44, 7, 61];
@@ -105,7 +106,7 @@ fn an_output_layer_with_adapters_is_not_resized() {
                 Tensor::zeros([2, 32], &device),
                 Tensor::zeros([97, 2], &device),
             );
-            linear.adapters.push(Lora::new("default", a, b, 1.0, 0.0));
+            linear.adapters.push(low_rank("default", a, b, 1.0));
         }
     });
     let error = model

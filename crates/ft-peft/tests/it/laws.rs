@@ -4,13 +4,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Distribution, FloatDType, Tensor, TensorData};
+use ft_core::layers::Adapter;
 use ft_core::module_path::{PathMapper, PathVisitor, map_params, visit_params};
 use ft_core::{
     AutoCausalLm, CausalLm, ModelConfig, Parts, SaveOptions, TokenBatch, Weights, causal_lm_loss,
 };
 use ft_peft::{
-    Error, LoraConfig, TargetModules, adapter_names, attach, delete, merge_and_unload, set_active,
-    set_trainable, trainable_parameters, unload, without_adapters,
+    Common, Error, LoraConfig, TargetModules, adapter_names, attach, delete, merge_and_unload,
+    set_active, set_trainable, trainable_parameters, unload, without_adapters,
 };
 use serde_json::json;
 
@@ -50,16 +51,35 @@ pub(crate) fn stir(model: AutoCausalLm, name: &str) -> AutoCausalLm {
     let mut model = model;
     model.for_each_linear_mut(&mut |_, linear| {
         for adapter in linear.adapters.iter_mut().filter(|a| a.name == name) {
-            let b = adapter.lora_b.val();
+            let b = adapter.val2("lora_B.weight");
             let noise = b.random_like(Distribution::Normal(0.0, 0.3));
-            let id = adapter.lora_b.id;
-            adapter.lora_b = adapter
-                .lora_b
-                .clone()
-                .transform_for_load(noise.detach(), id);
+            set(adapter, "lora_B.weight", noise);
         }
     });
     model
+}
+
+/// Gives a tensor of an adapter other numbers.
+pub(crate) fn set(adapter: &mut Adapter, name: &str, value: Tensor<2>) {
+    let mut tensors = adapter.tensors.iter_mut();
+    let tensor = tensors.find(|tensor| tensor.name() == name);
+    tensor.expect("has it").set(value.into_data());
+}
+
+/// Settings for these targets.
+pub(crate) fn on(targets: TargetModules) -> Common {
+    Common {
+        target_modules: Some(targets),
+        ..Common::default()
+    }
+}
+
+/// Settings for all linear layers without these.
+pub(crate) fn without(excluded: TargetModules) -> Common {
+    Common {
+        exclude_modules: Some(excluded),
+        ..on(TargetModules::all_linear())
+    }
 }
 
 pub(crate) fn distance(a: &TensorData, b: &TensorData) -> f32 {
@@ -86,11 +106,11 @@ fn configs(kind: &str) -> Vec<LoraConfig> {
             ..config.clone()
         },
         LoraConfig {
-            target_modules: TargetModules::names([input, inner]),
+            common: on(TargetModules::names([input, inner])),
             ..config.clone()
         },
         LoraConfig {
-            target_modules: TargetModules::Pattern(r".*\.1\..*".into()),
+            common: on(TargetModules::Pattern(r".*\.1\..*".into())),
             rank_pattern: vec![(format!("{input}|{inner}"), 2)],
             alpha_pattern: vec![(output.into(), 3.0)],
             ..config
@@ -273,7 +293,12 @@ fn the_seed_decides_the_factors() {
         );
         let mut all = Vec::new();
         model.expect("attaches").for_each_linear(&mut |_, linear| {
-            all.extend(linear.adapters.iter().map(|a| a.lora_a.val().into_data()));
+            all.extend(
+                linear
+                    .adapters
+                    .iter()
+                    .map(|a| a.val2("lora_A.weight").into_data()),
+            );
         });
         all
     };
@@ -286,7 +311,7 @@ fn mistakes_are_explained() {
     let device = Device::default();
     let config = LoraConfig::default();
     let nothing = LoraConfig {
-        target_modules: TargetModules::names(["query"]),
+        common: on(TargetModules::names(["query"])),
         ..config.clone()
     };
     let error = attach(model("llama", &device), &nothing, "default", 1).expect_err("refused");
@@ -317,7 +342,7 @@ fn a_broken_adapter_is_not_merged() {
     struct Poison;
     impl PathMapper for Poison {
         fn map<const D: usize>(&mut self, path: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            if path.ends_with("0.mlp.up_proj.adapters.0.lora_b") {
+            if path.ends_with("0.mlp.up_proj.adapters.default.lora_B.weight") {
                 param.map(|tensor| tensor + f32::NAN)
             } else {
                 param

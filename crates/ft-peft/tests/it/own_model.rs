@@ -2,13 +2,14 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
-use ft_core::{Layout, Linear, Lora, Parts};
+use ft_core::layers::Adapter;
+use ft_core::{Layout, Linear, Parts};
 use ft_peft::{
     Error, LoraConfig, TargetModules, active_adapters, attach, load_adapter, merge_and_unload,
     save_adapter, set_active, set_trainable, trainable_parameters,
 };
 
-use crate::laws::{distance, drawing};
+use crate::laws::{distance, drawing, on, set, without};
 
 #[derive(Module, Parts, Debug)]
 #[parts(output = "score")]
@@ -57,10 +58,10 @@ impl Scorer {
         let _drawing = drawing();
         self.for_each_linear_mut(&mut |_, linear| {
             for adapter in linear.adapters.iter_mut().filter(|a| a.name == name) {
-                for factor in [&mut adapter.lora_a, &mut adapter.lora_b] {
-                    let noise = factor.val().random_like(Distribution::Normal(0.0, 0.5));
-                    let id = factor.id;
-                    *factor = factor.clone().transform_for_load(noise.detach(), id);
+                for factor in ["lora_A.weight", "lora_B.weight"] {
+                    let old = adapter.val2(factor);
+                    let noise = old.random_like(Distribution::Normal(0.0, 0.5));
+                    set(adapter, factor, noise);
                 }
             }
         });
@@ -77,7 +78,7 @@ impl Scorer {
         layers
     }
 
-    fn factors_of(&mut self, name: &str, change: impl Fn(&mut Lora)) {
+    fn factors_of(&mut self, name: &str, change: impl Fn(&mut Adapter)) {
         self.for_each_linear_mut(&mut |_, linear| {
             let named = linear.adapters.iter_mut().filter(|a| a.name == name);
             named.for_each(&change);
@@ -107,9 +108,13 @@ fn adapters_with_gradients(model: &Scorer, device: &Device) -> Vec<String> {
     let mut found = Vec::new();
     model.for_each_linear(&mut |path, linear| {
         assert!(linear.weight.val().grad(&grads).is_none(), "{path}");
-        for adapter in &linear.adapters {
-            let a = adapter.lora_a.val().grad(&grads).is_some();
-            assert_eq!(a, adapter.lora_b.val().grad(&grads).is_some(), "{path}");
+        for adapter in linear.adapters.iter() {
+            let a = adapter.val2("lora_A.weight").grad(&grads).is_some();
+            assert_eq!(
+                a,
+                adapter.val2("lora_B.weight").grad(&grads).is_some(),
+                "{path}"
+            );
             if a && !found.contains(&adapter.name) {
                 found.push(adapter.name.clone());
             }
@@ -134,7 +139,7 @@ fn the_laws_hold_for_both_layouts_with_bias_and_dropout() {
         let config = LoraConfig {
             use_rslora,
             lora_dropout,
-            target_modules: TargetModules::names(["up", "block.down", "score"]),
+            common: on(TargetModules::names(["up", "block.down", "score"])),
             ..config()
         };
         let model = Scorer::new(&device);
@@ -208,14 +213,14 @@ fn names_that_mean_nothing_are_errors_even_beside_others() {
         (
             "target_modules (dwon)",
             LoraConfig {
-                target_modules: TargetModules::names(["up", "dwon"]),
+                common: on(TargetModules::names(["up", "dwon"])),
                 ..config()
             },
         ),
         (
             "exclude_modules (.*upp)",
             LoraConfig {
-                exclude_modules: Some(TargetModules::Pattern(".*upp".into())),
+                common: without(TargetModules::Pattern(".*upp".into())),
                 ..config()
             },
         ),
@@ -241,7 +246,7 @@ fn names_that_mean_nothing_are_errors_even_beside_others() {
         );
     }
     let nothing = LoraConfig {
-        exclude_modules: Some(TargetModules::names(["block.up", "down"])),
+        common: without(TargetModules::names(["block.up", "down"])),
         ..config()
     };
     let message = attach(&nothing).expect_err("nothing is left").to_string();
@@ -276,7 +281,8 @@ fn merging_names_what_is_not_finite() {
     };
     let mut model = with_two(&device, &config());
     model.factors_of("one", |adapter| {
-        adapter.lora_b = adapter.lora_b.clone().map(|b| b * f32::INFINITY);
+        let broken = adapter.val2("lora_B.weight") * f32::INFINITY;
+        set(adapter, "lora_B.weight", broken);
     });
     let message = refused(model);
     assert!(
@@ -296,13 +302,13 @@ fn merging_names_what_is_not_finite() {
 fn a_model_of_ones_own_has_the_same_files() {
     let device = Device::default();
     let config = LoraConfig {
-        exclude_modules: Some(TargetModules::names(["up"])),
+        common: without(TargetModules::names(["up"])),
         ..config()
     };
     let model = attach(Scorer::new(&device), &config, "default", 1).expect("attaches");
     let model = model.stir("default");
     let folder = tempfile::tempdir().expect("temporary folder");
-    save_adapter(&model, &config, "default", folder.path()).expect("saves");
+    save_adapter(&model, "default", folder.path()).expect("saves");
     let loaded = load_adapter(Scorer::new(&device), folder.path(), "default", true);
     let loaded = loaded.expect("loads");
     assert_eq!(loaded.layers_with_adapters(), ["block.down"]);
@@ -333,8 +339,8 @@ fn factors_are_parameters_of_their_layer() {
         [
             "block.up.weight",
             "block.up.bias",
-            "block.up.adapters.0.lora_a",
-            "block.up.adapters.0.lora_b"
+            "block.up.adapters.default.lora_A.weight",
+            "block.up.adapters.default.lora_B.weight"
         ]
     );
 }

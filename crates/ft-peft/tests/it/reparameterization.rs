@@ -5,7 +5,7 @@ use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor};
 use ft_peft::{LoraConfig, LowRank, LowRankReparameterizer, TargetModules, trainable_parameters};
 
-use crate::laws::{distance, drawing};
+use crate::laws::{distance, drawing, on};
 
 #[derive(Module, Debug)]
 struct Foreign {
@@ -40,7 +40,7 @@ fn adapted(device: &Device, targets: TargetModules) -> Foreign {
     let config = LoraConfig {
         r: 2,
         lora_alpha: 4.0,
-        target_modules: targets,
+        common: on(targets),
         ..LoraConfig::default()
     };
     let reparameterizer = LowRankReparameterizer::new(&module, &config).expect("matches");
@@ -100,7 +100,7 @@ fn factors_train_and_materialize_into_the_weight() {
 fn targets_that_match_nothing_are_explained() {
     let module = Foreign::new(&Device::default());
     let config = LoraConfig {
-        target_modules: TargetModules::names(["embedding"]),
+        common: on(TargetModules::names(["embedding"])),
         ..LoraConfig::default()
     };
     let error = LowRankReparameterizer::new(&module, &config).expect_err("refused");
@@ -137,7 +137,7 @@ fn only_weights_right_inside_a_linear_layer_are_taken() {
     }
     let module = user::Linear::new(&Device::default());
     let config = LoraConfig {
-        target_modules: TargetModules::names(["table"]),
+        common: on(TargetModules::names(["table"])),
         ..LoraConfig::default()
     };
     let error = LowRankReparameterizer::new(&module, &config).expect_err("refused");
