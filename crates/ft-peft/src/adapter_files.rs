@@ -167,6 +167,7 @@ fn fill(
     path: &Path,
 ) -> Result<()> {
     let (mut missing, mut misshapen, mut used) = (Vec::new(), Vec::new(), BTreeSet::new());
+    let mut shared: BTreeMap<String, AdapterTensor> = BTreeMap::new();
     model.for_each_part_mut(&mut |layer, mut part| {
         for adapter in part.adapters().iter_mut().filter(|a| a.name == name) {
             for tensor in adapter
@@ -184,7 +185,13 @@ fn fill(
                             &data.shape()[..]
                         ))
                     }
-                    Some(data) => tensor.set(data.clone()),
+                    Some(_) if shared.contains_key(&key) => *tensor = shared[&key].clone(),
+                    Some(data) => {
+                        tensor.set(data.clone());
+                        if tensor.is_shared() {
+                            shared.insert(key.clone(), tensor.clone());
+                        }
+                    }
                 }
                 used.insert(key);
             }

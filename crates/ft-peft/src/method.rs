@@ -22,6 +22,15 @@ pub(crate) const TARGETS: [&str; 5] = [
     "modules_to_save",
 ];
 
+/// [`Method::default_targets`] of the methods that PEFT puts on queries and values.
+pub(crate) const QUERIES_AND_VALUES: [&[&str]; 5] = [
+    &["q_proj", "v_proj"],
+    &["c_attn"],
+    &["query", "value"],
+    &["query_key_value"],
+    &["qkv_proj"],
+];
+
 /// A method: its settings, which serde reads and writes in PEFT's names, and what it puts on a layer.
 ///
 /// Attaching, saving, loading, checking, merging, counting and printing are written once over this.
@@ -72,10 +81,13 @@ pub trait Method: Any + Debug + Send + Sync {
     }
 
     /// Names of layers to choose without `target_modules`: the first list of which all match. None stands for all linear
-    /// layers.
+    /// layers, or for all layers if the method takes no linear ones.
     fn default_targets(&self) -> &'static [&'static [&'static str]] {
         &[]
     }
+
+    /// Fills in settings that follow from `target_modules`, once these are known.
+    fn settle(&mut self) {}
 
     /// Whether the method has something for such a part.
     fn takes(&self, part: Part<'_>) -> bool {

@@ -30,14 +30,22 @@ macro_rules! methods {
 methods! {
     adalora: AdaLoraConfig,
     boft: BoftConfig,
+    fourierft: FourierFtConfig,
     hra: HraConfig,
     ia3: Ia3Config,
     ln_tuning: LnTuningConfig,
+    loha: LohaConfig,
+    lokr: LokrConfig,
     lora: LoraConfig,
+    miss: MissConfig,
     oft: OftConfig,
+    vera: VeraConfig,
 }
 
 mod block_rotation;
 mod inverse;
 
+pub use lokr::InitLokrWeights;
 pub use lora::InitLoraWeights;
+pub(crate) use lora::exception;
+pub use miss::InitMissWeights;

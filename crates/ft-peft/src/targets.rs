@@ -241,6 +241,7 @@ impl Layers {
         if method.common().target_modules.is_none() {
             method.common_mut().target_modules = Some(self.default_of(method)?);
         }
+        method.settle();
         let common = method.common();
         let chosen = self.select(common)?;
         let targets = [
@@ -269,7 +270,10 @@ impl Layers {
     fn default_of(&self, method: &dyn Method) -> Result<TargetModules> {
         let candidates = method.default_targets();
         if candidates.is_empty() {
-            return Ok(TargetModules::all_linear());
+            return Ok(match self.linear.is_empty() {
+                true => TargetModules::Names(kinds(&self.paths)),
+                false => TargetModules::all_linear(),
+            });
         }
         let found = candidates.iter().find(|names| {
             let targets = TargetModules::names(names.iter().copied());

@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 
 use crate::adapter_config::json_settings;
 use crate::common::{Common, Pattern, pattern};
-use crate::method::{Draw, Method, New, Site, method};
+use crate::method::{Draw, Method, New, QUERIES_AND_VALUES, Site, method};
 use crate::{Error, Result};
 
 /// Settings of an AdaLoRA adapter (Zhang et al., 2023, arXiv:2303.10512).
 ///
-/// The defaults are PEFT's, except `target_modules`, which are all linear layers. `total_step` has none.
+/// The defaults are PEFT's; without `target_modules` it is put on queries and values. `total_step` has none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AdaLoraConfig {
@@ -204,6 +204,10 @@ impl Method for AdaLoraConfig {
 
     fn tells_layout(&self) -> bool {
         true
+    }
+
+    fn default_targets(&self) -> &'static [&'static [&'static str]] {
+        &QUERIES_AND_VALUES
     }
 
     fn bias_only(&self) -> Option<&'static str> {

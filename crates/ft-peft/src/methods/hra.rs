@@ -17,11 +17,11 @@ use super::inverse::inverse;
 use crate::Result;
 use crate::adapter_config::json_settings;
 use crate::common::Common;
-use crate::method::{Draw, Method, New, Site, method};
+use crate::method::{Draw, Method, New, QUERIES_AND_VALUES, Site, method};
 
 /// Settings of an HRA adapter (Yuan et al., 2024, arXiv:2405.17484).
 ///
-/// The defaults are PEFT's, except `target_modules`, which are all linear layers.
+/// The defaults are PEFT's; without `target_modules` it is put on queries and values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HraConfig {
@@ -58,6 +58,10 @@ impl Method for HraConfig {
             0 => vec!["r must be at least 1".to_string()],
             _ => Vec::new(),
         }
+    }
+
+    fn default_targets(&self) -> &'static [&'static [&'static str]] {
+        &QUERIES_AND_VALUES
     }
 
     fn bias_only(&self) -> Option<&'static str> {

@@ -17,12 +17,12 @@ use serde::{Deserialize, Serialize};
 use super::block_rotation::{cayley, identity, rotate};
 use crate::adapter_config::json_settings;
 use crate::common::Common;
-use crate::method::{Draw, Method, New, Site, method};
+use crate::method::{Draw, Method, New, QUERIES_AND_VALUES, Site, method};
 use crate::{Error, Result};
 
 /// Settings of an OFT adapter (Qiu et al., 2023, arXiv:2306.07280).
 ///
-/// The defaults are PEFT's, except `target_modules`, which are all linear layers.
+/// The defaults are PEFT's; without `target_modules` it is put on queries and values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct OftConfig {
@@ -140,6 +140,10 @@ impl Method for OftConfig {
 
     fn tells_layout(&self) -> bool {
         true
+    }
+
+    fn default_targets(&self) -> &'static [&'static [&'static str]] {
+        &QUERIES_AND_VALUES
     }
 
     fn bias_only(&self) -> Option<&'static str> {
