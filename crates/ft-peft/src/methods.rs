@@ -8,7 +8,7 @@ use crate::adapter_config::{self, Writer};
 /// The list of methods: a module and the type of its settings.
 macro_rules! methods {
     ($($module:ident: $config:ident),* $(,)?) => {
-        $(mod $module; pub use $module::$config;)*
+        $(pub(crate) mod $module; pub use $module::$config;)*
 
         /// PEFT's names of the methods.
         pub(crate) fn peft_types() -> Vec<&'static str> {
@@ -29,17 +29,24 @@ macro_rules! methods {
 }
 
 methods! {
+    adalora: AdaLoraConfig,
+    boft: BoftConfig,
     fourierft: FourierFtConfig,
     bitfit: BitFitConfig,
+    hra: HraConfig,
     ia3: Ia3Config,
     ln_tuning: LnTuningConfig,
     loha: LohaConfig,
     lokr: LokrConfig,
     lora: LoraConfig,
     miss: MissConfig,
+    oft: OftConfig,
     vera: VeraConfig,
     trainable_tokens: TrainableTokensConfig,
 }
+
+mod block_rotation;
+mod inverse;
 
 pub use lokr::InitLokrWeights;
 pub use lora::InitLoraWeights;
