@@ -30,9 +30,9 @@ macro_rules! methods {
 
 methods! {
     adalora: AdaLoraConfig,
+    bitfit: BitFitConfig,
     boft: BoftConfig,
     fourierft: FourierFtConfig,
-    bitfit: BitFitConfig,
     hra: HraConfig,
     ia3: Ia3Config,
     ln_tuning: LnTuningConfig,
@@ -41,15 +41,15 @@ methods! {
     lora: LoraConfig,
     miss: MissConfig,
     oft: OftConfig,
-    vera: VeraConfig,
     trainable_tokens: TrainableTokensConfig,
+    vera: VeraConfig,
 }
 
 mod block_rotation;
 mod inverse;
 
 pub use lokr::InitLokrWeights;
-pub use lora::InitLoraWeights;
-pub(crate) use lora::exception;
+pub use lora::{EvaConfig, InitLoraWeights, eva_initialise, into_plain_lora, lora_fa};
+pub(crate) use lora::{exception, saved_as_plain};
 pub use miss::InitMissWeights;
 pub(crate) use trainable_tokens::TOKENS_DELTA;

@@ -3,8 +3,12 @@
 mod combine;
 mod embeddings;
 mod encoder;
+mod extras;
 mod files;
 mod golden;
 mod laws;
+mod lora_family;
+mod lora_laws;
+mod lora_written;
 mod own_model;
 mod reparameterization;
