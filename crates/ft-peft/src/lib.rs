@@ -20,7 +20,7 @@ mod switch;
 mod targets;
 mod torch_random;
 
-pub use adapter_config::{read_config, to_json};
+pub use adapter_config::{read_config, read_settings, to_json};
 pub use adapter_files::{load_adapter, save_adapter};
 pub use attach::attach;
 pub use common::{Bias, Common, Pattern};

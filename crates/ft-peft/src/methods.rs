@@ -10,19 +10,21 @@ macro_rules! methods {
     ($($module:ident: $config:ident),* $(,)?) => {
         $(mod $module; pub use $module::$config;)*
 
+        /// PEFT's names of all methods.
+        pub fn peft_types() -> Vec<&'static str> {
+            vec![$($config::default().peft_type()),*]
+        }
+
         /// Reads the settings of the method that `peft_type` names; the error names all mistakes.
         pub(crate) fn parse(json: &Value, writer: Writer) -> Result<Box<dyn Method>, String> {
             let name = json.get("peft_type").and_then(Value::as_str);
             let name = name.ok_or("peft_type is missing")?;
-            let mut known = Vec::new();
             $(
-                let peft_type = $config::default().peft_type();
-                if peft_type == name {
+                if $config::default().peft_type() == name {
                     return adapter_config::parse::<$config>(json, writer).map(|config| Box::new(config) as _);
                 }
-                known.push(peft_type);
             )*
-            Err(format!("peft_type {name:?} is not supported; there are: {}", known.join(", ")))
+            Err(format!("peft_type {name:?} is not supported; there are: {}", peft_types().join(", ")))
         }
     };
 }
