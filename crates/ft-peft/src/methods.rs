@@ -8,7 +8,12 @@ use crate::adapter_config::{self, Writer};
 /// The list of methods: a module and the type of its settings.
 macro_rules! methods {
     ($($module:ident: $config:ident),* $(,)?) => {
-        $(mod $module; pub use $module::$config;)*
+        $(pub(crate) mod $module; pub use $module::$config;)*
+
+        /// PEFT's names of the methods.
+        pub(crate) fn peft_types() -> Vec<&'static str> {
+            vec![$($config::default().peft_type()),*]
+        }
 
         /// PEFT's names of all methods.
         pub fn peft_types() -> Vec<&'static str> {
@@ -25,22 +30,37 @@ macro_rules! methods {
                 }
             )*
             Err(format!("peft_type {name:?} is not supported; there are: {}", peft_types().join(", ")))
+            $(if $config::default().peft_type() == name {
+                return adapter_config::parse::<$config>(json, writer).map(|config| Box::new(config) as _);
+            })*
+            let known = peft_types().join(", ");
+            Err(format!("peft_type {name:?} is not supported; there are: {known}"))
         }
     };
 }
 
 methods! {
+    adalora: AdaLoraConfig,
+    boft: BoftConfig,
     fourierft: FourierFtConfig,
+    bitfit: BitFitConfig,
+    hra: HraConfig,
     ia3: Ia3Config,
     ln_tuning: LnTuningConfig,
     loha: LohaConfig,
     lokr: LokrConfig,
     lora: LoraConfig,
     miss: MissConfig,
+    oft: OftConfig,
     vera: VeraConfig,
+    trainable_tokens: TrainableTokensConfig,
 }
+
+mod block_rotation;
+mod inverse;
 
 pub use lokr::InitLokrWeights;
 pub use lora::InitLoraWeights;
 pub(crate) use lora::exception;
 pub use miss::InitMissWeights;
+pub(crate) use trainable_tokens::TOKENS_DELTA;

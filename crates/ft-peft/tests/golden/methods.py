@@ -97,7 +97,34 @@ CASES = [
     ("miss_padded", "MissConfig", LINEAR, dict(r=5, init_weights=False)),
     ("miss_bat", "MissConfig", LINEAR, dict(r=4, init_weights="bat")),
     ("miss_mini", "MissConfig", LINEAR, dict(r=6, init_weights="mini", mini_r=4)),
+    ("oft", "OFTConfig", LINEAR, dict(oft_block_size=4)),
+    ("oft_exact", "OFTConfig", LINEAR, dict(r=2, oft_block_size=0, use_cayley_neumann=False)),
+    ("oft_shared", "OFTConfig", LINEAR, dict(oft_block_size=7, block_share=True, num_cayley_neumann_terms=3)),
+    ("oft_coft", "OFTConfig", LINEAR, dict(oft_block_size=8, coft=True, eps=0.7, num_cayley_neumann_terms=8)),
+    ("boft", "BOFTConfig", LINEAR, dict()),
+    ("boft_butterfly", "BOFTConfig", LINEAR, dict(boft_block_size=0, boft_block_num=4, boft_n_butterfly_factor=3, init_weights=False)),
+    ("hra", "HRAConfig", LINEAR, dict(r=4)),
+    ("hra_gram_schmidt", "HRAConfig", LINEAR, dict(r=3, apply_GS=True)),
+    # The orthogonality is no part of the function.
+    ("adalora", "AdaLoraConfig", EVERY, dict(init_r=4, target_r=2, total_step=10, lora_alpha=6, orth_reg_weight=0.0)),
 ]  # fmt: skip
+
+
+class BlockDiagonal:
+    """What PEFT's CUDA extension for BOFT does. Without it, PEFT makes one butterfly factor, whatever the settings say."""
+
+    @staticmethod
+    def forward(blocks):
+        return [torch.stack([torch.block_diag(*factor) for factor in blocks])]
+
+    @staticmethod
+    def backward(grad, blocks):
+        size = blocks.shape[-1]
+        starts = range(0, grad.shape[-1], size)
+        return [torch.stack([grad[:, i : i + size, i : i + size] for i in starts], dim=1)]
+
+
+peft.tuners.boft.layer.get_fbd_cuda = lambda: BlockDiagonal
 
 
 def class_of(name):
