@@ -4,17 +4,17 @@ mod adapter_config;
 mod adapter_files;
 mod added;
 mod attach;
+mod beside;
 mod by_name;
 mod combine;
-mod beside;
 mod common;
 mod convert;
 mod copies;
 mod error;
 mod freeze;
-mod lycoris;
 mod hot_swap;
 mod linalg;
+mod lycoris;
 mod merge;
 mod method;
 mod methods;
@@ -28,9 +28,9 @@ mod scale;
 mod stored_weights;
 mod switch;
 mod targets;
+mod token_rows;
 mod torch_random;
 mod unmerge;
-mod token_rows;
 mod vocabulary;
 
 pub use adapter_config::{read_config, read_settings, to_json};
@@ -55,5 +55,5 @@ pub use switch::{
     active_adapters, adapter_config, adapter_names, delete, set_active, without_adapters,
 };
 pub use targets::TargetModules;
-pub use unmerge::{merge_adapters, unmerge_adapters};
 pub use token_rows::TokenIndices;
+pub use unmerge::{merge_adapters, unmerge_adapters};

@@ -10,11 +10,6 @@ macro_rules! methods {
     ($($module:ident: $config:ident),* $(,)?) => {
         $(pub(crate) mod $module; pub use $module::$config;)*
 
-        /// PEFT's names of the methods.
-        pub(crate) fn peft_types() -> Vec<&'static str> {
-            vec![$($config::default().peft_type()),*]
-        }
-
         /// PEFT's names of all methods.
         pub fn peft_types() -> Vec<&'static str> {
             vec![$($config::default().peft_type()),*]
@@ -29,10 +24,6 @@ macro_rules! methods {
                     return adapter_config::parse::<$config>(json, writer).map(|config| Box::new(config) as _);
                 }
             )*
-            Err(format!("peft_type {name:?} is not supported; there are: {}", peft_types().join(", ")))
-            $(if $config::default().peft_type() == name {
-                return adapter_config::parse::<$config>(json, writer).map(|config| Box::new(config) as _);
-            })*
             let known = peft_types().join(", ");
             Err(format!("peft_type {name:?} is not supported; there are: {known}"))
         }
@@ -41,9 +32,9 @@ macro_rules! methods {
 
 methods! {
     adalora: AdaLoraConfig,
+    bitfit: BitFitConfig,
     boft: BoftConfig,
     fourierft: FourierFtConfig,
-    bitfit: BitFitConfig,
     hra: HraConfig,
     ia3: Ia3Config,
     ln_tuning: LnTuningConfig,
@@ -52,8 +43,8 @@ methods! {
     lora: LoraConfig,
     miss: MissConfig,
     oft: OftConfig,
-    vera: VeraConfig,
     trainable_tokens: TrainableTokensConfig,
+    vera: VeraConfig,
 }
 
 mod block_rotation;

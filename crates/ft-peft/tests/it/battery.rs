@@ -43,9 +43,17 @@ fn cases() -> Vec<Case> {
         json!({"peft_type": "MISS", "r": 5, "target_modules": all}),
         json!({"peft_type": "MISS", "r": 4, "init_weights": "bat", "target_modules": all}),
         json!({"peft_type": "MISS", "r": 4, "init_weights": "mini", "mini_r": 4}),
+        json!({"peft_type": "OFT", "oft_block_size": 4, "target_modules": all}),
+        json!({"peft_type": "OFT", "oft_block_size": 6, "use_cayley_neumann": false}),
+        json!({"peft_type": "BOFT", "target_modules": all}),
+        json!({"peft_type": "BOFT", "boft_block_size": 2, "boft_n_butterfly_factor": 2}),
+        json!({"peft_type": "HRA", "r": 4, "target_modules": all}),
+        json!({"peft_type": "ADALORA", "init_r": 4, "target_r": 2, "total_step": 10, "target_modules": all}),
+        json!({"peft_type": "BITFIT"}),
+        json!({"peft_type": "TRAINABLE_TOKENS", "token_indices": [3, 9, 26]}),
     ];
     let case = |settings: Value| Case {
-        config: read_settings(&settings).expect("valid"),
+        config: read_settings(&settings).unwrap_or_else(|error| panic!("{settings}: {error}")),
         fresh: settings["peft_type"] != "FOURIERFT" || settings["init_weights"] == true,
         merges: true,
         name: settings.to_string(),
@@ -63,7 +71,7 @@ fn for_every_case(law: impl Fn(&Case, &str)) {
 }
 
 /// Adds numbers to every tensor of an adapter that trains, so that it does something.
-fn stirred(model: AutoCausalLm, name: &str) -> AutoCausalLm {
+pub(crate) fn stirred<M: Parts>(model: M, name: &str) -> M {
     let mut model = model;
     let mut place = name.len();
     model.for_each_part_mut(&mut |_, mut part| {
