@@ -35,7 +35,7 @@ mod truncated_svd;
 mod unmerge;
 mod vocabulary;
 
-pub use adapter_config::{read_config, to_json};
+pub use adapter_config::{read_config, read_settings, to_json};
 pub use adapter_files::{load_adapter, save_adapter};
 pub use attach::attach;
 pub use by_name::method;

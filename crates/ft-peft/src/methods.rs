@@ -10,8 +10,8 @@ macro_rules! methods {
     ($($module:ident: $config:ident),* $(,)?) => {
         $(pub(crate) mod $module; pub use $module::$config;)*
 
-        /// PEFT's names of the methods.
-        pub(crate) fn peft_types() -> Vec<&'static str> {
+        /// PEFT's names of all methods.
+        pub fn peft_types() -> Vec<&'static str> {
             vec![$($config::default().peft_type()),*]
         }
 
@@ -19,9 +19,11 @@ macro_rules! methods {
         pub(crate) fn parse(json: &Value, writer: Writer) -> Result<Box<dyn Method>, String> {
             let name = json.get("peft_type").and_then(Value::as_str);
             let name = name.ok_or("peft_type is missing")?;
-            $(if $config::default().peft_type() == name {
-                return adapter_config::parse::<$config>(json, writer).map(|config| Box::new(config) as _);
-            })*
+            $(
+                if $config::default().peft_type() == name {
+                    return adapter_config::parse::<$config>(json, writer).map(|config| Box::new(config) as _);
+                }
+            )*
             let known = peft_types().join(", ");
             Err(format!("peft_type {name:?} is not supported; there are: {known}"))
         }
