@@ -1,7 +1,7 @@
 //! Adapters in PEFT's files: `adapter_config.json` and `adapter_model.safetensors`.
 //!
-//! Keys are `base_model.model.<layer>.<tensor>`, and `base_model.<tensor>` of tensors that all layers share; the adapter's
-//! name is not part of them. An adapter not called `default` lies in a subfolder of its name, as PEFT saves it. Weights of
+//! Keys are `base_model.model.<layer>.<tensor>`, `base_model.<tensor>` of tensors that all layers share, and the name alone
+//! of virtual tokens; the adapter's name is not part of them. An adapter not called `default` lies in a subfolder of its name, as PEFT saves it. Weights of
 //! the base can lie beside the adapter.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -36,9 +36,10 @@ pub(crate) const PREFIX: &str = "base_model.model.";
 const SHARED: &str = "base_model.";
 
 fn key(path: &str, tensor: &AdapterTensor) -> String {
-    match tensor.is_shared() {
-        true => format!("{SHARED}{}", tensor.name()),
-        false => format!("{PREFIX}{path}.{}", tensor.name()),
+    match (tensor.is_unprefixed(), tensor.is_shared()) {
+        (true, _) => tensor.name().to_string(),
+        (_, true) => format!("{SHARED}{}", tensor.name()),
+        _ => format!("{PREFIX}{path}.{}", tensor.name()),
     }
 }
 
@@ -60,8 +61,8 @@ pub fn save_adapter<M: Module + Parts>(model: &M, name: &str, folder: &Path) -> 
         for adapter in part.adapters().iter().filter(|a| a.name == name) {
             transposed |= matches!(part, Part::Linear(linear) if linear.layout() == Layout::InOut);
             layers.push(path.to_string());
-            for tensor in adapter.tensors.iter().filter(|tensor| tensor.is_saved()) {
-                let key = key(path, tensor);
+            for tensor in config.saved(adapter) {
+                let key = key(path, &tensor);
                 tensors.entry(key).or_insert_with(|| tensor.data());
             }
         }
@@ -129,7 +130,8 @@ pub fn load_adapter<M: Module + Parts>(
     } else {
         folder
     };
-    let config = read_config(folder)?;
+    let mut config = read_config(folder)?;
+    config.fit(&model)?;
     let path = folder.join(WEIGHTS);
     if !path.is_file() && folder.join(PICKLED).is_file() {
         return Err(ft_core::Error::invalid(
@@ -145,7 +147,7 @@ pub fn load_adapter<M: Module + Parts>(
     let shapes = shapes.map(|(path, shape)| (path, shape.to_vec())).collect();
     let stored = StoredWeights::take(&model, &shapes, config.common(), &mut tensors, &path)?;
     let mut model = stored.put(model);
-    put(&mut model, config.into(), &chosen, name, 0)?;
+    put(&mut model, config.into(), &chosen, name, None)?;
     fill(&mut model, name, tensors, &path)?;
     let mut model = match trainable {
         true => stored.train(freeze_all(model)),

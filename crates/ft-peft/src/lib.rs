@@ -11,6 +11,7 @@ mod merge;
 mod method;
 mod methods;
 mod model_card;
+mod prompt_encoder;
 mod random;
 mod reparameterization;
 mod stored_weights;
@@ -26,6 +27,7 @@ pub use freeze::{set_trainable, trainable_parameters};
 pub use merge::{merge_and_unload, unload};
 pub use method::{Draw, Features, Method, New, Site};
 pub use methods::*;
+pub use prompt_encoder::PromptSizes;
 pub use reparameterization::{LowRank, LowRankReparameterizer};
 pub use switch::{
     active_adapters, adapter_config, adapter_names, delete, set_active, without_adapters,

@@ -31,6 +31,12 @@ methods! {
     ia3: Ia3Config,
     ln_tuning: LnTuningConfig,
     lora: LoraConfig,
+    p_tuning: PTuningConfig,
+    prefix_tuning: PrefixTuningConfig,
+    prompt_tuning: PromptTuningConfig,
 }
 
 pub use lora::InitLoraWeights;
+pub use p_tuning::EncoderType;
+pub use prefix_tuning::InitPrefix;
+pub use prompt_tuning::PromptTuningInit;

@@ -6,6 +6,7 @@ use burn::tensor::{Device, Distribution, GradientCheckpointingStrategy, Tensor};
 use crate::layers::kv_cache::KvCache;
 use crate::layers::parts::Parts;
 use crate::layers::pass::Pass;
+use crate::layers::virtual_tokens::{Given, cache_of, given};
 use crate::mix_seed;
 
 /// Runs `x`, `[batch, seq, hidden]`, through all `blocks`, or as many as the pass wants, and after the last of all
@@ -35,6 +36,7 @@ where
         mut cache,
         mut states,
         layers,
+        prefix,
         ..
     } = pass;
     let count = layers.unwrap_or(blocks.len());
@@ -67,15 +69,22 @@ where
                 }
             }
         };
+        // Without a cache of all tokens a block has one of its own, which holds the virtual tokens.
+        let before = given(prefix.as_ref(), i);
         x = if again {
             let forward = forward.clone();
-            ft_kernels::recompute(block, x, move |block: &B, x| {
-                begin();
-                forward(i, block, x, None)
-            })
+            ft_kernels::recompute(
+                &(block.clone(), before),
+                x,
+                move |(block, before): &(B, Given), x| {
+                    begin();
+                    forward(i, block, x, cache_of(before, i).as_mut())
+                },
+            )
         } else {
             begin();
-            forward(i, block, x, cache.as_deref_mut())
+            let mut own = cache_of(&before, i);
+            forward(i, block, x, own.as_mut().or(cache.as_deref_mut()))
         };
     }
     if let Some(cache) = cache {

@@ -6,4 +6,5 @@ mod files;
 mod golden;
 mod laws;
 mod own_model;
+mod prompts;
 mod reparameterization;
