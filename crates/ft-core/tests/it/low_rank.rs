@@ -8,6 +8,7 @@ use ft_core::layers::{Adapter, AdapterKind, AdapterTensor, At, LowRank};
 #[derive(Debug)]
 struct Sum {
     scale: f64,
+    dropout: None,
 }
 
 impl AdapterKind for Sum {
@@ -16,6 +17,7 @@ impl AdapterKind for Sum {
             a: at.adapter.val2("a"),
             b: at.adapter.val2("b"),
             scale: self.scale,
+            dropout: None,
         })
     }
 }

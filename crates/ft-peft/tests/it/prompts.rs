@@ -16,7 +16,7 @@ use ft_peft::{
     Common, EncoderType, Error, InitPrefix, Method, PTuningConfig, PrefixTuningConfig, PromptSizes,
     PromptTuningConfig, PromptTuningInit, TargetModules, adapter_config, attach, delete,
     load_adapter, merge_and_unload, read_config, save_adapter, set_active, to_json,
-    trainable_parameters, unload, without_adapters,
+    trainable_parameters, unload, with_rows, without_adapters,
 };
 use serde_json::{Value, json};
 
@@ -431,6 +431,20 @@ fn switched_off_unloaded_and_deleted_prompts_are_the_base() {
         set_active(&mut model, &["default"]).expect("there");
         delete(&mut model, "default").expect("there");
         assert_eq!(logits(&model, device), base);
+    });
+}
+
+#[test]
+fn rows_of_a_batch_have_the_same_virtual_tokens() {
+    for_every_case(&["llama"], |_, model, config, device| {
+        let model = attach(model, config, "default", 1).expect("attaches");
+        let same = with_rows(&model, &[Some("default")]).expect("the same");
+        assert_eq!(logits(&same, device), logits(&model, device));
+        let error = with_rows(&model, &[Some("default"), None]).expect_err("differ");
+        assert!(
+            error.to_string().contains("a batch of their own"),
+            "{error}"
+        );
     });
 }
 
