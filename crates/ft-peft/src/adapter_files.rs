@@ -21,7 +21,7 @@ use crate::beside::Beside;
 use crate::freeze::freeze_all;
 use crate::methods::TOKENS_DELTA;
 use crate::model_card::model_card;
-use crate::stored_weights::StoredWeights;
+use crate::stored_weights::{StoredWeights, base_path};
 use crate::switch::{adapter_config, check_new};
 use crate::targets::{Layers, kinds};
 use crate::vocabulary::Vocabulary;
@@ -124,7 +124,7 @@ pub(crate) fn stores_weights(model: &impl Module, folder: &Path) -> Result<bool>
     let tensors = read_tensors(&folder.join(WEIGHTS))?;
     let paths = tensors
         .keys()
-        .filter_map(|key| stored_weights::base_path(key));
+        .filter_map(|key| base_path(key));
     Ok(paths
         .into_iter()
         .any(|path| shapes.iter().any(|(own, _)| *own == path)))

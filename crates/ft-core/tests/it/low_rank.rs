@@ -8,7 +8,6 @@ use ft_core::layers::{Adapter, AdapterKind, AdapterTensor, At, LowRank};
 #[derive(Debug)]
 struct Sum {
     scale: f64,
-    dropout: None,
 }
 
 impl AdapterKind for Sum {

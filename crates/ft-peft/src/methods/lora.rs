@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 pub use initialisation::InitLoraWeights;
 pub use settings::LoraConfig;
+pub(crate) use settings::exception;
 
 use crate::Result;
 use crate::method::{Draw, Method, New, Site, method};
