@@ -95,7 +95,8 @@ fn key_features(model: &dyn Parts) -> Vec<usize> {
             layer.output = Some(linear.in_features());
         }
     });
-    let of_layer = |layer: &Attention| layer.keys.or(Some((layer.fused? - layer.output?) / 2));
+    let of_fused = |layer: &Attention| Some(layer.fused?.checked_sub(layer.output?)? / 2);
+    let of_layer = |layer: &Attention| layer.keys.or_else(|| of_fused(layer));
     layers.values().filter_map(of_layer).collect()
 }
 

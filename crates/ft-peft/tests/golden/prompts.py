@@ -8,7 +8,8 @@ adapter_model.safetensors, with one key: prompt_embeddings. Cases: prompt, p_tun
 projection). Llama has grouped heads; on GPT-2 positions are learned.
 
 prompts/BASE.safetensors: input_ids [2, 12], and for each CASE
-- CASE.logits (those of the tokens alone), CASE.loss [1] (mean over the shifted labels = input_ids),
+- CASE.logits (those of the tokens alone), CASE.loss [1] (mean over the shifted labels = input_ids; with prompt tuning and
+  p-tuning PEFT's own loss has one term more a row: the last virtual token predicts the first token),
 - CASE.grad.NAME of that loss for all tensors that train, by their names in PEFT's encoder,
 - CASE.start.NAME: their values, where a network computes the virtual tokens,
 - CASE.generated.0, CASE.generated.1: the greedy continuation of the first 7 tokens of the first row by 8, and of
@@ -54,14 +55,15 @@ def write_case(base, case, config, input_ids, generator):
         for parameter in encoder.parameters():
             parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator))
     prefix = case in ("prefix", "projected")
-    out = model(input_ids=input_ids, labels=input_ids, use_cache=prefix)
-    out.loss.backward()
-    logits = out.logits.detach()
+    logits = model(input_ids=input_ids, use_cache=prefix).logits
     logits = logits if prefix else logits[:, TOKENS:]
+    loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), input_ids[:, 1:].flatten())
+    loss.backward()
+    logits = logits.detach()
     assert logits.shape == before.shape
     change = (logits - before).abs().max().item()
     assert change > 0.3, f"the adapter changes the logits by {change} only"
-    tensors = {"logits": logits, "loss": out.loss.detach().reshape(1)}
+    tensors = {"logits": logits, "loss": loss.detach().reshape(1)}
     computed = case in ("p_tuning", "projected")
     for name, parameter in encoder.named_parameters():
         name = name if computed else "prompt_embeddings"
@@ -83,7 +85,7 @@ def write_case(base, case, config, input_ids, generator):
     (folder / "README.md").unlink()
     path = folder / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()), indent=2, sort_keys=True) + "\n")
-    print(f"{base}-{case}: loss {out.loss.item():.4f}, changes logits by up to {change:.2f}")
+    print(f"{base}-{case}: loss {loss.item():.4f}, changes logits by up to {change:.2f}")
     return {f"{case}.{key}": value.contiguous() for key, value in tensors.items()}
 
 
