@@ -21,6 +21,7 @@ pub(crate) mod rms_norm;
 pub(crate) mod rope;
 pub(crate) mod rope_scaling;
 pub(crate) mod self_attention;
+pub(crate) mod virtual_tokens;
 pub(crate) mod windows;
 
 pub use adapter::{Adapter, Adapters, Settings};
@@ -45,4 +46,5 @@ pub use rms_norm::RmsNorm;
 pub use rope::{Angles, Rope};
 pub use rope_scaling::RopeScaling;
 pub use self_attention::SelfAttention;
+pub use virtual_tokens::{Prefix, VirtualTokens};
 pub use windows::{Masks, Windows};

@@ -1,7 +1,7 @@
 //! Adapters in PEFT's files: `adapter_config.json` and `adapter_model.safetensors`.
 //!
-//! Keys are `base_model.model.<layer>.<tensor>`, and `base_model.<tensor>` of tensors that all layers share; the adapter's
-//! name is not part of them. An adapter not called `default` lies in a subfolder of its name, as PEFT saves it. Weights of
+//! Keys are `base_model.model.<layer>.<tensor>`, `base_model.<tensor>` of tensors that all layers share, and the name alone
+//! of virtual tokens; the adapter's name is not part of them. An adapter not called `default` lies in a subfolder of its name, as PEFT saves it. Weights of
 //! the base can lie beside the adapter.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -42,9 +42,10 @@ const TWICE: [&str; 2] = ["weight", TOKENS_DELTA];
 const SHARED: &str = "base_model.";
 
 fn key(path: &str, tensor: &AdapterTensor) -> String {
-    match tensor.is_shared() {
-        true => format!("{SHARED}{}", tensor.name()),
-        false => format!("{PREFIX}{path}.{}", tensor.name()),
+    match (tensor.is_unprefixed(), tensor.is_shared()) {
+        (true, _) => tensor.name().to_string(),
+        (_, true) => format!("{SHARED}{}", tensor.name()),
+        _ => format!("{PREFIX}{path}.{}", tensor.name()),
     }
 }
 
@@ -69,7 +70,7 @@ pub fn save_adapter<M: Module + Parts>(model: &M, name: &str, folder: &Path) -> 
     model.for_each_part(&mut |path, part| {
         for adapter in part.adapters().iter().filter(|a| a.name == name) {
             transposed |= matches!(part, Part::Linear(linear) if linear.layout() == Layout::InOut);
-            for tensor in adapter.tensors.iter().filter(|tensor| tensor.is_saved()) {
+            for tensor in &config.saved(adapter) {
                 // As in PEFT, what trains in a tied embedding lies there under the name of the output layer too.
                 if vocabulary.is_tied(path) && TWICE.contains(&tensor.name()) {
                     tensors.insert(key(vocabulary.output, tensor), tensor.data());
@@ -157,8 +158,9 @@ pub fn load_adapter<M: Module + Parts>(
 ) -> Result<M> {
     check_new(&model, name)?;
     let folder = &adapter_folder(folder, name);
-    let config = read_config(folder)?;
+    let mut config = read_config(folder)?;
     check_origin(&*config, Origin::File)?;
+    config.fit(&model)?;
     let path = folder.join(WEIGHTS);
     if !path.is_file() && folder.join(PICKLED).is_file() {
         return Err(ft_core::Error::invalid(
@@ -182,7 +184,7 @@ pub fn load_adapter<M: Module + Parts>(
         &path,
     )?;
     let mut model = stored.put(model);
-    put(&mut model, config.into(), &chosen, name, 0)?;
+    put(&mut model, config.into(), &chosen, name, None)?;
     fill(&mut model, name, tensors, &path)?;
     let mut model = match trainable {
         true => freeze_all(model),

@@ -41,6 +41,9 @@ methods! {
     loha: LohaConfig,
     lokr: LokrConfig,
     lora: LoraConfig,
+    p_tuning: PTuningConfig,
+    prefix_tuning: PrefixTuningConfig,
+    prompt_tuning: PromptTuningConfig,
     miss: MissConfig,
     oft: OftConfig,
     trainable_tokens: TrainableTokensConfig,
@@ -54,4 +57,7 @@ pub use lokr::InitLokrWeights;
 pub use lora::{EvaConfig, InitLoraWeights, eva_initialise, into_plain_lora, lora_fa};
 pub(crate) use lora::{exception, saved_as_plain};
 pub use miss::InitMissWeights;
+pub use p_tuning::EncoderType;
+pub use prefix_tuning::InitPrefix;
+pub use prompt_tuning::PromptTuningInit;
 pub(crate) use trainable_tokens::TOKENS_DELTA;

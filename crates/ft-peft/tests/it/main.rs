@@ -13,4 +13,5 @@ mod lora_laws;
 mod lora_written;
 mod methods;
 mod own_model;
+mod prompts;
 mod reparameterization;
