@@ -4,6 +4,7 @@
 //! name is not part of them. An adapter not called `default` lies in a subfolder of its name, as PEFT saves it. Weights of
 //! the base can lie beside the adapter.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -15,14 +16,15 @@ use ft_core::safetensors_folder::{
 };
 use ft_core::{Layout, Part, Parts, module_path};
 
-use crate::adapter_config::{FILE as CONFIG, read_config, to_json};
+use crate::adapter_config::{FILE as CONFIG, read_config, read_json, to_json};
+use crate::adapter_hub;
 use crate::attach::put;
 use crate::freeze::freeze_all;
 use crate::model_card::model_card;
 use crate::stored_weights::{self, StoredWeights};
 use crate::switch::{adapter_config, check_new};
 use crate::targets::{Layers, kinds};
-use crate::{Error, Result, TargetModules};
+use crate::{BottleneckConfig, Error, Features, Method, Result, TargetModules};
 
 const WEIGHTS: &str = "adapter_model.safetensors";
 /// What old versions of PEFT wrote instead.
@@ -42,7 +44,8 @@ fn key(path: &str, tensor: &AdapterTensor) -> String {
     }
 }
 
-/// Writes the adapter called `name` so that PEFT loads it, and returns the folder it lies in.
+/// Writes the adapter called `name` so that PEFT loads it, and returns the folder it lies in. Bottleneck adapters, which PEFT
+/// does not have, are written so that AdapterHub's package loads them.
 ///
 /// `all-linear` is written as the names of the layers, so that readers need not know the model to know the targets. Layers
 /// that `modules_to_save` of its settings names are written with their present weights: embedding and output layer of a
@@ -54,14 +57,20 @@ fn key(path: &str, tensor: &AdapterTensor) -> String {
 /// cannot be written. Nothing is written unless all can be.
 pub fn save_adapter<M: Module + Parts>(model: &M, name: &str, folder: &Path) -> Result<PathBuf> {
     let mut config = adapter_config(model, name)?.boxed();
+    let hub = of_adapter_hub(&*config).cloned();
+    let hub_key = adapter_hub::key_maker(model, name);
     let (mut tensors, mut layers) = (BTreeMap::new(), Vec::new());
-    let mut transposed = false;
+    let (mut transposed, mut width) = (false, 0);
     model.for_each_part(&mut |path, part| {
         for adapter in part.adapters().iter().filter(|a| a.name == name) {
             transposed |= matches!(part, Part::Linear(linear) if linear.layout() == Layout::InOut);
             layers.push(path.to_string());
+            width = Features::of(part).outputs;
             for tensor in adapter.tensors.iter().filter(|tensor| tensor.is_saved()) {
-                let key = key(path, tensor);
+                let key = match hub {
+                    Some(_) => hub_key(path, tensor.name()),
+                    None => key(path, tensor),
+                };
                 tensors.entry(key).or_insert_with(|| tensor.data());
             }
         }
@@ -81,6 +90,14 @@ pub fn save_adapter<M: Module + Parts>(model: &M, name: &str, folder: &Path) -> 
     let folder = place(folder, name);
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
     let tensors: Vec<(String, TensorData)> = tensors.into_iter().collect();
+    if let Some(config) = hub {
+        write_tensors(&folder.join(adapter_hub::WEIGHTS), &tensors, &metadata)?;
+        write_json(
+            &folder.join(CONFIG),
+            &adapter_hub::to_json(&config, name, width),
+        )?;
+        return Ok(folder);
+    }
     write_tensors(&folder.join(WEIGHTS), &tensors, &metadata)?;
     write_json(&folder.join(CONFIG), &to_json(&*config, transposed))?;
     // An existing model card is kept.
@@ -89,6 +106,12 @@ pub fn save_adapter<M: Module + Parts>(model: &M, name: &str, folder: &Path) -> 
         write_file(&readme, model_card(&*config).as_bytes())?;
     }
     Ok(folder)
+}
+
+/// The settings of an adapter that is saved in AdapterHub's form.
+fn of_adapter_hub(method: &dyn Method) -> Option<&BottleneckConfig> {
+    let method: &dyn Any = method;
+    method.downcast_ref()
 }
 
 fn place(folder: &Path, name: &str) -> PathBuf {
@@ -130,23 +153,44 @@ pub fn load_adapter<M: Module + Parts>(
         folder
     };
     let config = read_config(folder)?;
-    let path = folder.join(WEIGHTS);
-    if !path.is_file() && folder.join(PICKLED).is_file() {
-        return Err(ft_core::Error::invalid(
-            &folder.join(PICKLED),
-            "pickled weights are not read, since they can run code: save the adapter from PEFT \
-             again, which writes adapter_model.safetensors",
-        )
-        .into());
+    let json = read_json(folder)?;
+    let stored_name =
+        adapter_hub::is_of(&json).then(|| adapter_hub::name_of(&json).unwrap_or(name));
+    let (weights, pickled, remedy) = match stored_name {
+        None => (
+            WEIGHTS,
+            PICKLED,
+            "from PEFT again, which writes adapter_model.safetensors",
+        ),
+        Some(_) => (
+            adapter_hub::WEIGHTS,
+            adapter_hub::PICKLED,
+            "from AdapterHub's package again, with use_safetensors=True",
+        ),
+    };
+    let path = folder.join(weights);
+    if !path.is_file() && folder.join(pickled).is_file() {
+        let reason = format!(
+            "pickled weights are not read, since they can run code: save the adapter {remedy}"
+        );
+        return Err(ft_core::Error::invalid(&folder.join(pickled), reason).into());
     }
     let mut tensors = read_tensors(&path)?;
     let chosen = Layers::of(&model, &*config).select(config.common())?;
+    let hub_key = stored_name.map(|name| adapter_hub::key_maker(&model, name));
+    if let (Some(name), Some(key)) = (stored_name, &hub_key) {
+        tensors = adapter_hub::rename(tensors, name, chosen.iter(), key);
+    }
+    let key = |path: &str, tensor: &AdapterTensor| match &hub_key {
+        Some(key) => key(path, tensor.name()),
+        None => key(path, tensor),
+    };
     let shapes = module_path::shapes(&model).into_iter();
     let shapes = shapes.map(|(path, shape)| (path, shape.to_vec())).collect();
     let stored = StoredWeights::take(&model, &shapes, config.common(), &mut tensors, &path)?;
     let mut model = stored.put(model);
     put(&mut model, config.into(), &chosen, name, 0)?;
-    fill(&mut model, name, tensors, &path)?;
+    fill(&mut model, name, tensors, &path, key)?;
     let mut model = match trainable {
         true => stored.train(freeze_all(model)),
         false => model,
@@ -165,6 +209,7 @@ fn fill(
     name: &str,
     mut tensors: BTreeMap<String, TensorData>,
     path: &Path,
+    key: impl Fn(&str, &AdapterTensor) -> String,
 ) -> Result<()> {
     let (mut missing, mut misshapen, mut used) = (Vec::new(), Vec::new(), BTreeSet::new());
     let mut shared: BTreeMap<String, AdapterTensor> = BTreeMap::new();

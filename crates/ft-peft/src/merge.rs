@@ -48,6 +48,11 @@ fn merge(path: &str, part: &mut PartMut<'_>) -> Result<()> {
     }
     match part {
         PartMut::Linear(linear) => merge_linear(path, linear),
+        PartMut::Residual(residual) => Err(Error::NotMergeable {
+            layer: path.to_string(),
+            adapter: (residual.adapters.active().next())
+                .map_or_else(String::new, |adapter| adapter.name.clone()),
+        }),
         PartMut::Embedding(table) => merge_table(path, table),
         PartMut::RmsNorm(norm) => {
             replace_vectors(path, &norm.adapters.clone(), &mut norm.weight, None)

@@ -30,6 +30,7 @@ macro_rules! methods {
 methods! {
     adalora: AdaLoraConfig,
     boft: BoftConfig,
+    bottleneck: BottleneckConfig,
     fourierft: FourierFtConfig,
     hra: HraConfig,
     ia3: Ia3Config,
@@ -45,6 +46,7 @@ methods! {
 mod block_rotation;
 mod inverse;
 
+pub use bottleneck::InitBottleneck;
 pub use lokr::InitLokrWeights;
 pub use lora::InitLoraWeights;
 pub(crate) use lora::exception;

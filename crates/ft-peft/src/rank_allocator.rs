@@ -258,7 +258,7 @@ impl RankAllocator {
             .collect();
         let mut config = self.config.clone();
         config.rank_pattern = pattern;
-        let method: Arc<dyn Method> = config.into();
+        let method: Arc<dyn Method> = Arc::new(config);
         let settings: Settings = Arc::new(method);
         model.for_each_part_mut(&mut |path, mut part| {
             let Some(kept) = self.kept.get(path) else {

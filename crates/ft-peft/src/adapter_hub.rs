@@ -1,0 +1,235 @@
+//! AdapterHub's form of bottleneck adapters: `adapter_config.json`, whose settings are below `config`, and
+//! `adapter.safetensors` with keys `<module>.adapters.<name>.<tensor>`, as its package `adapters` 1.2 writes and reads them.
+//!
+//! The modules of BERT are those after which an adapter stands, `attention.output` and `output`; those of other models
+//! have names of their own, `attention_adapters` and `output_adapters`, which the parts of models here have too. A file
+//! may name modules with what stands around the model (`bert.`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use burn::tensor::TensorData;
+use ft_core::Parts;
+use serde_json::{Map, Value, json};
+
+use crate::BottleneckConfig;
+use crate::adapter_config::{Writer, parse};
+
+/// The weights of an adapter.
+pub(crate) const WEIGHTS: &str = "adapter.safetensors";
+/// What old versions wrote instead.
+pub(crate) const PICKLED: &str = "pytorch_adapter.bin";
+/// What `adapters` knows the form by.
+const VERSION: &str = "adapters.1.2.0";
+
+/// Settings that AdapterHub writes and that are not implemented, with the values that have no effect.
+fn fixed() -> Map<String, Value> {
+    let fixed = json!({
+        "adapter_residual_before_ln": false,
+        "cross_adapter": false,
+        "factorized_phm_W": true,
+        "factorized_phm_rule": false,
+        "hypercomplex_nonlinearity": "glorot-uniform",
+        "inv_adapter": null,
+        "inv_adapter_reduction_factor": null,
+        "learn_phm": true,
+        "leave_out": [],
+        "ln_after": false,
+        "ln_before": false,
+        "original_ln_after": true,
+        "phm_bias": true,
+        "phm_c_init": "normal",
+        "phm_dim": 4,
+        "phm_init_range": 0.0001,
+        "phm_layer": false,
+        "phm_rank": 1,
+        "residual_before_ln": true,
+        "shared_W_phm": false,
+        "shared_phm_rule": true,
+        "stochastic_depth": 0.0,
+        "use_gating": false,
+    });
+    match fixed {
+        Value::Object(map) => map,
+        _ => unreachable!("an object"),
+    }
+}
+
+/// Settings that only matter where another one, which must be off, is on.
+fn depends(key: &str) -> bool {
+    key.contains("phm") && key != "phm_layer"
+        || matches!(
+            key,
+            "adapter_residual_before_ln"
+                | "hypercomplex_nonlinearity"
+                | "inv_adapter_reduction_factor"
+        )
+}
+
+/// Whether an `adapter_config.json` is of AdapterHub.
+pub(crate) fn is_of(json: &Value) -> bool {
+    json.get("peft_type").is_none() && json.get("config").is_some()
+}
+
+/// The name of the adapter in its file.
+pub(crate) fn name_of(json: &Value) -> Option<&str> {
+    json.get("name").and_then(Value::as_str)
+}
+
+/// Reads the settings; the error names all mistakes.
+pub(crate) fn settings(json: &Value) -> Result<BottleneckConfig, String> {
+    let config = json.get("config").and_then(Value::as_object);
+    let mut config = config.ok_or("config is not an object of settings")?.clone();
+    if let Some(architecture) = config
+        .remove("architecture")
+        .filter(|value| !value.is_null())
+    {
+        return Err(format!(
+            "architecture {architecture} is not supported: of AdapterHub only bottleneck adapters are read"
+        ));
+    }
+    let own_sum = config.get("original_ln_before") == Some(&Value::Bool(true))
+        && config.get("is_parallel") != Some(&Value::Bool(true));
+    let mut mistakes = Vec::new();
+    for (key, off) in fixed() {
+        let matters = !(depends(&key) || key == "residual_before_ln" && !own_sum);
+        if let Some(value) = config.remove(&key)
+            && value != off
+            && !value.is_null()
+            && matters
+        {
+            mistakes.push(format!("{key} = {value} is not supported"));
+        }
+    }
+    let parsed = parse::<BottleneckConfig>(&config.into(), Writer::Person);
+    match (parsed, mistakes.is_empty()) {
+        (Ok(mut config), true) => {
+            config.common.target_modules = Some(config.targets());
+            Ok(config)
+        }
+        (Ok(_), false) => Err(mistakes.join("; ")),
+        (Err(error), _) => {
+            mistakes.push(error);
+            Err(mistakes.join("; "))
+        }
+    }
+}
+
+/// `adapter_config.json`; `name` is that of the adapter, `width` that of the model.
+pub(crate) fn to_json(config: &BottleneckConfig, name: &str, width: usize) -> Value {
+    // Numbers stay as they are: `adapters` takes a scaling of 4 for an unknown kind of scaling, and 4.0 for a number.
+    let mut settings = serde_json::to_value(config).unwrap_or_default();
+    for (key, value) in fixed() {
+        settings[key] = value;
+    }
+    if let Some(settings) = settings.as_object_mut() {
+        settings.sort_keys();
+    }
+    json!({
+        "config": settings,
+        "hidden_size": width,
+        "model_name": config.common.base_model_name_or_path,
+        "name": name,
+        "version": VERSION,
+    })
+}
+
+/// The names of a part in files: that of other models, and that of BERT.
+fn modules(path: &str) -> [String; 2] {
+    let in_bert = match path.rsplit_once('.') {
+        Some((block, "attention_adapters")) => format!("{block}.attention.output"),
+        Some((block, "output_adapters")) => format!("{block}.output"),
+        _ => path.to_string(),
+    };
+    [path.to_string(), in_bert]
+}
+
+/// The keys of tensors in a file, by the path of the part and the tensor's name.
+pub(crate) fn key_maker<M: Parts>(model: &M, name: &str) -> impl Fn(&str, &str) -> String + use<M> {
+    let mut linear = BTreeSet::new();
+    model.for_each_linear(&mut |path, _| {
+        linear.insert(path.to_string());
+    });
+    let name = name.to_string();
+    move |path, tensor| {
+        let [own, in_bert] = modules(path);
+        let module = match linear.contains(&format!("{in_bert}.dense")) {
+            true => in_bert,
+            false => own,
+        };
+        format!("{module}.adapters.{name}.{tensor}")
+    }
+}
+
+/// The tensors of a file, of an adapter of this name, with keys that `key` makes of the path of a part of `paths` and the name
+/// of a tensor. What is of no part keeps its key.
+pub(crate) fn rename<'a>(
+    tensors: BTreeMap<String, TensorData>,
+    name: &str,
+    paths: impl Iterator<Item = &'a String> + Clone,
+    key: impl Fn(&str, &str) -> String,
+) -> BTreeMap<String, TensorData> {
+    let separator = format!(".adapters.{name}.");
+    let is = |module: &str, wanted: &str| {
+        (module.strip_suffix(wanted)).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    let renamed = tensors.into_iter().map(|(old, data)| {
+        let new = old.split_once(&separator).and_then(|(module, tensor)| {
+            let mut paths = paths.clone();
+            let path = paths.find(|path| modules(path).iter().any(|wanted| is(module, wanted)));
+            path.map(|path| key(path, tensor))
+        });
+        (new.unwrap_or(old), data)
+    });
+    renamed.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_come_back_and_a_whole_scaling_is_written_as_a_number_with_a_point() {
+        for config in [
+            BottleneckConfig::houlsby(),
+            BottleneckConfig::pfeiffer(),
+            BottleneckConfig::parallel(),
+        ] {
+            let json = to_json(&config, "task", 64);
+            assert!(is_of(&json) && name_of(&json) == Some("task"));
+            let mut read = settings(&json).expect("valid");
+            read.common.target_modules = None;
+            assert_eq!(read, config);
+        }
+        let text = to_json(&BottleneckConfig::parallel(), "task", 64).to_string();
+        assert!(text.contains("\"scaling\":4.0"), "{text}");
+    }
+
+    #[test]
+    fn what_is_not_implemented_is_refused_and_what_has_no_effect_is_not() {
+        let with = |key: &str, value: Value| {
+            let mut json = to_json(&BottleneckConfig::pfeiffer(), "task", 64);
+            json["config"][key] = value;
+            settings(&json)
+        };
+        for (key, value) in [
+            ("original_ln_after", json!(false)),
+            ("residual_before_ln", json!("post_add")),
+            ("phm_layer", json!(true)),
+            ("inv_adapter", json!("nice")),
+            ("scaling", json!("learned")),
+            ("non_linearity", json!("leakyrelu")),
+            ("leave_out", json!([0])),
+            ("architecture", json!("lora")),
+            ("later", json!(1)),
+        ] {
+            let message = with(key, value).expect_err(key);
+            assert!(message.contains(key), "{message}");
+        }
+        for (key, value) in [
+            ("phm_dim", json!(2)),
+            ("inv_adapter_reduction_factor", json!(2)),
+        ] {
+            with(key, value).expect(key);
+        }
+    }
+}
