@@ -29,6 +29,7 @@ fn fixed() -> Map<String, Value> {
         "factorized_phm_W": true,
         "factorized_phm_rule": false,
         "hypercomplex_nonlinearity": "glorot-uniform",
+        "init_weights_seed": null,
         "inv_adapter": null,
         "inv_adapter_reduction_factor": null,
         "learn_phm": true,
@@ -54,16 +55,20 @@ fn fixed() -> Map<String, Value> {
     }
 }
 
-/// Settings that only matter where another one, which must be off, is on.
-fn depends(key: &str) -> bool {
+/// Settings that only matter where another one, which must be off, is on, and what does not matter after training.
+fn is_ignored(key: &str) -> bool {
     key.contains("phm") && key != "phm_layer"
         || matches!(
             key,
             "adapter_residual_before_ln"
                 | "hypercomplex_nonlinearity"
+                | "init_weights_seed"
                 | "inv_adapter_reduction_factor"
         )
 }
+
+/// What is read or written anew of the file; the rest says nothing about what an adapter computes and is kept.
+const KNOWN: [&str; 5] = ["config", "hidden_size", "model_name", "name", "version"];
 
 /// Whether an `adapter_config.json` is of AdapterHub.
 pub(crate) fn is_of(json: &Value) -> bool {
@@ -91,7 +96,7 @@ pub(crate) fn settings(json: &Value) -> Result<BottleneckConfig, String> {
         && config.get("is_parallel") != Some(&Value::Bool(true));
     let mut mistakes = Vec::new();
     for (key, off) in fixed() {
-        let matters = !(depends(&key) || key == "residual_before_ln" && !own_sum);
+        let matters = !(is_ignored(&key) || key == "residual_before_ln" && !own_sum);
         if let Some(value) = config.remove(&key)
             && value != off
             && !value.is_null()
@@ -103,6 +108,11 @@ pub(crate) fn settings(json: &Value) -> Result<BottleneckConfig, String> {
     let parsed = parse::<BottleneckConfig>(&config.into(), Writer::Person);
     match (parsed, mistakes.is_empty()) {
         (Ok(mut config), true) => {
+            let base = json.get("model_name").and_then(Value::as_str);
+            let rest = json.as_object().into_iter().flatten();
+            let rest = rest.filter(|(key, _)| !KNOWN.contains(&key.as_str()));
+            config.common.extra = rest.map(|(k, v)| (k.clone(), v.clone())).collect();
+            config.common.base_model_name_or_path = base.map(str::to_string);
             config.common.target_modules = Some(config.targets());
             Ok(config)
         }
@@ -124,13 +134,17 @@ pub(crate) fn to_json(config: &BottleneckConfig, name: &str, width: usize) -> Va
     if let Some(settings) = settings.as_object_mut() {
         settings.sort_keys();
     }
-    json!({
+    let mut json = json!({
         "config": settings,
         "hidden_size": width,
         "model_name": config.common.base_model_name_or_path,
         "name": name,
         "version": VERSION,
-    })
+    });
+    for (key, value) in &config.common.extra {
+        json[key] = value.clone();
+    }
+    json
 }
 
 /// The names of a part in files: that of other models, and that of BERT.
