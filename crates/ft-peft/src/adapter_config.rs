@@ -79,6 +79,21 @@ pub(crate) fn read_json(folder: &Path) -> Result<Value> {
     Ok(serde_json::from_str(&text).map_err(invalid)?)
 }
 
+/// Reads settings that a person wrote, of the method that `peft_type` names: every other key may be left out.
+///
+/// ```
+/// let json = serde_json::json!({"peft_type": "VERA", "r": 64});
+/// assert_eq!(ft_peft::read_settings(&json)?.peft_type(), "VERA");
+/// # Ok::<(), ft_peft::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// [`Error::Settings`] with everything that is wrong or not supported.
+pub fn read_settings(json: &Value) -> Result<Box<dyn Method>> {
+    crate::methods::parse(json, Writer::Person).map_err(Error::Settings)
+}
+
 /// The settings as JSON.
 pub(crate) fn object(settings: &impl Serialize) -> Map<String, Value> {
     match serde_json::to_value(settings) {

@@ -19,12 +19,15 @@ use ft_core::{Layout, Part, Parts, module_path};
 use crate::adapter_config::{FILE as CONFIG, read_config, read_json, to_json};
 use crate::adapter_hub;
 use crate::attach::put;
+use crate::beside::Beside;
 use crate::freeze::freeze_all;
+use crate::methods::TOKENS_DELTA;
 use crate::model_card::model_card;
-use crate::stored_weights::{self, StoredWeights};
+use crate::stored_weights::{StoredWeights, base_path};
 use crate::switch::{adapter_config, check_new};
 use crate::targets::{Layers, kinds};
-use crate::{BottleneckConfig, Error, Features, Method, Result, TargetModules};
+use crate::vocabulary::Vocabulary;
+use crate::{BottleneckConfig, Error, Result, TargetModules};
 
 const WEIGHTS: &str = "adapter_model.safetensors";
 /// What old versions of PEFT wrote instead.
@@ -34,6 +37,8 @@ const DEFAULT: &str = "default";
 
 /// What all keys begin with.
 pub(crate) const PREFIX: &str = "base_model.model.";
+/// Tensors of a tied embedding that are written under the name of the output layer too.
+const TWICE: [&str; 2] = ["weight", TOKENS_DELTA];
 /// What the keys of tensors that all layers share begin with.
 const SHARED: &str = "base_model.";
 
@@ -47,57 +52,51 @@ fn key(path: &str, tensor: &AdapterTensor) -> String {
 /// Writes the adapter called `name` so that PEFT loads it, and returns the folder it lies in. Bottleneck adapters, which PEFT
 /// does not have, are written so that AdapterHub's package loads them.
 ///
-/// `all-linear` is written as the names of the layers, so that readers need not know the model to know the targets. Layers
-/// that `modules_to_save` of its settings names are written with their present weights: embedding and output layer of a
-/// model whose vocabulary was resized should be among them.
+/// `all-linear` is written as the names of the layers, so that readers need not know the model to know the targets. An
+/// adapter of a model whose vocabulary was resized should have embedding and output layer among `modules_to_save`: its file
+/// then has the new rows.
 ///
 /// # Errors
 ///
-/// If there is no adapter of this name, a name of `modules_to_save` is that of no layer, a number is not finite, or a file
-/// cannot be written. Nothing is written unless all can be.
+/// If there is no adapter of this name, a number is not finite, or a file cannot be written. Nothing is written unless all can be.
 pub fn save_adapter<M: Module + Parts>(model: &M, name: &str, folder: &Path) -> Result<PathBuf> {
     let mut config = adapter_config(model, name)?.boxed();
-    let hub = of_adapter_hub(&*config).cloned();
-    let hub_key = adapter_hub::key_maker(model, name);
-    let (mut tensors, mut layers) = (BTreeMap::new(), Vec::new());
-    let (mut transposed, mut width) = (false, 0);
+    let method: &dyn Any = &*config;
+    if let Some(config) = method.downcast_ref::<BottleneckConfig>() {
+        return adapter_hub::save(model, config, name, &place(folder, name));
+    }
+    let vocabulary = Vocabulary::of(model);
+    let mut tensors = BTreeMap::new();
+    let mut transposed = false;
     model.for_each_part(&mut |path, part| {
         for adapter in part.adapters().iter().filter(|a| a.name == name) {
             transposed |= matches!(part, Part::Linear(linear) if linear.layout() == Layout::InOut);
-            layers.push(path.to_string());
-            width = Features::of(part).outputs;
             for tensor in adapter.tensors.iter().filter(|tensor| tensor.is_saved()) {
-                let key = match hub {
-                    Some(_) => hub_key(path, tensor.name()),
-                    None => key(path, tensor),
-                };
-                tensors.entry(key).or_insert_with(|| tensor.data());
+                // As in PEFT, what trains in a tied embedding lies there under the name of the output layer too.
+                if vocabulary.is_tied(path) && TWICE.contains(&tensor.name()) {
+                    tensors.insert(key(vocabulary.output, tensor), tensor.data());
+                }
+                tensors
+                    .entry(key(path, tensor))
+                    .or_insert_with(|| tensor.data());
             }
         }
     });
-    let common = config.common_mut();
+    let common = config.common();
     let all = common
         .target_modules
         .as_ref()
         .is_some_and(TargetModules::is_all_linear);
     if all && common.exclude_modules.is_none() {
-        common.target_modules = Some(TargetModules::Names(kinds(&layers)));
+        let chosen = Layers::of(model, &*config).select(common)?;
+        config.common_mut().target_modules = Some(TargetModules::Names(kinds(&chosen)));
     }
-    tensors.extend(stored_weights::collect(model, common)?);
     for (key, data) in &tensors {
         check_finite(key, data, FloatDType::F32)?;
     }
     let folder = place(folder, name);
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
     let tensors: Vec<(String, TensorData)> = tensors.into_iter().collect();
-    if let Some(config) = hub {
-        write_tensors(&folder.join(adapter_hub::WEIGHTS), &tensors, &metadata)?;
-        write_json(
-            &folder.join(CONFIG),
-            &adapter_hub::to_json(&config, name, width),
-        )?;
-        return Ok(folder);
-    }
     write_tensors(&folder.join(WEIGHTS), &tensors, &metadata)?;
     write_json(&folder.join(CONFIG), &to_json(&*config, transposed))?;
     // An existing model card is kept.
@@ -108,18 +107,33 @@ pub fn save_adapter<M: Module + Parts>(model: &M, name: &str, folder: &Path) -> 
     Ok(folder)
 }
 
-/// The settings of an adapter that is saved in AdapterHub's form.
-fn of_adapter_hub(method: &dyn Method) -> Option<&BottleneckConfig> {
-    let method: &dyn Any = method;
-    method.downcast_ref()
-}
-
 fn place(folder: &Path, name: &str) -> PathBuf {
     if name == DEFAULT {
         folder.to_path_buf()
     } else {
         folder.join(name)
     }
+}
+
+/// The folder in which an adapter of this name lies.
+pub(crate) fn adapter_folder(folder: &Path, name: &str) -> PathBuf {
+    let own = place(folder, name);
+    match own.join(CONFIG).is_file() {
+        true => own,
+        false => folder.to_path_buf(),
+    }
+}
+
+/// Whether weights of the base lie beside the adapter of a folder.
+pub(crate) fn stores_weights(model: &impl Module, folder: &Path) -> Result<bool> {
+    let shapes = module_path::shapes(model);
+    let tensors = read_tensors(&folder.join(WEIGHTS))?;
+    let paths = tensors
+        .keys()
+        .filter_map(|key| base_path(key));
+    Ok(paths
+        .into_iter()
+        .any(|path| shapes.iter().any(|(own, _)| *own == path)))
 }
 
 /// Attaches the adapter that lies in `folder` under `name`, switched on.
@@ -129,8 +143,8 @@ fn place(folder: &Path, name: &str) -> PathBuf {
 /// subfolder of its name first, where PEFT and [`save_adapter`] put it, then in `folder` itself.
 ///
 /// Weights of the base that lie beside the adapter take the place of the model's, also when the adapter is switched
-/// off or removed: PEFT stores the base weight of an output layer with factors, embeddings that were resized, and what
-/// `modules_to_save` names, which train again if `trainable`. An embedding with other rows resizes that of the model.
+/// off or removed: PEFT stores the base weight of an output layer with factors, and embeddings that were resized. An
+/// embedding with other rows resizes that of the model. What `modules_to_save` names is part of the adapter.
 ///
 /// The model remembers the settings: [`adapter_config`] gives them.
 ///
@@ -146,53 +160,45 @@ pub fn load_adapter<M: Module + Parts>(
     trainable: bool,
 ) -> Result<M> {
     check_new(&model, name)?;
-    let own = place(folder, name);
-    let folder = if own.join(CONFIG).is_file() {
-        &own
-    } else {
-        folder
-    };
-    let config = read_config(folder)?;
+    let folder = &adapter_folder(folder, name);
     let json = read_json(folder)?;
-    let stored_name =
-        adapter_hub::is_of(&json).then(|| adapter_hub::name_of(&json).unwrap_or(name));
-    let (weights, pickled, remedy) = match stored_name {
-        None => (
-            WEIGHTS,
-            PICKLED,
-            "from PEFT again, which writes adapter_model.safetensors",
-        ),
-        Some(_) => (
-            adapter_hub::WEIGHTS,
-            adapter_hub::PICKLED,
-            "from AdapterHub's package again, with use_safetensors=True",
-        ),
-    };
-    let path = folder.join(weights);
-    if !path.is_file() && folder.join(pickled).is_file() {
-        let reason = format!(
-            "pickled weights are not read, since they can run code: save the adapter {remedy}"
-        );
-        return Err(ft_core::Error::invalid(&folder.join(pickled), reason).into());
+    if adapter_hub::is_of(&json) {
+        let model = adapter_hub::load(model, &json, name, folder)?;
+        return Ok(finish(model, name, trainable));
+    }
+    let config = read_config(folder)?;
+    let path = folder.join(WEIGHTS);
+    if !path.is_file() && folder.join(PICKLED).is_file() {
+        return Err(ft_core::Error::invalid(
+            &folder.join(PICKLED),
+            "pickled weights are not read, since they can run code: save the adapter from PEFT \
+             again, which writes adapter_model.safetensors",
+        )
+        .into());
     }
     let mut tensors = read_tensors(&path)?;
     let chosen = Layers::of(&model, &*config).select(config.common())?;
-    let hub_key = stored_name.map(|name| adapter_hub::key_maker(&model, name));
-    if let (Some(name), Some(key)) = (stored_name, &hub_key) {
-        tensors = adapter_hub::rename(tensors, name, chosen.iter(), key);
-    }
-    let key = |path: &str, tensor: &AdapterTensor| match &hub_key {
-        Some(key) => key(path, tensor.name()),
-        None => key(path, tensor),
-    };
     let shapes = module_path::shapes(&model).into_iter();
     let shapes = shapes.map(|(path, shape)| (path, shape.to_vec())).collect();
-    let stored = StoredWeights::take(&model, &shapes, config.common(), &mut tensors, &path)?;
+    let beside = Beside::of(&model, &*config, &chosen);
+    let stored = StoredWeights::take(
+        &model,
+        &shapes,
+        config.common(),
+        &beside,
+        &mut tensors,
+        &path,
+    )?;
     let mut model = stored.put(model);
     put(&mut model, config.into(), &chosen, name, 0)?;
-    fill(&mut model, name, tensors, &path, key)?;
+    fill(&mut model, name, tensors, &path)?;
+    Ok(finish(model, name, trainable))
+}
+
+/// Lets the new adapter train alone, or not.
+fn finish<M: Module + Parts>(model: M, name: &str, trainable: bool) -> M {
     let mut model = match trainable {
-        true => stored.train(freeze_all(model)),
+        true => freeze_all(model),
         false => model,
     };
     model.for_each_part_mut(&mut |_, mut part| {
@@ -200,7 +206,7 @@ pub fn load_adapter<M: Module + Parts>(
             adapter.set_trainable(trainable);
         }
     });
-    Ok(model)
+    model
 }
 
 /// Puts the tensors of the file into the new adapter; there have to be exactly its tensors.
@@ -209,7 +215,6 @@ fn fill(
     name: &str,
     mut tensors: BTreeMap<String, TensorData>,
     path: &Path,
-    key: impl Fn(&str, &AdapterTensor) -> String,
 ) -> Result<()> {
     let (mut missing, mut misshapen, mut used) = (Vec::new(), Vec::new(), BTreeSet::new());
     let mut shared: BTreeMap<String, AdapterTensor> = BTreeMap::new();

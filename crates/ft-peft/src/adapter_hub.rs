@@ -5,19 +5,25 @@
 //! have names of their own, `attention_adapters` and `output_adapters`, which the parts of models here have too. A file
 //! may name modules with what stands around the model (`bert.`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use burn::tensor::TensorData;
+use burn::tensor::{FloatDType, TensorData};
 use ft_core::Parts;
+use ft_core::safetensors_folder::{check_finite, read_tensors, write_json, write_tensors};
 use serde_json::{Map, Value, json};
 
-use crate::BottleneckConfig;
-use crate::adapter_config::{Writer, parse};
+use crate::adapter_config::{FILE as CONFIG, Writer, parse};
+use crate::adapter_files::unfit;
+use crate::attach::put;
+use crate::targets::{Chosen, Layers};
+use crate::{BottleneckConfig, Features, Result};
 
 /// The weights of an adapter.
-pub(crate) const WEIGHTS: &str = "adapter.safetensors";
+const WEIGHTS: &str = "adapter.safetensors";
 /// What old versions wrote instead.
-pub(crate) const PICKLED: &str = "pytorch_adapter.bin";
+const PICKLED: &str = "pytorch_adapter.bin";
 /// What `adapters` knows the form by.
 const VERSION: &str = "adapters.1.2.0";
 
@@ -75,11 +81,6 @@ pub(crate) fn is_of(json: &Value) -> bool {
     json.get("peft_type").is_none() && json.get("config").is_some()
 }
 
-/// The name of the adapter in its file.
-pub(crate) fn name_of(json: &Value) -> Option<&str> {
-    json.get("name").and_then(Value::as_str)
-}
-
 /// Reads the settings; the error names all mistakes.
 pub(crate) fn settings(json: &Value) -> Result<BottleneckConfig, String> {
     let config = json.get("config").and_then(Value::as_object);
@@ -125,7 +126,7 @@ pub(crate) fn settings(json: &Value) -> Result<BottleneckConfig, String> {
 }
 
 /// `adapter_config.json`; `name` is that of the adapter, `width` that of the model.
-pub(crate) fn to_json(config: &BottleneckConfig, name: &str, width: usize) -> Value {
+fn to_json(config: &BottleneckConfig, name: &str, width: usize) -> Value {
     // Numbers stay as they are: `adapters` takes a scaling of 4 for an unknown kind of scaling, and 4.0 for a number.
     let mut settings = serde_json::to_value(config).unwrap_or_default();
     for (key, value) in fixed() {
@@ -157,44 +158,119 @@ fn modules(path: &str) -> [String; 2] {
     [path.to_string(), in_bert]
 }
 
-/// The keys of tensors in a file, by the path of the part and the tensor's name.
-pub(crate) fn key_maker<M: Parts>(model: &M, name: &str) -> impl Fn(&str, &str) -> String + use<M> {
+/// Writes an adapter, and returns the folder.
+pub(crate) fn save<M: Parts>(
+    model: &M,
+    config: &BottleneckConfig,
+    name: &str,
+    folder: &Path,
+) -> Result<PathBuf> {
     let mut linear = BTreeSet::new();
     model.for_each_linear(&mut |path, _| {
         linear.insert(path.to_string());
     });
-    let name = name.to_string();
-    move |path, tensor| {
-        let [own, in_bert] = modules(path);
-        let module = match linear.contains(&format!("{in_bert}.dense")) {
-            true => in_bert,
-            false => own,
-        };
-        format!("{module}.adapters.{name}.{tensor}")
+    let (mut tensors, mut width) = (Vec::new(), 0);
+    model.for_each_part(&mut |path, part| {
+        for adapter in part.adapters().iter().filter(|a| a.name == name) {
+            let [own, in_bert] = modules(path);
+            let module = match linear.contains(&format!("{in_bert}.dense")) {
+                true => in_bert,
+                false => own,
+            };
+            width = Features::of(part).outputs;
+            for tensor in &adapter.tensors {
+                let key = format!("{module}.adapters.{name}.{}", tensor.name());
+                tensors.push((key, tensor.data()));
+            }
+        }
+    });
+    for (key, data) in &tensors {
+        check_finite(key, data, FloatDType::F32)?;
+    }
+    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    write_tensors(&folder.join(WEIGHTS), &tensors, &metadata)?;
+    write_json(&folder.join(CONFIG), &to_json(config, name, width))?;
+    Ok(folder.to_path_buf())
+}
+
+/// Attaches the adapter that lies in a folder with this `adapter_config.json`.
+pub(crate) fn load<M: Parts>(model: M, json: &Value, name: &str, folder: &Path) -> Result<M> {
+    let invalid = |file: &str, reason: String| {
+        crate::Error::from(ft_core::Error::invalid(&folder.join(file), reason))
+    };
+    let config = settings(json).map_err(|mistakes| invalid(CONFIG, mistakes))?;
+    let path = folder.join(WEIGHTS);
+    if !path.is_file() && folder.join(PICKLED).is_file() {
+        return Err(invalid(
+            PICKLED,
+            "pickled weights are not read, since they can run code: save the adapter from AdapterHub's package again, \
+             with use_safetensors=True"
+                .into(),
+        ));
+    }
+    let chosen = Layers::of(&model, &config).select(&config.common)?;
+    let stored_name = json.get("name").and_then(Value::as_str).unwrap_or(name);
+    let (mut tensors, left_over) = by_part(read_tensors(&path)?, stored_name, &chosen);
+    let mut model = model;
+    put(&mut model, Arc::new(config), &chosen, name, 0)?;
+    let (mut missing, mut misshapen) = (Vec::new(), Vec::new());
+    model.for_each_part_mut(&mut |part_path, mut part| {
+        for adapter in part.adapters().iter_mut().filter(|a| a.name == name) {
+            for tensor in &mut adapter.tensors {
+                let key = (part_path.to_string(), tensor.name().to_string());
+                let found = tensors.remove(&key);
+                let key = format!("{part_path}.adapters.{stored_name}.{}", tensor.name());
+                match found {
+                    None => missing.push(key),
+                    Some(data) if data.shape()[..] != tensor.shape()[..] => {
+                        misshapen.push(format!(
+                            "{key} (model {:?}, file {:?})",
+                            &tensor.shape()[..],
+                            &data.shape()[..]
+                        ))
+                    }
+                    Some(data) => tensor.set(data),
+                }
+            }
+        }
+    });
+    let left_over = tensors
+        .into_keys()
+        .map(|(path, tensor)| format!("{path}.adapters.{stored_name}.{tensor}"))
+        .chain(left_over)
+        .collect();
+    match unfit(&path, missing, left_over, misshapen) {
+        Some(error) => Err(error),
+        None => Ok(model),
     }
 }
 
-/// The tensors of a file, of an adapter of this name, with keys that `key` makes of the path of a part of `paths` and the name
-/// of a tensor. What is of no part keeps its key.
-pub(crate) fn rename<'a>(
+/// The tensors of a file, of an adapter of this name, by the part's path and their own name; and the keys of what is of no
+/// part.
+fn by_part(
     tensors: BTreeMap<String, TensorData>,
     name: &str,
-    paths: impl Iterator<Item = &'a String> + Clone,
-    key: impl Fn(&str, &str) -> String,
-) -> BTreeMap<String, TensorData> {
+    parts: &Chosen,
+) -> (BTreeMap<(String, String), TensorData>, Vec<String>) {
     let separator = format!(".adapters.{name}.");
     let is = |module: &str, wanted: &str| {
         (module.strip_suffix(wanted)).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     };
-    let renamed = tensors.into_iter().map(|(old, data)| {
-        let new = old.split_once(&separator).and_then(|(module, tensor)| {
-            let mut paths = paths.clone();
-            let path = paths.find(|path| modules(path).iter().any(|wanted| is(module, wanted)));
-            path.map(|path| key(path, tensor))
+    let (mut found, mut left_over) = (BTreeMap::new(), Vec::new());
+    for (key, data) in tensors {
+        let place = key.split_once(&separator).and_then(|(module, tensor)| {
+            let of = |path: &&String| modules(path).iter().any(|wanted| is(module, wanted));
+            let path = parts.iter().find(of)?;
+            Some((path.clone(), tensor.to_string()))
         });
-        (new.unwrap_or(old), data)
-    });
-    renamed.collect()
+        match place {
+            Some(place) => {
+                found.insert(place, data);
+            }
+            None => left_over.push(key),
+        }
+    }
+    (found, left_over)
 }
 
 #[cfg(test)]
@@ -209,7 +285,7 @@ mod tests {
             BottleneckConfig::parallel(),
         ] {
             let json = to_json(&config, "task", 64);
-            assert!(is_of(&json) && name_of(&json) == Some("task"));
+            assert!(is_of(&json) && json["name"] == "task");
             let mut read = settings(&json).expect("valid");
             read.common.target_modules = None;
             assert_eq!(read, config);

@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use serde_json::{Map, Value};
 
 use crate::targets::ends_with_pattern;
-use crate::{Common, Error, Result};
+use crate::{Bias, Common, Error, Result, TokenIndices};
 
 /// Settings that [`Method::keys`] names.
 pub(crate) const TARGETS: [&str; 5] = [
@@ -55,6 +55,12 @@ pub trait Method: Any + Debug + Send + Sync {
         Vec::new()
     }
 
+    /// The settings of an adapter that changes its layers `factor` times as much; none if the method has no scale.
+    fn scaled(&self, factor: f64) -> Option<Box<dyn Method>> {
+        let _ = factor;
+        None
+    }
+
     /// The patterns of the settings that name layers, each with its setting.
     fn patterns(&self) -> Vec<(&'static str, &str)> {
         Vec::new()
@@ -92,6 +98,16 @@ pub trait Method: Any + Debug + Send + Sync {
     /// Whether the method has something for such a part.
     fn takes(&self, part: Part<'_>) -> bool {
         matches!(part, Part::Linear(_))
+    }
+
+    /// Whether the method has something for such an output layer, where its targets name it.
+    fn takes_output(&self, part: Part<'_>) -> bool {
+        self.takes(part)
+    }
+
+    /// Tokens whose rows train beside the method's own tensors.
+    fn token_indices(&self) -> Option<&TokenIndices> {
+        None
     }
 
     /// Tensors that all layers share.
@@ -235,6 +251,19 @@ pub(crate) fn validate(method: &dyn Method) -> Result<()> {
         mistakes.extend(mistake.map(|mistake| format!("{setting}: {mistake}")));
     }
     let common = method.common();
+    if common.bias != Bias::None && method.bias_only().is_none() {
+        mistakes.push(format!("bias is not a setting of {}", method.peft_type()));
+    }
+    if !common.modules_to_save.is_empty() && !method.keys().contains(&"modules_to_save") {
+        mistakes.push(format!(
+            "modules_to_save is not a setting of {}",
+            method.peft_type()
+        ));
+    }
+    let tokens = method
+        .token_indices()
+        .map_or(Vec::new(), TokenIndices::mistakes);
+    mistakes.extend(tokens);
     for targets in [&common.target_modules, &common.exclude_modules]
         .into_iter()
         .flatten()

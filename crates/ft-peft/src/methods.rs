@@ -10,19 +10,20 @@ macro_rules! methods {
     ($($module:ident: $config:ident),* $(,)?) => {
         $(pub(crate) mod $module; pub use $module::$config;)*
 
+        /// PEFT's names of all methods, and `BOTTLENECK`, which PEFT does not have.
+        pub fn peft_types() -> Vec<&'static str> {
+            vec![$($config::default().peft_type()),*]
+        }
+
         /// Reads the settings of the method that `peft_type` names; the error names all mistakes.
         pub(crate) fn parse(json: &Value, writer: Writer) -> Result<Box<dyn Method>, String> {
             let name = json.get("peft_type").and_then(Value::as_str);
             let name = name.ok_or("peft_type is missing")?;
-            let mut known = Vec::new();
-            $(
-                let peft_type = $config::default().peft_type();
-                if peft_type == name {
-                    return adapter_config::parse::<$config>(json, writer).map(|config| Box::new(config) as _);
-                }
-                known.push(peft_type);
-            )*
-            Err(format!("peft_type {name:?} is not supported; there are: {}", known.join(", ")))
+            $(if $config::default().peft_type() == name {
+                return adapter_config::parse::<$config>(json, writer).map(|config| Box::new(config) as _);
+            })*
+            let known = peft_types().join(", ");
+            Err(format!("peft_type {name:?} is not supported; there are: {known}"))
         }
     };
 }
@@ -32,6 +33,7 @@ methods! {
     boft: BoftConfig,
     bottleneck: BottleneckConfig,
     fourierft: FourierFtConfig,
+    bitfit: BitFitConfig,
     hra: HraConfig,
     ia3: Ia3Config,
     ln_tuning: LnTuningConfig,
@@ -41,6 +43,7 @@ methods! {
     miss: MissConfig,
     oft: OftConfig,
     vera: VeraConfig,
+    trainable_tokens: TrainableTokensConfig,
 }
 
 mod block_rotation;
@@ -51,3 +54,4 @@ pub use lokr::InitLokrWeights;
 pub use lora::InitLoraWeights;
 pub(crate) use lora::exception;
 pub use miss::InitMissWeights;
+pub(crate) use trainable_tokens::TOKENS_DELTA;

@@ -50,6 +50,8 @@ impl Residual {
     }
 
     fn adapted(&self, x: &Tensor<3>, o: Tensor<3>, norm: Option<&LayerNorm>) -> Tensor<3> {
-        (self.adapters.active()).fold(o, |o, adapter| adapter.kind().sublayer(adapter, x, o, norm))
+        (self.adapters.active()).fold(o, |o, adapter| {
+            adapter.on_its_rows(o, |o| adapter.kind().sublayer(adapter, x, o, norm))
+        })
     }
 }

@@ -259,6 +259,7 @@ impl AdaLora {
             a: at.adapter.val2(A) * values,
             b: at.adapter.val2(B),
             scale: self.scaling,
+            dropout: None,
         })
     }
 }
@@ -277,7 +278,7 @@ impl AdapterKind for AdaLora {
         }
         match self.factors(at) {
             None => y,
-            Some(LowRank { a, b, scale }) => {
+            Some(LowRank { a, b, scale, .. }) => {
                 let x = at.adapter.dropout.forward(x.clone());
                 y + x.matmul(a.transpose()).matmul(b.transpose()) * scale
             }
@@ -287,7 +288,7 @@ impl AdapterKind for AdaLora {
     fn merge(&self, at: &At<'_>, merged: Merged) -> Option<Merged> {
         let weight = match self.factors(at) {
             None => merged.weight,
-            Some(LowRank { a, b, scale }) => merged.weight + b.matmul(a) * scale,
+            Some(LowRank { a, b, scale, .. }) => merged.weight + b.matmul(a) * scale,
         };
         Some(Merged { weight, ..merged })
     }

@@ -154,6 +154,7 @@ impl Loha {
             a: a.reshape([r * r, inputs]),
             b: b.reshape([outputs, r * r]),
             scale: self.scaling,
+            dropout: None,
         }
     }
 
@@ -175,7 +176,7 @@ impl AdapterKind for Loha {
         }
         let product = match self.on_activations {
             true => {
-                let LowRank { a, b, scale } = self.factors(at.adapter);
+                let LowRank { a, b, scale, .. } = self.factors(at.adapter);
                 let low = ft_kernels::linear(x.clone(), a, None);
                 ft_kernels::linear(low, b, None) * scale
             }

@@ -151,6 +151,7 @@ fn factors(at: &At<'_>) -> LowRank {
         a,
         b: b * outer,
         scale: 1.0,
+        dropout: None,
     }
 }
 
