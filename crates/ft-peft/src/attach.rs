@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use burn::module::Module;
+use burn::tensor::Device;
 use ft_core::layers::Adapter;
 use ft_core::{Part, Parts};
 use rand::SeedableRng;
@@ -59,15 +60,17 @@ pub(crate) fn put(
     let beside = Beside::of(model, &*method, chosen);
     let mut rng = StdRng::seed_from_u64(seed.unwrap_or_default());
     let mut layers = Vec::new();
-    let mut device = None;
+    let (mut device, mut of_layers) = (None, None);
     model.for_each_part(&mut |path, part| {
+        let found = device_of(part);
         if chosen.contains(path) {
             layers.push(Features::of(part));
-            device.get_or_insert_with(|| device_of(part));
+            of_layers = of_layers.take().or_else(|| found.clone());
         }
+        device = device.take().or(found);
     });
     let settings: ft_core::layers::Settings = Arc::new(method.clone());
-    let Some(device) = device else {
+    let Some(device) = of_layers.or(device) else {
         return beside.put(model, name, &settings);
     };
     let mut draw = Draw {
@@ -80,7 +83,7 @@ pub(crate) fn put(
         if failure.is_some() || !chosen.contains(path) {
             return;
         }
-        draw.device = device_of(part.as_part());
+        draw.device = device_of(part.as_part()).unwrap_or_else(|| draw.device.clone());
         let site = Site {
             path,
             part: part.as_part(),
@@ -102,12 +105,13 @@ pub(crate) fn put(
     }
 }
 
-fn device_of(part: Part<'_>) -> burn::tensor::Device {
+/// Where the numbers of a part are; none if it has no numbers.
+fn device_of(part: Part<'_>) -> Option<Device> {
     match part {
-        Part::Linear(linear) => linear.weight.lazy_device(),
-        Part::Embedding(table) => table.weight.lazy_device(),
-        Part::RmsNorm(norm) => norm.weight.lazy_device(),
-        Part::LayerNorm(norm) => norm.weight.lazy_device(),
-        _ => burn::tensor::Device::default(),
+        Part::Linear(linear) => Some(linear.weight.lazy_device()),
+        Part::Embedding(table) => Some(table.weight.lazy_device()),
+        Part::RmsNorm(norm) => Some(norm.weight.lazy_device()),
+        Part::LayerNorm(norm) => Some(norm.weight.lazy_device()),
+        _ => None,
     }
 }

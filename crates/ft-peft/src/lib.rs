@@ -2,6 +2,7 @@
 
 mod adapter_config;
 mod adapter_files;
+mod adapter_hub;
 mod added;
 mod attach;
 mod beside;

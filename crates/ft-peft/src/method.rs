@@ -286,6 +286,7 @@ impl Features {
                 (shape[0], shape[1])
             }
             Part::RmsNorm(norm) => (norm.width(), norm.width()),
+            Part::Residual(residual) => (residual.width(), residual.width()),
             Part::LayerNorm(norm) => {
                 let width = norm.weight.lazy_shape()[0];
                 (width, width)
