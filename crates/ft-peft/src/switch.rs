@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use ft_core::Parts;
+use ft_core::layers::Adapter;
 
 use crate::{Error, Method, Result};
 
@@ -39,21 +40,29 @@ pub fn adapter_config(model: &impl Parts, name: &str) -> Result<Arc<dyn Method>>
     let mut found = None;
     model.for_each_part(&mut |_, part| {
         for adapter in part.adapters().iter().filter(|a| a.name == name) {
-            found = found
-                .take()
-                .or_else(|| adapter.settings.downcast_ref::<Arc<dyn Method>>().cloned());
+            found = found.take().or_else(|| method_of(adapter).cloned());
         }
     });
     found.ok_or_else(|| Error::Name(format!("adapter {name:?} was not attached by ft-peft")))
+}
+
+fn method_of(adapter: &Adapter) -> Option<&Arc<dyn Method>> {
+    adapter.settings.downcast_ref()
+}
+
+/// The settings of an adapter that this crate attached.
+pub(crate) fn settings_of(adapter: &Adapter) -> Option<&dyn Method> {
+    method_of(adapter).map(|method| &**method)
 }
 
 /// Makes exactly the adapters of these names active; their outputs are added. With no names the model is the base.
 ///
 /// # Errors
 ///
-/// If there is no adapter of one of the names.
+/// If there is no adapter of one of the names, or two of them have virtual tokens.
 pub fn set_active(model: &mut impl Parts, names: &[&str]) -> Result<()> {
     check_known(model, names)?;
+    check_prompts(model, names)?;
     model.for_each_part_mut(&mut |_, mut part| {
         for adapter in part.adapters().iter_mut() {
             adapter.active = names.contains(&adapter.name.as_str());
@@ -88,6 +97,26 @@ pub fn delete(model: &mut impl Parts, name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Checks that not more than one of these adapters has virtual tokens.
+fn check_prompts(model: &impl Parts, names: &[&str]) -> Result<()> {
+    let mut prompts = Vec::new();
+    model.for_each_part(&mut |_, part| {
+        let chosen = part
+            .adapters()
+            .iter()
+            .filter(|adapter| names.contains(&adapter.name.as_str()));
+        let chosen = chosen.filter(|adapter| adapter.kind().num_virtual_tokens() > 0);
+        prompts.extend(chosen.map(|adapter| adapter.name.clone()));
+    });
+    match &prompts[..] {
+        [] | [_] => Ok(()),
+        several => Err(Error::Name(format!(
+            "the adapters {} all have virtual tokens: only one of them can be active",
+            several.join(", ")
+        ))),
+    }
+}
+
 /// Checks that there are adapters of all these names.
 pub(crate) fn check_known(model: &impl Parts, names: &[&str]) -> Result<()> {
     let known = adapter_names(model);
@@ -107,6 +136,15 @@ pub(crate) fn check_known(model: &impl Parts, names: &[&str]) -> Result<()> {
 /// Checks that an adapter called `name` can be added: the name is valid and not in use, and no other adapter is
 /// active.
 pub(crate) fn check_new(model: &impl Parts, name: &str) -> Result<()> {
+    check_name(model, name)?;
+    match active_adapters(model).into_iter().next() {
+        Some(active) => Err(Error::Stacked(active)),
+        None => Ok(()),
+    }
+}
+
+/// Checks that an adapter can have this name: it is valid and not in use.
+pub(crate) fn check_name(model: &impl Parts, name: &str) -> Result<()> {
     if name.is_empty() || name.contains(['.', '/', '\\']) {
         return Err(Error::Name(format!(
             "an adapter cannot be called {name:?}: a name is not empty and has no dots and slashes"
@@ -117,8 +155,5 @@ pub(crate) fn check_new(model: &impl Parts, name: &str) -> Result<()> {
             "an adapter called {name:?} is attached already: choose another name, or delete it"
         )));
     }
-    match active_adapters(model).into_iter().next() {
-        Some(active) => Err(Error::Stacked(active)),
-        None => Ok(()),
-    }
+    Ok(())
 }

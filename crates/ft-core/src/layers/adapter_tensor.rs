@@ -47,6 +47,7 @@ pub struct AdapterTensor {
     shared: bool,
     trains: bool,
     saved: bool,
+    unprefixed: bool,
     pub(super) param: AnyParam,
 }
 
@@ -58,6 +59,7 @@ impl AdapterTensor {
             shared: false,
             trains: true,
             saved: true,
+            unprefixed: false,
             param: tensor.into(),
         }
     }
@@ -91,6 +93,15 @@ impl AdapterTensor {
         }
     }
 
+    /// The same tensor, whose key in the adapter's file is its name alone: the adapter has one layer.
+    #[must_use]
+    pub fn unprefixed(self) -> Self {
+        Self {
+            unprefixed: true,
+            ..self
+        }
+    }
+
     /// What its key in a file ends in.
     pub fn name(&self) -> &str {
         &self.name
@@ -111,6 +122,11 @@ impl AdapterTensor {
         self.saved
     }
 
+    /// Whether its key in the adapter's file is its name alone.
+    pub fn is_unprefixed(&self) -> bool {
+        self.unprefixed
+    }
+
     /// The parameter.
     pub fn param(&self) -> &AnyParam {
         &self.param
@@ -124,6 +140,11 @@ impl AdapterTensor {
     /// Its shape.
     pub fn shape(&self) -> Shape {
         any!(&self.param, param => param.lazy_shape())
+    }
+
+    /// Whether it trains now.
+    pub fn is_trainable(&self) -> bool {
+        any!(&self.param, param => param.is_require_grad())
     }
 
     /// Puts other numbers of the same shape in its place.

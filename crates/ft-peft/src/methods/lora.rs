@@ -25,6 +25,7 @@ pub use lora_fa::lora_fa;
 pub use plain::into_plain_lora;
 pub(crate) use plain::saved_as_plain;
 pub use settings::LoraConfig;
+pub(crate) use settings::exception;
 
 use crate::method::{Draw, Method, New, Origin, Site, method};
 use crate::{Result, TokenIndices};
@@ -63,6 +64,13 @@ impl Method for LoraConfig {
             ));
         }
         mistakes
+    }
+
+    fn scaled(&self, factor: f64) -> Option<Box<dyn Method>> {
+        let mut scaled = self.clone();
+        scaled.lora_alpha *= factor;
+        scaled.alpha_pattern.iter_mut().for_each(|(_, alpha)| *alpha *= factor);
+        Some(Box::new(scaled))
     }
 
     fn refuses(&self, origin: Origin) -> Option<String> {

@@ -1,5 +1,7 @@
 //! Integration tests of ft-peft, one binary.
 
+mod battery;
+mod combine;
 mod embeddings;
 mod encoder;
 mod extras;
@@ -9,5 +11,7 @@ mod laws;
 mod lora_family;
 mod lora_laws;
 mod lora_written;
+mod methods;
 mod own_model;
+mod prompts;
 mod reparameterization;
