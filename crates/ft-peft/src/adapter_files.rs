@@ -19,7 +19,7 @@ use ft_core::{Layout, Part, Parts, module_path};
 use crate::adapter_config::{FILE as CONFIG, read_config, read_json, to_json};
 use crate::adapter_hub;
 use crate::attach::put;
-use crate::beside::Beside;
+use crate::beside::{Beside, modules_for_peft};
 use crate::freeze::freeze_all;
 use crate::method::{Origin, check_origin};
 use crate::methods::{TOKENS_DELTA, into_plain_lora, saved_as_plain};
@@ -97,6 +97,7 @@ pub fn save_adapter<M: Module + Parts>(model: &M, name: &str, folder: &Path) -> 
         let chosen = Layers::of(model, &*config).select(common)?;
         config.common_mut().target_modules = Some(TargetModules::Names(kinds(&chosen)));
     }
+    config.common_mut().modules_to_save = modules_for_peft(model, config.common());
     for (key, data) in &tensors {
         check_finite(key, data, FloatDType::F32)?;
     }

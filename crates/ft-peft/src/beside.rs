@@ -165,6 +165,25 @@ pub(crate) fn unknown_modules(model: &impl Parts, common: &Common) -> (Vec<Strin
     (unknown.cloned().collect(), kinds(&paths))
 }
 
+/// `modules_to_save` for a file: PEFT takes every module whose name ends in the letters of one of these, `norm` for
+/// `input_layernorm` too, so such names are written as whole paths.
+pub(crate) fn modules_for_peft(model: &impl Parts, common: &Common) -> Vec<String> {
+    let mut modules = BTreeSet::new();
+    model.for_each_part(&mut |path, _| {
+        let dots = path.match_indices('.').map(|(dot, _)| dot);
+        modules.extend(dots.chain([path.len()]).map(|end| path[..end].to_string()));
+    });
+    let written = common.modules_to_save.iter().flat_map(|name| {
+        let ends = modules.iter().filter(|path| path.ends_with(name.as_str()));
+        let (meant, others): (Vec<_>, Vec<_>) = ends.partition(|path| ends_with_name(path, name));
+        match others.is_empty() {
+            true => vec![name.clone()],
+            false => meant.into_iter().cloned().collect(),
+        }
+    });
+    written.collect()
+}
+
 /// Checks what new adapters ask for, strictly, so that typing errors are reported; and marks settings that train a tied
 /// embedding, so that PEFT keeps it tied.
 ///

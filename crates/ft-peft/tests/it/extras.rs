@@ -375,6 +375,23 @@ fn a_tied_embedding_trains_once() {
     }
 }
 
+/// PEFT would take `norm` for the ends of other names too.
+#[test]
+fn modules_whose_names_other_names_end_in_are_written_as_paths() {
+    let mut config = LoraConfig::default();
+    config.common.modules_to_save = vec!["norm".into(), "lm_head".into()];
+    let model = attach(
+        AutoCausalLm::load("llama", &Device::default()),
+        &config,
+        "default",
+        1,
+    );
+    let folder = TempDir::new().expect("temporary folder");
+    save_adapter(&model.expect("attaches"), "default", folder.path()).expect("saves");
+    let written = &settings(folder.path())["modules_to_save"];
+    assert_eq!(written, &serde_json::json!(["model.norm", "lm_head"]));
+}
+
 #[test]
 fn settings_that_do_not_fit_are_explained() {
     let device = Device::default();
