@@ -121,9 +121,7 @@ pub(crate) fn adapter_folder(folder: &Path, name: &str) -> PathBuf {
 pub(crate) fn stores_weights(model: &impl Module, folder: &Path) -> Result<bool> {
     let shapes = module_path::shapes(model);
     let tensors = read_tensors(&folder.join(WEIGHTS))?;
-    let paths = tensors
-        .keys()
-        .filter_map(|key| base_path(key));
+    let paths = tensors.keys().filter_map(|key| base_path(key));
     Ok(paths
         .into_iter()
         .any(|path| shapes.iter().any(|(own, _)| *own == path)))

@@ -24,6 +24,7 @@ use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 
 use crate::added::{add_lora, same_rank};
+use crate::nearest;
 use crate::switch::{adapter_config, check_known, check_name};
 use crate::{Error, Ia3Config, LoraConfig, Result};
 pub(crate) use factors::Scaled;
@@ -319,12 +320,14 @@ fn of_layer(
         CombinationType::Cat => Ok(cat::merge(adapters)),
         CombinationType::Svd => {
             let [a, b] = cat::merge(adapters);
-            svd::factors_of_product(a, b, rank, how.svd_clamp)
+            let factors = nearest::factors_of_product(b, a, rank)?;
+            Ok(svd::clamped(factors, how.svd_clamp))
         }
         _ if kind.decomposes() => {
             let products = adapters.iter().map(Scaled::product).collect();
             let weights: Vec<f64> = adapters.iter().map(|one| one.weight).collect();
-            svd::factors(merge(products, &weights), rank, how.svd_clamp)
+            let factors = nearest::factors(merge(products, &weights), rank)?;
+            Ok(svd::clamped(factors, how.svd_clamp))
         }
         _ => {
             let first = adapters[0].rank();

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::added::{add_lora, same_rank};
 use crate::combine::Scaled;
-use crate::linalg::{truncated_svd, truncated_svd_of_product};
 use crate::merge::change;
+use crate::nearest;
 use crate::rounding::norm;
 use crate::switch::{adapter_config, check_known, check_name};
 use crate::{Error, Result};
@@ -106,21 +106,20 @@ fn layer(
         ));
     };
     // What is plain LoRA is decomposed without forming the product.
-    let (svd, delta) = match Scaled::of(path, adapter, 1.0) {
+    let (factors, delta) = match Scaled::of(path, adapter, 1.0) {
         Ok(one) => {
             let delta = one.product();
             (
-                truncated_svd_of_product(one.b.clone() * one.scaling, one.a, rank),
+                nearest::factors_of_product(one.b.clone() * one.scaling, one.a, rank),
                 delta,
             )
         }
         Err(_) => {
             let delta = change(path, linear, adapter)?;
-            (truncated_svd(delta.clone(), rank), delta)
+            (nearest::factors(delta.clone(), rank), delta)
         }
     };
-    let svd = svd.map_err(wrong)?;
-    let (a, b) = (svd.vt.clone(), svd.scaled_u());
+    let [a, b] = factors.map_err(wrong)?;
     let change = norm(delta.clone());
     let error = match change > 0.0 {
         true => norm(delta - b.clone().matmul(a.clone())) / change,

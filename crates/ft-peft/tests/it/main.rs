@@ -6,5 +6,6 @@ mod encoder;
 mod files;
 mod golden;
 mod laws;
+mod operations;
 mod own_model;
 mod reparameterization;
