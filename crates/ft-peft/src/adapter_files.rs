@@ -20,8 +20,8 @@ use crate::attach::put;
 use crate::beside::Beside;
 use crate::freeze::freeze_all;
 use crate::methods::TOKENS_DELTA;
-use crate::model_card::model_card;
-use crate::stored_weights::{StoredWeights, base_path};
+use crate::model_card::ModelCard;
+use crate::stored_weights::StoredWeights;
 use crate::switch::{adapter_config, check_new};
 use crate::targets::{Layers, kinds};
 use crate::vocabulary::Vocabulary;
@@ -57,6 +57,29 @@ fn key(path: &str, tensor: &AdapterTensor) -> String {
 ///
 /// If there is no adapter of this name, a number is not finite, or a file cannot be written. Nothing is written unless all can be.
 pub fn save_adapter<M: Module + Parts>(model: &M, name: &str, folder: &Path) -> Result<PathBuf> {
+    save(model, name, folder, None)
+}
+
+/// The same with a model card that says what the adapter was trained on and how. It takes the place of an existing one.
+///
+/// # Errors
+///
+/// As [`save_adapter`].
+pub fn save_adapter_with_card<M: Module + Parts>(
+    model: &M,
+    name: &str,
+    folder: &Path,
+    card: &ModelCard,
+) -> Result<PathBuf> {
+    save(model, name, folder, Some(card))
+}
+
+fn save<M: Module + Parts>(
+    model: &M,
+    name: &str,
+    folder: &Path,
+    card: Option<&ModelCard>,
+) -> Result<PathBuf> {
     let mut config = adapter_config(model, name)?.boxed();
     let vocabulary = Vocabulary::of(model);
     let mut tensors = BTreeMap::new();
@@ -92,10 +115,11 @@ pub fn save_adapter<M: Module + Parts>(model: &M, name: &str, folder: &Path) -> 
     let tensors: Vec<(String, TensorData)> = tensors.into_iter().collect();
     write_tensors(&folder.join(WEIGHTS), &tensors, &metadata)?;
     write_json(&folder.join(CONFIG), &to_json(&*config, transposed))?;
-    // An existing model card is kept.
     let readme = folder.join("README.md");
-    if !readme.exists() {
-        write_file(&readme, model_card(&*config).as_bytes())?;
+    // An existing model card is kept unless there is a new one.
+    if card.is_some() || !readme.exists() {
+        let card = card.cloned().unwrap_or_default();
+        write_file(&readme, card.text(&*config).as_bytes())?;
     }
     Ok(folder)
 }
@@ -115,16 +139,6 @@ pub(crate) fn adapter_folder(folder: &Path, name: &str) -> PathBuf {
         true => own,
         false => folder.to_path_buf(),
     }
-}
-
-/// Whether weights of the base lie beside the adapter of a folder.
-pub(crate) fn stores_weights(model: &impl Module, folder: &Path) -> Result<bool> {
-    let shapes = module_path::shapes(model);
-    let tensors = read_tensors(&folder.join(WEIGHTS))?;
-    let paths = tensors.keys().filter_map(|key| base_path(key));
-    Ok(paths
-        .into_iter()
-        .any(|path| shapes.iter().any(|(own, _)| *own == path)))
 }
 
 /// Attaches the adapter that lies in `folder` under `name`, switched on.

@@ -10,7 +10,7 @@ use ft_core::Parts;
 use ft_core::layers::{Adapter, AdapterTensor, Settings};
 
 use crate::copies::Copies;
-use crate::merge::{MergedPart, check_stored, merged};
+use crate::merge::{MergedPart, merged};
 use crate::switch::{active_adapters, check_name, set_active};
 use crate::{Error, Result};
 
@@ -45,7 +45,6 @@ pub fn merge_adapters<M: Module + Parts>(model: &mut M) -> Result<()> {
             "no adapter is active: set_active switches on what is to be merged".into(),
         ));
     }
-    check_stored(model)?;
     let settings: Settings = Arc::new(MergedFrom(names));
     let mut found = Vec::new();
     let mut failure = None;

@@ -77,10 +77,13 @@ impl<'a> Head<'a> {
                 let logits = own.fold(logits, |logits, (adapter, table)| {
                     adapter.on_its_rows(logits, |_| ft_kernels::linear(rows.clone(), table, None))
                 });
-                let logits = other_rows(embedding).fold(logits, |logits, (tokens, table)| {
-                    let old = logits.clone().select(1, tokens.clone());
-                    let new = rows.clone().matmul(table.transpose());
-                    logits.select_assign(1, tokens, new - old, IndexingUpdateOp::Add)
+                let others = other_rows(embedding);
+                let logits = others.fold(logits, |logits, (adapter, (tokens, table))| {
+                    adapter.on_its_rows(logits, |logits| {
+                        let old = logits.clone().select(1, tokens.clone());
+                        let new = rows.clone().matmul(table.transpose());
+                        logits.select_assign(1, tokens, new - old, IndexingUpdateOp::Add)
+                    })
                 });
                 logits.reshape([batch, seq, self.vocab_size()])
             }
@@ -105,9 +108,11 @@ impl<'a> Head<'a> {
 }
 
 /// The rows that active adapters give other values: their tokens and the values.
-fn other_rows(embedding: &Embedding) -> impl Iterator<Item = (Tensor<1, Int>, Tensor<2>)> {
+fn other_rows(
+    embedding: &Embedding,
+) -> impl Iterator<Item = (&Adapter, (Tensor<1, Int>, Tensor<2>))> {
     let active = embedding.adapters.active();
-    active.filter_map(|adapter| adapter.kind().other_rows(adapter))
+    active.filter_map(|adapter| Some((adapter, adapter.kind().other_rows(adapter)?)))
 }
 
 fn is_plain(linear: &Linear) -> bool {

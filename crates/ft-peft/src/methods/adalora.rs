@@ -130,6 +130,12 @@ pub(crate) fn pattern_name(path: &str) -> String {
 impl Method for AdaLoraConfig {
     method!("ADALORA");
 
+    fn scaled(&self, factor: f64) -> Option<Box<dyn Method>> {
+        let mut scaled = self.clone();
+        scaled.lora_alpha *= factor;
+        Some(Box::new(scaled))
+    }
+
     fn mistakes(&self) -> Vec<String> {
         let mut mistakes = Vec::new();
         if self.init_r <= self.target_r || self.target_r == 0 {

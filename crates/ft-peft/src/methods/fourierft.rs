@@ -66,6 +66,12 @@ impl FourierFtConfig {
 impl Method for FourierFtConfig {
     method!("FOURIERFT");
 
+    fn scaled(&self, factor: f64) -> Option<Box<dyn Method>> {
+        let mut scaled = self.clone();
+        scaled.scaling *= factor;
+        Some(Box::new(scaled))
+    }
+
     fn mistakes(&self) -> Vec<String> {
         let mut mistakes = Vec::new();
         let counts = self.n_frequency_pattern.iter().map(|(_, n)| n);

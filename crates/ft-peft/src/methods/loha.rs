@@ -80,6 +80,13 @@ impl LohaConfig {
 impl Method for LohaConfig {
     method!("LOHA");
 
+    fn scaled(&self, factor: f64) -> Option<Box<dyn Method>> {
+        let mut scaled = self.clone();
+        scaled.alpha *= factor;
+        scaled.alpha_pattern.iter_mut().for_each(|(_, alpha)| *alpha *= factor);
+        Some(Box::new(scaled))
+    }
+
     fn mistakes(&self) -> Vec<String> {
         self.ranks().mistakes()
     }

@@ -121,6 +121,13 @@ impl LokrConfig {
 impl Method for LokrConfig {
     method!("LOKR");
 
+    fn scaled(&self, factor: f64) -> Option<Box<dyn Method>> {
+        let mut scaled = self.clone();
+        scaled.alpha *= factor;
+        scaled.alpha_pattern.iter_mut().for_each(|(_, alpha)| *alpha *= factor);
+        Some(Box::new(scaled))
+    }
+
     fn mistakes(&self) -> Vec<String> {
         let mut mistakes = self.ranks().mistakes();
         if self.decompose_factor != -1 && self.decompose_factor < 1 {

@@ -7,12 +7,13 @@ use burn::module::Param;
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use ft_core::module_path::{PathVisitor, visit_params};
 use ft_core::safetensors_folder::{read_tensors, write_tensors};
-use ft_core::{AutoCausalLm, CausalLm, Parts, TokenBatch};
+use ft_core::{AutoCausalLm, CausalLm, Decoder, GenerationConfig, Parts, TokenBatch};
 use ft_peft::{
-    Ia3Config, LnTuningConfig, LoraConfig, Method, TargetModules, active_adapters, adapter_names,
-    attach, compare, convert_to_lora, describe, hot_swap, load_adapter, merge_adapters,
-    merge_and_unload, merge_report, save_adapter, scale_adapter, set_active, unload,
-    unmerge_adapters, with_rows, without_adapters,
+    BitFitConfig, BoftConfig, FourierFtConfig, Ia3Config, LnTuningConfig, LohaConfig, LoraConfig,
+    Method, OftConfig, TargetModules, TrainableTokensConfig, VeraConfig,
+    active_adapters, adapter_names, attach, compare, convert_to_lora, describe, hot_swap,
+    load_adapter, merge_adapters, merge_and_unload, merge_report, save_adapter, scale_adapter,
+    set_active, unload, unmerge_adapters, with_rows, without_adapters,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -28,7 +29,7 @@ fn stirred(mut model: AutoCausalLm, name: &str) -> AutoCausalLm {
             .iter_mut()
             .filter(|adapter| adapter.name == name)
         {
-            for tensor in &mut adapter.tensors {
+            for tensor in adapter.tensors.iter_mut().filter(|tensor| tensor.trains()) {
                 let data = tensor.data();
                 let shape = data.shape().to_vec();
                 let numbers = data.iter::<f32>().map(|x| x + rng.random_range(-0.2..0.2));
@@ -74,12 +75,30 @@ fn bits(model: &AutoCausalLm) -> BTreeMap<String, TensorData> {
     collect.0
 }
 
-/// What must hold of kinds that change inputs, products, outputs, norms and biases.
+/// Kinds that change inputs, products, outputs, norms, biases and whole weights.
 fn methods() -> Vec<Box<dyn Method>> {
+    let mut with_copies = lora(4);
+    with_copies.common.modules_to_save = vec!["lm_head".into()];
+    let tokens = TrainableTokensConfig {
+        token_indices: vec![3, 9, 14],
+        ..TrainableTokensConfig::default()
+    };
     vec![
         Box::new(lora(4)),
+        Box::new(with_copies),
         Box::new(Ia3Config::default()),
         Box::new(LnTuningConfig::default()),
+        Box::new(VeraConfig {
+            r: 6,
+            ..VeraConfig::default()
+        }),
+        Box::new(OftConfig {
+            oft_block_size: 4,
+            ..OftConfig::default()
+        }),
+        Box::new(BoftConfig::default()),
+        Box::new(BitFitConfig::default()),
+        Box::new(tokens),
     ]
 }
 
@@ -190,12 +209,12 @@ fn a_swap_that_does_not_fit_changes_nothing() {
         assert_eq!(active_adapters(&swapped), ["default"]);
     };
     saved(&Ia3Config::default(), other.path());
-    refused("is IA3");
+    refused("it is IA3");
     saved(
         &lora(4).with_targets(TargetModules::names(["q_proj"])),
         other.path(),
     );
-    refused("lacks layers");
+    refused("it lacks layers");
     saved(&lora(4), other.path());
     let file = other.path().join("adapter_model.safetensors");
     let tensors = read_tensors(&file).expect("reads");
@@ -225,6 +244,18 @@ fn a_scaled_adapter_has_another_alpha_in_its_file_too() {
     assert!(distance(&logits(&loaded, &device), &logits(&scaled, &device)) < 1e-5);
     for wrong in [0.0, -1.0, f64::NAN] {
         assert!(scale_adapter(&mut scaled, "default", wrong).is_err());
+    }
+    for method in [
+        Box::new(LohaConfig::default()) as Box<dyn Method>,
+        Box::new(FourierFtConfig {
+            n_frequency: 50,
+            ..FourierFtConfig::default()
+        }),
+    ] {
+        let mut scaled = with(model("llama", &device), &*method, "default");
+        let once = compare_norm(&scaled);
+        scale_adapter(&mut scaled, "default", 0.5).expect("has a scale");
+        assert!((compare_norm(&scaled) / once - 0.5).abs() < 1e-4);
     }
     let mut ia3 = with(model("llama", &device), &Ia3Config::default(), "default");
     let error = scale_adapter(&mut ia3, "default", 2.0)
@@ -431,4 +462,80 @@ fn adapters_are_described_and_compared() {
     let same = compare(&made, "one", "one").expect("linear layers");
     assert!(same.settings.is_empty() && (same.cosine.expect("changes") - 1.0).abs() < 1e-6);
     assert!(same.to_string().contains("##########"));
+}
+
+/// The tokens that follow a prompt, one row alone.
+fn continued(model: &AutoCausalLm, prompt: &[u32], config: &GenerationConfig) -> Vec<u32> {
+    let device = Device::default();
+    let mut decoder = Decoder::new(model, None, &device);
+    decoder.join(prompt, config).expect("joins");
+    let mut tokens = Vec::new();
+    while !decoder.is_empty() {
+        tokens.extend(
+            decoder
+                .step()
+                .expect("steps")
+                .iter()
+                .map(|next| next.token_id),
+        );
+    }
+    tokens
+}
+
+#[test]
+fn decoded_rows_have_adapters_of_their_own() {
+    let device = Device::default();
+    let made = with(model("llama", &device), &lora(4), "one");
+    let made = with(made, &Ia3Config::default(), "two");
+    let config = GenerationConfig {
+        max_new_tokens: 6,
+        ..GenerationConfig::default()
+    };
+    let prompts: [(&[u32], Option<&str>); 4] = [
+        (&[3, 14, 15], Some("one")),
+        (&[9, 2], None),
+        (&[5, 35, 8, 9], Some("two")),
+        (&[9, 2], Some("one")),
+    ];
+    let mut decoder = Decoder::new(&made, None, &device);
+    let mut rows = Vec::new();
+    for (prompt, adapter) in prompts {
+        rows.push((
+            decoder.join_as(prompt, &config, adapter).expect("joins"),
+            Vec::new(),
+        ));
+        // Rows join while others run.
+        for next in decoder.step().expect("steps") {
+            let row = rows.iter_mut().find(|(id, _)| *id == next.row);
+            row.expect("joined").1.push(next.token_id);
+        }
+    }
+    while !decoder.is_empty() {
+        for next in decoder.step().expect("steps") {
+            let row = rows.iter_mut().find(|(id, _)| *id == next.row);
+            row.expect("joined").1.push(next.token_id);
+        }
+    }
+    for ((prompt, adapter), (_, tokens)) in prompts.into_iter().zip(&rows) {
+        let mut alone = made.clone();
+        set_active(&mut alone, adapter.as_slice()).expect("known");
+        assert_eq!(*tokens, continued(&alone, prompt, &config), "{adapter:?}");
+    }
+    // A row that says nothing has the active adapter.
+    assert_eq!(active_adapters(&made), ["two"]);
+    let mut alone = made.clone();
+    set_active(&mut alone, &["one"]).expect("known");
+    assert_ne!(
+        continued(&made, &[9, 2], &config),
+        continued(&alone, &[9, 2], &config)
+    );
+    let mut decoder = Decoder::new(&made, None, &device);
+    assert!(decoder.join_as(&[1], &config, Some("three")).is_err());
+    let mut both = made.clone();
+    set_active(&mut both, &["one", "two"]).expect("known");
+    assert!(
+        Decoder::new(&both, None, &device)
+            .join_as(&[1], &config, None)
+            .is_err()
+    );
 }

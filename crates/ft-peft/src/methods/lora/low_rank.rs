@@ -1,7 +1,5 @@
 //! `s·B(Ax)` beside the product of a layer.
 
-use std::sync::Arc;
-
 use burn::tensor::Tensor;
 use ft_core::layers::{AdapterKind, At, Dropout, LowRank, Merged, dropout_seed};
 
@@ -38,11 +36,6 @@ impl AdapterKind for Lora {
         let x = at.adapter.dropout.forward(x.clone());
         let low = x.matmul(at.adapter.val2(A).transpose());
         y + low.matmul(at.adapter.val2(B).transpose()) * self.scaling
-    }
-
-    fn scaled(&self, factor: f64) -> Option<Arc<dyn AdapterKind>> {
-        let scaling = self.scaling * factor;
-        Some(Arc::new(Self { scaling }))
     }
 
     fn merge(&self, at: &At<'_>, merged: Merged) -> Option<Merged> {
