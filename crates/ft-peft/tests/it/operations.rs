@@ -17,6 +17,7 @@ use ft_peft::{
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use serde_json::json;
 
 use crate::laws::{distance, logits, model};
 
@@ -451,7 +452,7 @@ fn adapters_are_described_and_compared() {
     assert!(text.contains("LORA") && text.lines().count() == 3, "{text}");
 
     let compared = compare(&made, "one", "two").expect("linear layers");
-    assert_eq!(compared.settings["r"], [4.into(), 2.into()]);
+    assert_eq!(compared.settings["r"], [json!(4), json!(2)]);
     assert!(!compared.settings.contains_key("lora_alpha"));
     let v = compared
         .layers
