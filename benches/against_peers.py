@@ -1,6 +1,6 @@
 """ft and its peers in turn, with the same batches and threads: a row of Markdown for each comparison.
 
-The peers are scripts that print one JSON line: `sft_step.py` (PyTorch + PEFT) and `generate.py`
+The peers are scripts that print one JSON line: `sft_step.py` and `peft_step.py` (PyTorch + PEFT) and `generate.py`
 (transformers), in the folder `--peers`; `--python` is an interpreter that has what they import. ft's side
 is built by `cargo bench --no-run`. Each figure is the median of `--pairs` runs; the losses of the first
 step, or the greedy texts, must agree.
@@ -11,6 +11,7 @@ import argparse
 import json
 import statistics
 import subprocess
+import tempfile
 
 LORA = ["--mode", "lora"]
 LONG = ["--batch", "1", "--seq", "2048"]
@@ -26,13 +27,16 @@ STEPS = [
     ("LoRA 1×2048, recompute, weights as stored", LORA + LONG + AGAIN, STORED),
     ("full 4×256", ["--mode", "full"], []),
 ]
+# Adapters of `peft_step.py`; ft begins with what PEFT saved before its first step, where PEFT has the method.
+ADAPTERS = ["lora", "dora", "ia3", "vera", "prefix", "prompt", "bitfit", "loha", "lokr", "oft", "miss", "adalora"]
+NOT_IN_PEFT = ["bitfit"]
 DECODE = [("decoding, f32", WIDE), ("decoding, weights as stored", STORED)]
 
 
-def built(checkout="."):
+def built(checkout=".", names=("sft_step", "decode")):
     """The paths of the benchmarks that cargo built in a checkout."""
     build = ["cargo", "bench", "--locked", "--no-run", "--message-format=json"]
-    build += ["--bench", "sft_step", "--bench", "decode"]
+    build += [argument for name in names for argument in ("--bench", name)]
     done = subprocess.run(build, check=True, stdout=subprocess.PIPE, text=True, cwd=checkout)
     lines = done.stdout.splitlines()
     found = [json.loads(line) for line in lines if line.startswith("{")]
@@ -65,6 +69,22 @@ def row(name, theirs, ours, speed, memory=True):
     print("| " + " | ".join(cells) + " |", flush=True)
 
 
+def adapter(method, a, ft, common):
+    both = common + ["--data", a.data, "--steps", a.steps, "--method", method]
+    theirs, ours = [a.python, f"{a.peers}/peft_step.py"] + both, [ft["peft_step"]] + both
+    with tempfile.TemporaryDirectory() as start:
+        if method not in NOT_IN_PEFT:
+            run(theirs + ["--save-start", start])
+            ours += ["--adapter", start]
+            theirs += ["--save-start", f"{start}/again"]
+        theirs, ours = pairs(theirs, ours, a.pairs)
+    # AdaLoRA's own loss has a penalty on top.
+    first = [r.get("losses_ce", r["losses"])[0] for r in theirs + ours]
+    if max(first) - min(first) > 2e-4:
+        raise SystemExit(f"{method}: the first losses differ: {first}")
+    row(f"adapter {method}", theirs, ours, "tokens_per_s")
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--model", required=True)
@@ -76,7 +96,7 @@ def main():
     p.add_argument("--threads", default="2")
     p.add_argument("--only", default="", help="rows whose name contains this")
     a = p.parse_args()
-    ft = built()
+    ft = built(names=("sft_step", "decode", "peft_step"))
     common = ["--model", a.model, "--threads", a.threads]
     print("| | peer, tokens/s | ft, tokens/s | ratio | peer, MB | ft, MB | ratio |")
     print("|---|---|---|---|---|---|---|")
@@ -88,6 +108,8 @@ def main():
         if max(first) - min(first) > 1e-4:
             raise SystemExit(f"{name}: the first losses differ: {first}")
         row(name, theirs, ours, "tokens_per_s")
+    for method in [method for method in ADAPTERS if a.only in f"adapter {method}"]:
+        adapter(method, a, ft, common)
     for name, alone in [row for row in DECODE if a.only in row[0]]:
         theirs = [a.python, f"{a.peers}/generate.py"] + common
         theirs, ours = pairs(theirs, [ft["decode"]] + common + alone, a.pairs)

@@ -102,6 +102,7 @@ fn main() -> Result<()> {
         a: leaf([16, WIDTH], &device),
         b: leaf([INNER, 16], &device),
         scale: 2.0,
+        dropout: None,
     };
     let adapter = || Some(adapter.clone());
     compare(

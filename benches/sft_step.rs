@@ -9,19 +9,18 @@
 //! ```
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 use clap::{Parser, ValueEnum};
-use ft::burn::optim::GradientsParams;
-use ft::burn::tensor::{Int, Tensor, TensorData};
-use ft::core::{AutoCausalLm, CausalLm, TokenBatch, Tokenizer, Weights, causal_lm_loss};
+use ft::core::{AutoCausalLm, CausalLm, Tokenizer, Weights};
 use ft::peft::LoraConfig;
-use ft::train::{Optim, OptimizerStates, TrainConfig};
+use ft::train::Optim;
 use serde_json::json;
 
 #[path = "shared/batches.rs"]
 mod batches;
+#[path = "shared/steps.rs"]
+mod steps;
 
 #[derive(Parser)]
 struct Args {
@@ -107,29 +106,13 @@ fn main() -> Result<()> {
         model = ft::peft::attach(model, &config, "default", 0)?;
     }
     let (trainable, _) = ft::peft::trainable_parameters(&model);
-    let mut optimizer = OptimizerStates::adamw(&TrainConfig {
-        optim: args.optim,
-        ..TrainConfig::default()
-    });
-
-    let (mut times, mut losses) = (Vec::new(), Vec::new());
-    for ids in &batches {
-        let start = Instant::now();
-        let data = TensorData::new(ids.clone(), [args.batch, args.seq]);
-        let input_ids = Tensor::<2, Int>::from_data(data, &device);
-        let hidden = model.hidden_states(&TokenBatch::new(input_ids), None);
-        let loss = causal_lm_loss(hidden, model.head(), ids);
-        let scale = 1.0 / loss.count as f64;
-        let grads = GradientsParams::from_grads(loss.sum.backward(), &model);
-        model = optimizer.step(model, grads, args.lr, scale);
-        device.sync()?;
-        times.push(start.elapsed().as_secs_f64());
-        losses.push(loss.sum.into_scalar::<f64>() * scale);
-    }
-    let timed = &mut times[2..];
-    timed.sort_by(f64::total_cmp);
-    let median = (timed[timed.len() / 2] + timed[(timed.len() - 1) / 2]) / 2.0;
-    let round = |x: f64, digits: i32| (x * 10f64.powi(digits)).round() / 10f64.powi(digits);
+    let steps = steps::run(
+        model,
+        &batches,
+        [args.batch, args.seq],
+        (args.optim, args.lr),
+        &device,
+    )?;
     let line = json!({
         "peer": concat!("ft ", env!("CARGO_PKG_VERSION")),
         "mode": match args.mode {
@@ -144,9 +127,9 @@ fn main() -> Result<()> {
         "recompute": args.recompute,
         "optim": args.optim.to_string(),
         "trainable": trainable,
-        "tokens_per_s": round((args.batch * args.seq) as f64 / median, 1),
+        "tokens_per_s": steps.tokens_per_s,
         "peak_rss_mb": ft::peak_rss_mb(),
-        "losses": losses.iter().map(|loss| round(*loss, 5)).collect::<Vec<_>>(),
+        "losses": steps.losses,
     });
     println!("{line}");
     Ok(())

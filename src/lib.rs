@@ -26,10 +26,12 @@ pub use ft_kernels as kernels;
 pub use ft_peft as peft;
 pub use ft_train as train;
 
+mod adalora;
 mod device;
 mod memory;
 mod threads;
 
+pub use adalora::AdaLora;
 pub use device::{DeviceError, device};
 pub use memory::peak_rss_mb;
 pub use threads::compute_threads;

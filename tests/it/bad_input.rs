@@ -74,7 +74,7 @@ fn tuning_fails(model: &Path, rows: &str, format: &str, more: &[&str], expected:
         "1",
     ];
     arguments.extend(more);
-    fails("sft_lora", &arguments, expected);
+    fails("sft", &arguments, expected);
 }
 
 const ROW: &str = r#"{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]}"#;
@@ -186,7 +186,7 @@ fn an_output_folder_that_cannot_be_written() {
     let arguments = [
         "--model", model, "--data", DATA, "--format", "messages", "--output", output,
     ];
-    fails("sft_lora", &arguments, &["occupied"]);
+    fails("sft", &arguments, &["occupied"]);
 }
 
 /// The same path and number of rows, with one different answer.
@@ -224,10 +224,10 @@ fn a_run_resumed_on_other_data() {
         "1",
     ];
     write("It is Ben.");
-    assert!(run("sft_lora", &common).status.success());
+    assert!(run("sft", &common).status.success());
     write("It is Max.");
     let resumed: Vec<&str> = common.into_iter().chain(["--resume"]).collect();
-    fails("sft_lora", &resumed, &["rows"]);
+    fails("sft", &resumed, &["rows"]);
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn tune_generate_measure_and_merge() {
     let at = |name: &str| -> PathBuf { work.path().join(name) };
     let (adapter, merged) = (at("adapter"), at("merged"));
     let tuned = json(
-        "sft_lora",
+        "sft",
         &[
             "--model",
             path(&model),
@@ -198,7 +198,7 @@ fn a_model_is_pretrained() {
 fn every_example_has_help() {
     for example in [
         "quickstart",
-        "sft_lora",
+        "sft",
         "generate",
         "perplexity",
         "merge",

@@ -1,4 +1,4 @@
-"""LoRA fine-tuning with PEFT and transformers' Trainer, f32 on CPU: the peer of the example `sft_lora`.
+"""LoRA fine-tuning with PEFT and transformers' Trainer, f32 on CPU: the peer of the example `sft`.
 
 torch 2.15.0, transformers 5.23.0, peft 0.21.2, accelerate 1.15.0, datasets not needed.
     python sft_trainer.py --model DIR --data ALPACA.json --eval-ids FILE [--max-steps N] [...]

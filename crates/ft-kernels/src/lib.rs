@@ -25,6 +25,7 @@ mod adamw;
 mod attention;
 mod blockwise;
 mod cross_entropy;
+mod dropout;
 #[cfg(feature = "cpu")]
 mod flex;
 mod gated_mlp;
@@ -44,6 +45,7 @@ pub use adamw::{AdamWStep, adamw, adamw_8bit};
 pub use attention::{AttentionMask, Scores, attention};
 pub use blockwise::{BLOCK, Blockwise, DynamicMap};
 pub use cross_entropy::{LossOptions, cross_entropy_sum};
+pub use dropout::Dropout;
 pub use gated_mlp::{Activation, gated_mlp};
 pub use graph::constant;
 pub use input::Input;

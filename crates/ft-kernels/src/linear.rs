@@ -7,8 +7,8 @@
 
 use burn::tensor::{Device, Tensor};
 
-use crate::Input;
 use crate::graph::{check_trainable, in_type_of};
+use crate::{Dropout, Input};
 
 /// The factors of an adapter, and their scale.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub struct LowRank {
     pub b: Tensor<2>,
     /// `alpha / r`, or `alpha / √r` with rsLoRA.
     pub scale: f64,
+    /// Dropout of what `A` is applied to. Nothing of the input's size is stored for it.
+    pub dropout: Option<Dropout>,
 }
 
 /// `x·Wᵀ`, plus the adapter's product.
@@ -41,15 +43,24 @@ pub fn linear(x: impl Into<Input<2>>, weight: Tensor<2>, adapter: Option<LowRank
         && crate::flex::takes_weight(&weight)
         && (adapter.as_ref()).is_none_or(|l| crate::flex::takes(&l.a) && crate::flex::takes(&l.b))
     {
-        use crate::flex::linear::Linear;
+        use crate::flex::linear::{Linear, Scaling};
         use burn::backend::Dispatch;
         let (recipe, x) = (x.recipe, x.value.into_dispatch());
         let weight = weight.into_dispatch();
         let y = match adapter {
             None => Dispatch::linear(x, weight, recipe),
-            Some(LowRank { a, b, scale }) => {
+            Some(LowRank {
+                a,
+                b,
+                scale,
+                dropout,
+            }) => {
                 let (a, b) = (a.into_dispatch(), b.into_dispatch());
-                Dispatch::linear_lora(x, weight, a, b, scale as f32, recipe)
+                let scaling = Scaling {
+                    scale: scale as f32,
+                    mask: dropout.map(Dropout::mask),
+                };
+                Dispatch::linear_lora(x, weight, a, b, scaling, recipe)
             }
         };
         return Tensor::from_dispatch(y);
@@ -92,6 +103,17 @@ pub fn portable(x: Tensor<2>, weight: Tensor<2>, adapter: Option<LowRank>) -> Te
     let y = x.clone().matmul(weight.transpose());
     match adapter {
         None => y,
-        Some(LowRank { a, b, scale }) => y + x.matmul(a.transpose()).matmul(b.transpose()) * scale,
+        Some(LowRank {
+            a,
+            b,
+            scale,
+            dropout,
+        }) => {
+            let x = match dropout {
+                Some(dropout) => dropout.apply(x),
+                None => x,
+            };
+            y + x.matmul(a.transpose()).matmul(b.transpose()) * scale
+        }
     }
 }

@@ -18,7 +18,7 @@ pub(crate) const FILE: &str = "adapter_config.json";
 
 /// Settings that say nothing about what a trained adapter computes, whatever they are. `ensure_weight_tying` is looked
 /// at where weights of the base are stored.
-const WITHOUT_EFFECT: [&str; 12] = [
+const WITHOUT_EFFECT: [&str; 13] = [
     "auto_mapping",
     "corda_config",
     "ensure_weight_tying",
@@ -31,6 +31,7 @@ const WITHOUT_EFFECT: [&str; 12] = [
     "runtime_config",
     "task_type",
     "tokenizer_kwargs",
+    "use_effective_conv2d",
 ];
 
 /// Settings that are not kept since they are written anew: the layout of the weights is known from the model, as PEFT

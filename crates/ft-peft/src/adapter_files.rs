@@ -17,13 +17,15 @@ use ft_core::{Layout, Part, Parts, module_path};
 
 use crate::adapter_config::{FILE as CONFIG, read_config, to_json};
 use crate::attach::put;
+use crate::beside::Beside;
 use crate::freeze::freeze_all;
 use crate::method::{Origin, check_origin};
-use crate::methods::{into_plain_lora, saved_as_plain};
+use crate::methods::{TOKENS_DELTA, into_plain_lora, saved_as_plain};
 use crate::model_card::model_card;
-use crate::stored_weights::{self, StoredWeights};
+use crate::stored_weights::{StoredWeights, base_path};
 use crate::switch::{adapter_config, check_new};
 use crate::targets::{Layers, kinds};
+use crate::vocabulary::Vocabulary;
 use crate::{Error, Result, TargetModules};
 
 const WEIGHTS: &str = "adapter_model.safetensors";
@@ -34,6 +36,8 @@ const DEFAULT: &str = "default";
 
 /// What all keys begin with.
 pub(crate) const PREFIX: &str = "base_model.model.";
+/// Tensors of a tied embedding that are written under the name of the output layer too.
+const TWICE: [&str; 2] = ["weight", TOKENS_DELTA];
 /// What the keys of tensors that all layers share begin with.
 const SHARED: &str = "base_model.";
 
@@ -46,41 +50,45 @@ fn key(path: &str, tensor: &AdapterTensor) -> String {
 
 /// Writes the adapter called `name` so that PEFT loads it, and returns the folder it lies in.
 ///
-/// `all-linear` is written as the names of the layers, so that readers need not know the model to know the targets. Layers
-/// that `modules_to_save` of its settings names are written with their present weights: embedding and output layer of a
-/// model whose vocabulary was resized should be among them. LoRA that began with `pissa_niter_N` is written as plain LoRA: see
+/// `all-linear` is written as the names of the layers, so that readers need not know the model to know the targets. An
+/// adapter of a model whose vocabulary was resized should have embedding and output layer among `modules_to_save`: its file
+/// then has the new rows. LoRA that began with `pissa_niter_N` is written as plain LoRA: see
 /// [`into_plain_lora`](crate::into_plain_lora).
 ///
 /// # Errors
 ///
-/// If there is no adapter of this name, a name of `modules_to_save` is that of no layer, a number is not finite, or a file
-/// cannot be written. Nothing is written unless all can be.
+/// If there is no adapter of this name, a number is not finite, or a file cannot be written. Nothing is written unless all can be.
 pub fn save_adapter<M: Module + Parts>(model: &M, name: &str, folder: &Path) -> Result<PathBuf> {
     let mut config = adapter_config(model, name)?.boxed();
     if saved_as_plain(&*config) {
         return save_adapter(&into_plain_lora(model.clone(), name)?, name, folder);
     }
-    let (mut tensors, mut layers) = (BTreeMap::new(), Vec::new());
+    let vocabulary = Vocabulary::of(model);
+    let mut tensors = BTreeMap::new();
     let mut transposed = false;
     model.for_each_part(&mut |path, part| {
         for adapter in part.adapters().iter().filter(|a| a.name == name) {
             transposed |= matches!(part, Part::Linear(linear) if linear.layout() == Layout::InOut);
-            layers.push(path.to_string());
             for tensor in adapter.tensors.iter().filter(|tensor| tensor.is_saved()) {
-                let key = key(path, tensor);
-                tensors.entry(key).or_insert_with(|| tensor.data());
+                // As in PEFT, what trains in a tied embedding lies there under the name of the output layer too.
+                if vocabulary.is_tied(path) && TWICE.contains(&tensor.name()) {
+                    tensors.insert(key(vocabulary.output, tensor), tensor.data());
+                }
+                tensors
+                    .entry(key(path, tensor))
+                    .or_insert_with(|| tensor.data());
             }
         }
     });
-    let common = config.common_mut();
+    let common = config.common();
     let all = common
         .target_modules
         .as_ref()
         .is_some_and(TargetModules::is_all_linear);
     if all && common.exclude_modules.is_none() {
-        common.target_modules = Some(TargetModules::Names(kinds(&layers)));
+        let chosen = Layers::of(model, &*config).select(common)?;
+        config.common_mut().target_modules = Some(TargetModules::Names(kinds(&chosen)));
     }
-    tensors.extend(stored_weights::collect(model, common)?);
     for (key, data) in &tensors {
         check_finite(key, data, FloatDType::F32)?;
     }
@@ -105,6 +113,27 @@ fn place(folder: &Path, name: &str) -> PathBuf {
     }
 }
 
+/// The folder in which an adapter of this name lies.
+pub(crate) fn adapter_folder(folder: &Path, name: &str) -> PathBuf {
+    let own = place(folder, name);
+    match own.join(CONFIG).is_file() {
+        true => own,
+        false => folder.to_path_buf(),
+    }
+}
+
+/// Whether weights of the base lie beside the adapter of a folder.
+pub(crate) fn stores_weights(model: &impl Module, folder: &Path) -> Result<bool> {
+    let shapes = module_path::shapes(model);
+    let tensors = read_tensors(&folder.join(WEIGHTS))?;
+    let paths = tensors
+        .keys()
+        .filter_map(|key| base_path(key));
+    Ok(paths
+        .into_iter()
+        .any(|path| shapes.iter().any(|(own, _)| *own == path)))
+}
+
 /// Attaches the adapter that lies in `folder` under `name`, switched on.
 ///
 /// It trains if `trainable`, in which case everything else is frozen; else it is frozen,
@@ -112,8 +141,8 @@ fn place(folder: &Path, name: &str) -> PathBuf {
 /// subfolder of its name first, where PEFT and [`save_adapter`] put it, then in `folder` itself.
 ///
 /// Weights of the base that lie beside the adapter take the place of the model's, also when the adapter is switched
-/// off or removed: PEFT stores the base weight of an output layer with factors, embeddings that were resized, and what
-/// `modules_to_save` names, which train again if `trainable`. An embedding with other rows resizes that of the model.
+/// off or removed: PEFT stores the base weight of an output layer with factors, and embeddings that were resized. An
+/// embedding with other rows resizes that of the model. What `modules_to_save` names is part of the adapter.
 ///
 /// The model remembers the settings: [`adapter_config`] gives them.
 ///
@@ -129,12 +158,7 @@ pub fn load_adapter<M: Module + Parts>(
     trainable: bool,
 ) -> Result<M> {
     check_new(&model, name)?;
-    let own = place(folder, name);
-    let folder = if own.join(CONFIG).is_file() {
-        &own
-    } else {
-        folder
-    };
+    let folder = &adapter_folder(folder, name);
     let config = read_config(folder)?;
     check_origin(&*config, Origin::File)?;
     let path = folder.join(WEIGHTS);
@@ -150,12 +174,20 @@ pub fn load_adapter<M: Module + Parts>(
     let chosen = Layers::of(&model, &*config).select(config.common())?;
     let shapes = module_path::shapes(&model).into_iter();
     let shapes = shapes.map(|(path, shape)| (path, shape.to_vec())).collect();
-    let stored = StoredWeights::take(&model, &shapes, config.common(), &mut tensors, &path)?;
+    let beside = Beside::of(&model, &*config, &chosen);
+    let stored = StoredWeights::take(
+        &model,
+        &shapes,
+        config.common(),
+        &beside,
+        &mut tensors,
+        &path,
+    )?;
     let mut model = stored.put(model);
     put(&mut model, config.into(), &chosen, name, 0)?;
     fill(&mut model, name, tensors, &path)?;
     let mut model = match trainable {
-        true => stored.train(freeze_all(model)),
+        true => freeze_all(model),
         false => model,
     };
     model.for_each_part_mut(&mut |_, mut part| {
@@ -174,6 +206,7 @@ fn fill(
     path: &Path,
 ) -> Result<()> {
     let (mut missing, mut misshapen, mut used) = (Vec::new(), Vec::new(), BTreeSet::new());
+    let mut shared: BTreeMap<String, AdapterTensor> = BTreeMap::new();
     model.for_each_part_mut(&mut |layer, mut part| {
         for adapter in part.adapters().iter_mut().filter(|a| a.name == name) {
             for tensor in adapter
@@ -191,7 +224,13 @@ fn fill(
                             &data.shape()[..]
                         ))
                     }
-                    Some(data) => tensor.set(data.clone()),
+                    Some(_) if shared.contains_key(&key) => *tensor = shared[&key].clone(),
+                    Some(data) => {
+                        tensor.set(data.clone());
+                        if tensor.is_shared() {
+                            shared.insert(key.clone(), tensor.clone());
+                        }
+                    }
                 }
                 used.insert(key);
             }

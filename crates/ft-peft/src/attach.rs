@@ -8,6 +8,7 @@ use ft_core::{Part, Parts};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use crate::beside::{self, Beside};
 use crate::freeze::freeze_all;
 use crate::method::{Draw, Features, Origin, Site, check_origin, validate};
 use crate::switch::check_new;
@@ -21,6 +22,9 @@ use crate::{Method, Result};
 /// on top of another one works only together with it. Call [`merge_and_unload`](crate::merge_and_unload)
 /// first, or deactivate the other adapter; [`set_active`](crate::set_active) can activate both afterwards.
 /// New numbers are drawn from `seed` on the host, so they are the same on every device.
+///
+/// Layers that `modules_to_save` names and biases that `bias` chooses get trained copies under the same name, so that the
+/// base stays as it is. In a model whose output layer is its embedding, naming one of them trains both.
 ///
 /// # Errors
 ///
@@ -37,6 +41,7 @@ pub fn attach<M: Module + Parts>(
     check_new(&model, name)?;
     let mut config = config.boxed();
     let chosen = Layers::of(&model, config.as_ref()).select_strictly(&mut *config)?;
+    beside::check(&model, &mut *config, &chosen)?;
     let mut model = freeze_all(model);
     put(&mut model, config.into(), &chosen, name, seed)?;
     Ok(model)
@@ -50,6 +55,7 @@ pub(crate) fn put(
     name: &str,
     seed: u64,
 ) -> Result<()> {
+    let beside = Beside::of(model, &*method, chosen);
     let mut rng = StdRng::seed_from_u64(seed);
     let mut layers = Vec::new();
     let mut device = None;
@@ -59,15 +65,15 @@ pub(crate) fn put(
             device.get_or_insert_with(|| device_of(part));
         }
     });
+    let settings: ft_core::layers::Settings = Arc::new(method.clone());
     let Some(device) = device else {
-        return Ok(());
+        return beside.put(model, name, &settings);
     };
     let mut draw = Draw {
         rng: &mut rng,
         device,
     };
     let shared = method.shared(&layers, &mut draw)?;
-    let settings: ft_core::layers::Settings = Arc::new(method.clone());
     let mut failure = None;
     model.for_each_part_mut(&mut |path, mut part| {
         if failure.is_some() || !chosen.contains(path) {
@@ -90,7 +96,7 @@ pub(crate) fn put(
     });
     match failure {
         Some(error) => Err(error),
-        None => Ok(()),
+        None => beside.put(model, name, &settings),
     }
 }
 

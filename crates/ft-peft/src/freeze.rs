@@ -1,6 +1,8 @@
 //! Which parameters train.
 
-use burn::module::{Module, ModuleVisitor, Param};
+use std::collections::HashSet;
+
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
 use ft_core::Parts;
 
@@ -40,13 +42,16 @@ pub(crate) fn freeze_all<M: Module + Parts>(model: M) -> M {
     model
 }
 
-/// Numbers that train, and all numbers of `model`.
+/// Numbers that train, and all numbers of `model`. What layers share counts once.
 ///
 /// On a device without autodiff nothing trains; bring the model there with `Module::train`.
 pub fn trainable_parameters(model: &impl Module) -> (usize, usize) {
-    struct Count(usize, usize);
+    struct Count(usize, usize, HashSet<ParamId>);
     impl ModuleVisitor for Count {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if !self.2.insert(param.id) {
+                return;
+            }
             let numbers = param.lazy_shape().num_elements();
             self.1 += numbers;
             if param.is_require_grad() {
@@ -54,7 +59,7 @@ pub fn trainable_parameters(model: &impl Module) -> (usize, usize) {
             }
         }
     }
-    let mut count = Count(0, 0);
+    let mut count = Count(0, 0, HashSet::new());
     model.visit(&mut count);
     (count.0, count.1)
 }

@@ -1,11 +1,14 @@
 //! Adapters into weights, after which nothing of them is left.
 
+use std::collections::BTreeMap;
+
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor};
-use ft_core::layers::{Adapters, At, Embedding, Merged};
-use ft_core::{Layout, Linear, PartMut, Parts};
+use ft_core::layers::{Adapter, Adapters, At, Embedding, Merged};
+use ft_core::{Layout, Linear, Part, PartMut, Parts};
 
-use crate::switch::{active_adapters, adapter_names};
+use crate::switch::{active_adapters, adapter_names, settings_of};
+use crate::targets::ends_with_name;
 use crate::{Error, Result};
 
 /// Merges every active adapter into its layer and removes all adapters, also those that are switched
@@ -20,6 +23,7 @@ use crate::{Error, Result};
 /// If there are adapters but all are switched off, which would lose them; if an adapter is no change of a weight; or
 /// [`Error::NotFinite`] if a merged weight would not be finite.
 pub fn merge_and_unload<M: Module + Parts>(model: M) -> Result<M> {
+    check_stored(&model)?;
     let names = adapter_names(&model);
     if !names.is_empty() && active_adapters(&model).is_empty() {
         return Err(Error::Name(format!(
@@ -32,7 +36,11 @@ pub fn merge_and_unload<M: Module + Parts>(model: M) -> Result<M> {
     let mut failure = None;
     model.for_each_part_mut(&mut |path, mut part| {
         if failure.is_none() {
-            failure = merge(path, &mut part).err();
+            match merged(path, part.as_part()) {
+                Ok(None) => {}
+                Ok(Some(merged)) => put_in(&mut part, merged),
+                Err(error) => failure = Some(error),
+            }
         }
         part.adapters().clear();
     });
@@ -42,33 +50,81 @@ pub fn merge_and_unload<M: Module + Parts>(model: M) -> Result<M> {
     }
 }
 
-fn merge(path: &str, part: &mut PartMut<'_>) -> Result<()> {
-    if part.as_part().adapters().active().next().is_none() {
-        return Ok(());
+/// What a part is once its active adapters are merged.
+pub(crate) enum MergedPart {
+    /// Of a linear layer, as it lies there, or an embedding.
+    Matrix {
+        /// The weight without adapters.
+        base: Tensor<2>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    },
+    /// Of a norm; none stays as it is.
+    Vectors {
+        weight: Option<Tensor<1>>,
+        bias: Option<Tensor<1>>,
+    },
+}
+
+/// Merges the active adapters of a part, which stays as it is. None if there are none.
+pub(crate) fn merged(path: &str, part: Part<'_>) -> Result<Option<MergedPart>> {
+    let mut active = part.adapters().active();
+    if let Some(adapter) = active.clone().find(|adapter| adapter.is_by_row()) {
+        return Err(Error::Name(format!(
+            "adapter {:?} acts on some rows of a batch only, which no weight does: merge the model that with_rows was \
+             called with",
+            adapter.name
+        )));
+    }
+    if active.next().is_none() {
+        return Ok(None);
     }
     match part {
-        PartMut::Linear(linear) => merge_linear(path, linear),
-        PartMut::Embedding(table) => merge_table(path, table),
-        PartMut::RmsNorm(norm) => {
-            replace_vectors(path, &norm.adapters.clone(), &mut norm.weight, None)
-        }
-        PartMut::LayerNorm(norm) => replace_vectors(
-            path,
-            &norm.adapters.clone(),
-            &mut norm.weight,
-            Some(&mut norm.bias),
-        ),
-        _ => Ok(()),
+        Part::Linear(linear) => merge_linear(path, linear).map(Some),
+        Part::Embedding(table) => merge_table(path, table).map(Some),
+        Part::RmsNorm(norm) => merge_vectors(path, &norm.adapters).map(Some),
+        Part::LayerNorm(norm) => merge_vectors(path, &norm.adapters).map(Some),
+        _ => Ok(None),
     }
 }
 
-fn merge_linear(path: &str, linear: &mut Linear) -> Result<()> {
+/// How one adapter changes the weight of a layer, `[out, in]`, on its own.
+///
+/// # Errors
+///
+/// If it changes the bias too, is no change of the weight, or not finite.
+pub(crate) fn change(path: &str, linear: &Linear, adapter: &Adapter) -> Result<Tensor<2>> {
+    let mut alone = linear.clone();
+    alone.adapters.retain(|other| other.name == adapter.name);
+    for adapter in alone.adapters.iter_mut() {
+        adapter.active = true;
+    }
+    let MergedPart::Matrix { base, weight, bias } = merge_linear(path, &alone)? else {
+        unreachable!("a linear layer has a matrix");
+    };
+    let before = linear.bias.as_ref().map(|bias| bias.val().into_data());
+    if bias.map(|bias| bias.into_data()) != before {
+        return Err(Error::Settings(format!(
+            "adapter {:?} changes the bias of {path}, and not only the weight",
+            adapter.name
+        )));
+    }
+    let delta = weight - base;
+    Ok(match linear.layout() {
+        Layout::OutIn => delta,
+        Layout::InOut => delta.transpose(),
+    }
+    .inner())
+}
+
+fn merge_linear(path: &str, linear: &Linear) -> Result<MergedPart> {
+    let own = linear.weight.val().detach();
     // Held in 16 bits, the sum would lose what small adapters add.
     let base = linear.matrix().cast(DType::F32).detach();
     let mut merged = Merged {
         base: base.clone(),
         weight: base,
-        bias: linear.bias_vector(),
+        bias: linear.bias_vector().map(Tensor::detach),
     };
     let mut active: Vec<_> = linear.adapters.active().collect();
     active.sort_by_key(|adapter| adapter.kind().stage());
@@ -79,84 +135,141 @@ fn merge_linear(path: &str, linear: &mut Linear) -> Result<()> {
             alone: active.len() == 1,
             fused: false,
         };
-        let name = || format!("adapter {:?}", adapter.name);
-        if adapter.kind().weight(adapter).is_none() && adapter.kind().bias(adapter).is_none() {
+        let own_weight = adapter.kind().weight(adapter);
+        let own_bias = adapter.kind().bias(adapter);
+        if own_weight.is_none() && own_bias.is_none() {
             merged = (adapter.kind().merge(&at, merged)).ok_or_else(|| Error::NotMergeable {
                 layer: path.to_string(),
                 adapter: adapter.name.clone(),
             })?;
         }
-        let bias = merged.bias.clone();
-        if !is_finite(merged.weight.clone()) || bias.is_some_and(|bias| !is_finite(bias)) {
-            let culprit = match is_finite(linear.matrix()) {
-                true => name(),
-                false => "the base weight".to_string(),
-            };
+        let finite = own_weight.is_none_or(is_finite) && own_bias.is_none_or(is_finite);
+        let sum = is_finite(merged.weight.clone()) && merged.bias.clone().is_none_or(is_finite);
+        if !finite || !sum {
+            let base = is_finite(own.clone());
             return Err(Error::NotFinite {
                 layer: path.to_string(),
-                culprit,
+                culprit: match !finite || base {
+                    true => format!("adapter {:?}", adapter.name),
+                    false => "the base weight".to_string(),
+                },
             });
         }
     }
-    let weight = match linear.layout() {
-        Layout::OutIn => merged.weight,
-        Layout::InOut => merged.weight.transpose(),
-    };
-    replace(&mut linear.weight, weight);
-    match (&mut linear.bias, merged.bias) {
-        (Some(bias), Some(merged)) => replace(bias, merged),
-        (None, Some(merged)) => {
-            linear.bias = Some(Param::from_tensor(merged.detach()).set_require_grad(false));
-        }
-        (_, None) => {}
-    }
-    Ok(())
+    let weight = merged.weight.detach();
+    Ok(MergedPart::Matrix {
+        base: own.cast(DType::F32),
+        weight: match linear.layout() {
+            Layout::OutIn => weight,
+            Layout::InOut => weight.transpose(),
+        },
+        bias: merged.bias.map(Tensor::detach),
+    })
 }
 
-fn merge_table(path: &str, table: &mut Embedding) -> Result<()> {
+fn merge_table(path: &str, table: &Embedding) -> Result<MergedPart> {
     let mut merged = table.table().cast(DType::F32).detach();
     for adapter in table.adapters.active() {
-        if adapter.kind().weight(adapter).is_some() {
-            continue;
-        }
-        merged =
-            (adapter.kind().merge_table(adapter, merged)).ok_or_else(|| Error::NotMergeable {
+        if adapter.kind().weight(adapter).is_none() {
+            let sum = adapter.kind().merge_table(adapter, merged);
+            merged = sum.ok_or_else(|| Error::NotMergeable {
                 layer: path.to_string(),
                 adapter: adapter.name.clone(),
             })?;
+        }
         check(path, &adapter.name, merged.clone())?;
     }
-    replace(&mut table.weight, merged);
-    Ok(())
+    Ok(MergedPart::Matrix {
+        base: table.weight.val().cast(DType::F32).detach(),
+        weight: merged.detach(),
+        bias: None,
+    })
 }
 
-fn replace_vectors(
-    path: &str,
-    adapters: &Adapters,
-    weight: &mut Param<Tensor<1>>,
-    bias: Option<&mut Param<Tensor<1>>>,
-) -> Result<()> {
+fn merge_vectors(path: &str, adapters: &Adapters) -> Result<MergedPart> {
+    let (mut weight, mut bias) = (None, None);
     for adapter in adapters.active() {
-        if let Some(own) = adapter.kind().norm_weight(adapter) {
-            check(path, &adapter.name, own.clone())?;
-            replace(weight, own);
+        let own = [
+            adapter.kind().norm_weight(adapter),
+            adapter.kind().bias(adapter),
+        ];
+        for vector in own.iter().flatten() {
+            check(path, &adapter.name, vector.clone())?;
         }
+        let [own_weight, own_bias] = own.map(|vector| vector.map(Tensor::detach));
+        weight = own_weight.or(weight);
+        bias = own_bias.or(bias);
     }
-    if let Some(bias) = bias {
-        for adapter in adapters.active() {
-            if let Some(own) = adapter.kind().bias(adapter) {
-                check(path, &adapter.name, own.clone())?;
-                replace(bias, own);
+    Ok(MergedPart::Vectors { weight, bias })
+}
+
+/// Puts merged tensors in the place of a part's own.
+fn put_in(part: &mut PartMut<'_>, merged: MergedPart) {
+    match (part, merged) {
+        (PartMut::Linear(linear), MergedPart::Matrix { weight, bias, .. }) => {
+            replace(&mut linear.weight, weight);
+            match (&mut linear.bias, bias) {
+                (Some(own), Some(bias)) => replace(own, bias),
+                (own @ None, Some(bias)) => {
+                    *own = Some(Param::from_tensor(bias).set_require_grad(false));
+                }
+                (_, None) => {}
             }
         }
+        (PartMut::Embedding(table), MergedPart::Matrix { weight, .. }) => {
+            replace(&mut table.weight, weight);
+        }
+        (PartMut::RmsNorm(norm), MergedPart::Vectors { weight, .. }) => {
+            replace_some(&mut norm.weight, weight);
+        }
+        (PartMut::LayerNorm(norm), MergedPart::Vectors { weight, bias }) => {
+            replace_some(&mut norm.weight, weight);
+            replace_some(&mut norm.bias, bias);
+        }
+        _ => unreachable!("a part is merged as what it is"),
     }
-    Ok(())
+}
+
+fn replace_some(param: &mut Param<Tensor<1>>, value: Option<Tensor<1>>) {
+    if let Some(value) = value {
+        replace(param, value);
+    }
 }
 
 /// Another value for a parameter, which keeps its identity and whether it trains.
 fn replace<const D: usize>(param: &mut Param<Tensor<D>>, value: Tensor<D>) {
     let id = param.id;
     *param = param.clone().transform_for_load(value.detach(), id);
+}
+
+/// Checks the layers that `modules_to_save` of the active adapters names, whose trained weights are those of the model.
+pub(crate) fn check_stored(model: &impl Parts) -> Result<()> {
+    let mut names = BTreeMap::<String, String>::new();
+    model.for_each_part(&mut |_, part| {
+        for adapter in part.adapters().active() {
+            let saved =
+                settings_of(adapter).map_or(&[][..], |method| &method.common().modules_to_save);
+            names.extend(
+                saved
+                    .iter()
+                    .map(|layer| (layer.clone(), adapter.name.clone())),
+            );
+        }
+    });
+    let mut failure = None;
+    model.for_each_part(&mut |path, part| {
+        let owner = names.iter().find(|(name, _)| ends_with_name(path, name));
+        if let (Some((_, adapter)), None) = (owner, &failure) {
+            failure = match part {
+                Part::Linear(linear) => check(path, adapter, linear.weight.val()).err(),
+                Part::Embedding(table) => check(path, adapter, table.weight.val()).err(),
+                Part::RmsNorm(norm) => check(path, adapter, norm.weight.val()).err(),
+                Part::LayerNorm(norm) => check(path, adapter, norm.weight.val()).err(),
+                _ => None,
+            };
+        }
+    });
+    failure.map_or(Ok(()), Err)
 }
 
 fn check<const D: usize>(path: &str, adapter: &str, tensor: Tensor<D>) -> Result<()> {

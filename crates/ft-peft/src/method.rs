@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use serde_json::{Map, Value};
 
 use crate::targets::ends_with_pattern;
-use crate::{Common, Error, Result};
+use crate::{Bias, Common, Error, Result, TokenIndices};
 
 /// Settings that [`Method::keys`] names.
 pub(crate) const TARGETS: [&str; 5] = [
@@ -20,6 +20,15 @@ pub(crate) const TARGETS: [&str; 5] = [
     "layers_to_transform",
     "layers_pattern",
     "modules_to_save",
+];
+
+/// [`Method::default_targets`] of the methods that PEFT puts on queries and values.
+pub(crate) const QUERIES_AND_VALUES: [&[&str]; 5] = [
+    &["q_proj", "v_proj"],
+    &["c_attn"],
+    &["query", "value"],
+    &["query_key_value"],
+    &["qkv_proj"],
 ];
 
 /// A method: its settings, which serde reads and writes in PEFT's names, and what it puts on a layer.
@@ -52,6 +61,12 @@ pub trait Method: Any + Debug + Send + Sync {
         None
     }
 
+    /// The settings of an adapter that changes its layers `factor` times as much; none if the method has no scale.
+    fn scaled(&self, factor: f64) -> Option<Box<dyn Method>> {
+        let _ = factor;
+        None
+    }
+
     /// The patterns of the settings that name layers, each with its setting.
     fn patterns(&self) -> Vec<(&'static str, &str)> {
         Vec::new()
@@ -78,14 +93,27 @@ pub trait Method: Any + Debug + Send + Sync {
     }
 
     /// Names of layers to choose without `target_modules`: the first list of which all match. None stands for all linear
-    /// layers.
+    /// layers, or for all layers if the method takes no linear ones.
     fn default_targets(&self) -> &'static [&'static [&'static str]] {
         &[]
     }
 
+    /// Fills in settings that follow from `target_modules`, once these are known.
+    fn settle(&mut self) {}
+
     /// Whether the method has something for such a part.
     fn takes(&self, part: Part<'_>) -> bool {
         matches!(part, Part::Linear(_))
+    }
+
+    /// Whether the method has something for such an output layer, where its targets name it.
+    fn takes_output(&self, part: Part<'_>) -> bool {
+        self.takes(part)
+    }
+
+    /// Tokens whose rows train beside the method's own tensors.
+    fn token_indices(&self) -> Option<&TokenIndices> {
+        None
     }
 
     /// Tensors that all layers share.
@@ -237,6 +265,19 @@ pub(crate) fn validate(method: &dyn Method) -> Result<()> {
         mistakes.extend(mistake.map(|mistake| format!("{setting}: {mistake}")));
     }
     let common = method.common();
+    if common.bias != Bias::None && method.bias_only().is_none() {
+        mistakes.push(format!("bias is not a setting of {}", method.peft_type()));
+    }
+    if !common.modules_to_save.is_empty() && !method.keys().contains(&"modules_to_save") {
+        mistakes.push(format!(
+            "modules_to_save is not a setting of {}",
+            method.peft_type()
+        ));
+    }
+    let tokens = method
+        .token_indices()
+        .map_or(Vec::new(), TokenIndices::mistakes);
+    mistakes.extend(tokens);
     for targets in [&common.target_modules, &common.exclude_modules]
         .into_iter()
         .flatten()

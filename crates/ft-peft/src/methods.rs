@@ -8,30 +8,49 @@ use crate::adapter_config::{self, Writer};
 /// The list of methods: a module and the type of its settings.
 macro_rules! methods {
     ($($module:ident: $config:ident),* $(,)?) => {
-        $(mod $module; pub use $module::$config;)*
+        $(pub(crate) mod $module; pub use $module::$config;)*
+
+        /// PEFT's names of the methods.
+        pub(crate) fn peft_types() -> Vec<&'static str> {
+            vec![$($config::default().peft_type()),*]
+        }
 
         /// Reads the settings of the method that `peft_type` names; the error names all mistakes.
         pub(crate) fn parse(json: &Value, writer: Writer) -> Result<Box<dyn Method>, String> {
             let name = json.get("peft_type").and_then(Value::as_str);
             let name = name.ok_or("peft_type is missing")?;
-            let mut known = Vec::new();
-            $(
-                let peft_type = $config::default().peft_type();
-                if peft_type == name {
-                    return adapter_config::parse::<$config>(json, writer).map(|config| Box::new(config) as _);
-                }
-                known.push(peft_type);
-            )*
-            Err(format!("peft_type {name:?} is not supported; there are: {}", known.join(", ")))
+            $(if $config::default().peft_type() == name {
+                return adapter_config::parse::<$config>(json, writer).map(|config| Box::new(config) as _);
+            })*
+            let known = peft_types().join(", ");
+            Err(format!("peft_type {name:?} is not supported; there are: {known}"))
         }
     };
 }
 
 methods! {
+    adalora: AdaLoraConfig,
+    boft: BoftConfig,
+    fourierft: FourierFtConfig,
+    bitfit: BitFitConfig,
+    hra: HraConfig,
     ia3: Ia3Config,
     ln_tuning: LnTuningConfig,
+    loha: LohaConfig,
+    lokr: LokrConfig,
     lora: LoraConfig,
+    miss: MissConfig,
+    oft: OftConfig,
+    vera: VeraConfig,
+    trainable_tokens: TrainableTokensConfig,
 }
 
 pub use lora::{EvaConfig, InitLoraWeights, eva_initialise, into_plain_lora, lora_fa};
 pub(crate) use lora::saved_as_plain;
+mod block_rotation;
+mod inverse;
+
+pub use lokr::InitLokrWeights;
+pub(crate) use lora::exception;
+pub use miss::InitMissWeights;
+pub(crate) use trainable_tokens::TOKENS_DELTA;

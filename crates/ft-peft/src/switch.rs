@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use ft_core::Parts;
+use ft_core::layers::Adapter;
 
 use crate::{Error, Method, Result};
 
@@ -39,12 +40,19 @@ pub fn adapter_config(model: &impl Parts, name: &str) -> Result<Arc<dyn Method>>
     let mut found = None;
     model.for_each_part(&mut |_, part| {
         for adapter in part.adapters().iter().filter(|a| a.name == name) {
-            found = found
-                .take()
-                .or_else(|| adapter.settings.downcast_ref::<Arc<dyn Method>>().cloned());
+            found = found.take().or_else(|| method_of(adapter).cloned());
         }
     });
     found.ok_or_else(|| Error::Name(format!("adapter {name:?} was not attached by ft-peft")))
+}
+
+fn method_of(adapter: &Adapter) -> Option<&Arc<dyn Method>> {
+    adapter.settings.downcast_ref()
+}
+
+/// The settings of an adapter that this crate attached.
+pub(crate) fn settings_of(adapter: &Adapter) -> Option<&dyn Method> {
+    method_of(adapter).map(|method| &**method)
 }
 
 /// Makes exactly the adapters of these names active; their outputs are added. With no names the model is the base.
@@ -107,6 +115,15 @@ pub(crate) fn check_known(model: &impl Parts, names: &[&str]) -> Result<()> {
 /// Checks that an adapter called `name` can be added: the name is valid and not in use, and no other adapter is
 /// active.
 pub(crate) fn check_new(model: &impl Parts, name: &str) -> Result<()> {
+    check_name(model, name)?;
+    match active_adapters(model).into_iter().next() {
+        Some(active) => Err(Error::Stacked(active)),
+        None => Ok(()),
+    }
+}
+
+/// Checks that an adapter can have this name: it is valid and not in use.
+pub(crate) fn check_name(model: &impl Parts, name: &str) -> Result<()> {
     if name.is_empty() || name.contains(['.', '/', '\\']) {
         return Err(Error::Name(format!(
             "an adapter cannot be called {name:?}: a name is not empty and has no dots and slashes"
@@ -117,8 +134,5 @@ pub(crate) fn check_new(model: &impl Parts, name: &str) -> Result<()> {
             "an adapter called {name:?} is attached already: choose another name, or delete it"
         )));
     }
-    match active_adapters(model).into_iter().next() {
-        Some(active) => Err(Error::Stacked(active)),
-        None => Ok(()),
-    }
+    Ok(())
 }

@@ -104,6 +104,13 @@ pub(crate) fn ends_with_name(path: &str, name: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
+/// Whether `name` means the layer at `path`, or a module that it is part of.
+pub(crate) fn lies_in(path: &str, name: &str) -> bool {
+    let ends = path.match_indices('.').map(|(dot, _)| dot);
+    ends.chain([path.len()])
+        .any(|end| ends_with_name(&path[..end], name))
+}
+
 /// The layers of a model that a method can be put on.
 #[derive(Debug)]
 pub(crate) struct Layers {
@@ -124,7 +131,11 @@ impl Layers {
             output_layer: model.output_layer(),
         };
         model.for_each_part(&mut |path, part| {
-            if method.takes(part) {
+            let takes = match path == layers.output_layer {
+                true => method.takes_output(part),
+                false => method.takes(part),
+            };
+            if takes {
                 layers.paths.push(path.to_string());
                 if matches!(part, Part::Linear(_)) {
                     layers.linear.insert(path.to_string());
@@ -160,7 +171,7 @@ impl Layers {
             common
                 .modules_to_save
                 .iter()
-                .any(|name| ends_with_name(path, name))
+                .any(|name| lies_in(path, name))
         };
         let paths = self
             .paths
@@ -241,6 +252,7 @@ impl Layers {
         if method.common().target_modules.is_none() {
             method.common_mut().target_modules = Some(self.default_of(method)?);
         }
+        method.settle();
         let common = method.common();
         let chosen = self.select(common)?;
         let targets = [
@@ -269,7 +281,10 @@ impl Layers {
     fn default_of(&self, method: &dyn Method) -> Result<TargetModules> {
         let candidates = method.default_targets();
         if candidates.is_empty() {
-            return Ok(TargetModules::all_linear());
+            return Ok(match self.linear.is_empty() {
+                true => TargetModules::Names(kinds(&self.paths)),
+                false => TargetModules::all_linear(),
+            });
         }
         let found = candidates.iter().find(|names| {
             let targets = TargetModules::names(names.iter().copied());
@@ -330,6 +345,17 @@ mod tests {
         assert!(matches(&targets, "model.layers.0.mlp.up_proj"));
         assert!(!matches(&targets, "model.layers.0.self_attn.seq_proj"));
         assert!(!matches(&targets, "model.layers.0.up_proj"));
+    }
+
+    #[test]
+    fn a_layer_lies_in_the_modules_around_it() {
+        let path = "model.layers.0.mlp.up_proj";
+        for name in ["up_proj", "mlp", "0.mlp", "layers", "model"] {
+            assert!(lies_in(path, name), "{name}");
+        }
+        for name in ["proj", "lp", "self_attn", "mlp.up"] {
+            assert!(!lies_in(path, name), "{name}");
+        }
     }
 
     #[test]

@@ -125,6 +125,14 @@ pub enum Error {
         /// Why.
         source: BoxError,
     },
+    /// What a method does at the update of a step failed.
+    #[error("step {step}: the update: {source}")]
+    Update {
+        /// Which optimizer step, counted from 1.
+        step: usize,
+        /// Why.
+        source: BoxError,
+    },
     /// A step of an evaluation failed, or a batch of it could not be made.
     #[error("evaluation: batch {batch}: {source}")]
     Evaluation {

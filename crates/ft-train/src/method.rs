@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use burn::module::Module;
+use burn::optim::GradientsParams;
 use ft_data::Batches;
 
 use crate::{BoxError, ModelView, StepContext, StepResult};
@@ -92,6 +93,28 @@ pub trait Method<M> {
     /// Of any kind; they end the run before the update.
     fn step(&mut self, model: &M, batch: &Self::Batch, context: &StepContext) -> StepResult;
 
+    /// Looks at the gradients of a step before the update takes them. They are those of the summed loss: the update is
+    /// made with `scale` times them, which are the gradients of the mean loss, clipped.
+    ///
+    /// # Errors
+    ///
+    /// Of any kind; they end the run before the update.
+    fn before_update(&mut self, model: &M, gradients: &GradientsParams, scale: f64) -> Result<(), BoxError> {
+        let (_, _, _) = (model, gradients, scale);
+        Ok(())
+    }
+
+    /// Changes the model after the update of step `step`, counted from 1, where a method does more to it than the
+    /// optimizer: it may prune, or project onto a constraint. Parameters keep their identity.
+    ///
+    /// # Errors
+    ///
+    /// Of any kind; they end the run.
+    fn after_update(&mut self, model: M, step: usize) -> Result<M, BoxError> {
+        let _ = step;
+        Ok(model)
+    }
+
     /// Writes what the method keeps between steps into a folder of its own, which becomes part of a checkpoint.
     ///
     /// # Errors
@@ -135,6 +158,12 @@ impl<M, T: Method<M> + ?Sized> Method<M> for &mut T {
     }
     fn step(&mut self, model: &M, batch: &T::Batch, context: &StepContext) -> StepResult {
         (**self).step(model, batch, context)
+    }
+    fn before_update(&mut self, model: &M, gradients: &GradientsParams, scale: f64) -> Result<(), BoxError> {
+        (**self).before_update(model, gradients, scale)
+    }
+    fn after_update(&mut self, model: M, step: usize) -> Result<M, BoxError> {
+        (**self).after_update(model, step)
     }
     fn save(&self, folder: &Path) -> Result<(), BoxError> {
         (**self).save(folder)

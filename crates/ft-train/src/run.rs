@@ -5,7 +5,8 @@
 //!
 //! 1. for each batch of the window: seed the device, get the batch and its loss, backpropagate the sum;
 //! 2. refuse a window without labels, or with a loss or gradient that is not finite;
-//! 3. update: gradient / count, clipped to the global norm, by the optimizer at the schedule's rate.
+//! 3. update: gradient / count, clipped to the global norm, by the optimizer at the schedule's rate, and what the method
+//!    does to the model afterwards.
 //!
 //! Everything that a step depends on is a function of the settings and of where the run stands, so
 //! that a run that was killed and resumed ends, on the CPU, with the same bits as one that was not.
@@ -130,7 +131,7 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Run<'a, M, T, O> {
         Ok((model, report))
     }
 
-    /// One step: everything up to the update may fail, and has changed nothing then.
+    /// One step: everything up to the update may fail, and has changed nothing then; so may what the method does after it.
     fn step(&mut self, model: M) -> Result<(M, StepRecord)> {
         let began = Instant::now();
         let number = self.state.step + 1;
@@ -171,7 +172,17 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Run<'a, M, T, O> {
         };
         let learning_rate = (trainer.config).learning_rate_at(self.state.step, self.total_steps);
         let scale = clip / count as f64;
+        let failed = |source| Error::Update {
+            step: number,
+            source,
+        };
+        (trainer.method)
+            .before_update(&model, &window.gradients, scale)
+            .map_err(failed)?;
         let model = (trainer.optimizer).step(model, window.gradients, learning_rate, scale);
+        let model = (trainer.method)
+            .after_update(model, number)
+            .map_err(failed)?;
 
         let seconds = began.elapsed().as_secs_f64();
         self.step_tokens += tokens;

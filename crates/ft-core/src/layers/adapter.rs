@@ -12,7 +12,7 @@ use burn::module::{
     Content, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
 };
 use burn::nn::{Dropout, DropoutConfig};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Bool, Device, Tensor};
 
 use crate::layers::adapter_kind::AdapterKind;
 use crate::layers::adapter_tensor::AdapterTensor;
@@ -33,6 +33,8 @@ pub struct Adapter {
     pub tensors: Vec<AdapterTensor>,
     /// What attached it.
     pub settings: Settings,
+    /// The rows of a batch that it acts on, `[batch]`; all without it. See [`with_rows`](crate::layers::with_rows).
+    pub(crate) rows: Option<Tensor<1, Bool>>,
     kind: Arc<dyn AdapterKind>,
 }
 
@@ -55,8 +57,45 @@ impl Adapter {
             dropout: DropoutConfig::new(dropout).init(),
             tensors,
             settings,
+            rows: None,
             kind,
         }
+    }
+
+    /// Whether it acts on some rows of a batch only.
+    pub fn is_by_row(&self) -> bool {
+        self.rows.is_some()
+    }
+
+    /// What `change` makes of `y`, in the rows that the adapter acts on; the others stay.
+    ///
+    /// `y` is `[batch, ...]`, or has the tokens of all rows one after the other.
+    ///
+    /// # Panics
+    ///
+    /// If the batch has another number of rows.
+    pub(crate) fn on_its_rows<const D: usize>(
+        &self,
+        y: Tensor<D>,
+        change: impl FnOnce(Tensor<D>) -> Tensor<D>,
+    ) -> Tensor<D> {
+        let Some(rows) = &self.rows else {
+            return change(y);
+        };
+        let (shape, [batch]) = (y.dims(), rows.dims());
+        assert_eq!(
+            shape[0] % batch,
+            0,
+            "adapters act on the rows of a batch of {batch}, which this is not: {shape:?}"
+        );
+        let tokens = rows
+            .clone()
+            .unsqueeze_dim::<2>(1)
+            .expand([batch, shape[0] / batch]);
+        let mut wide = [1; D];
+        wide[0] = shape[0];
+        let mask = tokens.reshape(wide).expand(shape);
+        y.clone().mask_where(mask, change(y))
     }
 
     /// The mathematics.
@@ -71,7 +110,12 @@ impl Adapter {
 
     /// Whether dropout acts on what the adapter reads: while training.
     pub fn drops_out(&self, x: &Tensor<2>) -> bool {
-        self.dropout.prob > 0.0 && self.dropout.training.is_enabled() && x.device().is_autodiff()
+        self.dropout.prob > 0.0 && self.is_training(x)
+    }
+
+    /// Whether the adapter trains on `x`, so that random parts of it are dropped.
+    pub fn is_training(&self, x: &Tensor<2>) -> bool {
+        self.dropout.training.is_enabled() && x.device().is_autodiff()
     }
 
     /// The tensor of a name.
@@ -148,7 +192,27 @@ impl Adapters {
         &self,
         of: impl Fn(&dyn AdapterKind, &Adapter) -> Option<T>,
     ) -> Option<T> {
-        (self.active().rev()).find_map(|adapter| of(adapter.kind(), adapter))
+        let of_all_rows = self.active().filter(|adapter| !adapter.is_by_row());
+        of_all_rows
+            .rev()
+            .find_map(|adapter| of(adapter.kind(), adapter))
+    }
+
+    /// The same of the adapters that act on some rows only.
+    pub(crate) fn replaced_by_row<'a, T: 'a>(
+        &'a self,
+        of: impl Fn(&dyn AdapterKind, &Adapter) -> Option<T> + 'a,
+    ) -> impl Iterator<Item = (&'a Adapter, T)> + 'a {
+        let by_row = self.active().filter(|adapter| adapter.is_by_row());
+        by_row.filter_map(move |adapter| Some((adapter, of(adapter.kind(), adapter)?)))
+    }
+
+    /// Whether no other active adapter acts where this one does.
+    pub(crate) fn is_alone(&self, adapter: &Adapter) -> bool {
+        let apart = |other: &&Adapter| {
+            adapter.is_by_row() && other.is_by_row() && other.name != adapter.name
+        };
+        self.active().filter(|other| !apart(other)).count() == 1
     }
 }
 

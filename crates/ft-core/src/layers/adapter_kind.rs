@@ -1,6 +1,7 @@
 //! What an adapter does to the layer it is on. `ft-peft` has the kinds: LoRA, IA3, OFT and others.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor};
 use ft_kernels::LowRank;
@@ -47,6 +48,12 @@ pub trait AdapterKind: Debug + Send + Sync + 'static {
         None
     }
 
+    /// The same kind, which changes the layer `factor` times as much; none if it has no scale.
+    fn scaled(&self, factor: f64) -> Option<Arc<dyn AdapterKind>> {
+        let _ = factor;
+        None
+    }
+
     /// When this kind merges, where layers have adapters of several kinds.
     fn stage(&self) -> Stage {
         Stage::Product
@@ -56,6 +63,13 @@ pub trait AdapterKind: Debug + Send + Sync + 'static {
     fn rows(&self, adapter: &Adapter, ids: &Tensor<2, Int>, rows: Tensor<3>) -> Tensor<3> {
         let (_, _) = (adapter, ids);
         rows
+    }
+
+    /// Rows of an embedding that have other values, where the embedding serves as the output layer too: their numbers, and
+    /// the values, `[numbers, width]`.
+    fn other_rows(&self, adapter: &Adapter) -> Option<(Tensor<1, Int>, Tensor<2>)> {
+        let _ = adapter;
+        None
     }
 
     /// The table of an embedding after merging; none if the adapter is no change of the table.

@@ -126,6 +126,11 @@ impl AdapterTensor {
         any!(&self.param, param => param.lazy_shape())
     }
 
+    /// Whether it trains now.
+    pub fn is_trainable(&self) -> bool {
+        any!(&self.param, param => param.is_require_grad())
+    }
+
     /// Puts other numbers of the same shape in its place.
     ///
     /// # Panics

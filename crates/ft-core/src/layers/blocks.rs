@@ -1,8 +1,9 @@
 //! The blocks of a body, one after the other.
 
 use burn::module::Module;
-use burn::tensor::{Device, Distribution, GradientCheckpointingStrategy, Tensor};
+use burn::tensor::{GradientCheckpointingStrategy, Tensor};
 
+use crate::layers::dropout_seed::{draw_seed, seeded};
 use crate::layers::kv_cache::KvCache;
 use crate::layers::parts::Parts;
 use crate::layers::pass::Pass;
@@ -59,23 +60,14 @@ where
         if let Some(states) = &mut states {
             states.push(x.clone());
         }
-        let begin = {
-            let device = device.clone();
-            move || {
-                if let Some(seed) = seed {
-                    device.seed(mix_seed(seed, i as u64));
-                }
-            }
-        };
+        let seed = seed.map(|seed| mix_seed(seed, i as u64));
         x = if again {
-            let forward = forward.clone();
+            let (forward, device) = (forward.clone(), device.clone());
             ft_kernels::recompute(block, x, move |block: &B, x| {
-                begin();
-                forward(i, block, x, None)
+                seeded(&device, seed, || forward(i, block, x, None))
             })
         } else {
-            begin();
-            forward(i, block, x, cache.as_deref_mut())
+            seeded(&device, seed, || forward(i, block, x, cache.as_deref_mut()))
         };
     }
     if let Some(cache) = cache {
@@ -90,8 +82,8 @@ where
     x
 }
 
-/// Whether dropout acts on any part of these blocks while training.
-fn drop_out<B: Parts>(blocks: &[B]) -> bool {
+/// Whether dropout acts on any of these parts while training.
+pub(crate) fn drop_out<B: Parts>(blocks: &[B]) -> bool {
     let mut acts = false;
     for block in blocks {
         block.for_each_part(&mut |_, part| {
@@ -102,11 +94,4 @@ fn drop_out<B: Parts>(blocks: &[B]) -> bool {
         });
     }
     acts
-}
-
-fn draw_seed(device: &Device) -> u64 {
-    // Sixteen bits each: a loop that does not seed must not come round again.
-    let numbers = Tensor::<1>::random([4], Distribution::Uniform(0.0, 65536.0), device);
-    let numbers = numbers.into_data().convert::<f32>();
-    (numbers.iter::<f32>()).fold(0, |seed, number| (seed << 16) | (number as u64 & 0xffff))
 }

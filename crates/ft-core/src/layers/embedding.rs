@@ -57,7 +57,19 @@ impl Embedding {
     ///
     /// If the weight is held in 16 bits and is to train.
     pub fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
-        let weight = self.table();
+        let rows = self.look_up(self.table(), &ids);
+        let own = self
+            .adapters
+            .replaced_by_row(|kind, adapter| kind.weight(adapter));
+        let rows = own.fold(rows, |rows, (adapter, table)| {
+            adapter.on_its_rows(rows, |_| self.look_up(table, &ids))
+        });
+        (self.adapters.active()).fold(rows, |rows, adapter| {
+            adapter.on_its_rows(rows, |rows| adapter.kind().rows(adapter, &ids, rows))
+        })
+    }
+
+    fn look_up(&self, weight: Tensor<2>, ids: &Tensor<2, Int>) -> Tensor<3> {
         let trains = weight.is_tracked();
         assert!(
             !(trains && weight.dtype() != DType::F32),
@@ -73,13 +85,10 @@ impl Embedding {
             }
             None => module::embedding(weight, ids.clone()),
         };
-        let rows = match rows.dtype() {
+        match rows.dtype() {
             DType::F16 | DType::BF16 => rows.cast(DType::F32),
             _ => rows,
-        };
-        (self.adapters.active()).fold(rows, |rows, adapter| {
-            adapter.kind().rows(adapter, &ids, rows)
-        })
+        }
     }
 
     /// The table, `[rows, width]`, that of an active adapter if one has its own.

@@ -1,8 +1,9 @@
 //! The output projection of a language model and what the model does to its logits.
 
-use burn::tensor::Tensor;
+use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 use ft_kernels::LogitOptions;
 
+use crate::layers::adapter::Adapter;
 use crate::layers::embedding::Embedding;
 use crate::layers::linear::Linear;
 
@@ -71,7 +72,16 @@ impl<'a> Head<'a> {
             Projection::Tied(embedding) => {
                 let [batch, seq, width] = hidden.dims();
                 let rows = hidden.reshape([batch * seq, width]);
-                let logits = ft_kernels::linear(rows, embedding.table(), None);
+                let logits = ft_kernels::linear(rows.clone(), embedding.table(), None);
+                let own = tables_by_row(embedding);
+                let logits = own.fold(logits, |logits, (adapter, table)| {
+                    adapter.on_its_rows(logits, |_| ft_kernels::linear(rows.clone(), table, None))
+                });
+                let logits = other_rows(embedding).fold(logits, |logits, (tokens, table)| {
+                    let old = logits.clone().select(1, tokens.clone());
+                    let new = rows.clone().matmul(table.transpose());
+                    logits.select_assign(1, tokens, new - old, IndexingUpdateOp::Add)
+                });
                 logits.reshape([batch, seq, self.vocab_size()])
             }
             Projection::Linear(linear) => linear.forward(hidden),
@@ -79,17 +89,35 @@ impl<'a> Head<'a> {
         self.logits.apply(logits)
     }
 
-    /// The `[vocab, width]` that is all there is to the projection; none with a bias or an active adapter.
+    /// The `[vocab, width]` that is all there is to the projection; none with a bias or with an active adapter that does
+    /// more than to replace it.
     pub(crate) fn matrix(&self) -> Option<Tensor<2>> {
         match self.projection {
-            Projection::Tied(embedding) => Some(embedding.table()),
+            Projection::Tied(embedding) => {
+                let by_row = tables_by_row(embedding).next().is_some();
+                let plain = !by_row && other_rows(embedding).next().is_none();
+                plain.then(|| embedding.table())
+            }
             Projection::Linear(linear) if is_plain(linear) => Some(linear.matrix()),
             Projection::Linear(_) => None,
         }
     }
 }
 
+/// The rows that active adapters give other values: their tokens and the values.
+fn other_rows(embedding: &Embedding) -> impl Iterator<Item = (Tensor<1, Int>, Tensor<2>)> {
+    let active = embedding.adapters.active();
+    active.filter_map(|adapter| adapter.kind().other_rows(adapter))
+}
+
 fn is_plain(linear: &Linear) -> bool {
     let mut kinds = linear.adapters.active();
-    linear.bias_vector().is_none() && kinds.all(|adapter| adapter.kind().weight(adapter).is_some())
+    let is_copy =
+        |adapter: &Adapter| adapter.kind().weight(adapter).is_some() && !adapter.is_by_row();
+    linear.bias_vector().is_none() && kinds.all(is_copy)
+}
+
+/// The tables of adapters that act on some rows only.
+fn tables_by_row(embedding: &Embedding) -> impl Iterator<Item = (&Adapter, Tensor<2>)> {
+    (embedding.adapters).replaced_by_row(|kind, adapter| kind.weight(adapter))
 }

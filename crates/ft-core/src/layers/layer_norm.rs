@@ -35,6 +35,18 @@ impl LayerNorm {
         let bias = (self.adapters).replaced(|kind, adapter| kind.bias(adapter));
         let weight = weight.unwrap_or_else(|| self.weight.val());
         let bias = bias.unwrap_or_else(|| self.bias.val());
-        ft_kernels::layer_norm(x, weight, bias, self.epsilon)
+        let norm = |weight, bias| ft_kernels::layer_norm(x.clone(), weight, bias, self.epsilon);
+        let y = norm(weight.clone(), bias.clone());
+        let by_row = (self.adapters).replaced_by_row(|kind, adapter| {
+            match (kind.norm_weight(adapter), kind.bias(adapter)) {
+                (None, None) => None,
+                own => Some(own),
+            }
+        });
+        by_row.fold(y, |y, (adapter, own)| {
+            let weight = own.0.unwrap_or_else(|| weight.clone());
+            let bias = own.1.unwrap_or_else(|| bias.clone());
+            adapter.on_its_rows(y, |_| norm(weight, bias))
+        })
     }
 }

@@ -99,42 +99,66 @@ impl Linear {
     }
 
     fn adapted(&self, input: Input<2>) -> Tensor<2> {
-        let alone = self.adapters.active().count() == 1;
         let active = self.adapters.active().map(|adapter| At {
             layer: self,
             adapter,
-            alone,
+            alone: self.adapters.is_alone(adapter),
             fused: false,
         });
         let input = active.clone().rev().fold(input, |input, at| {
             match at.adapter.kind().input(&at, input.value()) {
-                Some(x) => Input::from(x),
+                Some(x) => Input::from(at.adapter.on_its_rows(input.value().clone(), |_| x)),
                 None => input,
             }
         });
         let x = input.value().clone();
         let mut fused = None;
-        let low_rank = active.clone().enumerate().find_map(|(i, at)| {
+        let of_all_rows = active
+            .clone()
+            .enumerate()
+            .filter(|(_, at)| !at.adapter.is_by_row());
+        let low_rank = of_all_rows.into_iter().find_map(|(i, at)| {
             fused = Some(i);
             at.adapter.kind().low_rank(&at, &x)
         });
         let fused = fused.filter(|_| low_rank.is_some());
         let y = ft_kernels::linear(input, self.matrix(), low_rank);
+        let own = self
+            .adapters
+            .replaced_by_row(|kind, adapter| kind.weight(adapter));
+        let y = own.fold(y, |y, (adapter, weight)| {
+            adapter.on_its_rows(y, |_| {
+                ft_kernels::linear(x.clone(), self.out_in(weight), None)
+            })
+        });
         let y = active.clone().enumerate().fold(y, |y, (i, at)| {
             let at = At {
                 fused: fused == Some(i),
                 ..at
             };
-            at.adapter.kind().product(&at, &x, y)
+            at.adapter
+                .on_its_rows(y, |y| at.adapter.kind().product(&at, &x, y))
         });
-        let y = self.plus_bias(y);
-        active.fold(y, |y, at| at.adapter.kind().output(&at, &x, y))
+        let own = self
+            .adapters
+            .replaced_by_row(|kind, adapter| kind.bias(adapter));
+        let y = own.fold(self.plus_bias(y.clone()), |biased, (adapter, bias)| {
+            adapter.on_its_rows(biased, |_| y.clone() + bias.unsqueeze())
+        });
+        active.fold(y, |y, at| {
+            at.adapter
+                .on_its_rows(y, |y| at.adapter.kind().output(&at, &x, y))
+        })
     }
 
     /// The weight as `[out_features, in_features]`, that of an active adapter if one has its own.
     pub fn matrix(&self) -> Tensor<2> {
         let own = (self.adapters).replaced(|kind, adapter| kind.weight(adapter));
-        let weight = own.unwrap_or_else(|| self.weight.val());
+        self.out_in(own.unwrap_or_else(|| self.weight.val()))
+    }
+
+    /// A weight that lies as the layer's own, as `[out_features, in_features]`.
+    fn out_in(&self, weight: Tensor<2>) -> Tensor<2> {
         match self.layout {
             Layout::OutIn => weight,
             Layout::InOut => weight.transpose(),

@@ -108,7 +108,8 @@ pub trait Parts {
     /// Lets `visit` change every part, in the same order.
     fn walk_mut(&mut self, path: &str, visit: &mut dyn FnMut(&str, PartMut<'_>));
 
-    /// The path of the output layer. A model that ties it to the embedding has no part of this path.
+    /// The path of the output layer. A model that ties it to the embedding has no part of this path. It is empty for a model
+    /// without output layer.
     fn output_layer(&self) -> &'static str {
         "lm_head"
     }

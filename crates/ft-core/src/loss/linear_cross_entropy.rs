@@ -1,16 +1,17 @@
 //! The loss of a language model from hidden states and head, without the logits.
 //!
 //! Rows whose label is −100 are left out before the head is applied; the rest is
-//! [`ft_kernels::cross_entropy_sum`], a chunk of rows at a time. Only a head with a bias or an active
-//! adapter goes through the graph, which then keeps the logits of all counted rows. What the model does to its logits
-//! (a factor, a cap) is part of the head.
+//! [`ft_kernels::cross_entropy_sum`], a chunk of rows at a time. A head with a bias or an active adapter is computed in
+//! chunks too, a second time in the backward pass. What the model does to its logits (a factor, a cap) is part of the
+//! head.
 //!
 //! Labels are read on the host, so that is where they are taken from.
 
-use burn::tensor::{Int, Tensor, activation};
+use burn::tensor::{Tensor, activation};
 use ft_kernels::{LossOptions, cross_entropy_sum};
 
 use crate::Head;
+use crate::loss::chunked_head::in_chunks;
 
 /// Labels of this value count for nothing.
 pub const IGNORE_INDEX: i64 = -100;
@@ -117,7 +118,7 @@ pub fn linear_cross_entropy_with(
     let hidden = counted.select(hidden);
     let sum = match head.matrix() {
         Some(weight) => cross_entropy_sum(hidden, weight, &counted.targets, options),
-        None => through_graph(hidden, head, &counted.targets, label_smoothing),
+        None => of_adapted_head(hidden, head, &counted.targets, label_smoothing),
     };
     LossSum { sum, count }
 }
@@ -163,15 +164,20 @@ impl Counted {
     }
 }
 
-/// The loss of a head with bias or adapters, whose logits the graph keeps.
-fn through_graph(hidden: Tensor<2>, head: Head<'_>, targets: &[i64], smoothing: f64) -> Tensor<1> {
-    let logits = head.forward(hidden.unsqueeze()).squeeze_dim::<2>(0);
-    let log_p = activation::log_softmax(logits, 1);
-    let rows = log_p.dims()[0];
-    let targets = Tensor::<1, Int>::from_data(targets, &log_p.device()).reshape([rows, 1]);
-    let mut sum = log_p.clone().gather(1, targets).sum() * (smoothing - 1.0);
-    if smoothing > 0.0 {
-        sum = sum - log_p.mean_dim(1).sum() * smoothing;
-    }
-    sum
+/// The loss of a head with bias or adapters.
+fn of_adapted_head(
+    hidden: Tensor<2>,
+    head: Head<'_>,
+    targets: &[i64],
+    smoothing: f64,
+) -> Tensor<1> {
+    let [losses] = in_chunks(hidden, head, targets, move |logits, targets| {
+        let log_p = activation::log_softmax(logits, 1);
+        let loss = log_p.clone().gather(1, targets) * (smoothing - 1.0);
+        [match smoothing > 0.0 {
+            true => loss - log_p.mean_dim(1) * smoothing,
+            false => loss,
+        }]
+    });
+    losses.sum()
 }

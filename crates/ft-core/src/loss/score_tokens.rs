@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 use ft_kernels::TokenScore;
 
 use crate::Head;
+use crate::loss::chunked_head::rows_a_chunk;
 
 /// The score of each row's target, without gradients and without the logits of more than a few rows at a
 /// time.
@@ -19,7 +20,7 @@ pub fn score_tokens(hidden: Tensor<2>, head: Head<'_>, targets: &[i64]) -> Vec<T
         return ft_kernels::score_tokens(hidden, weight, targets, head.logits);
     }
     // A head with a bias or an adapter.
-    let rows_a_chunk = ((1 << 23) / head.vocab_size().max(1)).max(1);
+    let rows_a_chunk = rows_a_chunk(head);
     (targets.chunks(rows_a_chunk).enumerate())
         .flat_map(|(i, targets)| {
             let part = hidden.clone().narrow(0, i * rows_a_chunk, targets.len());

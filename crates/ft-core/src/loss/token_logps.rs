@@ -2,12 +2,13 @@
 //! and distillation losses start from.
 //!
 //! Rows whose label is −100 are left out before the head is applied; the rest is
-//! [`ft_kernels::token_logps`], a chunk of rows at a time, forward and backward. Only a head with a
-//! bias or an active adapter goes through the graph, which then keeps the logits of all counted rows.
+//! [`ft_kernels::token_logps`], a chunk of rows at a time, forward and backward. A head with a bias or an active adapter
+//! is computed in chunks too.
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, activation};
 
 use crate::Head;
+use crate::loss::chunked_head::in_chunks;
 use crate::loss::linear_cross_entropy::{Counted, next_labels};
 
 /// Log-probabilities of labels, position for position.
@@ -50,8 +51,9 @@ pub fn token_logps(
         if let Some(weight) = matrix {
             return [ft_kernels::token_logps(hidden, weight, targets, options)];
         }
-        let log_p = log_softmax(hidden, head);
-        [picked(&log_p, targets)]
+        in_chunks(hidden, head, targets, |logits, targets| {
+            [activation::log_softmax(logits, 1).gather(1, targets)]
+        })
     });
     let [logps] = next;
     TokenLogps { logps, mask }
@@ -71,9 +73,11 @@ pub fn token_logps_and_entropy(
         if let Some(weight) = matrix {
             return ft_kernels::token_logps_and_entropy(hidden, weight, targets, options);
         }
-        let log_p = log_softmax(hidden, head);
-        let entropy = -(log_p.clone().exp() * log_p.clone()).sum_dim(1);
-        [picked(&log_p, targets), entropy.squeeze_dim(1)]
+        in_chunks(hidden, head, targets, |logits, targets| {
+            let log_p = activation::log_softmax(logits, 1);
+            let entropy = -(log_p.clone().exp() * log_p.clone()).sum_dim(1);
+            [log_p.gather(1, targets), entropy]
+        })
     });
     let [logps, entropy] = next;
     (TokenLogps { logps, mask }, entropy)
@@ -109,15 +113,4 @@ fn columns<const N: usize>(
     };
     let ones = Tensor::ones([counted.targets.len()], &device);
     (found.map(put), put(ones))
-}
-
-/// Of a head with bias or adapters, whose logits the graph keeps.
-fn log_softmax(hidden: Tensor<2>, head: Head<'_>) -> Tensor<2> {
-    let logits = head.forward(hidden.unsqueeze()).squeeze_dim::<2>(0);
-    activation::log_softmax(logits, 1)
-}
-
-fn picked(log_p: &Tensor<2>, targets: &[i64]) -> Tensor<1> {
-    let targets = Tensor::<1, Int>::from_data(targets, &log_p.device()).unsqueeze_dim(1);
-    log_p.clone().gather(1, targets).squeeze_dim(1)
 }

@@ -16,6 +16,7 @@ impl AdapterKind for Sum {
             a: at.adapter.val2("a"),
             b: at.adapter.val2("b"),
             scale: self.scale,
+            dropout: None,
         })
     }
 }

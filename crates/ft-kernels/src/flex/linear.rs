@@ -2,7 +2,7 @@
 //!
 //! With an adapter the products are added to one output. `W + s·BA` is never computed, and a frozen `W` has no gradient.
 //! The backward pass keeps `x·Aᵀ` and, if a gradient needs it, the input: its recipe if it has one, otherwise the
-//! numbers.
+//! numbers. The adapter's dropout is computed again from its seed.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -12,9 +12,11 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
 
+use super::dropout;
 use super::product::{Matrix, Output, product, threads_for};
 use super::weight::{Weight, with_rows};
 use super::{contiguous, matrix, tensor, unreversed};
+use crate::dropout::Mask;
 use crate::input::Recipe;
 
 #[backend_extension(Flex, Autodiff)]
@@ -32,9 +34,16 @@ pub(crate) trait Linear: Backend {
         weight: FloatTensor<Self>,
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,
-        scale: f32,
+        scaling: Scaling,
         recipe: Recipe<2>,
     ) -> FloatTensor<Self>;
+}
+
+/// The scale of an adapter's product, and the dropout of its input.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scaling {
+    pub(crate) scale: f32,
+    pub(crate) mask: Option<Mask>,
 }
 
 impl Linear for Flex {
@@ -48,12 +57,13 @@ impl Linear for Flex {
         weight: FlexTensor,
         a: FlexTensor,
         b: FlexTensor,
-        scale: f32,
+        scaling: Scaling,
         _: Recipe<2>,
     ) -> FlexTensor {
         let x = unreversed(x);
-        let reduced = times_transposed(&x, &with_rows(a));
-        with_lora(&x, &with_rows(weight), &reduced, &with_rows(b), scale)
+        let reduced = reduced(&x, &with_rows(a), scaling.mask);
+        let (weight, b) = (with_rows(weight), with_rows(b));
+        with_lora(&x, &weight, &reduced, &b, scaling.scale)
     }
 }
 
@@ -83,7 +93,7 @@ impl<C: CheckpointStrategy> Linear for Autodiff<Flex, C> {
         weight: FloatTensor<Self>,
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,
-        scale: f32,
+        scaling: Scaling,
         recipe: Recipe<2>,
     ) -> FloatTensor<Self> {
         let wanted = weight.is_tracked() || a.is_tracked();
@@ -93,8 +103,8 @@ impl<C: CheckpointStrategy> Linear for Autodiff<Flex, C> {
         let (b, b_node) = b.into_parts();
         let x = unreversed(x);
         let [weight, a, b] = [weight, a, b].map(with_rows);
-        let reduced = times_transposed(&x, &a);
-        let y = with_lora(&x, &weight, &reduced, &b, scale);
+        let reduced = reduced(&x, &a, scaling.mask);
+        let y = with_lora(&x, &weight, &reduced, &b, scaling.scale);
         match LowRank
             .prepare::<C>([x_node, weight_node, a_node, b_node])
             .compute_bound()
@@ -102,7 +112,7 @@ impl<C: CheckpointStrategy> Linear for Autodiff<Flex, C> {
         {
             OpsKind::Tracked(prep) => {
                 let x = Kept::new(x, recipe, wanted);
-                prep.finish((x, [weight, a, b, reduced], scale), y)
+                prep.finish((x, [weight, a, b, reduced], scaling), y)
             }
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
@@ -169,11 +179,11 @@ impl Backward<Flex, 2> for Plain {
 struct LowRank;
 
 impl Backward<Flex, 4> for LowRank {
-    type State = (Kept, [FlexTensor; 4], f32);
+    type State = (Kept, [FlexTensor; 4], Scaling);
 
     fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
         let dy = contiguous(grads.consume::<Flex>(&ops.node));
-        let (x, [weight, a, b, reduced], scale) = ops.state;
+        let (x, [weight, a, b, reduced], Scaling { scale, mask }) = ops.state;
         let [x_node, weight_node, a_node, b_node] = ops.parents;
         let x = (weight_node.is_some() || a_node.is_some()).then(|| x.input());
         if let (Some(node), Some(x)) = (weight_node, &x) {
@@ -207,13 +217,22 @@ impl Backward<Flex, 4> for LowRank {
         );
         let d_reduced = Matrix::new(&d_reduced, rows, rank);
         if let (Some(node), Some(x)) = (a_node, &x) {
-            grads.register::<Flex>(node.id, times(d_reduced.t(), matrix(x)));
+            let d_a = match mask {
+                Some(mask) => dropout::gradient_of_a(d_reduced, x, mask),
+                None => times(d_reduced.t(), matrix(x)),
+            };
+            grads.register::<Flex>(node.id, d_a);
         }
         if let Some(node) = x_node {
             let mut dx = vec![0.0; rows * features];
             Weight::new(&weight).backward(dy, 1.0, &mut dx);
-            let threads = threads_for(rows, features, rank);
-            product(d_reduced, matrix(&a), 1.0, &mut dx, Output::Add, threads);
+            match mask {
+                Some(mask) => dropout::add_gradient_of_input(d_reduced, &a, mask, &mut dx),
+                None => {
+                    let threads = threads_for(rows, features, rank);
+                    product(d_reduced, matrix(&a), 1.0, &mut dx, Output::Add, threads);
+                }
+            }
             grads.register::<Flex>(node.id, tensor(dx, [rows, features]));
         }
     }
@@ -232,6 +251,14 @@ fn times_transposed(x: &FlexTensor, weight: &FlexTensor) -> FlexTensor {
     let mut y = vec![0.0; rows * out];
     Weight::new(weight).forward(matrix(x), 1.0, &mut y);
     tensor(y, [rows, out])
+}
+
+/// `x·Aᵀ`, with dropout of `x`.
+fn reduced(x: &FlexTensor, a: &FlexTensor, mask: Option<Mask>) -> FlexTensor {
+    match mask {
+        Some(mask) => dropout::times_transposed(x, a, mask),
+        None => times_transposed(x, a),
+    }
 }
 
 /// `x·Wᵀ + s·(x·Aᵀ)·Bᵀ`, where `reduced` is `x·Aᵀ`.

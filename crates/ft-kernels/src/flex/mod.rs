@@ -8,6 +8,7 @@
 pub(crate) mod adamw;
 pub(crate) mod attention;
 pub(crate) mod cross_entropy;
+mod dropout;
 mod exp;
 pub(crate) mod gated;
 mod half;

@@ -150,7 +150,12 @@ fn linear_with_and_without_adapter() {
         linear(
             x[0].tensor(),
             x[1].tensor(),
-            Some(LowRank { a, b, scale: 1.7 }),
+            Some(LowRank {
+                a,
+                b,
+                scale: 1.7,
+                dropout: None,
+            }),
         )
     });
 }

@@ -1,5 +1,5 @@
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use ft_kernels::{Activation, Input, LowRank, linear, portable};
+use ft_kernels::{Activation, Dropout, Input, LowRank, linear, portable};
 
 use crate::{assert_close, cpu, device, gradient, has, leaf, numbers, weighted_sum};
 
@@ -29,6 +29,7 @@ fn with_and_without_adapter_all_gradients() {
                     a: a.clone(),
                     b: b.clone(),
                     scale: 0.7,
+                    dropout: None,
                 });
                 let weight = if transposed {
                     w.clone().transpose()
@@ -64,6 +65,7 @@ fn a_frozen_weight_gets_no_gradient_and_the_factors_do() {
         a: a.clone(),
         b: b.clone(),
         scale: 2.0,
+        dropout: None,
     };
     let grads = weighted_sum(linear(x.clone(), w.clone(), Some(adapter))).backward();
     assert!(w.grad(&grads).is_none() && x.grad(&grads).is_none());
@@ -139,6 +141,7 @@ fn a_weight_of_16_bits_is_widened_exactly() {
                         a: a.clone(),
                         b: b.clone(),
                         scale: 0.7,
+                        dropout: None,
                     });
                     let y = linear(x.clone(), weight, adapter);
                     let grads = weighted_sum(y.clone()).backward();
@@ -180,6 +183,7 @@ fn an_input_with_a_recipe_gives_the_gradients_of_a_tensor() {
             a: a.clone(),
             b: b.clone(),
             scale: 0.7,
+            dropout: None,
         };
         let y = linear(input.into_rows(), w.clone(), Some(adapter));
         let grads = weighted_sum(y).backward();
@@ -205,4 +209,82 @@ fn an_input_with_a_recipe_gives_the_gradients_of_a_tensor() {
             assert_close("made again", found, expected, 1e-6);
         }
     }
+}
+
+/// The mask is that of Burn's operations, in shapes of several pieces and of input that is a view.
+#[test]
+fn a_dropped_out_input_gives_the_gradients_of_burn_operations() {
+    for (rows, features, out, rank) in [(1, 1, 1, 1), (7, 5, 3, 2), (131, 641, 11, 4)] {
+        for transposed in [false, true] {
+            let shape = if transposed {
+                [features, rows]
+            } else {
+                [rows, features]
+            };
+            let (x, w) = (numbers(shape), numbers([out, features]));
+            let (a, b) = (numbers([rank, features]), numbers([out, rank]));
+            type Operation = fn(Tensor<2>, Tensor<2>, Option<LowRank>) -> Tensor<2>;
+            let run = |f: Operation, device: &Device| {
+                let leaf =
+                    |data: &TensorData| Tensor::<2>::from_data(data.clone(), device).require_grad();
+                let [x, w, a, b] = [&x, &w, &a, &b].map(leaf);
+                let adapter = LowRank {
+                    a: a.clone(),
+                    b: b.clone(),
+                    scale: 0.7,
+                    dropout: Some(Dropout {
+                        probability: 0.3,
+                        seed: 11,
+                    }),
+                };
+                let input = if transposed {
+                    x.clone().transpose()
+                } else {
+                    x.clone()
+                };
+                let y = f(input, w.clone(), Some(adapter));
+                let grads = weighted_sum(y.clone()).backward();
+                let mut all = vec![y.into_data()];
+                all.extend([&x, &w, &a, &b].map(|x| gradient(x, &grads)));
+                all
+            };
+            let found = run(linear, &device());
+            let expected = run(portable::linear, &cpu());
+            for (i, (f, e)) in found.into_iter().zip(expected).enumerate() {
+                assert_close(&format!("number {i} of {rows}x{features}"), f, e, 1e-5);
+            }
+        }
+    }
+}
+
+/// With `A` and `B` the identity the adapter's product is the dropped-out input: zero, or `1 / (1 − p)` times as much.
+#[test]
+fn dropout_drops_a_part_and_scales_the_rest() {
+    let (rows, features) = (64, 128);
+    let x = Tensor::<2>::ones([rows, features], &device());
+    let eye = Tensor::<2>::eye(features, &device());
+    let run = |seed| {
+        let adapter = LowRank {
+            a: eye.clone(),
+            b: eye.clone(),
+            scale: 1.0,
+            dropout: Some(Dropout {
+                probability: 0.2,
+                seed,
+            }),
+        };
+        let y = linear(
+            x.clone(),
+            Tensor::zeros([features, features], &device()),
+            Some(adapter),
+        );
+        crate::values(&y.into_data())
+    };
+    let numbers = run(1);
+    assert!(numbers.iter().all(|x| *x == 0.0 || (x - 1.25).abs() < 1e-6));
+    let dropped = numbers.iter().filter(|x| **x == 0.0).count() as f64;
+    // Deviation √(0.2·0.8/8192) = 0.0044.
+    assert!((dropped / 8192.0 - 0.2).abs() < 0.02, "{dropped}");
+    assert_eq!(run(1), numbers);
+    assert_ne!(run(2), numbers);
 }

@@ -87,6 +87,7 @@ fn linear_of_no_rows() {
         a: a.clone(),
         b: b.clone(),
         scale: 0.7,
+        dropout: None,
     };
     let y = linear(x.clone(), weight.clone(), Some(adapter));
     assert_no_numbers(y, [0, 3], &[&x, &weight, &a, &b]);

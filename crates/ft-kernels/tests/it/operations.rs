@@ -2,8 +2,8 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ft_kernels::{
-    Activation, AttentionMask, LowRank, apply_rotary, attention, gated_mlp, layer_norm, linear,
-    portable, rms_norm,
+    Activation, AttentionMask, Dropout, LowRank, apply_rotary, attention, gated_mlp, layer_norm,
+    linear, portable, rms_norm,
 };
 
 use crate::{assert_close, cpu, device, numbers, read, values, weights};
@@ -266,12 +266,18 @@ pub(crate) fn attention_of(case: Heads) -> Operation {
     )
 }
 
+const DROPOUT: Dropout = Dropout {
+    probability: 0.3,
+    seed: 7,
+};
+
 /// With an adapter of the given rank, or without.
 pub(crate) fn linear_of(
     rows: usize,
     features: usize,
     out: usize,
     rank: Option<usize>,
+    dropout: Option<Dropout>,
 ) -> Operation {
     let mut shapes = vec![("x", vec![rows, features]), ("weight", vec![out, features])];
     if let Some(rank) = rank {
@@ -279,7 +285,7 @@ pub(crate) fn linear_of(
     }
     let shapes: Vec<_> = shapes.iter().map(|(n, s)| (*n, s.as_slice())).collect();
     operation(
-        format!("linear {rows}x{features} to {out}, rank {rank:?}"),
+        format!("linear {rows}x{features} to {out}, rank {rank:?}, {dropout:?}"),
         &shapes,
         move |twin, x, _| {
             let f = match twin {
@@ -290,6 +296,7 @@ pub(crate) fn linear_of(
                 a: x[2].tensor(),
                 b: x[3].tensor(),
                 scale: 0.7,
+                dropout,
             });
             flat(f(x[0].tensor(), x[1].tensor(), adapter))
         },
@@ -319,8 +326,9 @@ pub(crate) fn all() -> Vec<Operation> {
             segments: true,
             ..heads
         }),
-        linear_of(5, 7, 3, None),
-        linear_of(5, 7, 3, Some(2)),
+        linear_of(5, 7, 3, None, None),
+        linear_of(5, 7, 3, Some(2), None),
+        linear_of(5, 7, 3, Some(2), Some(DROPOUT)),
     ];
     all.extend(ACTIVATIONS.map(|act| gated_of([3, 5], act)));
     all

@@ -16,8 +16,9 @@ use crate::{Error, Result, TargetModules};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Ia3Config {
-    /// Which of the layers scale their input in place of their output. Without it these are the feed-forward layers among
-    /// the default targets.
+    /// Which of the layers scale their input in place of their output. Without it these are the feed-forward layers that
+    /// `target_modules` names: `down_proj`, `mlp.c_proj`, `output.dense`, `dense_4h_to_h`, `fc2`; or all layers of these names,
+    /// where it names none of them.
     pub feedforward_modules: Option<TargetModules>,
     /// Whether the vectors begin at one.
     pub init_ia3_weights: bool,
@@ -39,7 +40,29 @@ impl Default for Ia3Config {
 json_settings!(Ia3Config);
 
 /// The feed-forward layers among the default targets.
-const FEEDFORWARD: [&str; 4] = ["down_proj", "mlp.c_proj", "output.dense", "dense_4h_to_h"];
+const FEEDFORWARD: [&str; 5] = ["down_proj", "mlp.c_proj", "output.dense", "dense_4h_to_h", "fc2"];
+
+impl Ia3Config {
+    /// Which layers scale their input. PEFT requires that names are among those of `target_modules`; a pattern may name
+    /// others.
+    fn feedforward(&self) -> TargetModules {
+        if let Some(chosen) = &self.feedforward_modules {
+            return chosen.clone();
+        }
+        let names = match &self.common.target_modules {
+            Some(TargetModules::Names(names)) => &names[..],
+            _ => &[],
+        };
+        let known: Vec<&String> = names.iter().filter(|name| FEEDFORWARD.contains(&name.as_str())).collect();
+        match known.is_empty() {
+            true => {
+                let names = FEEDFORWARD.map(regex::escape);
+                TargetModules::Pattern(format!(r".*\.({})", names.join("|")))
+            }
+            false => TargetModules::names(known),
+        }
+    }
+}
 
 impl Method for Ia3Config {
     method!("IA3");
@@ -58,13 +81,18 @@ impl Method for Ia3Config {
             &["c_attn", "mlp.c_proj"],
             &["key", "value", "output.dense"],
             &["query_key_value", "dense_4h_to_h"],
+            &["k_proj", "v_proj", "fc2"],
+            &["qkv_proj", "down_proj"],
         ]
+    }
+
+    fn settle(&mut self) {
+        self.feedforward_modules = Some(self.feedforward());
     }
 
     fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<New> {
         let linear = site.linear()?;
-        let default = TargetModules::names(FEEDFORWARD);
-        let feedforward = self.feedforward_modules.as_ref().unwrap_or(&default);
+        let feedforward = self.feedforward();
         let feedforward = feedforward.matcher("").map_err(Error::Settings)?(site.path);
         let shape = match feedforward {
             true => [1, linear.in_features()],

@@ -13,7 +13,7 @@ use crate::method::{Draw, Method, New, Site, method};
 
 /// Settings of norm tuning (Zhao et al., 2023, arXiv:2312.11420).
 ///
-/// Without `target_modules` all norms of a block and the final one train.
+/// Without `target_modules` all norms train. PEFT chooses fewer for some models, and none for encoders.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LnTuningConfig {
@@ -29,15 +29,6 @@ impl Method for LnTuningConfig {
 
     fn keys(&self) -> &'static [&'static str] {
         &["target_modules", "exclude_modules", "modules_to_save"]
-    }
-
-    fn default_targets(&self) -> &'static [&'static [&'static str]] {
-        &[
-            &["input_layernorm", "post_attention_layernorm", "norm"],
-            &["ln_1", "ln_2", "ln_f"],
-            &["input_layernorm", "post_attention_layernorm", "final_layer_norm"],
-            &["LayerNorm"],
-        ]
     }
 
     fn takes(&self, part: Part<'_>) -> bool {

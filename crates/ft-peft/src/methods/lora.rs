@@ -23,6 +23,7 @@ pub use lora_fa::lora_fa;
 pub use plain::into_plain_lora;
 pub(crate) use plain::saved_as_plain;
 pub use settings::LoraConfig;
+pub(crate) use settings::exception;
 
 use crate::Result;
 use crate::method::{Draw, Method, New, Origin, Site, method};
@@ -61,6 +62,19 @@ impl Method for LoraConfig {
 
     fn refuses(&self, origin: Origin) -> Option<String> {
         self.init_lora_weights.refuses(origin)
+    }
+
+    fn scaled(&self, factor: f64) -> Option<Box<dyn Method>> {
+        if self.use_dora || self.init_lora_weights.is_principal_part() {
+            return None;
+        }
+        let mut scaled = self.clone();
+        scaled.lora_alpha *= factor;
+        scaled
+            .alpha_pattern
+            .iter_mut()
+            .for_each(|(_, alpha)| *alpha *= factor);
+        Some(Box::new(scaled))
     }
 
     fn patterns(&self) -> Vec<(&'static str, &str)> {
@@ -127,6 +141,7 @@ impl Method for LoraConfig {
                     a: start.a.clone(),
                     b: start.b.clone(),
                     scale: scaling,
+                    dropout: None,
                 }),
             };
             let magnitude = dora::magnitude(linear.matrix(), added);

@@ -33,11 +33,14 @@ fn adapter(base: &str, name: &str) -> PathBuf {
     folder("peft_embeddings").join(base).join(name)
 }
 
-fn logits(model: &AutoCausalLm) -> TensorData {
+fn ids() -> Tensor<2, Int> {
     let file = folder("peft_embeddings").join("input_ids.safetensors");
     let ids = read_tensors(&file).expect("golden")["input_ids"].clone();
-    let ids = Tensor::<2, Int>::from_data(ids, &Device::default());
-    model.logits(&TokenBatch::new(ids), None).into_data()
+    Tensor::from_data(ids, &Device::default())
+}
+
+fn logits(model: &AutoCausalLm) -> TensorData {
+    model.logits(&TokenBatch::new(ids()), None).into_data()
 }
 
 fn expected(base: &str, name: &str) -> TensorData {
@@ -146,9 +149,12 @@ fn trained_modules_train_on_with_the_factors() {
     for (base_name, expected) in [
         (
             "untied",
-            vec!["model.embed_tokens.weight", "lm_head.weight"],
+            vec![
+                "model.embed_tokens.adapters.default.weight",
+                "lm_head.adapters.default.weight",
+            ],
         ),
-        ("tied", vec!["model.embed_tokens.weight"]),
+        ("tied", vec!["model.embed_tokens.adapters.default.weight"]),
     ] {
         for trainable in [true, false] {
             let place = adapter(base_name, "trained");
@@ -253,7 +259,10 @@ fn weights_that_do_not_fit_are_explained() {
     let folder = changed(&adapter("untied", "trained"), json!({}), |tensors| {
         tensors.remove(HEAD);
     });
-    explains(&folder, &["missing (1)", "lm_head of modules_to_save"]);
+    explains(&folder, &["missing (1)", "lm_head.weight"]);
+    let names = json!({"modules_to_save": ["embed_tokens", "lm_head", "score"]});
+    let folder = changed(&adapter("untied", "trained"), names, |_| {});
+    explains(&folder, &["missing (1)", "score of modules_to_save"]);
     let folder = changed(&resized, json!({}), |tensors| {
         let factor = TensorData::new(vec![0f32; 4], [2, 2]);
         tensors.insert(EMBEDDING.replace("weight", "lora_embedding_A"), factor);
@@ -283,17 +292,49 @@ fn copies_of_a_trained_module_are_ignored() {
     assert_close("logits", &found, &expected("untied", "trained"), 1e-5);
 }
 
-/// The base weights stay in place when the adapter is off.
+/// Rows that the base lacks stay in place when the adapter is off; what it trained goes with it.
 #[test]
-fn weights_of_the_base_do_not_go_with_the_adapter() {
-    let model = base("tied", &Device::default());
-    let plain = logits(&model);
-    let model = load_adapter(model, &adapter("tied", "trained"), "default", false);
-    let mut model = model.expect("loads");
-    set_active(&mut model, &[]).expect("there");
-    let off = logits(&model);
-    assert_ne!(off, plain);
-    assert_eq!(logits(&unload(model)), off);
+fn with_the_adapter_off_the_model_is_the_base() {
+    for base_name in ["tied", "untied"] {
+        let plain = logits(&base(base_name, &Device::default()));
+        let load = |name| {
+            let model = base(base_name, &Device::default());
+            let place = adapter(base_name, name);
+            load_adapter(model, &place, "default", false).expect("loads")
+        };
+        let mut model = load("trained");
+        set_active(&mut model, &[]).expect("there");
+        assert_eq!(logits(&model), plain);
+        assert_eq!(logits(&unload(model)), plain);
+
+        let mut model = load("resized");
+        set_active(&mut model, &[]).expect("there");
+        let off = logits(&model);
+        assert_eq!(off.shape()[..], [2, 9, 100]);
+        assert_eq!(logits(&unload(model)), off);
+    }
+}
+
+/// A trained table of more tokens is a copy too; the base gets the rows that it lacks.
+#[test]
+fn a_resized_and_trained_table_leaves_the_rows_of_the_base() {
+    let device = Device::default();
+    for base_name in ["tied", "untied"] {
+        let names = json!({"modules_to_save": ["embed_tokens", "lm_head"], "ensure_weight_tying": base_name == "tied"});
+        let folder = changed(&adapter(base_name, "resized"), names, |_| {});
+        let model = load_adapter(base(base_name, &device), folder.path(), "default", false);
+        let mut model = model.expect("loads");
+        let found = logits(&model);
+        assert_close("logits", &found, &expected(base_name, "resized"), 1e-5);
+        set_active(&mut model, &[]).expect("there");
+        let old = model.logits(&TokenBatch::new(ids()), None).narrow(2, 0, 97);
+        assert_close(
+            "off",
+            &old.into_data(),
+            &logits(&base(base_name, &device)),
+            1e-6,
+        );
+    }
 }
 
 #[test]
@@ -301,13 +342,10 @@ fn names_of_no_layer_are_refused() {
     let device = Device::default();
     let mut config = LoraConfig::default();
     config.common.modules_to_save = vec!["embed_tokens".into(), "head".into()];
-    let model = attach(base("untied", &device), &config, "default", 1).expect("attaches");
-    let folder = TempDir::new().expect("temporary folder");
-    let error = save_adapter(&model, "default", folder.path()).expect_err("refused");
+    let error = attach(base("untied", &device), &config, "default", 1).expect_err("refused");
     let error = error.to_string();
     assert!(
-        error.contains("head") && error.contains("lm_head"),
+        error.contains("(head)") && error.contains("lm_head"),
         "{error}"
     );
-    assert_eq!(std::fs::read_dir(folder.path()).expect("there").count(), 0);
 }

@@ -1,5 +1,6 @@
 //! Integration tests of ft-peft, one binary.
 
+mod combine;
 mod embeddings;
 mod encoder;
 mod files;

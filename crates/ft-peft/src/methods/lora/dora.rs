@@ -70,7 +70,7 @@ fn squares(weight: Tensor<2>) -> Tensor<1> {
 
 /// `‖W_i + s·(BA)_i‖`, given `‖W_i‖²`.
 fn row_norms(weight: Tensor<2>, squares: Tensor<1>, factors: LowRank) -> Tensor<1> {
-    let LowRank { a, b, scale } = factors;
+    let LowRank { a, b, scale, .. } = factors;
     let (a, b) = (a.inner(), b.inner());
     let sum = |x: Tensor<2>| x.sum_dim(1).squeeze_dim::<1>(1);
     let along = ft_kernels::linear(a.clone(), weight, None).transpose();
@@ -93,7 +93,10 @@ pub(super) fn magnitude(weight: Tensor<2>, factors: Option<LowRank>) -> Tensor<1
 
 impl AdapterKind for Dora {
     fn low_rank(&self, at: &At<'_>, x: &Tensor<2>) -> Option<LowRank> {
-        self.lora.low_rank(at, x)
+        match at.adapter.drops_out(x) {
+            true => None,
+            false => self.lora.low_rank(at, x),
+        }
     }
 
     fn product(&self, at: &At<'_>, x: &Tensor<2>, y: Tensor<2>) -> Tensor<2> {

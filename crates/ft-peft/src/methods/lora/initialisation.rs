@@ -4,11 +4,13 @@
 //! adapter takes it off: see [`Lora`](super::low_rank::Lora). Both compute the same, but here the model with the adapter
 //! switched off is the base. The part is not saved: it is computed again from the base, as in PEFT.
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::linalg::{self, Matrix, Singular};
+use crate::lanczos::{largest, largest_by_iteration};
+use crate::linalg::{qr, svd};
+use crate::matrix::Matrix;
 use crate::method::{Draw, Origin, Site};
 use crate::{Error, Result};
 
@@ -139,6 +141,11 @@ impl InitLoraWeights {
         matches!(self, Self::PissaNiter(_))
     }
 
+    /// Whether a part of the base weight is taken off that does not depend on the scale.
+    pub(super) fn is_principal_part(self) -> bool {
+        matches!(self, Self::Pissa | Self::PissaNiter(_))
+    }
+
     /// `A` `[r, in_features]` and `B` `[out_features, r]`.
     pub(super) fn factors(
         self,
@@ -187,45 +194,56 @@ impl InitLoraWeights {
                         site.path
                     )));
                 }
-                let weight = Matrix::of(site.linear()?.matrix().inner());
-                let (a, b) = self.of_weight(&weight, r, scaling, draw);
+                let weight = site.linear()?.matrix().inner().cast(DType::F32);
+                let found = self.of_weight(weight, r, scaling, draw);
+                let [a, b] = found.map_err(|mistake| {
+                    Error::Settings(format!("the weight of {}: {mistake}", site.path))
+                })?;
                 Start {
-                    a: a.tensor(&draw.device),
-                    b: b.transposed().tensor(&draw.device),
+                    a: Tensor::from_data(a.into_data(), &draw.device),
+                    b: Tensor::from_data(b.into_data(), &draw.device),
                     of_base: self != Self::Mica,
                 }
             }
         })
     }
 
-    /// `A` and `Bᵀ` from the base weight.
+    /// `A` and `B` from the base weight.
     fn of_weight(
         self,
-        weight: &Matrix,
+        weight: Tensor<2>,
         r: usize,
         scaling: f64,
         draw: &mut Draw<'_>,
-    ) -> (Matrix, Matrix) {
-        let principal = |found: Singular| {
-            let roots = found.values.iter().map(|value| (value / scaling).sqrt());
-            let roots: Vec<f64> = roots.collect();
-            let scaled = |vectors: Matrix| vectors.rows_scaled(roots.iter().copied());
-            (scaled(found.right), scaled(found.left))
-        };
+    ) -> Result<[Tensor<2>; 2], String> {
+        let [outputs, inputs] = weight.dims();
         match self {
-            Self::Pissa => principal(linalg::largest(weight, r)),
-            Self::PissaNiter(iterations) => principal(linalg::largest_by_iteration(
-                weight, r, iterations, draw.rng,
-            )),
+            Self::Olora => {
+                let columns = weight.clone().slice([0..outputs, 0..r]);
+                let (b, _) = qr(columns)?;
+                Ok([b.clone().transpose().matmul(weight), b])
+            }
             Self::Mica => {
-                let all = linalg::largest(weight, weight.rows().min(weight.cols()));
-                let last = all.left.rows() - r;
-                let left = Matrix::of_rows(weight.rows(), all.left.all_rows().skip(last));
-                (Matrix::zeros(r, weight.cols()), left)
+                let count = inputs.min(outputs);
+                let vectors = svd(weight.clone())?.u;
+                let b = vectors.slice([0..outputs, count - r..count]);
+                Ok([weight.zeros_like().slice([0..r, 0..inputs]), b])
             }
             _ => {
-                let columns = weight.transposed().first(r).orthonormal();
-                (columns.times(weight), columns)
+                let device = weight.device();
+                let weight = Matrix::of(weight);
+                let found = match self {
+                    Self::PissaNiter(iterations) => {
+                        largest_by_iteration(&weight, r, iterations, draw.rng)
+                    }
+                    _ => largest(&weight, r),
+                };
+                let roots: Vec<f64> = (found.values.iter())
+                    .map(|value| (value / scaling).sqrt())
+                    .collect();
+                let scaled = |vectors: Matrix| vectors.rows_scaled(roots.iter().copied());
+                let (a, b) = (scaled(found.right), scaled(found.left).transposed());
+                Ok([a.tensor(&device), b.tensor(&device)])
             }
         }
     }

@@ -1,7 +1,9 @@
 //! `s·B(Ax)` beside the product of a layer.
 
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
-use ft_core::layers::{Adapter, AdapterKind, At, LowRank, Merged};
+use ft_core::layers::{Adapter, AdapterKind, At, Dropout, LowRank, Merged, dropout_seed};
 
 use super::lora_fa;
 
@@ -36,6 +38,7 @@ impl Lora {
             a,
             b,
             scale: self.scaling,
+            dropout: None,
         }
     }
 
@@ -57,7 +60,7 @@ impl Lora {
 
     /// What the adapter adds to the weight, `[out_features, in_features]`.
     pub(super) fn delta(self, adapter: &Adapter) -> Tensor<2> {
-        let LowRank { a, b, scale } = self.factors(adapter);
+        let LowRank { a, b, scale, .. } = self.factors(adapter);
         b.matmul(a) * scale
     }
 }
@@ -74,7 +77,18 @@ fn times(x: Tensor<2>, a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
 
 impl AdapterKind for Lora {
     fn low_rank(&self, at: &At<'_>, x: &Tensor<2>) -> Option<LowRank> {
-        (!at.adapter.drops_out(x)).then(|| self.factors(at.adapter))
+        let dropout = at.adapter.drops_out(x).then(|| Dropout {
+            probability: at.adapter.dropout.prob,
+            seed: dropout_seed(&x.device()),
+        });
+        // What is taken off reads all of `x`.
+        if dropout.is_some() && start(at.adapter).is_some() {
+            return None;
+        }
+        Some(LowRank {
+            dropout,
+            ..self.factors(at.adapter)
+        })
     }
 
     fn product(&self, at: &At<'_>, x: &Tensor<2>, y: Tensor<2>) -> Tensor<2> {
@@ -87,6 +101,11 @@ impl AdapterKind for Lora {
             Some(taken) => y + taken,
             None => y,
         }
+    }
+
+    fn scaled(&self, factor: f64) -> Option<Arc<dyn AdapterKind>> {
+        let scaling = self.scaling * factor;
+        Some(Arc::new(Self { scaling }))
     }
 
     fn merge(&self, at: &At<'_>, merged: Merged) -> Option<Merged> {

@@ -1,0 +1,82 @@
+"""One run of `sft` for every way to train, on the same rows and steps: a row of Markdown for each.
+
+    python3 benches/adapter_table.py --model DIR --data alpaca.json
+
+The learning rate is that of the method (`sft --help`). The loss is that of the held-out rows; time and memory are those of
+the whole run.
+"""
+import argparse
+import json
+import subprocess
+import tempfile
+
+LINEAR = ["--target-modules", "all-linear"]
+ATTENTION = ["--target-modules", "q_proj,k_proj,v_proj,o_proj"]
+# name, options
+METHODS = [
+    ("LoRA, r 16", ["--method", "lora"]),
+    ("rsLoRA, r 16", ["--method", "rslora"]),
+    ("DoRA, r 16", ["--method", "dora"]),
+    ("PiSSA, r 16", ["--method", "pissa"]),
+    ("OLoRA, r 16", ["--method", "olora"]),
+    ("AdaLoRA, r 24 to 16", ["--method", "adalora", "--set", "init_r=24", "--set", "target_r=16"] + LINEAR),
+    ("VeRA, r 256", ["--method", "vera"] + LINEAR),
+    ("LoHa, r 16", ["--method", "loha", "--r", "16", "--alpha", "32"] + LINEAR),
+    ("LoKr, r 16", ["--method", "lokr", "--r", "16", "--alpha", "32"] + LINEAR),
+    ("MiSS, r 64", ["--method", "miss", "--r", "64"] + LINEAR),
+    ("OFT, blocks of 32", ["--method", "oft"] + LINEAR),
+    ("BOFT, blocks of 4", ["--method", "boft"] + LINEAR),
+    ("HRA, r 8", ["--method", "hra"] + LINEAR),
+    ("FourierFT, 1000", ["--method", "fourierft"] + LINEAR),
+    ("IA3", ["--method", "ia3"]),
+    ("BitFit, zeros added", ["--method", "bitfit"]),
+    ("norms", ["--method", "ln_tuning"]),
+    ("bottleneck", ["--method", "bottleneck"]),
+    ("prefix, 32", ["--method", "prefix", "--set", "num_virtual_tokens=32"]),
+    ("prompt, 32", ["--method", "prompt", "--set", "num_virtual_tokens=32"]),
+    ("P-tuning, 32", ["--method", "ptuning", "--set", "num_virtual_tokens=32"]),
+    ("last 4 blocks", ["--method", "freeze:4"]),
+    ("everything", ["--method", "full"]),
+]
+# The guide's questions: where, how large, how strong.
+ADVICE = [
+    ("all linear layers, r 16", ["--r", "16"]),
+    ("attention only, r 16", ["--r", "16"] + ATTENTION),
+    ("attention only, r 64", ["--r", "64", "--alpha", "128"] + ATTENTION),
+    ("all linear layers, r 4", ["--r", "4", "--alpha", "8"]),
+    ("all linear layers, r 64", ["--r", "64", "--alpha", "128"]),
+    ("r 64, alpha 32", ["--r", "64", "--alpha", "32"]),
+    ("r 64, alpha 32, rsLoRA", ["--r", "64", "--alpha", "32", "--rslora"]),
+]
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--model", required=True)
+    p.add_argument("--data", required=True)
+    p.add_argument("--format", default="alpaca")
+    p.add_argument("--steps", default="40")
+    p.add_argument("--batch-size", default="4")
+    p.add_argument("--seq-len", default="256")
+    p.add_argument("--advice", action="store_true", help="LoRA's settings instead of the methods")
+    p.add_argument("--only", default="", help="rows whose name contains this")
+    a = p.parse_args()
+    subprocess.run(["cargo", "build", "--locked", "--release", "--example", "sft"], check=True)
+    print("| | trained numbers | held-out loss | tokens/s | MB |\n|---|---|---|---|---|")
+    for name, options in [row for row in (ADVICE if a.advice else METHODS) if a.only in row[0]]:
+        with tempfile.TemporaryDirectory() as output:
+            command = ["target/release/examples/sft", "--model", a.model, "--data", a.data, "--format", a.format]
+            command += ["--output", output, "--max-steps", a.steps, "--batch-size", a.batch_size, "--json"]
+            command += ["--seq-len", a.seq_len, "--eval-fraction", "0.05", "--save-every", "1000000"] + options
+            done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            print(f"| {name} | failed: {done.stderr.strip().splitlines()[-1]} |", flush=True)
+            continue
+        r = json.loads(done.stdout.strip().splitlines()[-1])
+        loss = f"{r['eval_loss_before']:.4f} to {r['eval_loss_after']:.4f}"
+        cells = [name, f"{r['trainable_parameters']:,}", loss, f"{r['tokens_per_s']:.0f}", f"{r['peak_rss_mb']:.0f}"]
+        print("| " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+//! A method by its name, for settings that people write.
+
+use serde_json::{Map, Value};
+
+use crate::adapter_config::Writer;
+use crate::{Error, Method, Result, methods};
+
+/// Other names of methods, and what of their settings they stand for.
+const ALIASES: [(&str, &str, &[(&str, &str)]); 9] = [
+    ("dora", "LORA", &[("use_dora", "true")]),
+    ("rslora", "LORA", &[("use_rslora", "true")]),
+    ("pissa", "LORA", &[("init_lora_weights", "\"pissa\"")]),
+    ("olora", "LORA", &[("init_lora_weights", "\"olora\"")]),
+    ("prefix", "PREFIX_TUNING", &[]),
+    ("prompt", "PROMPT_TUNING", &[]),
+    ("lntuning", "LN_TUNING", &[]),
+    ("ptuning", "P_TUNING", &[]),
+    ("trainabletokens", "TRAINABLE_TOKENS", &[]),
+];
+
+/// The method of a name, in PEFT's spelling or a common one (`lora`, `dora`, `ia3`, `prefix-tuning`, ...), with these
+/// settings of `adapter_config.json`; the others have their defaults.
+///
+/// ```
+/// let settings = serde_json::json!({"r": 4, "target_modules": ["q_proj"]});
+/// let method = ft_peft::method("rslora", settings.as_object().unwrap())?;
+/// assert_eq!(method.peft_type(), "LORA");
+/// assert_eq!(method.own()["use_rslora"], true);
+/// # Ok::<(), ft_peft::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// [`Error::Settings`] if there is no such method, with the names of all, or with all settings that are wrong.
+pub fn method(name: &str, settings: &Map<String, Value>) -> Result<Box<dyn Method>> {
+    let plain = name.to_ascii_lowercase().replace(['-', '_'], "");
+    let known = methods::peft_types();
+    let mut peft_type = known
+        .iter()
+        .copied()
+        .find(|known| known.to_ascii_lowercase().replace('_', "") == plain);
+    let mut all = Map::new();
+    if let Some((_, stands_for, more)) = ALIASES.iter().find(|(alias, ..)| *alias == plain) {
+        peft_type = Some(stands_for);
+        for (key, value) in *more {
+            let value =
+                serde_json::from_str(value).map_err(|error| Error::Settings(error.to_string()))?;
+            all.insert((*key).to_string(), value);
+        }
+    }
+    let Some(peft_type) = peft_type else {
+        let names: Vec<String> = known.iter().map(|name| name.to_ascii_lowercase()).collect();
+        return Err(Error::Settings(format!(
+            "no method is called {name:?}; there are: {}, dora, rslora, pissa, olora",
+            names.join(", ")
+        )));
+    };
+    all.insert("peft_type".into(), peft_type.into());
+    all.extend(settings.clone());
+    methods::parse(&Value::Object(all), Writer::Person).map_err(Error::Settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_spelled_in_several_ways() {
+        for (name, peft_type) in [
+            ("lora", "LORA"),
+            ("IA3", "IA3"),
+            ("ln-tuning", "LN_TUNING"),
+            ("ln_tuning", "LN_TUNING"),
+        ] {
+            let method = method(name, &Map::new()).expect(name);
+            assert_eq!(method.peft_type(), peft_type);
+        }
+        let error = method("lore", &Map::new()).expect_err("none").to_string();
+        assert!(error.contains("lora, "), "{error}");
+        let settings = serde_json::json!({"rank": 3, "lora_alpha": "a"});
+        let settings = settings.as_object().expect("object");
+        let error = method("lora", settings).expect_err("wrong").to_string();
+        assert!(error.contains("rank is not a setting of LORA"), "{error}");
+        assert!(error.contains("lora_alpha"), "{error}");
+    }
+}

@@ -1,0 +1,136 @@
+//! Merging that can be undone: merged weights beside the base's own.
+//!
+//! The merged weights are one more adapter, which takes the place of the layers' own tensors. The base and the merged
+//! adapters stay, switched off, so undoing gives the same bits.
+
+use std::sync::Arc;
+
+use burn::module::Module;
+use ft_core::Parts;
+use ft_core::layers::{Adapter, AdapterTensor, Settings};
+
+use crate::copies::Copies;
+use crate::merge::{MergedPart, check_stored, merged};
+use crate::switch::{active_adapters, check_name, set_active};
+use crate::{Error, Result};
+
+/// The name of the adapter that holds merged weights.
+const MERGED: &str = "merged";
+const WEIGHT: &str = "weight";
+const BIAS: &str = "bias";
+
+/// The adapters that were merged.
+struct MergedFrom(Vec<String>);
+
+/// Merges the active adapters, so that the model computes as fast as without them, and keeps what
+/// [`unmerge_adapters`] needs: the base weights and the adapters, at the memory of the merged layers' weights.
+///
+/// The merged weights are an adapter called `merged`: switching another one on in its place gives the base with that one.
+/// [`merge_and_unload`](crate::merge_and_unload) keeps nothing.
+///
+/// # Errors
+///
+/// If no adapter is active, adapters are merged already, one is no change of a weight, or a merged weight would not be
+/// finite. Nothing is changed then.
+pub fn merge_adapters<M: Module + Parts>(model: &mut M) -> Result<()> {
+    let names = active_adapters(model);
+    if merged_from(model).is_some() {
+        return Err(Error::Name(
+            "adapters are merged already: call unmerge_adapters first".into(),
+        ));
+    }
+    check_name(model, MERGED)?;
+    if names.is_empty() {
+        return Err(Error::Name(
+            "no adapter is active: set_active switches on what is to be merged".into(),
+        ));
+    }
+    check_stored(model)?;
+    let settings: Settings = Arc::new(MergedFrom(names));
+    let mut found = Vec::new();
+    let mut failure = None;
+    model.for_each_part(&mut |path, part| {
+        if failure.is_some() {
+            return;
+        }
+        match merged(path, part) {
+            Ok(merged) => found.push(merged),
+            Err(error) => failure = Some(error),
+        }
+    });
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    let mut found = found.into_iter();
+    model.for_each_part_mut(&mut |_, mut part| {
+        let Some(merged) = found.next().flatten() else {
+            return;
+        };
+        let adapters = part.adapters();
+        for adapter in adapters.iter_mut() {
+            adapter.active = false;
+        }
+        let held = |tensor: AdapterTensor| tensor.frozen().unsaved();
+        let tensors: Vec<AdapterTensor> = match merged {
+            MergedPart::Matrix { weight, bias, .. } => {
+                let bias = bias.map(|bias| AdapterTensor::new(BIAS, bias));
+                [AdapterTensor::new(WEIGHT, weight)]
+                    .into_iter()
+                    .chain(bias)
+                    .map(held)
+                    .collect()
+            }
+            MergedPart::Vectors { weight, bias } => {
+                let weight = weight.map(|weight| AdapterTensor::new(WEIGHT, weight));
+                let bias = bias.map(|bias| AdapterTensor::new(BIAS, bias));
+                weight.into_iter().chain(bias).map(held).collect()
+            }
+        };
+        let kind = Copies {
+            weight: Some(WEIGHT),
+            bias: Some(BIAS),
+        };
+        adapters.push(Adapter::new(
+            MERGED,
+            Arc::new(kind),
+            tensors,
+            0.0,
+            settings.clone(),
+        ));
+    });
+    Ok(())
+}
+
+/// Undoes [`merge_adapters`]: the base weights are those of before, to the bit, and the adapters are switched on again.
+///
+/// # Errors
+///
+/// If no adapters are merged.
+pub fn unmerge_adapters<M: Module + Parts>(model: &mut M) -> Result<()> {
+    let Some(names) = merged_from(model) else {
+        return Err(Error::Name(
+            "no adapters are merged: merge_adapters merges the active ones".into(),
+        ));
+    };
+    model.for_each_part_mut(&mut |_, mut part| {
+        part.adapters().retain(|adapter| adapter.name != MERGED);
+    });
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    set_active(model, &names)
+}
+
+/// The names of the adapters that are merged.
+fn merged_from(model: &impl Parts) -> Option<Vec<String>> {
+    let mut found = None;
+    model.for_each_part(&mut |_, part| {
+        for adapter in part
+            .adapters()
+            .iter()
+            .filter(|adapter| adapter.name == MERGED)
+        {
+            let from = adapter.settings.downcast_ref::<MergedFrom>();
+            found = found.take().or_else(|| from.map(|from| from.0.clone()));
+        }
+    });
+    found
+}

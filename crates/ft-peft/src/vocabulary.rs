@@ -1,0 +1,47 @@
+//! What of a model has to do with its vocabulary: embedding and output layer, and whether they are one.
+
+use ft_core::{Part, Parts};
+
+/// Embedding and output layer of a model.
+#[derive(Debug)]
+pub(crate) struct Vocabulary {
+    /// The path of the embedding of tokens, the first embedding of a model.
+    pub(crate) embedding: Option<String>,
+    /// The path of the output layer; empty if there is none.
+    pub(crate) output: &'static str,
+    /// Whether the output layer is the embedding.
+    pub(crate) tied: bool,
+}
+
+impl Vocabulary {
+    pub(crate) fn of(model: &impl Parts) -> Self {
+        let mut embedding = None;
+        let output = model.output_layer();
+        let mut tied = !output.is_empty();
+        model.for_each_part(&mut |path, part| match part {
+            Part::Embedding(_) if embedding.is_none() => embedding = Some(path.to_string()),
+            Part::Linear(_) if path == output => tied = false,
+            _ => {}
+        });
+        Self {
+            embedding,
+            output,
+            tied,
+        }
+    }
+
+    /// Whether the layer is the embedding of tokens.
+    pub(crate) fn is_embedding(&self, layer: &str) -> bool {
+        self.embedding.as_deref() == Some(layer)
+    }
+
+    /// Whether the layer is the embedding, which is the output layer too.
+    pub(crate) fn is_tied(&self, layer: &str) -> bool {
+        self.tied && self.is_embedding(layer)
+    }
+
+    /// Whether the layer has a row for every token.
+    pub(crate) fn counts_tokens(&self, layer: &str) -> bool {
+        layer == self.output || self.is_embedding(layer)
+    }
+}
