@@ -6,13 +6,14 @@
 //! cargo run --release --example adapters -- convert --model DIR_OR_ID --adapter DIR --rank 16 --output DIR
 //! ```
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use ft::core::{AutoCausalLm, HubOptions, Weights, resolve};
 use ft::peft::{
-    compare, convert_to_lora, delete, describe, load_adapter, save_adapter, set_active,
+    compare, convert_to_lora, delete, describe, into_plain_lora, load_adapter, save_adapter,
+    set_active,
 };
 use serde_json::json;
 
@@ -36,9 +37,9 @@ enum Command {
     Convert {
         #[command(flatten)]
         adapters: Adapters,
-        /// The rank.
+        /// The rank. Without it, LoRA that began as a part of the base weight (PiSSA, OLoRA) becomes plain LoRA, exactly.
         #[arg(long)]
-        rank: usize,
+        rank: Option<usize>,
         /// Folder for the LoRA adapter.
         #[arg(long)]
         output: PathBuf,
@@ -92,41 +93,49 @@ fn main() -> Result<()> {
 impl Adapters {
     /// The model with the adapters, all switched off, and their names: those of their folders.
     fn load(&self) -> Result<(AutoCausalLm, Vec<String>)> {
-        let (device, hub) = (ft::device("cpu")?, HubOptions::from_env());
-        let folder = resolve(&self.model, &hub)?;
-        let mut model = AutoCausalLm::from_pretrained_with(&folder, &device, Weights::Stored)?;
         let mut names: Vec<String> = Vec::new();
         for adapter in &self.adapter {
-            let own = adapter
-                .trim_end_matches('/')
-                .rsplit('/')
-                .next()
-                .unwrap_or(adapter);
-            let mut name = own.replace(['.', '\\'], "_");
+            let parts = adapter.trim_end_matches('/').rsplit('/');
+            let folder = parts.into_iter().next().unwrap_or(adapter);
+            let mut name = folder.replace(['.', '\\'], "_");
             if name.is_empty() || names.contains(&name) {
                 name = format!("{name}{}", names.len() + 1);
             }
-            model = load_adapter(model, &resolve(adapter, &hub)?, &name, false)?;
-            set_active(&mut model, &[])?;
             names.push(name);
         }
-        Ok((model, names))
+        Ok((self.load_as(&names)?, names))
+    }
+
+    fn load_as(&self, names: &[String]) -> Result<AutoCausalLm> {
+        let (device, hub) = (ft::device("cpu")?, HubOptions::from_env());
+        let folder = resolve(&self.model, &hub)?;
+        let mut model = AutoCausalLm::from_pretrained_with(&folder, &device, Weights::Stored)?;
+        for (adapter, name) in self.adapter.iter().zip(names) {
+            model = load_adapter(model, &resolve(adapter, &hub)?, name, false)?;
+            set_active(&mut model, &[])?;
+        }
+        Ok(model)
     }
 }
 
-fn convert(adapters: &Adapters, rank: usize, output: &PathBuf) -> Result<serde_json::Value> {
-    let (model, names) = adapters.load()?;
-    let [name] = &names[..] else {
-        bail!("one adapter is converted at a time, not {}", names.len());
-    };
-    // The adapter in the folder itself is the one called default.
+fn convert(adapters: &Adapters, rank: Option<usize>, output: &Path) -> Result<serde_json::Value> {
+    if adapters.adapter.len() != 1 {
+        bail!(
+            "one adapter is converted at a time, not {}",
+            adapters.adapter.len()
+        );
+    }
+    // An adapter of this name is saved in the folder itself.
     let made = "default";
-    let (model, name) = match name == made {
-        false => (model, name.clone()),
-        true => bail!("rename the folder of the adapter: {made:?} is the name of the new one"),
+    let Some(rank) = rank else {
+        let model = into_plain_lora(adapters.load_as(&[made.to_string()])?, made)?;
+        save_adapter(&model, made, output)?;
+        eprintln!("plain LoRA saved to {}", output.display());
+        return Ok(json!({"output": output, "error": 0.0}));
     };
-    let (mut model, conversion) = convert_to_lora(model, &name, rank, made)?;
-    delete(&mut model, &name)?;
+    let model = adapters.load_as(&["given".to_string()])?;
+    let (mut model, conversion) = convert_to_lora(model, "given", rank, made)?;
+    delete(&mut model, "given")?;
     save_adapter(&model, made, output)?;
     for layer in &conversion.layers {
         eprintln!("{}: error {:.4}", layer.layer, layer.error);
@@ -136,7 +145,10 @@ fn convert(adapters: &Adapters, rank: usize, output: &PathBuf) -> Result<serde_j
         output.display(),
         conversion.error
     );
-    Ok(
-        json!({"output": output, "rank": rank, "error": conversion.error, "layers": conversion.layers}),
-    )
+    Ok(json!({
+        "output": output,
+        "rank": rank,
+        "error": conversion.error,
+        "layers": conversion.layers,
+    }))
 }

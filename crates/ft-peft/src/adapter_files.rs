@@ -19,7 +19,8 @@ use crate::adapter_config::{FILE as CONFIG, read_config, to_json};
 use crate::attach::put;
 use crate::beside::Beside;
 use crate::freeze::freeze_all;
-use crate::methods::TOKENS_DELTA;
+use crate::method::{Origin, check_origin};
+use crate::methods::{TOKENS_DELTA, into_plain_lora, saved_as_plain};
 use crate::model_card::ModelCard;
 use crate::stored_weights::StoredWeights;
 use crate::switch::{adapter_config, check_new};
@@ -51,7 +52,8 @@ fn key(path: &str, tensor: &AdapterTensor) -> String {
 ///
 /// `all-linear` is written as the names of the layers, so that readers need not know the model to know the targets. An
 /// adapter of a model whose vocabulary was resized should have embedding and output layer among `modules_to_save`: its file
-/// then has the new rows.
+/// then has the new rows. LoRA that began with `pissa_niter_N` is written as plain LoRA: see
+/// [`into_plain_lora`](crate::into_plain_lora).
 ///
 /// # Errors
 ///
@@ -81,6 +83,9 @@ fn save<M: Module + Parts>(
     card: Option<&ModelCard>,
 ) -> Result<PathBuf> {
     let mut config = adapter_config(model, name)?.boxed();
+    if saved_as_plain(&*config) {
+        return save(&into_plain_lora(model.clone(), name)?, name, folder, card);
+    }
     let vocabulary = Vocabulary::of(model);
     let mut tensors = BTreeMap::new();
     let mut transposed = false;
@@ -167,6 +172,7 @@ pub fn load_adapter<M: Module + Parts>(
     check_new(&model, name)?;
     let folder = &adapter_folder(folder, name);
     let config = read_config(folder)?;
+    check_origin(&*config, Origin::File)?;
     let path = folder.join(WEIGHTS);
     if !path.is_file() && folder.join(PICKLED).is_file() {
         return Err(ft_core::Error::invalid(

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 
 use crate::beside::{self, Beside};
 use crate::freeze::freeze_all;
-use crate::method::{Draw, Features, Site, validate};
+use crate::method::{Draw, Features, Origin, Site, check_origin, validate};
 use crate::switch::check_new;
 use crate::targets::{Chosen, Layers};
 use crate::{Method, Result};
@@ -37,6 +37,7 @@ pub fn attach<M: Module + Parts>(
     seed: u64,
 ) -> Result<M> {
     validate(config)?;
+    check_origin(config, Origin::New)?;
     check_new(&model, name)?;
     let mut config = config.boxed();
     let chosen = Layers::of(&model, config.as_ref()).select_strictly(&mut *config)?;

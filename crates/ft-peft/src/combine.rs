@@ -24,10 +24,10 @@ use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 
 use crate::added::{add_lora, same_rank};
-use crate::nearest;
+use crate::linalg::{truncated_svd, truncated_svd_of_product};
 use crate::switch::{adapter_config, check_known, check_name};
 use crate::{Error, Ia3Config, LoraConfig, Result};
-pub(crate) use factors::Scaled;
+pub(crate) use factors::{Scaled, plain};
 
 /// How adapters are combined; the names are those of PEFT.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -262,7 +262,8 @@ fn combine_lora<M: Module + Parts>(
     base: Option<String>,
 ) -> Result<M> {
     let mut rng = StdRng::seed_from_u64(how.seed);
-    let found = factors::find(&model, adapters)?;
+    let names = adapters.iter().map(|(name, _)| *name);
+    let found = factors::find(&factors::plain(&model, names)?, adapters)?;
     let largest = found
         .values()
         .flatten()
@@ -320,13 +321,13 @@ fn of_layer(
         CombinationType::Cat => Ok(cat::merge(adapters)),
         CombinationType::Svd => {
             let [a, b] = cat::merge(adapters);
-            let factors = nearest::factors_of_product(b, a, rank)?;
+            let factors = truncated_svd_of_product(b, a, rank)?.factors();
             Ok(svd::clamped(factors, how.svd_clamp))
         }
         _ if kind.decomposes() => {
             let products = adapters.iter().map(Scaled::product).collect();
             let weights: Vec<f64> = adapters.iter().map(|one| one.weight).collect();
-            let factors = nearest::factors(merge(products, &weights), rank)?;
+            let factors = truncated_svd(merge(products, &weights), rank)?.factors();
             Ok(svd::clamped(factors, how.svd_clamp))
         }
         _ => {

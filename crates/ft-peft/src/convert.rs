@@ -7,9 +7,9 @@ use ft_core::{Part, Parts};
 use serde::Serialize;
 
 use crate::added::{add_lora, same_rank};
-use crate::combine::Scaled;
+use crate::combine::{Scaled, plain};
+use crate::linalg::{truncated_svd, truncated_svd_of_product};
 use crate::merge::change;
-use crate::nearest;
 use crate::rounding::norm;
 use crate::switch::{adapter_config, check_known, check_name};
 use crate::{Error, Result};
@@ -61,7 +61,7 @@ pub fn convert_to_lora<M: Module + Parts>(
         .clone();
     let (mut layers, mut factors) = (Vec::new(), Vec::new());
     let mut failure = None;
-    model.for_each_part(&mut |path, part| {
+    plain(&model, [name])?.for_each_part(&mut |path, part| {
         let adapters: Vec<&Adapter> = part
             .adapters()
             .iter()
@@ -106,20 +106,20 @@ fn layer(
         ));
     };
     // What is plain LoRA is decomposed without forming the product.
-    let (factors, delta) = match Scaled::of(path, adapter, 1.0) {
+    let (svd, delta) = match Scaled::of(path, adapter, 1.0) {
         Ok(one) => {
             let delta = one.product();
             (
-                nearest::factors_of_product(one.b.clone() * one.scaling, one.a, rank),
+                truncated_svd_of_product(one.b.clone() * one.scaling, one.a, rank),
                 delta,
             )
         }
         Err(_) => {
             let delta = change(path, linear, adapter)?;
-            (nearest::factors(delta.clone(), rank), delta)
+            (truncated_svd(delta.clone(), rank), delta)
         }
     };
-    let [a, b] = factors.map_err(wrong)?;
+    let [a, b] = svd.map_err(wrong)?.factors();
     let change = norm(delta.clone());
     let error = match change > 0.0 {
         true => norm(delta - b.clone().matmul(a.clone())) / change,

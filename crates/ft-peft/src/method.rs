@@ -55,6 +55,12 @@ pub trait Method: Any + Debug + Send + Sync {
         Vec::new()
     }
 
+    /// Why settings without mistakes cannot be used all the same: for a new adapter, or for one in a file.
+    fn refuses(&self, origin: Origin) -> Option<String> {
+        let _ = origin;
+        None
+    }
+
     /// The settings of an adapter that changes its layers `factor` times as much; none if the method has no scale.
     fn scaled(&self, factor: f64) -> Option<Box<dyn Method>> {
         let _ = factor;
@@ -126,6 +132,15 @@ pub trait Method: Any + Debug + Send + Sync {
     ///
     /// If the settings do not fit the layer.
     fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<New>;
+}
+
+/// Where an adapter comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It is attached anew.
+    New,
+    /// It is read from a file.
+    File,
 }
 
 /// The sizes of a layer.
@@ -272,6 +287,18 @@ pub(crate) fn validate(method: &dyn Method) -> Result<()> {
     match mistakes.is_empty() {
         true => Ok(()),
         false => Err(Error::Settings(mistakes.join("; "))),
+    }
+}
+
+/// Checks that the settings can be used for an adapter from there.
+///
+/// # Errors
+///
+/// [`Error::Settings`] with the reason.
+pub(crate) fn check_origin(method: &dyn Method, origin: Origin) -> Result<()> {
+    match method.refuses(origin) {
+        Some(reason) => Err(Error::Settings(reason)),
+        None => Ok(()),
     }
 }
 

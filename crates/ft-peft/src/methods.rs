@@ -45,11 +45,12 @@ methods! {
     trainable_tokens: TrainableTokensConfig,
 }
 
+pub(crate) use lora::saved_as_plain;
+pub use lora::{EvaConfig, InitLoraWeights, eva_initialise, into_plain_lora, lora_fa};
 mod block_rotation;
 mod inverse;
 
 pub use lokr::InitLokrWeights;
-pub use lora::InitLoraWeights;
 pub(crate) use lora::exception;
 pub use miss::InitMissWeights;
 pub(crate) use trainable_tokens::TOKENS_DELTA;

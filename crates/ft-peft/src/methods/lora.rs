@@ -3,20 +3,32 @@
 //!
 //! It acts on activations: neither the sum `W₀ + sBA` nor its gradient, both the size of `W₀`, exists while training.
 
+mod dora;
+mod eva;
+mod eva_layers;
+mod incremental_pca;
 mod initialisation;
+mod lora_fa;
 mod low_rank;
+mod plain;
 mod settings;
 
-use ft_core::layers::AdapterTensor;
+use burn::tensor::Tensor;
+use ft_core::layers::{AdapterTensor, LowRank};
 use serde_json::{Value, json};
 
+pub use eva::{EvaConfig, eva_initialise};
 pub use initialisation::InitLoraWeights;
+pub use lora_fa::lora_fa;
+pub use plain::into_plain_lora;
+pub(crate) use plain::saved_as_plain;
 pub use settings::LoraConfig;
 pub(crate) use settings::exception;
 
 use crate::Result;
-use crate::method::{Draw, Method, New, Site, method};
-use low_rank::{A, B, Lora};
+use crate::method::{Draw, Method, New, Origin, Site, method};
+use dora::{Dora, MAGNITUDE};
+use low_rank::{A, B, Lora, START_A, START_B};
 
 impl Method for LoraConfig {
     method!("LORA");
@@ -33,6 +45,12 @@ impl Method for LoraConfig {
                 mistakes.push(format!("lora_alpha must be above 0, not {alpha}"));
             }
         }
+        let ranks = self.rank_pattern.iter().map(|(_, r)| r).chain([&self.r]);
+        mistakes.extend(ranks.filter_map(|r| self.init_lora_weights.mistake(*r)));
+        if self.use_dora && self.init_lora_weights == InitLoraWeights::Mica {
+            mistakes.push("use_dora and init_lora_weights = mica exclude each other".to_string());
+        }
+        mistakes.extend(self.eva_config.iter().filter_map(EvaConfig::mistake));
         if !(0.0..1.0).contains(&self.lora_dropout) {
             mistakes.push(format!(
                 "lora_dropout must be at least 0 and below 1, not {}",
@@ -42,10 +60,20 @@ impl Method for LoraConfig {
         mistakes
     }
 
+    fn refuses(&self, origin: Origin) -> Option<String> {
+        self.init_lora_weights.refuses(origin)
+    }
+
     fn scaled(&self, factor: f64) -> Option<Box<dyn Method>> {
+        if self.use_dora || self.init_lora_weights.is_principal_part() {
+            return None;
+        }
         let mut scaled = self.clone();
         scaled.lora_alpha *= factor;
-        scaled.alpha_pattern.iter_mut().for_each(|(_, alpha)| *alpha *= factor);
+        scaled
+            .alpha_pattern
+            .iter_mut()
+            .for_each(|(_, alpha)| *alpha *= factor);
         Some(Box::new(scaled))
     }
 
@@ -67,7 +95,6 @@ impl Method for LoraConfig {
             "arrow_config": null,
             "corda_config": null,
             "ensure_weight_tying": false,
-            "eva_config": null,
             "kasa_config": null,
             "layer_replication": null,
             "loftq_config": {},
@@ -80,7 +107,6 @@ impl Method for LoraConfig {
             "target_parameters": null,
             "trainable_token_indices": null,
             "use_bdlora": null,
-            "use_dora": false,
             "use_qalora": false,
             "velora_config": null,
         })
@@ -95,16 +121,44 @@ impl Method for LoraConfig {
     }
 
     fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<New> {
-        site.linear()?;
+        let linear = site.linear()?;
+        let scaling = self.scaling_of(site.path);
         let r = self.rank_of(site.path);
-        let [a, b] = self.init_lora_weights.factors(site.features(), r, draw);
-        let tensors = vec![AdapterTensor::new(A, a), AdapterTensor::new(B, b)];
-        let kind = Lora {
-            scaling: self.scaling_of(site.path),
+        let start = self.init_lora_weights.factors(site, r, scaling, draw)?;
+        let b = AdapterTensor::new(B, start.b.clone());
+        let mut tensors = vec![
+            AdapterTensor::new(A, start.a.clone()),
+            match self.init_lora_weights {
+                InitLoraWeights::Mica => b.frozen(),
+                _ => b,
+            },
+        ];
+        let lora = Lora { scaling };
+        if self.use_dora {
+            let added = match start.of_base {
+                true => None,
+                false => Some(LowRank {
+                    a: start.a.clone(),
+                    b: start.b.clone(),
+                    scale: scaling,
+                    dropout: None,
+                }),
+            };
+            let magnitude = dora::magnitude(linear.matrix(), added);
+            let magnitude = Tensor::<1>::from_data(magnitude.into_data(), &draw.device);
+            tensors.push(AdapterTensor::new(MAGNITUDE, magnitude));
+        }
+        if start.of_base {
+            let fixed = |name, tensor| AdapterTensor::new(name, tensor).frozen().unsaved();
+            tensors.extend([fixed(START_A, start.a), fixed(START_B, -start.b)]);
+        }
+        let new = match self.use_dora {
+            true => New::new(Dora::new(lora), tensors),
+            false => New::new(lora, tensors),
         };
         Ok(New {
             dropout: self.lora_dropout,
-            ..New::new(kind, tensors)
+            ..new
         })
     }
 }

@@ -10,10 +10,10 @@ use ft_core::safetensors_folder::{read_tensors, write_tensors};
 use ft_core::{AutoCausalLm, CausalLm, Decoder, GenerationConfig, Parts, TokenBatch};
 use ft_peft::{
     BitFitConfig, BoftConfig, FourierFtConfig, Ia3Config, LnTuningConfig, LohaConfig, LoraConfig,
-    Method, OftConfig, TargetModules, TrainableTokensConfig, VeraConfig,
-    active_adapters, adapter_names, attach, compare, convert_to_lora, describe, hot_swap,
-    load_adapter, merge_adapters, merge_and_unload, merge_report, save_adapter, scale_adapter,
-    set_active, unload, unmerge_adapters, with_rows, without_adapters,
+    Method, OftConfig, TargetModules, TrainableTokensConfig, VeraConfig, active_adapters,
+    adapter_names, attach, compare, convert_to_lora, describe, hot_swap, load_adapter,
+    merge_adapters, merge_and_unload, merge_report, save_adapter, scale_adapter, set_active,
+    unload, unmerge_adapters, with_rows, without_adapters,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};

@@ -1,18 +1,76 @@
 //! `s·B(Ax)` beside the product of a layer.
 
 use burn::tensor::Tensor;
-use ft_core::layers::{AdapterKind, At, Dropout, LowRank, Merged, dropout_seed};
+use ft_core::layers::{Adapter, AdapterKind, At, Dropout, LowRank, Merged, dropout_seed};
+
+use super::lora_fa;
 
 /// `[r, in_features]`.
 pub(crate) const A: &str = "lora_A.weight";
 /// `[out_features, r]`.
 pub(crate) const B: &str = "lora_B.weight";
+/// `A` as it began, where it was taken from the base weight.
+pub(super) const START_A: &str = "start_A";
+/// `−B` as it began.
+pub(super) const START_B: &str = "start_B";
 
 /// `s·B(Ax)`, added to the product.
+///
+/// Where the factors began as a part of the base weight, that part is taken off: `s·(BA − B₀A₀)x`. So the base weight stays
+/// as it is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lora {
     /// `s`.
     pub(super) scaling: f64,
+}
+
+impl Lora {
+    /// The factors of all that the adapter adds to the weight: `A` and `B`, or `[A; A₀]` and `[B, −B₀]`.
+    pub(super) fn factors(self, adapter: &Adapter) -> LowRank {
+        let (mut a, mut b) = self.trained(adapter);
+        if let Some((start_a, start_b)) = start(adapter) {
+            a = Tensor::cat(vec![a, start_a], 0);
+            b = Tensor::cat(vec![b, start_b], 1);
+        }
+        LowRank {
+            a,
+            b,
+            scale: self.scaling,
+            dropout: None,
+        }
+    }
+
+    fn trained(self, adapter: &Adapter) -> (Tensor<2>, Tensor<2>) {
+        let b = lora_fa::preconditioned(adapter, adapter.val2(B));
+        (adapter.val2(A), b)
+    }
+
+    /// What the trained factors add for inputs `x`.
+    pub(super) fn added(self, adapter: &Adapter, x: Tensor<2>) -> Tensor<2> {
+        let (a, b) = self.trained(adapter);
+        times(x, a, b) * self.scaling
+    }
+
+    /// What is taken off for inputs `x`, as a negative number, if anything is.
+    pub(super) fn taken_off(self, adapter: &Adapter, x: Tensor<2>) -> Option<Tensor<2>> {
+        start(adapter).map(|(a, b)| times(x, a, b) * self.scaling)
+    }
+
+    /// What the adapter adds to the weight, `[out_features, in_features]`.
+    pub(super) fn delta(self, adapter: &Adapter) -> Tensor<2> {
+        let LowRank { a, b, scale, .. } = self.factors(adapter);
+        b.matmul(a) * scale
+    }
+}
+
+/// `A₀` and `−B₀`.
+fn start(adapter: &Adapter) -> Option<(Tensor<2>, Tensor<2>)> {
+    let value = |name| adapter.get(name).map(|tensor| tensor.val2());
+    value(START_A).zip(value(START_B))
+}
+
+fn times(x: Tensor<2>, a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+    x.matmul(a.transpose()).matmul(b.transpose())
 }
 
 impl AdapterKind for Lora {
@@ -21,11 +79,13 @@ impl AdapterKind for Lora {
             probability: at.adapter.dropout.prob,
             seed: dropout_seed(&x.device()),
         });
+        // What is taken off reads all of `x`.
+        if dropout.is_some() && start(at.adapter).is_some() {
+            return None;
+        }
         Some(LowRank {
-            a: at.adapter.val2(A),
-            b: at.adapter.val2(B),
-            scale: self.scaling,
             dropout,
+            ..self.factors(at.adapter)
         })
     }
 
@@ -33,15 +93,17 @@ impl AdapterKind for Lora {
         if at.fused {
             return y;
         }
-        let x = at.adapter.dropout.forward(x.clone());
-        let low = x.matmul(at.adapter.val2(A).transpose());
-        y + low.matmul(at.adapter.val2(B).transpose()) * self.scaling
+        let dropped = at.adapter.dropout.forward(x.clone());
+        let y = y + self.added(at.adapter, dropped);
+        match self.taken_off(at.adapter, x.clone()) {
+            Some(taken) => y + taken,
+            None => y,
+        }
     }
 
     fn merge(&self, at: &At<'_>, merged: Merged) -> Option<Merged> {
-        let delta = at.adapter.val2(B).matmul(at.adapter.val2(A)) * self.scaling;
         Some(Merged {
-            weight: merged.weight + delta,
+            weight: merged.weight + self.delta(at.adapter),
             ..merged
         })
     }

@@ -1,109 +1,109 @@
-//! The nearest matrix of a rank (Eckart and Young, 1936), as factors: `B·A`, with `B = U·diag(S)` and `A = Vᵀ` of the largest
-//! singular values.
+//! Decompositions of matrices: QR by reflections (Householder, 1958), and singular values.
 //!
-//! It is computed on the host, so results are the same on every device, from the factor `R` of reflections (Householder,
-//! 1958; Chan, 1982), which is small where the matrix is tall or wide or of low rank. Burn computes the singular values.
+//! Both compute on the host in `f32`, so results are the same on every device. Singular values are those of the factor `R`
+//! (Chan, 1982), which is small where the matrix is tall or wide or of low rank; Burn computes them.
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 /// Passes that the iteration may take for each singular value; a few are enough.
 const SWEEPS: usize = 100;
 
-/// `A` `[k, columns]`, with orthonormal rows in the order of falling singular values, and `B` `[rows, k]`. `k` is the rank, or
-/// the smaller of the matrix's sizes. The largest number of each column of `B` is positive.
+/// `U·diag(S)·Vᵀ`, with the singular values in descending order.
 ///
-/// # Errors
-///
-/// If a number is not finite.
-pub(crate) fn factors(matrix: Tensor<2>, rank: usize) -> Result<[Tensor<2>; 2], String> {
-    let [rows, columns] = matrix.dims();
-    let device = matrix.device();
-    let matrix = host(matrix)?;
-    let svd = match rows >= columns {
-        true => tall(matrix, rows, columns, rank),
-        false => tall(matrix.transposed(), columns, rows, rank).transposed(),
-    };
-    Ok(svd.factors(&device))
+/// Signs are fixed: the largest number of each column of `U` is positive.
+#[derive(Clone, Debug)]
+pub(crate) struct Svd {
+    /// `[rows, k]`, orthonormal columns.
+    pub(crate) u: Tensor<2>,
+    /// `[k]`.
+    pub(crate) s: Vec<f32>,
+    /// `[k, columns]`, orthonormal rows.
+    pub(crate) vt: Tensor<2>,
 }
 
-/// The same of the matrix `b·a`, `[rows, r]·[r, columns]`, which is not formed where `r` is small.
+/// The singular value decomposition of a matrix, `k` being the smaller of its sizes.
 ///
 /// # Errors
 ///
-/// As [`factors`].
-pub(crate) fn factors_of_product(
+/// If a number is not finite. So do the functions below.
+pub(crate) fn svd(matrix: Tensor<2>) -> Result<Svd, String> {
+    truncated_svd(matrix, usize::MAX)
+}
+
+/// The decomposition of a matrix cut to the `rank` largest singular values: the nearest matrix of that rank (Eckart and
+/// Young, 1936).
+pub(crate) fn truncated_svd(matrix: Tensor<2>, rank: usize) -> Result<Svd, String> {
+    let [rows, columns] = matrix.dims();
+    if rows < columns {
+        let Svd { u, s, vt } = truncated_svd(matrix.transpose(), rank)?;
+        return Ok(Svd {
+            u: vt.transpose(),
+            s,
+            vt: u.transpose(),
+        }
+        .with_fixed_signs());
+    }
+    let device = matrix.device();
+    let factors = Reflections::of(host(matrix)?, rows, columns);
+    let core = small_svd(factors.r(), columns, columns).truncated(rank);
+    let u = factors.apply(core.u).to_tensor(&device);
+    let vt = core.vt.to_tensor(&device);
+    Ok(Svd { u, s: core.s, vt }.with_fixed_signs())
+}
+
+/// The decomposition of `b·a`, `[rows, r]·[r, columns]`, without forming the product where `r` is small.
+pub(crate) fn truncated_svd_of_product(
     b: Tensor<2>,
     a: Tensor<2>,
     rank: usize,
-) -> Result<[Tensor<2>; 2], String> {
+) -> Result<Svd, String> {
     let ([rows, r], [_, columns]) = (b.dims(), a.dims());
     if r >= rows.min(columns) {
-        return factors(b.matmul(a), rank);
+        return truncated_svd(b.matmul(a), rank);
     }
     let device = b.device();
     let left = Reflections::of(host(b)?, rows, r);
     let right = Reflections::of(host(a.transpose())?, columns, r);
     let core = left.r().times_transposed(&right.r());
-    let svd = square(core, rank);
-    let svd = Svd {
-        u: left.apply(svd.u),
-        s: svd.s,
-        v: right.apply(svd.v),
-    };
-    Ok(svd.factors(&device))
+    let core = small_svd(core, r, r).truncated(rank);
+    let u = left.apply(core.u).to_tensor(&device);
+    let vt = right.apply(core.vt.transposed()).transposed();
+    let vt = vt.to_tensor(&device);
+    Ok(Svd { u, s: core.s, vt }.with_fixed_signs())
 }
 
-/// A decomposition `U·diag(S)·Vᵀ`.
-struct Svd {
-    /// `[rows, k]`.
-    u: Matrix,
-    /// In descending order.
-    s: Vec<f32>,
-    /// `[columns, k]`.
-    v: Matrix,
+/// `Q` `[rows, k]` with orthonormal columns and `R` `[k, columns]`, upper triangular, with `Q·R` the matrix. Signs are those
+/// of LAPACK.
+pub(crate) fn qr(matrix: Tensor<2>) -> Result<(Tensor<2>, Tensor<2>), String> {
+    let [rows, columns] = matrix.dims();
+    let device = matrix.device();
+    let factors = Reflections::of(host(matrix)?, rows, columns);
+    let q = factors.apply(Matrix::eye(rows.min(columns)));
+    Ok((q.to_tensor(&device), factors.r().to_tensor(&device)))
 }
 
 impl Svd {
-    fn transposed(self) -> Self {
-        Self {
-            u: self.v,
-            v: self.u,
-            ..self
-        }
+    /// `A = Vᵀ` and `B = U·diag(S)`, with `BA` the matrix.
+    pub(crate) fn factors(&self) -> [Tensor<2>; 2] {
+        [self.vt.clone(), self.scaled_u()]
     }
 
-    fn factors(self, device: &Device) -> [Tensor<2>; 2] {
-        let (u, v) = (self.u.to_tensor(device), self.v.to_tensor(device));
-        let signs = u.clone().gather(0, u.clone().abs().argmax(0)).sign();
+    /// `U·diag(S)`, `[rows, k]`.
+    pub(crate) fn scaled_u(&self) -> Tensor<2> {
+        let s = Tensor::<1>::from_data(&self.s[..], &self.u.device());
+        self.u.clone() * s.unsqueeze_dim::<2>(0)
+    }
+
+    fn with_fixed_signs(self) -> Self {
+        let largest = self.u.clone().abs().argmax(0);
+        let signs = self.u.clone().gather(0, largest).sign();
         // A column without numbers has no sign.
         let signs = signs.clone().mask_fill(signs.equal_elem(0.0), 1.0);
-        let s = Tensor::<1>::from_data(&self.s[..], device).unsqueeze_dim::<2>(0);
-        [(v * signs.clone()).transpose(), u * signs * s]
-    }
-}
-
-/// Of a matrix with at least as many rows as columns.
-fn tall(matrix: Matrix, rows: usize, columns: usize, rank: usize) -> Svd {
-    let reflections = Reflections::of(matrix, rows, columns);
-    let svd = square(reflections.r(), rank);
-    Svd {
-        u: reflections.apply(svd.u),
-        ..svd
-    }
-}
-
-/// Of a square matrix.
-fn square(matrix: Matrix, rank: usize) -> Svd {
-    let size = matrix.columns;
-    let data = TensorData::new(matrix.numbers, [size, size]);
-    let matrix = Tensor::<2>::from_data(data, (&Device::default(), DType::F32));
-    let (u, s, vt) = burn::linalg::svd::<2, 1>(matrix, SWEEPS);
-    let (mut s, kept) = (numbers(s.into_data()), rank.min(size));
-    s.truncate(kept);
-    Svd {
-        u: Matrix::from_tensor(u).left_columns(kept),
-        s,
-        v: Matrix::from_tensor(vt.transpose()).left_columns(kept),
+        Self {
+            u: self.u * signs.clone(),
+            vt: self.vt * signs.transpose(),
+            s: self.s,
+        }
     }
 }
 
@@ -112,6 +112,35 @@ fn square(matrix: Matrix, rank: usize) -> Svd {
 struct Matrix {
     columns: usize,
     numbers: Vec<f32>,
+}
+
+/// The decomposition of a matrix on the host.
+struct SmallSvd {
+    u: Matrix,
+    s: Vec<f32>,
+    vt: Matrix,
+}
+
+impl SmallSvd {
+    fn truncated(mut self, rank: usize) -> Self {
+        if rank < self.s.len() {
+            self.s.truncate(rank);
+            self.u = self.u.left_columns(rank);
+            self.vt.numbers.truncate(rank * self.vt.columns);
+        }
+        self
+    }
+}
+
+fn small_svd(matrix: Matrix, rows: usize, columns: usize) -> SmallSvd {
+    let data = TensorData::new(matrix.numbers, [rows, columns]);
+    let matrix = Tensor::<2>::from_data(data, (&Device::default(), DType::F32));
+    let (u, s, vt) = burn::linalg::svd::<2, 1>(matrix, SWEEPS);
+    SmallSvd {
+        u: Matrix::from_tensor(u),
+        s: numbers(s.into_data()),
+        vt: Matrix::from_tensor(vt),
+    }
 }
 
 fn host(matrix: Tensor<2>) -> Result<Matrix, String> {
@@ -133,6 +162,15 @@ impl Matrix {
         Self {
             columns,
             numbers: numbers(tensor.into_data()),
+        }
+    }
+
+    fn eye(size: usize) -> Self {
+        let mut numbers = vec![0.0; size * size];
+        numbers.iter_mut().step_by(size + 1).for_each(|x| *x = 1.0);
+        Self {
+            columns: size,
+            numbers,
         }
     }
 
@@ -303,60 +341,71 @@ mod tests {
             .assert_approx_eq(&right.into_data(), tolerance);
     }
 
-    /// The lengths of the columns, the singular values, after checking that the columns are orthogonal.
-    fn lengths(columns: Tensor<2>) -> Vec<f32> {
-        let products = columns.clone().transpose().matmul(columns);
-        let [k, _] = products.dims();
-        let lengths = Tensor::<2>::eye(k, &products.device()) * products.clone();
-        assert_close(products, lengths.clone());
-        let lengths = lengths.sum_dim(0).sqrt();
-        lengths.into_data().try_to_vec().expect("f32")
+    fn assert_orthonormal(columns: Tensor<2>) {
+        let [_, k] = columns.dims();
+        let eye = Tensor::eye(k, &columns.device());
+        assert_close(columns.clone().transpose().matmul(columns), eye);
     }
 
     #[test]
-    fn factors_of_full_rank_are_the_matrix_in_order() {
+    fn factors_are_orthonormal_and_give_the_matrix_in_order() {
         for (i, shape) in [[7, 7], [12, 5], [5, 12], [1, 4], [4, 1]]
             .into_iter()
             .enumerate()
         {
             let matrix = random(shape, i as u64);
-            let [a, b] = factors(matrix.clone(), usize::MAX).expect("finite");
-            assert!(
-                lengths(a.clone().transpose())
-                    .iter()
-                    .all(|x| (x - 1.0).abs() < 1e-5)
-            );
-            assert!(lengths(b.clone()).is_sorted_by(|a, b| a >= b));
-            assert_close(b.matmul(a), matrix);
+            let svd = svd(matrix.clone()).expect("finite");
+            assert_orthonormal(svd.u.clone());
+            assert_orthonormal(svd.vt.clone().transpose());
+            assert!(svd.s.is_sorted_by(|a, b| a >= b) && svd.s.iter().all(|s| *s >= 0.0));
+            assert_close(svd.scaled_u().matmul(svd.vt), matrix.clone());
+            let (q, r) = qr(matrix.clone()).expect("finite");
+            assert_orthonormal(q.clone());
+            assert_close(r.clone(), r.clone().triu(0));
+            assert_close(q.matmul(r), matrix);
         }
     }
 
-    /// `[[3, 0], [4, 5]]` has `AᵀA = [[25, 20], [20, 25]]`, so singular values √45 and √5.
+    /// `[[3, 0], [4, 5]]` has `AᵀA = [[25, 20], [20, 25]]`, so singular values √45 and √5; the first column has norm 5, and
+    /// LAPACK makes the diagonal of `R` negative where it was positive.
     #[test]
     fn a_matrix_of_two_rows_has_its_closed_form() {
         let matrix = Tensor::<2>::from_data([[3.0f32, 0.0], [4.0, 5.0]], &Device::default());
-        let values = lengths(factors(matrix, 2).expect("finite")[1].clone());
+        let values = svd(matrix.clone()).expect("finite").s;
         assert!((values[0] - 45f32.sqrt()).abs() < 1e-5 && (values[1] - 5f32.sqrt()).abs() < 1e-5);
+        let (_, r) = qr(matrix).expect("finite");
+        let expected = Tensor::from_data([[-5.0f32, -4.0], [0.0, 3.0]], &Device::default());
+        assert_close(r, expected);
     }
 
     #[test]
-    fn the_factors_of_a_product_are_those_of_its_matrix() {
+    fn a_product_is_decomposed_as_the_matrix_it_is() {
         let (b, a) = (random([9, 3], 1), random([3, 14], 2));
-        let product = factors_of_product(b.clone(), a.clone(), 2).expect("finite");
-        let whole = factors(b.matmul(a), 2).expect("finite");
-        for (product, whole) in product.into_iter().zip(whole) {
-            assert_close(product, whole);
-        }
+        let product = truncated_svd_of_product(b.clone(), a.clone(), 2).expect("finite");
+        let whole = truncated_svd(b.matmul(a), 2).expect("finite");
+        assert_close(product.u.clone(), whole.u.clone());
+        assert_close(
+            product.scaled_u().matmul(product.vt),
+            whole.scaled_u().matmul(whole.vt),
+        );
     }
 
     #[test]
-    fn the_error_is_the_root_of_the_squares_that_were_cut() {
+    fn the_error_of_a_truncated_matrix_is_the_root_of_what_was_cut() {
         let matrix = random([8, 6], 3);
-        let values = lengths(factors(matrix.clone(), 6).expect("finite")[1].clone());
-        let cut: f32 = values[2..].iter().map(|s| s * s).sum();
-        let [a, b] = factors(matrix.clone(), 2).expect("finite");
-        assert_eq!((a.dims(), b.dims()), ([2, 6], [8, 2]));
-        let error = (matrix - b.matmul(a)).square().sum().into_scalar::<f32>();
+        let cut: f32 = svd(matrix.clone()).expect("finite").s[2..]
+            .iter()
+            .map(|s| s * s)
+            .sum();
+        let near = truncated_svd(matrix.clone(), 2).expect("finite");
+        assert_eq!(
+            (near.u.dims(), near.s.len(), near.vt.dims()),
+            ([8, 2], 2, [2, 6])
+        );
+        let error = (matrix - near.scaled_u().matmul(near.vt))
+            .square()
+            .sum()
+            .into_scalar::<f32>();
         assert!((error - cut).abs() < 1e-4 * cut, "{error} {cut}");
     }
 
@@ -367,11 +416,14 @@ mod tests {
             column.repeat_dim(1, 4),
             Tensor::zeros([6, 4], &Device::default()),
         ] {
-            let [a, b] = factors(matrix.clone(), 4).expect("finite");
-            assert!(lengths(b.clone())[1..].iter().all(|s| *s < 1e-5));
-            assert_close(b.matmul(a), matrix);
+            let svd = svd(matrix.clone()).expect("finite");
+            assert_orthonormal(svd.u.clone());
+            assert_close(svd.scaled_u().matmul(svd.vt), matrix.clone());
+            assert!(svd.s[1..].iter().all(|s| *s < 1e-5));
+            let (q, r) = qr(matrix.clone()).expect("finite");
+            assert_close(q.matmul(r), matrix);
         }
         let wrong = Tensor::<2>::from_data([[f32::NAN, 1.0]], &Device::default());
-        assert!(factors(wrong, 1).is_err());
+        assert!(svd(wrong.clone()).is_err() && qr(wrong).is_err());
     }
 }
