@@ -31,7 +31,7 @@ pub use attention::{attend, merge_heads, split_grouped_heads, split_heads};
 pub use blocks::run_blocks;
 pub use by_row::with_rows;
 pub use dropout_seed::dropout_seed;
-pub use embedding::Embedding;
+pub use embedding::{Embedding, look_up};
 pub use ft_kernels::{Dropout, LowRank};
 pub use gated_mlp::GatedMlp;
 pub use head::{Head, Projection};

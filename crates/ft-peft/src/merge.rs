@@ -6,6 +6,7 @@ use ft_core::layers::{Adapter, Adapters, At, Embedding, Merged};
 use ft_core::{Layout, Linear, Part, PartMut, Parts};
 
 use crate::switch::{active_adapters, adapter_names};
+use crate::vocabulary::check_tied_merge;
 use crate::{Error, Result};
 
 /// Merges every active adapter into its layer and removes all adapters, also those that are switched
@@ -17,8 +18,8 @@ use crate::{Error, Result};
 ///
 /// # Errors
 ///
-/// If there are adapters but all are switched off, which would lose them; if an adapter is no change of a weight; or
-/// [`Error::NotFinite`] if a merged weight would not be finite.
+/// If there are adapters but all are switched off, which would lose them; if an adapter is no change of a weight;
+/// [`Error::TiedMerge`] if it changes an embedding and not the output layer, which are one; or [`Error::NotFinite`] if a merged weight would not be finite.
 pub fn merge_and_unload<M: Module + Parts>(model: M) -> Result<M> {
     let names = adapter_names(&model);
     if !names.is_empty() && active_adapters(&model).is_empty() {
@@ -28,6 +29,7 @@ pub fn merge_and_unload<M: Module + Parts>(model: M) -> Result<M> {
             names.join(", ")
         )));
     }
+    check_tied_merge(&model)?;
     let mut model = model;
     let mut failure = None;
     model.for_each_part_mut(&mut |path, mut part| {

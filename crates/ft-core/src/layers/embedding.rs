@@ -69,22 +69,14 @@ impl Embedding {
         })
     }
 
+    /// The rows of a table of this layer in `f32`.
     fn look_up(&self, weight: Tensor<2>, ids: &Tensor<2, Int>) -> Tensor<3> {
-        let trains = weight.is_tracked();
         assert!(
-            !(trains && weight.dtype() != DType::F32),
+            !(weight.is_tracked() && weight.dtype() != DType::F32),
             "an embedding held in {:?} cannot train: load the model in f32",
             weight.dtype()
         );
-        let rows = match self.padding.filter(|_| trains) {
-            Some(padding) => {
-                let rows = module::embedding(weight, ids.clone());
-                let padding = ids.clone().equal_elem(padding as i64).unsqueeze_dim::<3>(2);
-                let padding = padding.expand(rows.dims());
-                rows.clone().mask_where(padding, rows.detach())
-            }
-            None => module::embedding(weight, ids.clone()),
-        };
+        let rows = look_up(weight, ids.clone(), self.padding);
         match rows.dtype() {
             DType::F16 | DType::BF16 => rows.cast(DType::F32),
             _ => rows,
@@ -95,6 +87,20 @@ impl Embedding {
     pub fn table(&self) -> Tensor<2> {
         let own = (self.adapters).replaced(|kind, adapter| kind.weight(adapter));
         own.unwrap_or_else(|| self.weight.val())
+    }
+}
+
+/// The rows of a table for `[batch, seq]` ids, of which those of `padding` do not train.
+pub fn look_up(table: Tensor<2>, ids: Tensor<2, Int>, padding: Option<usize>) -> Tensor<3> {
+    let trains = table.is_tracked();
+    let rows = module::embedding(table, ids.clone());
+    match padding.filter(|_| trains) {
+        Some(padding) => {
+            let padding = ids.equal_elem(padding as i64).unsqueeze_dim::<3>(2);
+            let padding = padding.expand(rows.dims());
+            rows.clone().mask_where(padding, rows.detach())
+        }
+        None => rows,
     }
 }
 

@@ -3,6 +3,7 @@
 mod combine;
 mod embeddings;
 mod encoder;
+mod extras;
 mod files;
 mod golden;
 mod laws;
