@@ -109,10 +109,8 @@ fn layer(
     let (svd, delta) = match Scaled::of(path, adapter, 1.0) {
         Ok(one) => {
             let delta = one.product();
-            (
-                truncated_svd_of_product(one.b.clone() * one.scaling, one.a, rank),
-                delta,
-            )
+            let b = one.b.clone() * one.scaling;
+            (truncated_svd_of_product(b, one.a, rank), delta)
         }
         Err(_) => {
             let delta = change(path, linear, adapter)?;

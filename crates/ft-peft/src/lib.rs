@@ -2,6 +2,7 @@
 
 mod adapter_config;
 mod adapter_files;
+mod adapter_hub;
 mod added;
 mod attach;
 mod beside;
@@ -25,6 +26,7 @@ mod merge;
 mod method;
 mod methods;
 mod model_card;
+mod prompt_encoder;
 mod random;
 mod rank_allocator;
 mod remade;
@@ -40,7 +42,7 @@ mod torch_random;
 mod unmerge;
 mod vocabulary;
 
-pub use adapter_config::{read_config, to_json};
+pub use adapter_config::{read_config, read_settings, to_json};
 pub use adapter_files::{load_adapter, save_adapter, save_adapter_with_card};
 pub use attach::attach;
 pub use by_name::method;
@@ -57,6 +59,7 @@ pub use merge::{merge_and_unload, unload};
 pub use method::{Draw, Features, Method, New, Origin, Site};
 pub use methods::*;
 pub use model_card::ModelCard;
+pub use prompt_encoder::PromptSizes;
 pub use rank_allocator::{RankAllocator, orthogonality};
 pub use reparameterization::{LowRank, LowRankReparameterizer};
 pub use rounding::{LayerRounding, MergeReport, merge_report};

@@ -82,6 +82,13 @@ pub(crate) fn merged(path: &str, part: Part<'_>) -> Result<Option<MergedPart>> {
         Part::Embedding(table) => merge_table(path, table).map(Some),
         Part::RmsNorm(norm) => merge_vectors(path, &norm.adapters).map(Some),
         Part::LayerNorm(norm) => merge_vectors(path, &norm.adapters).map(Some),
+        Part::Residual(residual) => match residual.adapters.active().next() {
+            Some(adapter) => Err(Error::NotMergeable {
+                layer: path.to_string(),
+                adapter: adapter.name.clone(),
+            }),
+            None => Ok(None),
+        },
         _ => Ok(None),
     }
 }

@@ -1,10 +1,12 @@
 //! `README.md` of an adapter's folder, as hubs show it: the front matter of PEFT's cards, and what the caller says about
 //! data and training.
 
+use std::any::Any;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::Method;
+use crate::{BottleneckConfig, Method};
 
 /// What a model card says beside the method and its settings. All of it is optional.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -60,9 +62,13 @@ impl ModelCard {
         if let Some(description) = &self.description {
             paragraph(description.clone());
         }
-        paragraph(
-            "Load it with PEFT's `PeftModel.from_pretrained(base, folder)`, or with `ft_peft::load_adapter`.".into(),
-        );
+        let library = match is_of_adapter_hub(method) {
+            true => "AdapterHub's `model.load_adapter(folder)`",
+            false => "PEFT's `PeftModel.from_pretrained(base, folder)`",
+        };
+        paragraph(format!(
+            "Load it with {library}, or with `ft_peft::load_adapter`."
+        ));
         if !self.datasets.is_empty() {
             let lines = self.datasets.iter().map(|name| format!("- {name}"));
             paragraph(format!(
@@ -109,7 +115,10 @@ impl ModelCard {
                 .cloned()
                 .collect(),
             language: self.languages.clone(),
-            library_name: "peft",
+            library_name: match is_of_adapter_hub(method) {
+                true => "adapters",
+                false => "peft",
+            },
             license: self.license.clone(),
             pipeline_tag: generates.then_some("text-generation"),
             tags: tags.collect(),
@@ -117,6 +126,11 @@ impl ModelCard {
         };
         yaml(&front)
     }
+}
+
+/// Whether the files are those of AdapterHub.
+fn is_of_adapter_hub(method: &dyn Method) -> bool {
+    (method as &dyn Any).is::<BottleneckConfig>()
 }
 
 /// Whether a name is one that a hub can have: `name` or `owner/name`.

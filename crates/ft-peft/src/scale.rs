@@ -30,7 +30,7 @@ pub fn scale_adapter<M: Module + Parts>(model: &mut M, name: &str, factor: f64) 
     })?;
     let mut twin = twin_without(model, name)?;
     let chosen = Layers::of(&twin, &*scaled).select(scaled.common())?;
-    put(&mut twin, scaled.into(), &chosen, name, 0)?;
+    put(&mut twin, scaled.into(), &chosen, name, None)?;
     let new = on_layers(&twin, name);
     exchange(model, name, new, |new, old| {
         new.tensors = old.tensors;

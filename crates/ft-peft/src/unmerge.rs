@@ -12,6 +12,7 @@ use ft_core::layers::{Adapter, AdapterTensor, Settings};
 use crate::copies::Copies;
 use crate::merge::{MergedPart, merged};
 use crate::switch::{active_adapters, check_name, set_active};
+use crate::vocabulary::check_tied_merge;
 use crate::{Error, Result};
 
 /// The name of the adapter that holds merged weights.
@@ -45,6 +46,7 @@ pub fn merge_adapters<M: Module + Parts>(model: &mut M) -> Result<()> {
             "no adapter is active: set_active switches on what is to be merged".into(),
         ));
     }
+    check_tied_merge(model)?;
     let settings: Settings = Arc::new(MergedFrom(names));
     let mut found = Vec::new();
     let mut failure = None;

@@ -127,7 +127,10 @@ impl Method for LohaConfig {
             on_activations: r * r * (inputs + outputs) <= inputs * outputs,
             dropout: ranks.dropout,
         };
-        Ok(New::new(kind, tensors))
+        Ok(New {
+            dropout: ranks.dropout.total(),
+            ..New::new(kind, tensors)
+        })
     }
 }
 
@@ -174,7 +177,7 @@ impl Loha {
 
 impl AdapterKind for Loha {
     fn low_rank(&self, at: &At<'_>, x: &Tensor<2>) -> Option<LowRank> {
-        (self.on_activations && !self.dropout.acts(at, x)).then(|| self.factors(at.adapter))
+        (self.on_activations && !at.adapter.drops_out(x)).then(|| self.factors(at.adapter))
     }
 
     fn product(&self, at: &At<'_>, x: &Tensor<2>, y: Tensor<2>) -> Tensor<2> {

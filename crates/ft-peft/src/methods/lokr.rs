@@ -185,7 +185,10 @@ impl Method for LokrConfig {
             scaling: ranks.scaling_of(site.path),
             dropout: ranks.dropout,
         };
-        Ok(New::new(kind, tensors))
+        Ok(New {
+            dropout: ranks.dropout.total(),
+            ..New::new(kind, tensors)
+        })
     }
 }
 

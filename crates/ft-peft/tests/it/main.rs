@@ -1,5 +1,6 @@
 //! Integration tests of ft-peft, one binary.
 
+mod battery;
 mod combine;
 mod embeddings;
 mod encoder;
@@ -10,6 +11,8 @@ mod laws;
 mod lora_family;
 mod lora_laws;
 mod lora_written;
+mod methods;
 mod operations;
 mod own_model;
+mod prompts;
 mod reparameterization;

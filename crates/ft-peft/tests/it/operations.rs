@@ -9,16 +9,17 @@ use ft_core::module_path::{PathVisitor, visit_params};
 use ft_core::safetensors_folder::{read_tensors, write_tensors};
 use ft_core::{AutoCausalLm, CausalLm, Decoder, GenerationConfig, Parts, TokenBatch};
 use ft_peft::{
-    BitFitConfig, BoftConfig, FourierFtConfig, Ia3Config, LnTuningConfig, LohaConfig, LoraConfig,
-    Method, OftConfig, TargetModules, TrainableTokensConfig, VeraConfig, active_adapters,
-    adapter_names, attach, compare, convert_to_lora, describe, hot_swap, load_adapter,
-    merge_adapters, merge_and_unload, merge_report, save_adapter, scale_adapter, set_active,
-    unload, unmerge_adapters, with_rows, without_adapters,
+    BitFitConfig, BoftConfig, FourierFtConfig, Ia3Config, InitLoraWeights, LnTuningConfig,
+    LohaConfig, LoraConfig, Method, OftConfig, TargetModules, TrainableTokensConfig, VeraConfig,
+    active_adapters, adapter_names, attach, compare, convert_to_lora, describe, hot_swap,
+    load_adapter, merge_adapters, merge_and_unload, merge_report, save_adapter, scale_adapter,
+    set_active, set_trainable, unload, unmerge_adapters, with_rows, without_adapters,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
 
+use crate::golden::assert_close;
 use crate::laws::{distance, logits, model};
 
 /// Adds noise to every tensor of an adapter, so that it does something.
@@ -87,6 +88,18 @@ fn methods() -> Vec<Box<dyn Method>> {
     vec![
         Box::new(lora(4)),
         Box::new(with_copies),
+        Box::new(LoraConfig {
+            use_dora: true,
+            ..lora(4)
+        }),
+        Box::new(LoraConfig {
+            lora_bias: true,
+            ..lora(4)
+        }),
+        Box::new(LoraConfig {
+            init_lora_weights: InitLoraWeights::Pissa,
+            ..lora(4)
+        }),
         Box::new(Ia3Config::default()),
         Box::new(LnTuningConfig::default()),
         Box::new(VeraConfig {
@@ -295,7 +308,7 @@ fn unmerged_is_as_before_to_the_bit() {
             unmerge_adapters(&mut merged).expect("merged");
             assert_eq!(bits(&merged), before);
             assert_eq!(logits(&merged, &device), expected);
-            assert_eq!(adapter_names(&merged), ["one", "two"]);
+            assert_eq!(adapter_names(&merged), adapter_names(&made));
             assert!(unmerge_adapters(&mut merged).is_err());
         }
     }
@@ -378,6 +391,15 @@ fn converted_adapters_change_the_same_up_to_the_error() {
         ("llama", Box::new(lora(4)) as Box<dyn Method>, 4, true),
         ("gpt2", Box::new(lora(4)), 4, true),
         ("llama", Box::new(lora(4)), 2, false),
+        (
+            "llama",
+            Box::new(LoraConfig {
+                init_lora_weights: InitLoraWeights::Pissa,
+                ..lora(4)
+            }),
+            8,
+            true,
+        ),
         // Vectors change the weights with all ranks.
         ("llama", Box::new(Ia3Config::default()), 24, true),
         ("llama", Box::new(Ia3Config::default()), 8, false),
@@ -420,7 +442,12 @@ fn what_is_more_than_a_change_of_weights_is_not_converted() {
             "more than weights of linear layers",
         ),
     ] {
-        let made = with(model(kind, &device), &*method, "default");
+        let mut base = model(kind, &device);
+        base.for_each_linear_mut(&mut |_, linear| {
+            let ones = linear.bias.as_ref().map(|bias| bias.val().ones_like());
+            linear.bias = ones.map(Param::from_tensor);
+        });
+        let made = with(base, &*method, "default");
         let error = convert_to_lora(made, "default", 4, "new")
             .expect_err("refused")
             .to_string();
@@ -539,4 +566,45 @@ fn decoded_rows_have_adapters_of_their_own() {
             .join_as(&[1], &config, None)
             .is_err()
     );
+}
+
+/// The gradient of the sum of the logits with respect to every tensor of an adapter, in the order of the layers.
+fn gradients(made: &AutoCausalLm, name: &str, tokens: &TokenBatch) -> Vec<TensorData> {
+    let gradients = made.logits(tokens, None).sum().backward();
+    let mut found = Vec::new();
+    made.for_each_part(&mut |_, part| {
+        for adapter in part
+            .adapters()
+            .iter()
+            .filter(|adapter| adapter.name == name)
+        {
+            for tensor in &adapter.tensors {
+                let gradient = tensor.val2().grad(&gradients);
+                found.push(
+                    gradient
+                        .map_or_else(|| tensor.val2().zeros_like().into_data(), |g| g.into_data()),
+                );
+            }
+        }
+    });
+    found
+}
+
+#[test]
+fn an_adapter_trains_on_its_rows_only() {
+    let device = Device::default().autodiff();
+    let rows = [[3, 14, 15, 9, 26], [5, 35, 8, 9, 7], [9, 3, 2, 3, 8]];
+    let made = with(model("llama", &device), &lora(4), "one");
+    let made = with(made, &lora(3), "two");
+    let made = set_trainable(made, &["one", "two"]).expect("known");
+    let together = with_rows(&made, &[Some("one"), Some("two"), Some("one")]).expect("known");
+    let of_batch = |name| gradients(&together, name, &batch(&rows, &device));
+    for (name, own) in [("one", vec![rows[0], rows[2]]), ("two", vec![rows[1]])] {
+        let mut alone = made.clone();
+        set_active(&mut alone, &[name]).expect("known");
+        let expected = gradients(&alone, name, &batch(&own, &device));
+        for (found, expected) in of_batch(name).iter().zip(&expected) {
+            assert_close(name, found, expected, 1e-4);
+        }
+    }
 }
