@@ -4,10 +4,7 @@ use burn::tensor::{DType, Tensor};
 
 /// `x`, which is outside any graph, as a constant of the graph of `like`, if that has one: all tensors of a graph have the
 /// same strategy of checkpointing.
-pub fn constant<const D: usize, const E: usize>(
-    x: Tensor<D>,
-    like: &Tensor<E>,
-) -> Tensor<D> {
+pub fn constant<const D: usize, const E: usize>(x: Tensor<D>, like: &Tensor<E>) -> Tensor<D> {
     if !like.device().is_autodiff() {
         return x;
     }

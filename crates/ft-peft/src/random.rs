@@ -25,6 +25,14 @@ impl Draw<'_> {
         self.tensor(numbers, shape)
     }
 
+    /// Numbers of a normal distribution with mean 0, of at most two deviations.
+    pub fn truncated_normal<const D: usize>(&mut self, shape: [usize; D], std: f64) -> Tensor<D> {
+        let count = shape.iter().product::<usize>();
+        let draws = std::iter::repeat_with(|| normal(self.rng)).filter(|x| x.abs() <= 2.0);
+        let numbers = draws.take(count).map(|x| x * std as f32).collect();
+        self.tensor(numbers, shape)
+    }
+
     /// These numbers.
     pub fn tensor<const D: usize>(&self, numbers: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
         Tensor::from_data(TensorData::new(numbers, shape), &self.device)

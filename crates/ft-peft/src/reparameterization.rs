@@ -66,9 +66,14 @@ impl LowRankReparameterizer {
                     .into(),
             ));
         }
-        if !matches!(config.init_lora_weights, InitLoraWeights::Kaiming | InitLoraWeights::Gaussian) || config.use_dora {
+        if !matches!(
+            config.init_lora_weights,
+            InitLoraWeights::Kaiming | InitLoraWeights::Gaussian
+        ) || config.use_dora
+        {
             return Err(Error::Settings(
-                "a reparameterization has init_lora_weights true or gaussian, and no use_dora".into(),
+                "a reparameterization has init_lora_weights true or gaussian, and no use_dora"
+                    .into(),
             ));
         }
         let mut config = config.clone();

@@ -4,6 +4,7 @@
 //! It acts on activations: neither the sum `W₀ + sBA` nor its gradient, both the size of `W₀`, exists while training.
 
 mod dora;
+mod embedding;
 mod eva;
 mod eva_layers;
 mod incremental_pca;
@@ -14,6 +15,7 @@ mod plain;
 mod settings;
 
 use burn::tensor::Tensor;
+use ft_core::Part;
 use ft_core::layers::{AdapterTensor, LowRank};
 use serde_json::{Value, json};
 
@@ -25,10 +27,11 @@ pub(crate) use plain::saved_as_plain;
 pub use settings::LoraConfig;
 pub(crate) use settings::exception;
 
-use crate::Result;
 use crate::method::{Draw, Method, New, Origin, Site, method};
+use crate::{Result, TokenIndices};
 use dora::{Dora, MAGNITUDE};
-use low_rank::{A, B, Lora, START_A, START_B};
+use embedding::on_embedding;
+use low_rank::{A, B, BIAS, Lora, START_A, START_B};
 
 impl Method for LoraConfig {
     method!("LORA");
@@ -50,6 +53,9 @@ impl Method for LoraConfig {
         if self.use_dora && self.init_lora_weights == InitLoraWeights::Mica {
             mistakes.push("use_dora and init_lora_weights = mica exclude each other".to_string());
         }
+        if self.use_dora && self.lora_bias {
+            mistakes.push("use_dora and lora_bias exclude each other".to_string());
+        }
         mistakes.extend(self.eva_config.iter().filter_map(EvaConfig::mistake));
         if !(0.0..1.0).contains(&self.lora_dropout) {
             mistakes.push(format!(
@@ -60,21 +66,19 @@ impl Method for LoraConfig {
         mistakes
     }
 
-    fn refuses(&self, origin: Origin) -> Option<String> {
-        self.init_lora_weights.refuses(origin)
-    }
-
     fn scaled(&self, factor: f64) -> Option<Box<dyn Method>> {
+        // DoRA's change is not linear in the scale, and what PiSSA takes off does not depend on it.
         if self.use_dora || self.init_lora_weights.is_principal_part() {
             return None;
         }
         let mut scaled = self.clone();
         scaled.lora_alpha *= factor;
-        scaled
-            .alpha_pattern
-            .iter_mut()
-            .for_each(|(_, alpha)| *alpha *= factor);
+        scaled.alpha_pattern.iter_mut().for_each(|(_, alpha)| *alpha *= factor);
         Some(Box::new(scaled))
+    }
+
+    fn refuses(&self, origin: Origin) -> Option<String> {
+        self.init_lora_weights.refuses(origin)
     }
 
     fn patterns(&self) -> Vec<(&'static str, &str)> {
@@ -98,14 +102,12 @@ impl Method for LoraConfig {
             "kasa_config": null,
             "layer_replication": null,
             "loftq_config": {},
-            "lora_bias": false,
             "lora_ga_config": null,
             "megatron_config": null,
             "megatron_core": "megatron.core",
             "monteclora_config": null,
             "qalora_group_size": 16,
             "target_parameters": null,
-            "trainable_token_indices": null,
             "use_bdlora": null,
             "use_qalora": false,
             "velora_config": null,
@@ -120,10 +122,21 @@ impl Method for LoraConfig {
         Some("lora_only")
     }
 
+    fn takes(&self, part: Part<'_>) -> bool {
+        matches!(part, Part::Linear(_) | Part::Embedding(_))
+    }
+
+    fn token_indices(&self) -> Option<&TokenIndices> {
+        self.trainable_token_indices.as_ref()
+    }
+
     fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<New> {
-        let linear = site.linear()?;
         let scaling = self.scaling_of(site.path);
         let r = self.rank_of(site.path);
+        if let Part::Embedding(table) = site.part {
+            return on_embedding(site.path, table, self, draw);
+        }
+        let linear = site.linear()?;
         let start = self.init_lora_weights.factors(site, r, scaling, draw)?;
         let b = AdapterTensor::new(B, start.b.clone());
         let mut tensors = vec![
@@ -133,6 +146,10 @@ impl Method for LoraConfig {
                 _ => b,
             },
         ];
+        if self.lora_bias {
+            let zeros = draw.zeros([linear.out_features()]);
+            tensors.push(AdapterTensor::new(BIAS, zeros));
+        }
         let lora = Lora { scaling };
         if self.use_dora {
             let added = match start.of_base {

@@ -11,6 +11,8 @@ use super::lora_fa;
 pub(crate) const A: &str = "lora_A.weight";
 /// `[out_features, r]`.
 pub(crate) const B: &str = "lora_B.weight";
+/// `[out_features]`, with `lora_bias`.
+pub(super) const BIAS: &str = "lora_B.bias";
 /// `A` as it began, where it was taken from the base weight.
 pub(super) const START_A: &str = "start_A";
 /// `−B` as it began.
@@ -58,6 +60,11 @@ impl Lora {
         start(adapter).map(|(a, b)| times(x, a, b) * self.scaling)
     }
 
+    /// `s·b`, with [`LoraConfig::lora_bias`](super::LoraConfig::lora_bias).
+    fn scaled_bias(self, at: &At<'_>) -> Option<Tensor<1>> {
+        at.adapter.get(BIAS).map(|bias| bias.val1() * self.scaling)
+    }
+
     /// What the adapter adds to the weight, `[out_features, in_features]`.
     pub(super) fn delta(self, adapter: &Adapter) -> Tensor<2> {
         let LowRank { a, b, scale, .. } = self.factors(adapter);
@@ -77,14 +84,15 @@ fn times(x: Tensor<2>, a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
 
 impl AdapterKind for Lora {
     fn low_rank(&self, at: &At<'_>, x: &Tensor<2>) -> Option<LowRank> {
-        let dropout = at.adapter.drops_out(x).then(|| Dropout {
+        let drops_out = at.adapter.drops_out(x);
+        if drops_out && start(at.adapter).is_some() {
+            // What is taken off does not drop out.
+            return None;
+        }
+        let dropout = drops_out.then(|| Dropout {
             probability: at.adapter.dropout.prob,
             seed: dropout_seed(&x.device()),
         });
-        // What is taken off reads all of `x`.
-        if dropout.is_some() && start(at.adapter).is_some() {
-            return None;
-        }
         Some(LowRank {
             dropout,
             ..self.factors(at.adapter)
@@ -92,13 +100,16 @@ impl AdapterKind for Lora {
     }
 
     fn product(&self, at: &At<'_>, x: &Tensor<2>, y: Tensor<2>) -> Tensor<2> {
-        if at.fused {
-            return y;
+        let mut y = y;
+        if !at.fused {
+            let dropped = at.adapter.dropout.forward(x.clone());
+            y = y + self.added(at.adapter, dropped);
+            if let Some(taken) = self.taken_off(at.adapter, x.clone()) {
+                y = y + taken;
+            }
         }
-        let dropped = at.adapter.dropout.forward(x.clone());
-        let y = y + self.added(at.adapter, dropped);
-        match self.taken_off(at.adapter, x.clone()) {
-            Some(taken) => y + taken,
+        match self.scaled_bias(at) {
+            Some(bias) => y + bias.unsqueeze(),
             None => y,
         }
     }
@@ -109,8 +120,13 @@ impl AdapterKind for Lora {
     }
 
     fn merge(&self, at: &At<'_>, merged: Merged) -> Option<Merged> {
+        let bias = match (merged.bias, self.scaled_bias(at)) {
+            (Some(base), Some(bias)) => Some(base + bias),
+            (base, bias) => base.or(bias),
+        };
         Some(Merged {
             weight: merged.weight + self.delta(at.adapter),
+            bias,
             ..merged
         })
     }

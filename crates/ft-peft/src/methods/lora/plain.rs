@@ -49,7 +49,9 @@ pub fn into_plain_lora<M: Module + Parts>(model: M, name: &str) -> Result<M> {
             .iter_mut()
             .filter(|adapter| adapter.name == name)
         {
-            join(adapter);
+            if adapter.get(START_A).is_some() {
+                join(adapter);
+            }
             adapter.settings = settings.clone();
         }
     });

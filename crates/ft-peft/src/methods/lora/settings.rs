@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{EvaConfig, InitLoraWeights};
-use crate::TargetModules;
+use crate::{TargetModules, TokenIndices};
 use crate::adapter_config::json_settings;
 use crate::common::{Common, Pattern, pattern};
 use crate::targets::ends_with_pattern;
@@ -31,6 +31,10 @@ pub struct LoraConfig {
     pub use_rslora: bool,
     /// Learn the length of each row of the weight apart from its direction: DoRA (Liu et al., 2024, arXiv:2402.09353).
     pub use_dora: bool,
+    /// Whether `B` has a bias, scaled like its product. Merging leaves a bias in layers that had none, which PEFT refuses.
+    pub lora_bias: bool,
+    /// Tokens whose rows in the embedding train beside the factors.
+    pub trainable_token_indices: Option<TokenIndices>,
     /// How the factors are initialized.
     pub init_lora_weights: InitLoraWeights,
     /// Settings of [`eva_initialise`](crate::eva_initialise).
@@ -54,6 +58,8 @@ impl Default for LoraConfig {
             lora_dropout: 0.0,
             use_rslora: false,
             use_dora: false,
+            lora_bias: false,
+            trainable_token_indices: None,
             init_lora_weights: InitLoraWeights::default(),
             eva_config: None,
             rank_pattern: Vec::new(),
