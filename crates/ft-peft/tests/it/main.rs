@@ -7,5 +7,6 @@ mod files;
 mod golden;
 mod laws;
 mod own_model;
+mod prompt_laws;
 mod prompts;
 mod reparameterization;
