@@ -4,6 +4,7 @@
 //! of virtual tokens; the adapter's name is not part of them. An adapter not called `default` lies in a subfolder of its
 //! name, as PEFT saves it. Weights of the base can lie beside the adapter.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -15,17 +16,19 @@ use ft_core::safetensors_folder::{
 };
 use ft_core::{Layout, Part, Parts, module_path};
 
-use crate::adapter_config::{FILE as CONFIG, read_config, to_json};
+use crate::adapter_config::{FILE as CONFIG, read_config, read_json, to_json};
+use crate::adapter_hub;
 use crate::attach::put;
 use crate::beside::Beside;
 use crate::freeze::freeze_all;
-use crate::methods::TOKENS_DELTA;
+use crate::method::{Origin, check_origin};
+use crate::methods::{TOKENS_DELTA, into_plain_lora, saved_as_plain};
 use crate::model_card::model_card;
 use crate::stored_weights::{StoredWeights, base_path};
 use crate::switch::{adapter_config, check_new};
 use crate::targets::{Layers, kinds};
 use crate::vocabulary::Vocabulary;
-use crate::{Error, Result, TargetModules};
+use crate::{BottleneckConfig, Error, Result, TargetModules};
 
 const WEIGHTS: &str = "adapter_model.safetensors";
 /// What old versions of PEFT wrote instead.
@@ -48,17 +51,26 @@ fn key(path: &str, tensor: &AdapterTensor) -> String {
     }
 }
 
-/// Writes the adapter called `name` so that PEFT loads it, and returns the folder it lies in.
+/// Writes the adapter called `name` so that PEFT loads it, and returns the folder it lies in. Bottleneck adapters, which PEFT
+/// does not have, are written so that AdapterHub's package loads them.
 ///
 /// `all-linear` is written as the names of the layers, so that readers need not know the model to know the targets. An
 /// adapter of a model whose vocabulary was resized should have embedding and output layer among `modules_to_save`: its file
-/// then has the new rows.
+/// then has the new rows. LoRA that began with `pissa_niter_N` is written as
+/// plain LoRA: see [`into_plain_lora`](crate::into_plain_lora).
 ///
 /// # Errors
 ///
 /// If there is no adapter of this name, a number is not finite, or a file cannot be written. Nothing is written unless all can be.
 pub fn save_adapter<M: Module + Parts>(model: &M, name: &str, folder: &Path) -> Result<PathBuf> {
     let mut config = adapter_config(model, name)?.boxed();
+    if saved_as_plain(&*config) {
+        return save_adapter(&into_plain_lora(model.clone(), name)?, name, folder);
+    }
+    let method: &dyn Any = &*config;
+    if let Some(config) = method.downcast_ref::<BottleneckConfig>() {
+        return adapter_hub::save(model, config, name, &place(folder, name));
+    }
     let vocabulary = Vocabulary::of(model);
     let mut tensors = BTreeMap::new();
     let mut transposed = false;
@@ -153,7 +165,13 @@ pub fn load_adapter<M: Module + Parts>(
 ) -> Result<M> {
     check_new(&model, name)?;
     let folder = &adapter_folder(folder, name);
+    let json = read_json(folder)?;
+    if adapter_hub::is_of(&json) {
+        let model = adapter_hub::load(model, &json, name, folder)?;
+        return Ok(finish(model, name, trainable));
+    }
     let mut config = read_config(folder)?;
+    check_origin(&*config, Origin::File)?;
     config.fit(&model)?;
     let path = folder.join(WEIGHTS);
     if !path.is_file() && folder.join(PICKLED).is_file() {
@@ -180,6 +198,11 @@ pub fn load_adapter<M: Module + Parts>(
     let mut model = stored.put(model);
     put(&mut model, config.into(), &chosen, name, None)?;
     fill(&mut model, name, tensors, &path)?;
+    Ok(finish(model, name, trainable))
+}
+
+/// Lets the new adapter train alone, or not.
+fn finish<M: Module + Parts>(model: M, name: &str, trainable: bool) -> M {
     let mut model = match trainable {
         true => freeze_all(model),
         false => model,
@@ -189,7 +212,7 @@ pub fn load_adapter<M: Module + Parts>(
             adapter.set_trainable(trainable);
         }
     });
-    Ok(model)
+    model
 }
 
 /// Puts the tensors of the file into the new adapter; there have to be exactly its tensors.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use burn::module::Module;
+use burn::tensor::Device;
 use ft_core::layers::Adapter;
 use ft_core::{Part, Parts};
 use rand::SeedableRng;
@@ -10,7 +11,7 @@ use rand::rngs::StdRng;
 
 use crate::beside::{self, Beside};
 use crate::freeze::freeze_all;
-use crate::method::{Draw, Features, Site, validate};
+use crate::method::{Draw, Features, Origin, Site, check_origin, validate};
 use crate::switch::check_new;
 use crate::targets::{Chosen, Layers};
 use crate::{Method, Result};
@@ -37,6 +38,7 @@ pub fn attach<M: Module + Parts>(
     seed: u64,
 ) -> Result<M> {
     validate(config)?;
+    check_origin(config, Origin::New)?;
     check_new(&model, name)?;
     let mut config = config.boxed();
     config.fit(&model)?;
@@ -58,15 +60,17 @@ pub(crate) fn put(
     let beside = Beside::of(model, &*method, chosen);
     let mut rng = StdRng::seed_from_u64(seed.unwrap_or_default());
     let mut layers = Vec::new();
-    let mut device = None;
+    let (mut device, mut of_layers) = (None, None);
     model.for_each_part(&mut |path, part| {
+        let found = device_of(part);
         if chosen.contains(path) {
             layers.push(Features::of(part));
-            device.get_or_insert_with(|| device_of(part));
+            of_layers = of_layers.take().or_else(|| found.clone());
         }
+        device = device.take().or(found);
     });
     let settings: ft_core::layers::Settings = Arc::new(method.clone());
-    let Some(device) = device else {
+    let Some(device) = of_layers.or(device) else {
         return beside.put(model, name, &settings);
     };
     let mut draw = Draw {
@@ -79,7 +83,7 @@ pub(crate) fn put(
         if failure.is_some() || !chosen.contains(path) {
             return;
         }
-        draw.device = device_of(part.as_part());
+        draw.device = device_of(part.as_part()).unwrap_or_else(|| draw.device.clone());
         let site = Site {
             path,
             part: part.as_part(),
@@ -101,12 +105,13 @@ pub(crate) fn put(
     }
 }
 
-fn device_of(part: Part<'_>) -> burn::tensor::Device {
+/// Where the numbers of a part are; none if it has no numbers.
+fn device_of(part: Part<'_>) -> Option<Device> {
     match part {
-        Part::Linear(linear) => linear.weight.lazy_device(),
-        Part::Embedding(table) => table.weight.lazy_device(),
-        Part::RmsNorm(norm) => norm.weight.lazy_device(),
-        Part::LayerNorm(norm) => norm.weight.lazy_device(),
-        _ => burn::tensor::Device::default(),
+        Part::Linear(linear) => Some(linear.weight.lazy_device()),
+        Part::Embedding(table) => Some(table.weight.lazy_device()),
+        Part::RmsNorm(norm) => Some(norm.weight.lazy_device()),
+        Part::LayerNorm(norm) => Some(norm.weight.lazy_device()),
+        _ => None,
     }
 }

@@ -2,6 +2,7 @@
 
 mod adapter_config;
 mod adapter_files;
+mod adapter_hub;
 mod added;
 mod attach;
 mod beside;
@@ -15,6 +16,7 @@ mod freeze;
 mod hot_swap;
 mod linalg;
 mod lycoris;
+mod memo;
 mod merge;
 mod method;
 mod methods;
@@ -31,10 +33,11 @@ mod switch;
 mod targets;
 mod token_rows;
 mod torch_random;
+mod truncated_svd;
 mod unmerge;
 mod vocabulary;
 
-pub use adapter_config::{read_config, to_json};
+pub use adapter_config::{read_config, read_settings, to_json};
 pub use adapter_files::{load_adapter, save_adapter};
 pub use attach::attach;
 pub use by_name::method;
@@ -46,7 +49,7 @@ pub use freeze::{set_trainable, trainable_parameters};
 pub use ft_core::layers::with_rows;
 pub use hot_swap::hot_swap;
 pub use merge::{merge_and_unload, unload};
-pub use method::{Draw, Features, Method, New, Site};
+pub use method::{Draw, Features, Method, New, Origin, Site};
 pub use methods::*;
 pub use prompt_encoder::PromptSizes;
 pub use rank_allocator::{RankAllocator, orthogonality};

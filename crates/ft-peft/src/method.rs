@@ -62,6 +62,12 @@ pub trait Method: Any + Debug + Send + Sync {
         None
     }
 
+    /// Why settings without mistakes cannot be used all the same: for a new adapter, or for one in a file.
+    fn refuses(&self, origin: Origin) -> Option<String> {
+        let _ = origin;
+        None
+    }
+
     /// The patterns of the settings that name layers, each with its setting.
     fn patterns(&self) -> Vec<(&'static str, &str)> {
         Vec::new()
@@ -152,6 +158,15 @@ pub trait Method: Any + Debug + Send + Sync {
     ///
     /// If the settings do not fit the layer.
     fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<New>;
+}
+
+/// Where an adapter comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It is attached anew.
+    New,
+    /// It is read from a file.
+    File,
 }
 
 /// The sizes of a layer.
@@ -271,6 +286,7 @@ impl Features {
                 (shape[0], shape[1])
             }
             Part::RmsNorm(norm) => (norm.width(), norm.width()),
+            Part::Residual(residual) => (residual.width(), residual.width()),
             Part::LayerNorm(norm) => {
                 let width = norm.weight.lazy_shape()[0];
                 (width, width)
@@ -315,6 +331,18 @@ pub(crate) fn validate(method: &dyn Method) -> Result<()> {
     match mistakes.is_empty() {
         true => Ok(()),
         false => Err(Error::Settings(mistakes.join("; "))),
+    }
+}
+
+/// Checks that the settings can be used for an adapter from there.
+///
+/// # Errors
+///
+/// [`Error::Settings`] with the reason.
+pub(crate) fn check_origin(method: &dyn Method, origin: Origin) -> Result<()> {
+    match method.refuses(origin) {
+        Some(reason) => Err(Error::Settings(reason)),
+        None => Ok(()),
     }
 }
 

@@ -301,6 +301,10 @@ impl Layers {
             targets.unmatched(&self.paths, self.output_layer).is_empty()
         });
         match found {
+            None if self.paths.is_empty() => Err(Error::Settings(format!(
+                "the model has no part that {} can be put on",
+                method.peft_type()
+            ))),
             Some(names) => Ok(TargetModules::names(names.iter().copied())),
             None => Err(Error::Settings(format!(
                 "target_modules is missing, and {} has no default for this model; there are: {}",

@@ -7,6 +7,7 @@ use burn::tensor::{Int, Tensor};
 use ft_kernels::LowRank;
 
 use crate::layers::adapter::Adapter;
+use crate::layers::layer_norm::LayerNorm;
 use crate::layers::linear::Linear;
 use crate::layers::virtual_tokens::VirtualTokens;
 
@@ -58,6 +59,19 @@ pub trait AdapterKind: Debug + Send + Sync + 'static {
     /// When this kind merges, where layers have adapters of several kinds.
     fn stage(&self) -> Stage {
         Stage::Product
+    }
+
+    /// What a sublayer made of the stream `x`, in place of `o`, before both are added. With `norm`, that of the model, the
+    /// sum is normed.
+    fn sublayer(
+        &self,
+        adapter: &Adapter,
+        x: &Tensor<3>,
+        o: Tensor<3>,
+        norm: Option<&LayerNorm>,
+    ) -> Tensor<3> {
+        let (_, _, _) = (adapter, x, norm);
+        o
     }
 
     /// Rows of an embedding in place of `rows`, `[batch, seq, width]`.

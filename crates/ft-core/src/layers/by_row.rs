@@ -72,5 +72,10 @@ fn device_of(part: &PartMut<'_>) -> Device {
         PartMut::Embedding(part) => part.weight.lazy_device(),
         PartMut::RmsNorm(part) => part.weight.lazy_device(),
         PartMut::LayerNorm(part) => part.weight.lazy_device(),
+        // It has no numbers but those of its adapters.
+        PartMut::Residual(part) => {
+            let devices = part.adapters.devices();
+            devices.into_iter().next().unwrap_or_default()
+        }
     }
 }
