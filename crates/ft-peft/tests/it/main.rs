@@ -13,5 +13,6 @@ mod lora_laws;
 mod lora_written;
 mod methods;
 mod own_model;
+mod prompt_laws;
 mod prompts;
 mod reparameterization;
