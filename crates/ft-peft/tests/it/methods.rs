@@ -17,7 +17,7 @@ use crate::golden::{assert_close, folder};
 type Tensors = BTreeMap<String, TensorData>;
 
 /// A base of the golden files.
-trait Base: Module + Parts {
+pub(crate) trait Base: Module + Parts {
     fn load(folder: &Path, device: &Device) -> Self;
 
     /// The output and the loss for the base's inputs.
@@ -147,7 +147,7 @@ fn agrees<M: Base>(base: &Path, case: &Path) {
 }
 
 /// The settings of an adapter without the version of PEFT; 8 and 8.0 are the same number.
-fn config(folder: &Path) -> Value {
+pub(crate) fn config(folder: &Path) -> Value {
     fn floats(value: Value) -> Value {
         match value {
             Value::Number(number) => number.as_f64().into(),
@@ -197,7 +197,9 @@ fn adapters_of_peft_on_bert_agree() {
 
 #[test]
 fn every_method_has_a_golden_case() {
-    let methods: BTreeSet<String> = peft_types().into_iter().map(String::from).collect();
+    let methods = peft_types().into_iter().map(String::from);
+    // That of AdapterHub is in bottleneck.rs.
+    let methods: BTreeSet<String> = methods.filter(|method| method != "BOTTLENECK").collect();
     let seen = ["llama", "gpt2", "bert"].into_iter().flat_map(cases);
     let seen: BTreeSet<String> = seen
         .map(|case| {
