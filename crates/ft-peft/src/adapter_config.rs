@@ -267,7 +267,7 @@ fn try_setting<T: DeserializeOwned>(
 }
 
 /// Whether a setting is left at what means "not used".
-fn is_empty(value: &Value) -> bool {
+pub(crate) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
         Value::String(text) => text.is_empty(),

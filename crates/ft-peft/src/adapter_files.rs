@@ -1,7 +1,7 @@
 //! Adapters in PEFT's files: `adapter_config.json` and `adapter_model.safetensors`.
 //!
-//! Keys are `base_model.model.<layer>.<tensor>`, and `base_model.<tensor>` of tensors that all layers share; the adapter's
-//! name is not part of them. An adapter not called `default` lies in a subfolder of its name, as PEFT saves it. Weights of
+//! Keys are `base_model.model.<layer>.<tensor>`, `base_model.<tensor>` of tensors that all layers share, and the name alone
+//! of virtual tokens; the adapter's name is not part of them. An adapter not called `default` lies in a subfolder of its name, as PEFT saves it. Weights of
 //! the base can lie beside the adapter.
 
 use std::any::Any;
@@ -21,7 +21,8 @@ use crate::adapter_hub;
 use crate::attach::put;
 use crate::beside::Beside;
 use crate::freeze::freeze_all;
-use crate::methods::TOKENS_DELTA;
+use crate::method::{Origin, check_origin};
+use crate::methods::{TOKENS_DELTA, into_plain_lora, saved_as_plain};
 use crate::model_card::model_card;
 use crate::stored_weights::{StoredWeights, base_path};
 use crate::switch::{adapter_config, check_new};
@@ -43,9 +44,10 @@ const TWICE: [&str; 2] = ["weight", TOKENS_DELTA];
 const SHARED: &str = "base_model.";
 
 fn key(path: &str, tensor: &AdapterTensor) -> String {
-    match tensor.is_shared() {
-        true => format!("{SHARED}{}", tensor.name()),
-        false => format!("{PREFIX}{path}.{}", tensor.name()),
+    match (tensor.is_unprefixed(), tensor.is_shared()) {
+        (true, _) => tensor.name().to_string(),
+        (_, true) => format!("{SHARED}{}", tensor.name()),
+        _ => format!("{PREFIX}{path}.{}", tensor.name()),
     }
 }
 
@@ -54,13 +56,17 @@ fn key(path: &str, tensor: &AdapterTensor) -> String {
 ///
 /// `all-linear` is written as the names of the layers, so that readers need not know the model to know the targets. An
 /// adapter of a model whose vocabulary was resized should have embedding and output layer among `modules_to_save`: its file
-/// then has the new rows.
+/// then has the new rows. LoRA that began with `pissa_niter_N` is written as
+/// plain LoRA: see [`into_plain_lora`](crate::into_plain_lora).
 ///
 /// # Errors
 ///
 /// If there is no adapter of this name, a number is not finite, or a file cannot be written. Nothing is written unless all can be.
 pub fn save_adapter<M: Module + Parts>(model: &M, name: &str, folder: &Path) -> Result<PathBuf> {
     let mut config = adapter_config(model, name)?.boxed();
+    if saved_as_plain(&*config) {
+        return save_adapter(&into_plain_lora(model.clone(), name)?, name, folder);
+    }
     let method: &dyn Any = &*config;
     if let Some(config) = method.downcast_ref::<BottleneckConfig>() {
         return adapter_hub::save(model, config, name, &place(folder, name));
@@ -71,7 +77,7 @@ pub fn save_adapter<M: Module + Parts>(model: &M, name: &str, folder: &Path) -> 
     model.for_each_part(&mut |path, part| {
         for adapter in part.adapters().iter().filter(|a| a.name == name) {
             transposed |= matches!(part, Part::Linear(linear) if linear.layout() == Layout::InOut);
-            for tensor in adapter.tensors.iter().filter(|tensor| tensor.is_saved()) {
+            for tensor in &config.saved(adapter) {
                 // As in PEFT, what trains in a tied embedding lies there under the name of the output layer too.
                 if vocabulary.is_tied(path) && TWICE.contains(&tensor.name()) {
                     tensors.insert(key(vocabulary.output, tensor), tensor.data());
@@ -128,9 +134,7 @@ pub(crate) fn adapter_folder(folder: &Path, name: &str) -> PathBuf {
 pub(crate) fn stores_weights(model: &impl Module, folder: &Path) -> Result<bool> {
     let shapes = module_path::shapes(model);
     let tensors = read_tensors(&folder.join(WEIGHTS))?;
-    let paths = tensors
-        .keys()
-        .filter_map(|key| base_path(key));
+    let paths = tensors.keys().filter_map(|key| base_path(key));
     Ok(paths
         .into_iter()
         .any(|path| shapes.iter().any(|(own, _)| *own == path)))
@@ -166,7 +170,9 @@ pub fn load_adapter<M: Module + Parts>(
         let model = adapter_hub::load(model, &json, name, folder)?;
         return Ok(finish(model, name, trainable));
     }
-    let config = read_config(folder)?;
+    let mut config = read_config(folder)?;
+    check_origin(&*config, Origin::File)?;
+    config.fit(&model)?;
     let path = folder.join(WEIGHTS);
     if !path.is_file() && folder.join(PICKLED).is_file() {
         return Err(ft_core::Error::invalid(
@@ -190,7 +196,7 @@ pub fn load_adapter<M: Module + Parts>(
         &path,
     )?;
     let mut model = stored.put(model);
-    put(&mut model, config.into(), &chosen, name, 0)?;
+    put(&mut model, config.into(), &chosen, name, None)?;
     fill(&mut model, name, tensors, &path)?;
     Ok(finish(model, name, trainable))
 }

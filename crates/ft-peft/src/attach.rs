@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 
 use crate::beside::{self, Beside};
 use crate::freeze::freeze_all;
-use crate::method::{Draw, Features, Site, validate};
+use crate::method::{Draw, Features, Origin, Site, check_origin, validate};
 use crate::switch::check_new;
 use crate::targets::{Chosen, Layers};
 use crate::{Method, Result};
@@ -38,25 +38,27 @@ pub fn attach<M: Module + Parts>(
     seed: u64,
 ) -> Result<M> {
     validate(config)?;
+    check_origin(config, Origin::New)?;
     check_new(&model, name)?;
     let mut config = config.boxed();
+    config.fit(&model)?;
     let chosen = Layers::of(&model, config.as_ref()).select_strictly(&mut *config)?;
     beside::check(&model, &mut *config, &chosen)?;
     let mut model = freeze_all(model);
-    put(&mut model, config.into(), &chosen, name, seed)?;
+    put(&mut model, config.into(), &chosen, name, Some(seed))?;
     Ok(model)
 }
 
-/// Puts new adapters on the chosen layers.
+/// Puts new adapters on the chosen layers. Without a seed the numbers of a file will take the place of theirs.
 pub(crate) fn put(
     model: &mut impl Parts,
     method: Arc<dyn Method>,
     chosen: &Chosen,
     name: &str,
-    seed: u64,
+    seed: Option<u64>,
 ) -> Result<()> {
     let beside = Beside::of(model, &*method, chosen);
-    let mut rng = StdRng::seed_from_u64(seed);
+    let mut rng = StdRng::seed_from_u64(seed.unwrap_or_default());
     let mut layers = Vec::new();
     let (mut device, mut of_layers) = (None, None);
     model.for_each_part(&mut |path, part| {
@@ -86,6 +88,7 @@ pub(crate) fn put(
             path,
             part: part.as_part(),
             shared: &shared,
+            loaded: seed.is_none(),
         };
         match method.on(&site, &mut draw) {
             Ok(new) => {

@@ -50,7 +50,7 @@ impl Draw<'_> {
 }
 
 /// A standard normal number, by the method of Box and Muller.
-fn normal(rng: &mut impl Rng) -> f32 {
+pub(crate) fn normal(rng: &mut impl Rng) -> f32 {
     let radius = (-2.0 * (1.0 - rng.random::<f32>()).ln()).sqrt();
     radius * (std::f32::consts::TAU * rng.random::<f32>()).cos()
 }

@@ -19,6 +19,7 @@ use crate::layers::embedding::Embedding;
 use crate::layers::layer_norm::LayerNorm;
 use crate::layers::linear::{Layout, Linear};
 use crate::layers::residual::Residual;
+use crate::layers::virtual_tokens::VirtualTokens;
 use crate::models::config::BertConfig;
 use crate::{Backbone, Dims, Parts, Pass, Result, Weights};
 
@@ -168,6 +169,11 @@ impl Backbone for Bert {
     }
 
     fn embed(&self, input_ids: Tensor<2, Int>) -> Tensor<3> {
+        assert_eq!(
+            VirtualTokens::count(self),
+            0,
+            "virtual tokens (prompt tuning, p-tuning, prefix tuning) are not supported on encoders: use another adapter"
+        );
         self.embeddings.word_embeddings.forward(input_ids)
     }
 

@@ -55,13 +55,15 @@ fn cases() -> Vec<Case> {
         json!({"peft_type": "BOTTLENECK", "mh_adapter": true, "reduction_factor": 4, "init_weights": "mam_adapter"}),
         json!({"peft_type": "BOTTLENECK", "is_parallel": true, "scaling": 2.0, "reduction_factor": 2, "non_linearity": "gelu",
             "init_weights": "mam_adapter"}),
+        json!({"peft_type": "BITFIT"}),
+        json!({"peft_type": "TRAINABLE_TOKENS", "token_indices": [3, 9, 26]}),
     ];
     // Reflections are the identity in pairs alone.
     let reflects = |settings: &Value| {
         settings["peft_type"] == "HRA" && (settings["r"] == 3 || settings["apply_GS"] == true)
     };
     let case = |settings: Value| Case {
-        config: read_settings(&settings).expect("valid"),
+        config: read_settings(&settings).unwrap_or_else(|error| panic!("{settings}: {error}")),
         fresh: !reflects(&settings)
             && (settings["peft_type"] != "FOURIERFT" || settings["init_weights"] == true),
         merges: settings["peft_type"] != "BOTTLENECK",
@@ -80,7 +82,7 @@ fn for_every_case(law: impl Fn(&Case, &str)) {
 }
 
 /// Adds numbers to every tensor of an adapter that trains, so that it does something.
-fn stirred(model: AutoCausalLm, name: &str) -> AutoCausalLm {
+pub(crate) fn stirred<M: Parts>(model: M, name: &str) -> M {
     let mut model = model;
     // Adapters of other names get other numbers.
     let mut place: usize = name.bytes().map(usize::from).sum();

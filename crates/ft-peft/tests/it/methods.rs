@@ -1,17 +1,18 @@
 //! Adapters of every method that PEFT saved, against what PEFT computes with them (`golden/methods.py`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use ft_core::layers::{AdapterTensor, AnyParam};
 use ft_core::module_path::{PathVisitor, visit_params};
-use ft_core::safetensors_folder::read_tensors;
+use ft_core::safetensors_folder::{read_tensors, write_tensors};
 use ft_core::{AutoCausalLm, Backbone, Bert, CausalLm, Parts, Pass, TokenBatch, causal_lm_loss};
-use ft_peft::{load_adapter, merge_and_unload, peft_types, save_adapter};
+use ft_peft::{attach, load_adapter, merge_and_unload, peft_types, read_config, save_adapter};
 use serde_json::Value;
 
+use crate::battery::stirred;
 use crate::golden::{assert_close, folder};
 
 type Tensors = BTreeMap<String, TensorData>;
@@ -171,12 +172,8 @@ fn cases(base: &str) -> Vec<PathBuf> {
 }
 
 fn all_agree<M: Base>(base: &str) {
-    let wanted = std::env::var("FT_TEST_CASE").unwrap_or_default();
-    for case in cases(base)
-        .iter()
-        .filter(|case| case.ends_with(&wanted) || wanted.is_empty())
-    {
-        agrees::<M>(&folder("methods").join(base), case);
+    for case in cases(base) {
+        agrees::<M>(&folder("methods").join(base), &case);
     }
 }
 
@@ -195,11 +192,15 @@ fn adapters_of_peft_on_bert_agree() {
     all_agree::<Bert>("bert");
 }
 
+/// Methods whose golden files are those of `golden/extras.py` and `golden/bottleneck.py`.
+const ELSEWHERE: [&str; 3] = ["BITFIT", "BOTTLENECK", "TRAINABLE_TOKENS"];
+
 #[test]
 fn every_method_has_a_golden_case() {
-    let methods = peft_types().into_iter().map(String::from);
-    // That of AdapterHub is in bottleneck.rs.
-    let methods: BTreeSet<String> = methods.filter(|method| method != "BOTTLENECK").collect();
+    let methods = peft_types()
+        .into_iter()
+        .filter(|name| !ELSEWHERE.contains(name));
+    let methods: BTreeSet<String> = methods.map(String::from).collect();
     let seen = ["llama", "gpt2", "bert"].into_iter().flat_map(cases);
     let seen: BTreeSet<String> = seen
         .map(|case| {
@@ -214,4 +215,42 @@ fn every_method_has_a_golden_case() {
         missing.is_empty(),
         "no golden case for {missing:?}: see golden/methods.py"
     );
+}
+
+/// A new adapter for the settings of each golden case, with what the model computes with it.
+fn write_for_peft<M: Base>(base: &str, output: &Path) {
+    let device = Device::default();
+    let inputs =
+        read_tensors(&folder("methods").join(base).join("inputs.safetensors")).expect("inputs");
+    for case in cases(base) {
+        let config = read_config(&case).expect("reads");
+        let model = M::load(&folder("methods").join(base), &device);
+        let model = attach(model, &*config, "default", 1);
+        let model = model.unwrap_or_else(|error| panic!("{}: {error}", case.display()));
+        let model = stirred(model, "default");
+        let output = output.join(base).join(case.file_name().expect("a name"));
+        save_adapter(&model, "default", &output).expect("saves");
+        let computed = vec![(
+            "output".to_string(),
+            model.compute(&inputs, &device).0.into_data(),
+        )];
+        write_tensors(
+            &output.join("output.safetensors"),
+            &computed,
+            &HashMap::new(),
+        )
+        .expect("writes");
+    }
+}
+
+/// Writes adapters of every method for `golden/into_peft.py`, which compares what PEFT computes with them.
+#[test]
+fn adapters_are_written_for_peft() {
+    let Some(output) = std::env::var_os("FT_TEST_INTO_PEFT").map(PathBuf::from) else {
+        eprintln!("skipped: FT_TEST_INTO_PEFT names no folder");
+        return;
+    };
+    write_for_peft::<AutoCausalLm>("llama", &output);
+    write_for_peft::<AutoCausalLm>("gpt2", &output);
+    write_for_peft::<Bert>("bert", &output);
 }
