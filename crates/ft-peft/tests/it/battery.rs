@@ -29,6 +29,9 @@ fn cases() -> Vec<Case> {
     let settings = [
         json!({"peft_type": "LORA", "r": 4}),
         json!({"peft_type": "LORA", "r": 3, "use_rslora": true, "target_modules": all}),
+        json!({"peft_type": "LORA", "r": 3, "lora_bias": true, "target_modules": all}),
+        json!({"peft_type": "LORA", "r": 3, "trainable_token_indices": [3, 9, 26], "target_modules": all}),
+        json!({"peft_type": "LORA", "r": 3, "modules_to_save": ["lm_head"], "target_modules": all}),
         json!({"peft_type": "IA3"}),
         json!({"peft_type": "IA3", "target_modules": all}),
         json!({"peft_type": "LN_TUNING"}),
