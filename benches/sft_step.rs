@@ -60,6 +60,8 @@ struct Args {
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Mode {
     Lora,
+    /// LoRA with `use_dora`.
+    Dora,
     Full,
 }
 
@@ -85,7 +87,7 @@ fn main() -> Result<()> {
     let tokenizer = Tokenizer::from_pretrained(&args.model)?;
     let batches = batches::blocks(&args.data, &tokenizer, args.batch * args.seq, args.steps)?;
     let weights = match (args.mode, args.weights) {
-        (Mode::Lora, None | Some(Held::Stored)) => Weights::Stored,
+        (Mode::Lora | Mode::Dora, None | Some(Held::Stored)) => Weights::Stored,
         (_, None | Some(Held::F32)) => Weights::F32,
         (Mode::Full, Some(Held::Stored)) => {
             bail!("--mode full trains all weights: they are held in f32")
@@ -94,10 +96,11 @@ fn main() -> Result<()> {
     let mut model = AutoCausalLm::from_pretrained_with(&args.model, &device, weights)?;
     tokenizer.check_vocab(model.dims().vocab_size)?;
     model.dims().check_length(args.seq)?;
-    if args.mode == Mode::Lora {
+    if args.mode != Mode::Full {
         let config = LoraConfig {
             r: 16,
             lora_alpha: 32.0,
+            use_dora: args.mode == Mode::Dora,
             ..LoraConfig::default()
         };
         model = ft::peft::attach(model, &config, "default", 0)?;
@@ -112,7 +115,11 @@ fn main() -> Result<()> {
     )?;
     let line = json!({
         "peer": concat!("ft ", env!("CARGO_PKG_VERSION")),
-        "mode": if args.mode == Mode::Lora { "lora" } else { "full" },
+        "mode": match args.mode {
+            Mode::Lora => "lora",
+            Mode::Dora => "dora",
+            Mode::Full => "full",
+        },
         "dtype": "float32",
         "weights": if weights == Weights::F32 { "f32" } else { "stored" },
         "batch": args.batch,

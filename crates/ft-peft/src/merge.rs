@@ -9,6 +9,7 @@ use ft_core::{Layout, Linear, Part, PartMut, Parts};
 
 use crate::switch::{active_adapters, adapter_names, settings_of};
 use crate::targets::ends_with_name;
+use crate::vocabulary::check_tied_merge;
 use crate::{Error, Result};
 
 /// Merges every active adapter into its layer and removes all adapters, also those that are switched
@@ -20,8 +21,8 @@ use crate::{Error, Result};
 ///
 /// # Errors
 ///
-/// If there are adapters but all are switched off, which would lose them; if an adapter is no change of a weight; or
-/// [`Error::NotFinite`] if a merged weight would not be finite.
+/// If there are adapters but all are switched off, which would lose them; if an adapter is no change of a weight;
+/// [`Error::TiedMerge`] if it changes an embedding and not the output layer, which are one; or [`Error::NotFinite`] if a merged weight would not be finite.
 pub fn merge_and_unload<M: Module + Parts>(model: M) -> Result<M> {
     check_stored(&model)?;
     let names = adapter_names(&model);
@@ -32,6 +33,7 @@ pub fn merge_and_unload<M: Module + Parts>(model: M) -> Result<M> {
             names.join(", ")
         )));
     }
+    check_tied_merge(&model)?;
     let mut model = model;
     let mut failure = None;
     model.for_each_part_mut(&mut |path, mut part| {
@@ -84,6 +86,13 @@ pub(crate) fn merged(path: &str, part: Part<'_>) -> Result<Option<MergedPart>> {
         Part::Embedding(table) => merge_table(path, table).map(Some),
         Part::RmsNorm(norm) => merge_vectors(path, &norm.adapters).map(Some),
         Part::LayerNorm(norm) => merge_vectors(path, &norm.adapters).map(Some),
+        Part::Residual(residual) => match residual.adapters.active().next() {
+            Some(adapter) => Err(Error::NotMergeable {
+                layer: path.to_string(),
+                adapter: adapter.name.clone(),
+            }),
+            None => Ok(None),
+        },
         _ => Ok(None),
     }
 }

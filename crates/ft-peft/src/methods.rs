@@ -11,6 +11,7 @@ macro_rules! methods {
         $(pub(crate) mod $module; pub use $module::$config;)*
 
         /// PEFT's names of all methods.
+        /// PEFT's names of all methods, and `BOTTLENECK`, which PEFT does not have.
         pub fn peft_types() -> Vec<&'static str> {
             vec![$($config::default().peft_type()),*]
         }
@@ -24,6 +25,9 @@ macro_rules! methods {
                     return adapter_config::parse::<$config>(json, writer).map(|config| Box::new(config) as _);
                 }
             )*
+            $(if $config::default().peft_type() == name {
+                return adapter_config::parse::<$config>(json, writer).map(|config| Box::new(config) as _);
+            })*
             let known = peft_types().join(", ");
             Err(format!("peft_type {name:?} is not supported; there are: {known}"))
         }
@@ -34,6 +38,7 @@ methods! {
     adalora: AdaLoraConfig,
     bitfit: BitFitConfig,
     boft: BoftConfig,
+    bottleneck: BottleneckConfig,
     fourierft: FourierFtConfig,
     hra: HraConfig,
     ia3: Ia3Config,
@@ -43,6 +48,9 @@ methods! {
     lora: LoraConfig,
     miss: MissConfig,
     oft: OftConfig,
+    p_tuning: PTuningConfig,
+    prefix_tuning: PrefixTuningConfig,
+    prompt_tuning: PromptTuningConfig,
     trainable_tokens: TrainableTokensConfig,
     vera: VeraConfig,
 }
@@ -50,8 +58,12 @@ methods! {
 mod block_rotation;
 mod inverse;
 
+pub use bottleneck::InitBottleneck;
 pub use lokr::InitLokrWeights;
-pub use lora::InitLoraWeights;
-pub(crate) use lora::exception;
+pub use lora::{EvaConfig, InitLoraWeights, eva_initialise, into_plain_lora, lora_fa};
+pub(crate) use lora::{exception, saved_as_plain};
 pub use miss::InitMissWeights;
+pub use p_tuning::EncoderType;
+pub use prefix_tuning::InitPrefix;
+pub use prompt_tuning::PromptTuningInit;
 pub(crate) use trainable_tokens::TOKENS_DELTA;

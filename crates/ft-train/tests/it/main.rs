@@ -6,6 +6,7 @@ mod adamw_trajectory;
 mod callbacks;
 mod checkpoints;
 mod groups;
+mod lora_plus;
 mod metrics;
 mod model;
 mod reproducible;
