@@ -10,7 +10,8 @@ use ft::core::safetensors_folder::module_tensors;
 use ft::core::{AutoCausalLm, Weights};
 use ft::data::{Batches, Collation, Format, SftBatches, SftDataset};
 use ft::peft::{
-    LoraConfig, Method, attach, load_adapter, merge_and_unload, peft_types, read_settings, save_adapter,
+    LoraConfig, Method, attach, load_adapter, merge_and_unload, peft_types, read_settings,
+    save_adapter,
 };
 use ft::train::{
     Callback, ModelView, StepRecord, TrainConfig, TrainReport, Trainer, Verdict, evaluate,
@@ -219,13 +220,19 @@ fn every_method_resumes_to_the_bit() {
             let data = batches(6, 2, PADDED);
             train_method(Device::default().autodiff(), config, &*method, data, stop)
         };
-        let (one, two) = (TempDir::new().expect("folder"), TempDir::new().expect("folder"));
+        let (one, two) = (
+            TempDir::new().expect("folder"),
+            TempDir::new().expect("folder"),
+        );
         let (whole, report) = run(one.path(), false, None);
         run(two.path(), false, Some(3));
         let (resumed, again) = run(two.path(), true, None);
         assert_eq!(again.resumed_from, Some(2), "{peft_type}");
         assert_eq!(again.train_losses, report.train_losses, "{peft_type}");
-        assert!(module_tensors(&resumed) == module_tensors(&whole), "{peft_type}");
+        assert!(
+            module_tensors(&resumed) == module_tensors(&whole),
+            "{peft_type}"
+        );
     }
 }
 

@@ -212,7 +212,7 @@ pub(crate) fn load<M: Parts>(model: M, json: &Value, name: &str, folder: &Path) 
     let stored_name = json.get("name").and_then(Value::as_str).unwrap_or(name);
     let (mut tensors, left_over) = by_part(read_tensors(&path)?, stored_name, &chosen);
     let mut model = model;
-    put(&mut model, Arc::new(config), &chosen, name, 0)?;
+    put(&mut model, Arc::new(config), &chosen, name, None)?;
     let (mut missing, mut misshapen) = (Vec::new(), Vec::new());
     model.for_each_part_mut(&mut |part_path, mut part| {
         for adapter in part.adapters().iter_mut().filter(|a| a.name == name) {

@@ -129,7 +129,7 @@ pub fn eva_initialise<M: Module + Parts>(
         Arc::new(config) as Arc<dyn Method>,
         &chosen,
         name,
-        seed,
+        Some(seed),
     )?;
     model.for_each_linear_mut(&mut |path, linear| {
         let found = factors.iter().find(|(layer, _)| layer == path);
