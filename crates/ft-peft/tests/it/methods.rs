@@ -192,8 +192,15 @@ fn adapters_of_peft_on_bert_agree() {
     all_agree::<Bert>("bert");
 }
 
-/// Methods whose golden files are those of `golden/extras.py` and `golden/bottleneck.py`.
-const ELSEWHERE: [&str; 3] = ["BITFIT", "BOTTLENECK", "TRAINABLE_TOKENS"];
+/// Methods that other golden files are about: `golden/extras.py`, `bottleneck.py` and `prompts.py`.
+const ELSEWHERE: [&str; 6] = [
+    "BITFIT",
+    "BOTTLENECK",
+    "PREFIX_TUNING",
+    "PROMPT_TUNING",
+    "P_TUNING",
+    "TRAINABLE_TOKENS",
+];
 
 #[test]
 fn every_method_has_a_golden_case() {
