@@ -24,8 +24,8 @@ use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 
 use crate::added::{add_lora, same_rank};
-use crate::linalg::{truncated_svd, truncated_svd_of_product};
 use crate::switch::{adapter_config, check_known, check_name};
+use crate::truncated_svd::truncated_svd;
 use crate::{Error, Ia3Config, LoraConfig, Result};
 pub(crate) use factors::{Scaled, plain};
 
@@ -321,7 +321,7 @@ fn of_layer(
         CombinationType::Cat => Ok(cat::merge(adapters)),
         CombinationType::Svd => {
             let [a, b] = cat::merge(adapters);
-            let factors = truncated_svd_of_product(b, a, rank)?.factors();
+            let factors = truncated_svd(b.matmul(a), rank)?.factors();
             Ok(svd::clamped(factors, how.svd_clamp))
         }
         _ if kind.decomposes() => {

@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use crate::added::{add_lora, same_rank};
 use crate::combine::{Scaled, plain};
-use crate::linalg::{truncated_svd, truncated_svd_of_product};
 use crate::merge::change;
 use crate::rounding::norm;
 use crate::switch::{adapter_config, check_known, check_name};
+use crate::truncated_svd::truncated_svd;
 use crate::{Error, Result};
 
 /// What a conversion to LoRA loses.
@@ -105,19 +105,11 @@ fn layer(
             "an adapter of more than weights of linear layers has no equal among plain LoRA adapters".into(),
         ));
     };
-    // What is plain LoRA is decomposed without forming the product.
-    let (svd, delta) = match Scaled::of(path, adapter, 1.0) {
-        Ok(one) => {
-            let delta = one.product();
-            let b = one.b.clone() * one.scaling;
-            (truncated_svd_of_product(b, one.a, rank), delta)
-        }
-        Err(_) => {
-            let delta = change(path, linear, adapter)?;
-            (truncated_svd(delta.clone(), rank), delta)
-        }
+    let delta = match Scaled::of(path, adapter, 1.0) {
+        Ok(factors) => factors.product(),
+        Err(_) => change(path, linear, adapter)?,
     };
-    let [a, b] = svd.map_err(wrong)?.factors();
+    let [a, b] = truncated_svd(delta.clone(), rank).map_err(wrong)?.factors();
     let change = norm(delta.clone());
     let error = match change > 0.0 {
         true => norm(delta - b.clone().matmul(a.clone())) / change,

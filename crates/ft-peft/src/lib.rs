@@ -17,10 +17,8 @@ mod error;
 mod exchange;
 mod freeze;
 mod hot_swap;
-mod lanczos;
 mod linalg;
 mod lycoris;
-mod matrix;
 mod memo;
 mod merge;
 mod method;
@@ -39,6 +37,7 @@ mod table;
 mod targets;
 mod token_rows;
 mod torch_random;
+mod truncated_svd;
 mod unmerge;
 mod vocabulary;
 

@@ -31,8 +31,8 @@ struct MergedFrom(Vec<String>);
 ///
 /// # Errors
 ///
-/// If no adapter is active, adapters are merged already, one is no change of a weight, or a merged weight would not be
-/// finite. Nothing is changed then.
+/// If no adapter is active, adapters are merged already, one is no change of a weight or changes an embedding that is the
+/// output layer too, or a merged weight would not be finite. Nothing is changed then.
 pub fn merge_adapters<M: Module + Parts>(model: &mut M) -> Result<()> {
     let names = active_adapters(model);
     if merged_from(model).is_some() {

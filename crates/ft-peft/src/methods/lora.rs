@@ -66,21 +66,19 @@ impl Method for LoraConfig {
         mistakes
     }
 
-    fn refuses(&self, origin: Origin) -> Option<String> {
-        self.init_lora_weights.refuses(origin)
-    }
-
     fn scaled(&self, factor: f64) -> Option<Box<dyn Method>> {
+        // DoRA's change is not linear in the scale, and what PiSSA takes off does not depend on it.
         if self.use_dora || self.init_lora_weights.is_principal_part() {
             return None;
         }
         let mut scaled = self.clone();
         scaled.lora_alpha *= factor;
-        scaled
-            .alpha_pattern
-            .iter_mut()
-            .for_each(|(_, alpha)| *alpha *= factor);
+        scaled.alpha_pattern.iter_mut().for_each(|(_, alpha)| *alpha *= factor);
         Some(Box::new(scaled))
+    }
+
+    fn refuses(&self, origin: Origin) -> Option<String> {
+        self.init_lora_weights.refuses(origin)
     }
 
     fn patterns(&self) -> Vec<(&'static str, &str)> {

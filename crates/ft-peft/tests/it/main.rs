@@ -1,6 +1,7 @@
 //! Integration tests of ft-peft, one binary.
 
 mod battery;
+mod bottleneck;
 mod combine;
 mod embeddings;
 mod encoder;
@@ -14,5 +15,6 @@ mod lora_written;
 mod methods;
 mod operations;
 mod own_model;
+mod prompt_laws;
 mod prompts;
 mod reparameterization;

@@ -93,6 +93,7 @@ pub(super) fn magnitude(weight: Tensor<2>, factors: Option<LowRank>) -> Tensor<1
 
 impl AdapterKind for Dora {
     fn low_rank(&self, at: &At<'_>, x: &Tensor<2>) -> Option<LowRank> {
+        // With dropout the base's product needs the dropped-out input too.
         match at.adapter.drops_out(x) {
             true => None,
             false => self.lora.low_rank(at, x),

@@ -8,7 +8,7 @@ use ft_core::{Parts, TokenBatch};
 
 use super::incremental_pca::IncrementalPca;
 use super::{EvaConfig, LoraConfig};
-use crate::matrix::Matrix;
+use crate::linalg::Matrix;
 use crate::targets::Chosen;
 use crate::{Error, Result};
 

@@ -1,8 +1,7 @@
 //! Principal components of rows that come in batches (Ross et al., 2008, Incremental Learning for Robust Visual Tracking,
 //! section 3.1).
 
-use crate::lanczos::{Singular, largest};
-use crate::matrix::{Matrix, add_scaled, dot, norm};
+use crate::linalg::{Matrix, Singular, add_scaled, dot, largest, norm};
 
 /// The components of the rows seen so far.
 #[derive(Clone, Debug)]

@@ -4,13 +4,11 @@
 //! adapter takes it off: see [`Lora`](super::low_rank::Lora). Both compute the same, but here the model with the adapter
 //! switched off is the base. The part is not saved: it is computed again from the base, as in PEFT.
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::lanczos::{largest, largest_by_iteration};
-use crate::linalg::{qr, svd};
-use crate::matrix::Matrix;
+use crate::linalg::{self, Matrix, Singular};
 use crate::method::{Draw, Origin, Site};
 use crate::{Error, Result};
 
@@ -194,56 +192,45 @@ impl InitLoraWeights {
                         site.path
                     )));
                 }
-                let weight = site.linear()?.matrix().inner().cast(DType::F32);
-                let found = self.of_weight(weight, r, scaling, draw);
-                let [a, b] = found.map_err(|mistake| {
-                    Error::Settings(format!("the weight of {}: {mistake}", site.path))
-                })?;
+                let weight = Matrix::of(site.linear()?.matrix().inner());
+                let (a, b) = self.of_weight(&weight, r, scaling, draw);
                 Start {
-                    a: Tensor::from_data(a.into_data(), &draw.device),
-                    b: Tensor::from_data(b.into_data(), &draw.device),
+                    a: a.tensor(&draw.device),
+                    b: b.transposed().tensor(&draw.device),
                     of_base: self != Self::Mica,
                 }
             }
         })
     }
 
-    /// `A` and `B` from the base weight.
+    /// `A` and `Bᵀ` from the base weight.
     fn of_weight(
         self,
-        weight: Tensor<2>,
+        weight: &Matrix,
         r: usize,
         scaling: f64,
         draw: &mut Draw<'_>,
-    ) -> Result<[Tensor<2>; 2], String> {
-        let [outputs, inputs] = weight.dims();
+    ) -> (Matrix, Matrix) {
+        let principal = |found: Singular| {
+            let roots = found.values.iter().map(|value| (value / scaling).sqrt());
+            let roots: Vec<f64> = roots.collect();
+            let scaled = |vectors: Matrix| vectors.rows_scaled(roots.iter().copied());
+            (scaled(found.right), scaled(found.left))
+        };
         match self {
-            Self::Olora => {
-                let columns = weight.clone().slice([0..outputs, 0..r]);
-                let (b, _) = qr(columns)?;
-                Ok([b.clone().transpose().matmul(weight), b])
-            }
+            Self::Pissa => principal(linalg::largest(weight, r)),
+            Self::PissaNiter(iterations) => principal(linalg::largest_by_iteration(
+                weight, r, iterations, draw.rng,
+            )),
             Self::Mica => {
-                let count = inputs.min(outputs);
-                let vectors = svd(weight.clone())?.u;
-                let b = vectors.slice([0..outputs, count - r..count]);
-                Ok([weight.zeros_like().slice([0..r, 0..inputs]), b])
+                let all = linalg::largest(weight, weight.rows().min(weight.cols()));
+                let last = all.left.rows() - r;
+                let left = Matrix::of_rows(weight.rows(), all.left.all_rows().skip(last));
+                (Matrix::zeros(r, weight.cols()), left)
             }
             _ => {
-                let device = weight.device();
-                let weight = Matrix::of(weight);
-                let found = match self {
-                    Self::PissaNiter(iterations) => {
-                        largest_by_iteration(&weight, r, iterations, draw.rng)
-                    }
-                    _ => largest(&weight, r),
-                };
-                let roots: Vec<f64> = (found.values.iter())
-                    .map(|value| (value / scaling).sqrt())
-                    .collect();
-                let scaled = |vectors: Matrix| vectors.rows_scaled(roots.iter().copied());
-                let (a, b) = (scaled(found.right), scaled(found.left).transposed());
-                Ok([a.tensor(&device), b.tensor(&device)])
+                let columns = weight.transposed().first(r).orthonormal();
+                (columns.times(weight), columns)
             }
         }
     }

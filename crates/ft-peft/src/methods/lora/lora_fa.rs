@@ -11,7 +11,7 @@ use ft_core::layers::{Adapter, AdapterTensor};
 
 use super::LoraConfig;
 use super::low_rank::A;
-use crate::methods::inverse::inverse;
+use crate::linalg::inverse;
 use crate::switch::adapter_config;
 use crate::{Error, Result};
 
@@ -68,11 +68,14 @@ fn freeze(adapter: &mut Adapter, scaling: f64) {
 }
 
 fn preconditioner(a: Tensor<2>, scaling: f64) -> Tensor<2> {
-    let a = a.detach();
-    let one = Tensor::eye(a.dims()[0], &a.device());
-    let gram = a.clone().matmul(a.transpose()) + one * DELTA;
-    let inverse = inverse(gram.unsqueeze()).squeeze_dim::<2>(0);
-    (inverse * scaling.powi(-2)).detach()
+    let device = a.device();
+    let [r, _] = a.dims();
+    let a = crate::linalg::Matrix::of(a);
+    let mut gram = a.times_transposed(&a);
+    for i in 0..r {
+        gram[(i, i)] += DELTA;
+    }
+    inverse(gram).scaled(scaling.powi(-2)).tensor(&device)
 }
 
 /// `b`, whose gradient is multiplied by the preconditioner if the adapter has one.

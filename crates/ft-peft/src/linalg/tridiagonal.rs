@@ -1,7 +1,7 @@
 //! Eigenvalues and eigenvectors of a symmetric tridiagonal matrix, by the QL method with implicit shifts (Golub and Van
 //! Loan, Matrix Computations, section 8.3).
 
-use crate::matrix::Matrix;
+use super::Matrix;
 
 /// How often a value may be improved; three times are usual.
 const SWEEPS: usize = 100;
@@ -66,7 +66,8 @@ fn sweep(values: &mut [f64], off: &mut [f64], vectors: &mut Matrix, first: usize
 
 /// Turns the rows `i` and `i + 1`.
 fn rotate(vectors: &mut Matrix, i: usize, sine: f64, cosine: f64) {
-    let (upper, lower) = vectors.two_rows_mut(i);
+    let cols = vectors.cols;
+    let (upper, lower) = vectors.numbers[i * cols..(i + 2) * cols].split_at_mut(cols);
     for (x, y) in upper.iter_mut().zip(lower) {
         (*x, *y) = (cosine * *x - sine * *y, sine * *x + cosine * *y);
     }

@@ -4,13 +4,11 @@
 //! section 10.3): of a matrix of thousands of rows some hundred products with a vector give what an adapter needs. Or
 //! roughly, by a few products with a random block (Halko et al., 2011, arXiv:0909.4061, algorithm 4.4).
 
-mod tridiagonal;
-
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::matrix::{Matrix, add_scaled, dot, normalise};
-use tridiagonal::eigen;
+use super::tridiagonal::eigen;
+use super::{Matrix, add_scaled, dot, normalise};
 
 /// Singular values in falling order, with their vectors as rows.
 #[derive(Clone, Debug)]
@@ -159,7 +157,7 @@ impl<'a> Space<'a> {
     fn add_random(&mut self) {
         let n = self.matrix.rows();
         loop {
-            let mut vector = Matrix::random(1, n, &mut self.rng).row(0).to_vec();
+            let mut vector = Matrix::random(1, n, &mut self.rng).numbers;
             normalise(&mut vector, 0.0);
             self.clear(&mut vector);
             if normalise(&mut vector, 1e-8) > 1e-8 {
@@ -174,8 +172,8 @@ impl<'a> Space<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::distance;
     use super::*;
-    use crate::matrix::tests::distance;
 
     /// A matrix with these singular values.
     fn with_values(values: &[f64], rows: usize, cols: usize) -> Matrix {
