@@ -6,14 +6,28 @@ use burn::module::Module;
 use ft_core::Parts;
 use ft_core::layers::Adapter;
 
-use crate::Result;
 use crate::switch::{delete, set_active};
+use crate::{Error, Result};
 
 /// What an adapter has on each layer.
 pub(crate) type OnLayers = BTreeMap<String, Vec<Adapter>>;
 
 /// The model without the adapter of a name and with all others switched off; parameters are shared.
+///
+/// # Errors
+///
+/// If there is no adapter of this name, or it acts on some rows of a batch only, which an exchange would lose.
 pub(crate) fn twin_without<M: Module + Parts>(model: &M, name: &str) -> Result<M> {
+    let mut by_row = false;
+    model.for_each_part(&mut |_, part| {
+        let mut adapters = part.adapters().iter();
+        by_row |= adapters.any(|adapter| adapter.name == name && adapter.is_by_row());
+    });
+    if by_row {
+        return Err(Error::Name(format!(
+            "adapter {name:?} acts on some rows of a batch only: change the model that with_rows was called with"
+        )));
+    }
     let mut twin = model.clone();
     set_active(&mut twin, &[])?;
     delete(&mut twin, name)?;

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::f64::consts::TAU;
+
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 use ft_core::layers::{Adapter, AdapterKind, AdapterTensor, At, Merged};
 use serde::{Deserialize, Serialize};

@@ -167,6 +167,7 @@ fn rows_of_one_adapter_are_that_adapter_and_unknown_ones_are_refused() {
     assert!(error.contains("there are: one"), "{error}");
     assert!(with_rows(&made, &[]).is_err());
     let some = with_rows(&made, &[Some("one"), None]).expect("known");
+    assert!(scale_adapter(&mut some.clone(), "one", 2.0).is_err());
     let error = merge_and_unload(some)
         .expect_err("no weight does that")
         .to_string();
