@@ -43,6 +43,9 @@ struct Args {
     /// adamw or adamw-8bit.
     #[arg(long, default_value_t = Optim::AdamW)]
     optim: Optim,
+    /// Dropout of LoRA.
+    #[arg(long, default_value_t = 0.0)]
+    dropout: f64,
     /// Compute each block again in the backward pass instead of keeping its activations.
     #[arg(long)]
     recompute: bool,
@@ -100,6 +103,7 @@ fn main() -> Result<()> {
         let config = LoraConfig {
             r: 16,
             lora_alpha: 32.0,
+            lora_dropout: args.dropout,
             use_dora: args.mode == Mode::Dora,
             ..LoraConfig::default()
         };
@@ -124,6 +128,7 @@ fn main() -> Result<()> {
         "weights": if weights == Weights::F32 { "f32" } else { "stored" },
         "batch": args.batch,
         "seq": args.seq,
+        "dropout": args.dropout,
         "recompute": args.recompute,
         "optim": args.optim.to_string(),
         "trainable": trainable,

@@ -127,6 +127,11 @@ pub trait Method: Any + Debug + Send + Sync {
         self.takes(part)
     }
 
+    /// The names of its tensors that tensors of the base have too. What a file has under them is the method's.
+    fn names_of_base(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Tokens whose rows train beside the method's own tensors.
     fn token_indices(&self) -> Option<&TokenIndices> {
         None

@@ -8,9 +8,11 @@ use burn::module::Module;
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use ft_core::layers::AnyParam;
 use ft_core::safetensors_folder::read_tensors;
-use ft_core::{AutoCausalLm, Backbone, Bert, CausalLm, Parts, Pass, TokenBatch, causal_lm_loss};
+use ft_core::{
+    AutoCausalLm, Backbone, Bert, CausalLm, Parts, Pass, SaveOptions, TokenBatch, causal_lm_loss,
+};
 use ft_peft::{
-    Bias, BitFitConfig, Error, Ia3Config, LoraConfig, TargetModules, TokenIndices,
+    Bias, BitFitConfig, Error, Ia3Config, LoraConfig, Method, TargetModules, TokenIndices,
     TrainableTokensConfig, attach, load_adapter, merge_and_unload, save_adapter, set_active,
     trainable_parameters, unload, without_adapters,
 };
@@ -18,7 +20,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::golden::{assert_close, folder};
-use crate::laws::{model, on};
+use crate::laws::{distance, model, on};
 
 /// A decoder, whose outputs are logits, or an encoder, whose outputs are hidden states.
 trait Golden: Module + Parts {
@@ -27,14 +29,17 @@ trait Golden: Module + Parts {
     fn loss(&self, ids: Tensor<2, Int>) -> Tensor<1>;
 }
 
+fn golden_folder(base: &str) -> &'static str {
+    match base {
+        "llama" => "peft_embeddings/untied",
+        "tied" => "peft_embeddings/tied",
+        _ => "peft_gpt2",
+    }
+}
+
 impl Golden for AutoCausalLm {
     fn load(base: &str, device: &Device) -> Self {
-        let place = match base {
-            "llama" => "peft_embeddings/untied",
-            "tied" => "peft_embeddings/tied",
-            _ => "peft_gpt2",
-        };
-        Self::from_pretrained(&folder(place), device).expect("loads")
+        Self::from_pretrained(&folder(golden_folder(base)), device).expect("loads")
     }
 
     fn outputs(&self, ids: Tensor<2, Int>) -> Tensor<3> {
@@ -73,8 +78,8 @@ fn agrees_with_peft<M: Golden>(case: &str) {
     let expected = read_tensors(&place(case).join("golden.safetensors")).expect("golden");
     let device = Device::default().autodiff();
     let base = case.split('_').next().expect("a base");
-    let ids = Tensor::<2, Int>::from_data(expected["input_ids"].clone(), &device);
     for device in [device.clone(), device.gradient_checkpointing()] {
+        let ids = Tensor::<2, Int>::from_data(expected["input_ids"].clone(), &device);
         let plain = M::load(base, &device);
         let model = load_adapter(plain.clone(), &place(case), "default", true).expect("loads");
         let outputs = model.outputs(ids.clone()).into_data();
@@ -109,6 +114,10 @@ fn gradients_agree(
     expected: &BTreeMap<String, TensorData>,
 ) {
     let mut seen = BTreeSet::new();
+    // A bias of keys has no gradient: what is left of it is the rounding of the others.
+    let all = expected.iter().filter(|(key, _)| key.starts_with("grad."));
+    let largest = all.flat_map(|(_, data)| data.iter::<f32>().collect::<Vec<_>>());
+    let rounding = 1e-6 * largest.fold(0.0, |largest: f32, x| largest.max(x.abs()));
     model.for_each_part(&mut |path, part| {
         for tensor in part.adapters().iter().flat_map(|adapter| &adapter.tensors) {
             let key = format!("grad.base_model.model.{path}.{}", tensor.name());
@@ -117,7 +126,9 @@ fn gradients_agree(
             };
             let found =
                 gradient(tensor.param(), grads).unwrap_or_else(|| panic!("{case}: no {key}"));
-            assert_close(&format!("{case}: {key}"), &found, expected, 1e-4);
+            if distance(&found, expected) > rounding {
+                assert_close(&format!("{case}: {key}"), &found, expected, 1e-4);
+            }
             seen.insert(key);
         }
     });
@@ -147,12 +158,14 @@ const ENCODERS: [&str; 2] = ["bert_bias_all", "bert_embedding"];
 
 #[test]
 fn adapters_of_decoders_agree_with_peft() {
-    DECODERS.map(agrees_with_peft::<AutoCausalLm>);
+    DECODERS
+        .into_iter()
+        .for_each(agrees_with_peft::<AutoCausalLm>);
 }
 
 #[test]
 fn adapters_of_encoders_agree_with_peft() {
-    ENCODERS.map(agrees_with_peft::<Bert>);
+    ENCODERS.into_iter().for_each(agrees_with_peft::<Bert>);
 }
 
 #[test]
@@ -201,8 +214,8 @@ fn written_again<M: Golden>(case: &str) {
 /// What PEFT wrote comes out again with the same keys, settings and numbers.
 #[test]
 fn adapters_of_peft_are_written_again_as_they_were() {
-    DECODERS.map(written_again::<AutoCausalLm>);
-    ENCODERS.map(written_again::<Bert>);
+    DECODERS.into_iter().for_each(written_again::<AutoCausalLm>);
+    ENCODERS.into_iter().for_each(written_again::<Bert>);
 }
 
 /// A new adapter of each kind changes nothing, and trains only its own tensors.
@@ -277,6 +290,40 @@ fn bitfit_trains_every_bias_and_adds_those_that_lack() {
     assert_eq!(trainable_parameters(&model).0, biases);
 }
 
+/// Llama's configuration has settings for biases of all its layers, that of other families has none.
+#[test]
+fn merged_biases_are_saved_where_the_configuration_has_them() {
+    let device = Device::default();
+    let place = place("llama_bitfit");
+    let model = load_adapter(
+        AutoCausalLm::load("llama", &device),
+        &place,
+        "default",
+        false,
+    );
+    let merged = merge_and_unload(model.expect("loads")).expect("merges");
+    let folder = TempDir::new().expect("temporary folder");
+    merged
+        .save_pretrained(folder.path(), &SaveOptions::default())
+        .expect("saves");
+    let again = AutoCausalLm::from_pretrained(folder.path(), &device).expect("loads");
+    let ids = Tensor::<2, Int>::from_data([[3, 14, 15, 9, 26]], &device);
+    assert_eq!(
+        again.outputs(ids.clone()).into_data(),
+        merged.outputs(ids).into_data()
+    );
+
+    let config = BitFitConfig::default().with_targets(TargetModules::names(["q_proj"]));
+    let model = attach(AutoCausalLm::load("llama", &device), &config, "default", 1);
+    let merged = merge_and_unload(model.expect("attaches")).expect("merges");
+    let error = merged.save_pretrained(folder.path(), &SaveOptions::default());
+    let error = error.expect_err("no setting for one of them").to_string();
+    assert!(
+        error.contains("q_proj.bias") && error.contains("llama"),
+        "{error}"
+    );
+}
+
 #[test]
 fn merging_low_rank_into_a_tied_table_is_refused() {
     let device = Device::default();
@@ -331,7 +378,7 @@ fn a_tied_embedding_trains_once() {
 #[test]
 fn settings_that_do_not_fit_are_explained() {
     let device = Device::default();
-    let refused = |base: &str, config: &dyn ft_peft::Method, parts: &[&str]| {
+    let refused = |base: &str, config: &dyn Method, parts: &[&str]| {
         let error = attach(AutoCausalLm::load(base, &device), config, "default", 1);
         let error = error.expect_err("refused").to_string();
         for part in parts {
@@ -464,4 +511,83 @@ fn copies_of_two_adapters_do_not_touch_each_other() {
     assert_close("a", &of(&model), &of(&plain), 1e-6);
     set_active(&mut model, &["a", "b"]).expect("there");
     assert_close("both", &of(&model), &with_b, 1e-6);
+}
+
+/// Adds numbers to everything that an adapter trains.
+fn stir(model: &mut impl Parts) {
+    model.for_each_part_mut(&mut |_, mut part| {
+        let adapters = part.adapters().iter_mut();
+        for tensor in adapters.flat_map(|adapter| &mut adapter.tensors) {
+            let data = tensor.data();
+            let shape = data.shape().clone();
+            let numbers = data.iter::<f32>().enumerate();
+            let numbers: Vec<f32> = numbers
+                .map(|(i, x)| x + 0.2 * (0.7 * (i + 1) as f32).sin())
+                .collect();
+            tensor.set(TensorData::new(numbers, shape));
+        }
+    });
+}
+
+#[test]
+#[ignore = "writes folders for golden/check_written.py to FT_WRITE_ADAPTERS"]
+fn adapters_for_peft() {
+    let out = std::env::var("FT_WRITE_ADAPTERS").expect("FT_WRITE_ADAPTERS names a folder");
+    let lora = |change: &dyn Fn(&mut LoraConfig)| -> Box<dyn Method> {
+        let mut config = LoraConfig::default();
+        change(&mut config);
+        Box::new(config)
+    };
+    let modules = |names: &'static [&'static str]| {
+        lora(&move |config| {
+            config.common.modules_to_save = names.iter().map(|name| name.to_string()).collect();
+        })
+    };
+    let targets = |names: &'static [&'static str]| {
+        lora(&move |config| {
+            config.common.target_modules = Some(TargetModules::names(names.iter().copied()))
+        })
+    };
+    let bias = |bias: Bias| lora(&move |config| config.common.bias = bias);
+    let tokens = TokenIndices::Embedding(vec![9, 3]);
+    let beside = lora(&|config| config.trainable_token_indices = Some(tokens.clone()));
+    let alone = Box::new(TrainableTokensConfig {
+        token_indices: vec![9, 3],
+        ..TrainableTokensConfig::default()
+    });
+    let cases: Vec<(&str, &str, Box<dyn Method>)> = vec![
+        (
+            "llama",
+            "modules",
+            modules(&["lm_head", "embed_tokens", "norm"]),
+        ),
+        ("llama", "module_of_layers", modules(&["self_attn"])),
+        (
+            "llama",
+            "embedding",
+            targets(&["q_proj", "embed_tokens", "lm_head"]),
+        ),
+        ("llama", "tokens", beside.boxed()),
+        ("llama", "trainable_tokens", alone.boxed()),
+        (
+            "llama",
+            "lora_bias",
+            lora(&|config| config.lora_bias = true),
+        ),
+        ("tied", "embed_tokens", modules(&["embed_tokens"])),
+        ("tied", "lm_head", modules(&["lm_head"])),
+        ("tied", "embedding", targets(&["q_proj", "embed_tokens"])),
+        ("tied", "tokens", beside),
+        ("tied", "trainable_tokens", alone),
+        ("gpt2", "bias_all", bias(Bias::All)),
+        ("gpt2", "bias_only", bias(Bias::Only)),
+        ("gpt2", "modules", modules(&["wpe", "ln_f"])),
+    ];
+    for (base, name, mut config) in cases {
+        config.common_mut().base_model_name_or_path = Some(golden_folder(base).into());
+        let model = AutoCausalLm::load(base, &Device::default());
+        let mut model = attach(model, &*config, "default", 1).expect("attaches");
+        stir(&mut model);
+        crate::lora_written::write(&model, &Path::new(&out).join(format!("{base}_{name}")));
+    }
 }

@@ -86,7 +86,7 @@ fn adapters_for_peft() {
     }
 }
 
-fn write(model: &AutoCausalLm, folder: &Path) {
+pub(crate) fn write(model: &AutoCausalLm, folder: &Path) {
     save_adapter(model, "default", folder).expect("saves");
     let ids = [3, 14, 15, 9, 26, 5];
     let logits = model.logits(&TokenBatch::from_ids(&ids, &Device::default()), None);

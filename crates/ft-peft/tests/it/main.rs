@@ -1,6 +1,7 @@
 //! Integration tests of ft-peft, one binary.
 
 mod battery;
+mod bottleneck;
 mod combine;
 mod embeddings;
 mod encoder;

@@ -18,7 +18,7 @@ use crate::golden::{assert_close, folder};
 type Tensors = BTreeMap<String, TensorData>;
 
 /// A base of the golden files.
-trait Base: Module + Parts {
+pub(crate) trait Base: Module + Parts {
     fn load(folder: &Path, device: &Device) -> Self;
 
     /// The output and the loss for the base's inputs.
@@ -148,7 +148,7 @@ fn agrees<M: Base>(base: &Path, case: &Path) {
 }
 
 /// The settings of an adapter without the version of PEFT; 8 and 8.0 are the same number.
-fn config(folder: &Path) -> Value {
+pub(crate) fn config(folder: &Path) -> Value {
     fn floats(value: Value) -> Value {
         match value {
             Value::Number(number) => number.as_f64().into(),
@@ -192,8 +192,15 @@ fn adapters_of_peft_on_bert_agree() {
     all_agree::<Bert>("bert");
 }
 
-/// Methods whose golden files are those of `golden/extras.py`.
-const ELSEWHERE: [&str; 2] = ["BITFIT", "TRAINABLE_TOKENS"];
+/// Methods that other golden files are about: `golden/extras.py`, `bottleneck.py` and `prompts.py`.
+const ELSEWHERE: [&str; 6] = [
+    "BITFIT",
+    "BOTTLENECK",
+    "PREFIX_TUNING",
+    "PROMPT_TUNING",
+    "P_TUNING",
+    "TRAINABLE_TOKENS",
+];
 
 #[test]
 fn every_method_has_a_golden_case() {

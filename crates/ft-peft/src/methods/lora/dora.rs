@@ -93,7 +93,11 @@ pub(super) fn magnitude(weight: Tensor<2>, factors: Option<LowRank>) -> Tensor<1
 
 impl AdapterKind for Dora {
     fn low_rank(&self, at: &At<'_>, x: &Tensor<2>) -> Option<LowRank> {
-        self.lora.low_rank(at, x)
+        // With dropout the base's product needs the dropped-out input too.
+        match at.adapter.drops_out(x) {
+            true => None,
+            false => self.lora.low_rank(at, x),
+        }
     }
 
     fn product(&self, at: &At<'_>, x: &Tensor<2>, y: Tensor<2>) -> Tensor<2> {
