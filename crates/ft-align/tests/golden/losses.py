@@ -7,14 +7,16 @@ TRL's own methods run on objects that hold just their settings, with a model tha
 instead of computing them: DPOTrainer._compute_loss, KTOTrainer._compute_loss, GRPOTrainer._compute_loss,
 RLOOTrainer._compute_loss, RewardTrainer.compute_loss, ORPOTrainer.odds_ratio_loss, CPOTrainer.cpo_loss.
 TRL 1.16 lacks label smoothing for `sigmoid`, unpaired BCO, process rewards and PPO, and computes advantages amid
-generation: these are written here from their formulas ("formula/..."). All in f64, except for the alpha divergence, which
-TRL does not compute in f64.
+generation: these are written here from their formulas ("formula/..."; `sigmoid` with label smoothing is among "pair/..."). All in f64;
+the lines of _compute_loss that cast the alpha divergence to f32 are taken out for that.
 
 The name of a case holds its settings, `KIND/SETTING/...`, as the test of the same name reads them. Each has `.loss`, the
 loss as TRL reduces it, and `.grad`. Inputs: `pair.*`, `policy.*`, `kto.*`, `means.*`, `scores.*`, `steps.*`, `ppo.*`.
 """
 
 import importlib.metadata
+import inspect
+import textwrap
 from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -115,14 +117,22 @@ log_sum_sq = -rand(2 * PAIRS, NEXT)
 inputs("pair", logps=logps, ref_logps=ref_logps, mask=completion[:, 1:], log_sum_squares=log_sum_sq)
 
 
+source = textwrap.dedent(inspect.getsource(DPOTrainer._compute_loss))
+for old, new in [("[dtype]", "[torch.float32]"), ("t_chosen.float()", "t_chosen"), ("t_rejected.float()", "t_rejected")]:
+    assert source.count(old) == 1, old
+    source = source.replace(old, new)
+scope = {}
+exec(source, vars(inspect.getmodule(DPOTrainer)), scope)
+dpo_loss = scope["_compute_loss"]
+
+
 def pair(losses, beta=0.1, smoothing=0.0, divergence="reverse_kl", ld_alpha=1.0, weighted=False):
     kind, _, alpha = divergence.partition(":")
-    dtype = torch.float32 if kind == "alpha_divergence" else torch.float64
-    tokens = logps.to(dtype).requires_grad_()
-    model = Model({0: tokens}, log_sum_sq.to(dtype))
+    tokens = logps.clone().requires_grad_()
+    model = Model({0: tokens}, log_sum_sq)
     types, weights = zip(*[(t.split(":") + ["1"])[:2] for t in losses.split(",")])
     trainer = SimpleNamespace(
-        model=model, ref_model=Model({0: ref_logps.to(dtype)}), accelerator=Accelerator(), aux_loss_enabled=False,
+        model=model, ref_model=Model({0: ref_logps}), accelerator=Accelerator(), aux_loss_enabled=False,
         ld_alpha=None if ld_alpha == 1 else ld_alpha, precompute_ref_logps=False,
         args=SimpleNamespace(gradient_checkpointing_kwargs=None, discopop_tau=0.05), beta=beta, loss_types=types,
         loss_weights=[float(w) for w in weights], f_divergence_type=kind,
@@ -133,7 +143,7 @@ def pair(losses, beta=0.1, smoothing=0.0, divergence="reverse_kl", ld_alpha=1.0,
         "input_ids": torch.zeros_like(completion), "attention_mask": torch.ones_like(completion),
         "completion_mask": completion,
     }
-    loss = DPOTrainer._compute_loss(trainer, model, batch, return_outputs=False)
+    loss = dpo_loss(trainer, model, batch, return_outputs=False)
     name = f"pair/{losses}/{beta}/{smoothing}/{divergence}/{ld_alpha}/{str(weighted).lower()}"
     case(name, loss, tokens)
     return trainer._metrics["train"]
