@@ -43,6 +43,9 @@ struct Args {
     /// adamw or adamw-8bit.
     #[arg(long, default_value_t = Optim::AdamW)]
     optim: Optim,
+    /// Dropout of LoRA.
+    #[arg(long, default_value_t = 0.0)]
+    dropout: f64,
     /// Compute each block again in the backward pass instead of keeping its activations.
     #[arg(long)]
     recompute: bool,
@@ -60,6 +63,8 @@ struct Args {
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Mode {
     Lora,
+    /// LoRA with `use_dora`.
+    Dora,
     Full,
 }
 
@@ -85,7 +90,7 @@ fn main() -> Result<()> {
     let tokenizer = Tokenizer::from_pretrained(&args.model)?;
     let batches = batches::blocks(&args.data, &tokenizer, args.batch * args.seq, args.steps)?;
     let weights = match (args.mode, args.weights) {
-        (Mode::Lora, None | Some(Held::Stored)) => Weights::Stored,
+        (Mode::Lora | Mode::Dora, None | Some(Held::Stored)) => Weights::Stored,
         (_, None | Some(Held::F32)) => Weights::F32,
         (Mode::Full, Some(Held::Stored)) => {
             bail!("--mode full trains all weights: they are held in f32")
@@ -94,10 +99,12 @@ fn main() -> Result<()> {
     let mut model = AutoCausalLm::from_pretrained_with(&args.model, &device, weights)?;
     tokenizer.check_vocab(model.dims().vocab_size)?;
     model.dims().check_length(args.seq)?;
-    if args.mode == Mode::Lora {
+    if args.mode != Mode::Full {
         let config = LoraConfig {
             r: 16,
             lora_alpha: 32.0,
+            lora_dropout: args.dropout,
+            use_dora: args.mode == Mode::Dora,
             ..LoraConfig::default()
         };
         model = ft::peft::attach(model, &config, "default", 0)?;
@@ -112,11 +119,16 @@ fn main() -> Result<()> {
     )?;
     let line = json!({
         "peer": concat!("ft ", env!("CARGO_PKG_VERSION")),
-        "mode": if args.mode == Mode::Lora { "lora" } else { "full" },
+        "mode": match args.mode {
+            Mode::Lora => "lora",
+            Mode::Dora => "dora",
+            Mode::Full => "full",
+        },
         "dtype": "float32",
         "weights": if weights == Weights::F32 { "f32" } else { "stored" },
         "batch": args.batch,
         "seq": args.seq,
+        "dropout": args.dropout,
         "recompute": args.recompute,
         "optim": args.optim.to_string(),
         "trainable": trainable,

@@ -1,6 +1,7 @@
 //! The crates together: on the model that ships, on a real model where there is one, and through the
 //! examples as a user runs them.
 
+mod adalora;
 mod agreement;
 mod bad_input;
 mod bert_score;

@@ -9,11 +9,15 @@ use ft::burn::tensor::Device;
 use ft::core::safetensors_folder::module_tensors;
 use ft::core::{AutoCausalLm, Weights};
 use ft::data::{Batches, Collation, Format, SftBatches, SftDataset};
-use ft::peft::{LoraConfig, attach, load_adapter, merge_and_unload, save_adapter};
+use ft::peft::{
+    LoraConfig, Method, attach, load_adapter, merge_and_unload, peft_types, read_settings,
+    save_adapter,
+};
 use ft::train::{
     Callback, ModelView, StepRecord, TrainConfig, TrainReport, Trainer, Verdict, evaluate,
     next_token_loss,
 };
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::shipped_model::load;
@@ -77,8 +81,18 @@ fn train_on(
     data: SftBatches,
     stop: Option<usize>,
 ) -> (AutoCausalLm, TrainReport) {
+    train_method(device, config, &lora(dropout), data, stop)
+}
+
+fn train_method(
+    device: Device,
+    config: TrainConfig,
+    method: &dyn Method,
+    data: SftBatches,
+    stop: Option<usize>,
+) -> (AutoCausalLm, TrainReport) {
     let (model, _) = load(&device);
-    let model = attach(model, &lora(dropout), "default", 3).expect("attaches");
+    let model = attach(model, method, "default", 3).expect("attaches");
     struct Stop(Option<usize>);
     impl<M> Callback<M> for Stop {
         fn on_step(&mut self, _: &ModelView<'_, M>, step: &StepRecord) -> Verdict {
@@ -176,6 +190,50 @@ fn killed_and_resumed_is_uninterrupted_to_the_bit() {
     assert_eq!(again.resumed_from, Some(4));
     assert_eq!(again.train_losses, report.train_losses);
     assert_eq!(module_tensors(&resumed), module_tensors(&whole));
+}
+
+/// The same for every method, with what it drops at random.
+#[test]
+fn every_method_resumes_to_the_bit() {
+    let _turn = alone();
+    let settings = |peft_type: &str| match peft_type {
+        "ADALORA" => json!({"total_step": 30, "lora_dropout": 0.2}),
+        "BOFT" => json!({"boft_dropout": 0.2}),
+        "LOHA" | "LOKR" => json!({"rank_dropout": 0.2, "module_dropout": 0.2}),
+        "LORA" => json!({"lora_dropout": 0.2, "target_modules": ["q_proj", "v_proj"]}),
+        "MISS" => json!({"miss_dropout": 0.2}),
+        "TRAINABLE_TOKENS" => json!({"token_indices": [3, 4, 5, 6]}),
+        "VERA" => json!({"vera_dropout": 0.2, "save_projection": false}),
+        _ => json!({}),
+    };
+    for peft_type in peft_types() {
+        let mut json = settings(peft_type);
+        json["peft_type"] = peft_type.into();
+        let method = read_settings(&json).unwrap_or_else(|error| panic!("{peft_type}: {error}"));
+        let run = |folder: &Path, resume, stop| {
+            let config = quiet(TrainConfig {
+                save_every: Some(2),
+                output_dir: Some(folder.to_path_buf()),
+                resume,
+                ..TrainConfig::default()
+            });
+            let data = batches(6, 2, PADDED);
+            train_method(Device::default().autodiff(), config, &*method, data, stop)
+        };
+        let (one, two) = (
+            TempDir::new().expect("folder"),
+            TempDir::new().expect("folder"),
+        );
+        let (whole, report) = run(one.path(), false, None);
+        run(two.path(), false, Some(3));
+        let (resumed, again) = run(two.path(), true, None);
+        assert_eq!(again.resumed_from, Some(2), "{peft_type}");
+        assert_eq!(again.train_losses, report.train_losses, "{peft_type}");
+        assert!(
+            module_tensors(&resumed) == module_tensors(&whole),
+            "{peft_type}"
+        );
+    }
 }
 
 #[test]

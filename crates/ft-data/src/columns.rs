@@ -8,13 +8,14 @@ use crate::{Error, Format, Result};
 pub(crate) struct Row<'a> {
     fields: &'a Map<String, Value>,
     number: usize,
-    format: Format,
+    /// The format that the row should have, if the caller knows several.
+    format: Option<Format>,
     /// For a message: the column that holds it and its number, counted from 1.
     message: Option<(&'static str, usize)>,
 }
 
 impl<'a> Row<'a> {
-    pub(crate) fn new(row: &'a Value, number: usize, format: Format) -> Result<Self> {
+    pub(crate) fn new(row: &'a Value, number: usize, format: Option<Format>) -> Result<Self> {
         match row {
             Value::Object(fields) => Ok(Self {
                 fields,
@@ -55,13 +56,14 @@ impl<'a> Row<'a> {
         } else {
             names.join(", ")
         };
-        let fix = match Format::guess(self.fields).filter(|&guess| guess != self.format) {
-            Some(guess) => format!("this looks like --format {guess}"),
-            None if self.message.is_some() => self.message_fix(),
-            None => format!(
-                "rename the column, or choose another --format than {}",
-                self.format
-            ),
+        let guess = Format::guess(self.fields).filter(|&guess| Some(guess) != self.format);
+        let fix = match (self.format, guess) {
+            (Some(_), Some(guess)) => format!("this looks like --format {guess}"),
+            _ if self.message.is_some() => self.message_fix(),
+            (Some(format), None) => {
+                format!("rename the column, or choose another --format than {format}")
+            }
+            (None, _) => "rename the column".to_string(),
         };
         self.error(format!(
             "there is no {what} `{name}`; the {what}s are: {there}; {fix}"
@@ -70,8 +72,8 @@ impl<'a> Row<'a> {
 
     fn message_fix(&self) -> String {
         let other = match self.format {
-            Format::ShareGpt if self.has("role") => Some(Format::Messages),
-            Format::Messages | Format::PromptCompletion if self.has("from") => {
+            Some(Format::ShareGpt) if self.has("role") => Some(Format::Messages),
+            Some(Format::Messages | Format::PromptCompletion) if self.has("from") => {
                 Some(Format::ShareGpt)
             }
             _ => None,
@@ -154,6 +156,19 @@ impl<'a> Row<'a> {
                 ))),
             })
             .collect()
+    }
+
+    /// The message in the column of this name.
+    pub(crate) fn message(&self, name: &'static str) -> Result<Row<'a>> {
+        match self.value(name)? {
+            Value::Object(fields) => Ok(Row {
+                fields,
+                number: self.number,
+                format: self.format,
+                message: Some((name, 1)),
+            }),
+            other => Err(self.wrong_kind(name, other, "a message")),
+        }
     }
 
     /// The `tools` column: a list, or a list written as JSON text.

@@ -1,13 +1,12 @@
 //! A file of samples as training examples.
 
 use std::collections::BTreeMap;
-use std::num::NonZero;
 use std::path::Path;
-use std::thread;
 
 use ft_core::Tokenizer;
 
-use crate::shuffle::shuffled;
+use crate::in_parallel::in_parallel;
+use crate::split::split;
 use crate::tokenize::{Whole, tokenize_whole};
 use crate::{DatasetReport, Error, Format, Result, Sample, Tokenized, read_rows};
 
@@ -80,7 +79,7 @@ impl SftDataset {
         let mut examples = Vec::with_capacity(samples.len());
         let mut stops: BTreeMap<u32, usize> = BTreeMap::new();
         let mut responses = 0;
-        for whole in tokenize_all(samples, tokenizer)? {
+        for whole in in_parallel(samples, |sample| tokenize_whole(sample, tokenizer))? {
             let Whole {
                 mut example,
                 stops: at,
@@ -136,30 +135,7 @@ impl SftDataset {
     ///
     /// If the fraction is not in `[0, 1)`, or nothing would be left to train on.
     pub fn split(self, eval_fraction: f64, seed: u64) -> Result<(Self, Self)> {
-        if !(0.0..1.0).contains(&eval_fraction) {
-            return Err(Error::Settings(format!(
-                "an evaluation fraction of {eval_fraction} is not in [0, 1): 0.1 holds out a tenth"
-            )));
-        }
-        let eval_len = match eval_fraction {
-            0.0 => 0,
-            fraction => ((self.len() as f64 * fraction).round() as usize).max(1),
-        };
-        if eval_len > 0 && eval_len >= self.len() {
-            return Err(Error::Settings(format!(
-                "holding out {eval_len} of {} examples leaves none to train on: use a smaller evaluation \
-                 fraction or more data",
-                self.len()
-            )));
-        }
-        let mut held_out = vec![false; self.len()];
-        for &index in &shuffled(self.len(), seed, 0)[..eval_len] {
-            held_out[index] = true;
-        }
-        let (mut train, mut eval) = (Vec::new(), Vec::new());
-        for (example, held_out) in self.examples.into_iter().zip(held_out) {
-            if held_out { &mut eval } else { &mut train }.push(example);
-        }
+        let (train, eval) = split(self.examples, eval_fraction, seed)?;
         Ok((Self::from_examples(train), Self::from_examples(eval)))
     }
 
@@ -234,38 +210,4 @@ impl SftDataset {
             .map(str::to_string);
         Ok(self)
     }
-}
-
-/// Tokenizes samples on all cores. If rows have errors, the first row's is returned.
-fn tokenize_all(samples: &[Sample], tokenizer: &Tokenizer) -> Result<Vec<Whole>> {
-    let threads = thread::available_parallelism().map_or(1, NonZero::get);
-    let size = samples.len().div_ceil(threads).max(1);
-    let parts: Vec<Result<Vec<Whole>>> = thread::scope(|scope| {
-        let workers: Vec<_> = samples
-            .chunks(size)
-            .enumerate()
-            .map(|(part, chunk)| {
-                scope.spawn(move || {
-                    let rows = chunk.iter().enumerate();
-                    rows.map(|(index, sample)| {
-                        tokenize_whole(sample, tokenizer)
-                            .map_err(|error| error.in_row(part * size + index + 1))
-                    })
-                    .collect()
-                })
-            })
-            .collect();
-        workers
-            .into_iter()
-            .map(|worker| match worker.join() {
-                Ok(part) => part,
-                Err(panic) => std::panic::resume_unwind(panic),
-            })
-            .collect()
-    });
-    let mut all = Vec::with_capacity(samples.len());
-    for part in parts {
-        all.extend(part?);
-    }
-    Ok(all)
 }

@@ -58,7 +58,7 @@ impl Format {
     ///
     /// If a column is missing or has a wrong type. The message lists the columns that exist.
     pub fn parse(self, row: &Value, row_number: usize) -> Result<Sample> {
-        let row = Row::new(row, row_number, self)?;
+        let row = Row::new(row, row_number, Some(self))?;
         match self {
             Format::Alpaca => alpaca(&row),
             Format::ShareGpt => sharegpt(&row),
@@ -141,22 +141,26 @@ fn alpaca(row: &Row<'_>) -> Result<Sample> {
 fn sharegpt(row: &Row<'_>) -> Result<Sample> {
     let mut turns = Turns::after_system(row)?;
     for turn in row.turns(["conversations", "messages"], ["from", "value"])? {
-        let value = turn.text("value")?;
-        let message = match turn.text("from")? {
-            "human" | "user" => Message::new("user", value),
-            "gpt" | "assistant" => Message::new("assistant", value),
-            "system" => Message::new("system", value),
-            "observation" | "tool" => Message::new("tool", value),
-            "function_call" => function_call(value),
-            other => {
-                return Err(turn.error(format!(
-                    "`from` is `{other}`, but must be one of human, gpt, system, observation, function_call"
-                )));
-            }
-        };
-        turns.push(&turn, message)?;
+        turns.push(&turn, sharegpt_message(&turn)?)?;
     }
     turns.into_sample(row)
+}
+
+/// A message of `from` and `value`.
+pub(crate) fn sharegpt_message(turn: &Row<'_>) -> Result<Message> {
+    let value = turn.text("value")?;
+    Ok(match turn.text("from")? {
+        "human" | "user" => Message::new("user", value),
+        "gpt" | "assistant" => Message::new("assistant", value),
+        "system" => Message::new("system", value),
+        "observation" | "tool" => Message::new("tool", value),
+        "function_call" => function_call(value),
+        other => {
+            return Err(turn.error(format!(
+                "`from` is `{other}`, but must be one of human, gpt, system, observation, function_call"
+            )));
+        }
+    })
 }
 
 /// A call of tools: `{"name", "arguments"}`, or a list of these. Any other value stays text.
@@ -211,6 +215,15 @@ fn prompt_completion(row: &Row<'_>) -> Result<Sample> {
     turns.into_sample(row)
 }
 
+/// A message of `role` and `content`.
+pub(crate) fn role_message(turn: &Row<'_>) -> Result<Message> {
+    turn.text("role")?;
+    if !turn.has("content") && !turn.has("tool_calls") {
+        return Err(turn.missing("content"));
+    }
+    serde_json::from_value(turn.to_value()).map_err(|error| turn.error(error.to_string()))
+}
+
 /// The messages of a row so far.
 struct Turns {
     messages: Vec<Message>,
@@ -258,13 +271,7 @@ impl Turns {
     /// The messages under the first of `names` that is there.
     fn extend(&mut self, row: &Row<'_>, names: [&'static str; 2]) -> Result<()> {
         for turn in row.turns(names, ["role", "content"])? {
-            turn.text("role")?;
-            if !turn.has("content") && !turn.has("tool_calls") {
-                return Err(turn.missing("content"));
-            }
-            let message = serde_json::from_value(turn.to_value())
-                .map_err(|error| turn.error(error.to_string()))?;
-            self.push(&turn, message)?;
+            self.push(&turn, role_message(&turn)?)?;
         }
         Ok(())
     }

@@ -8,6 +8,9 @@ use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Bool, Device, Int, Tensor, activation};
 
+/// The segment of keys that every query may attend to, whatever its own segment: tokens that all documents of a row share.
+pub const EVERY_SEGMENT: i64 = -1;
+
 /// The keys that each query must not attend to. It is built once per forward pass and shared by the layers.
 ///
 /// The mask stores a rule. An implementation that needs a tensor builds it once.
@@ -33,7 +36,7 @@ struct Made {
 
 impl AttentionMask {
     /// The mask of `queries` tokens that follow `past` cached ones: causal, within `window` tokens
-    /// if given, and within the token's own segment if `segments` (`[batch, past + queries]`) are
+    /// if given, and within the token's own segment and [`EVERY_SEGMENT`] if `segments` (`[batch, past + queries]`) are
     /// given.
     ///
     /// # Panics
@@ -107,7 +110,9 @@ impl AttentionMask {
                 .narrow(1, past, queries)
                 .reshape([batch, 1, queries, 1])
                 .expand(shape);
-            forbidden = forbidden.expand(shape).bool_or(of_query.not_equal(of_key));
+            let shared = of_key.clone().equal_scalar(EVERY_SEGMENT);
+            let apart = of_query.not_equal(of_key).bool_and(shared.bool_not());
+            forbidden = forbidden.expand(shape).bool_or(apart);
         }
         Some(forbidden)
     }
@@ -117,9 +122,14 @@ impl AttentionMask {
         let read = || {
             let numbers = self.segments.clone()?.into_data().convert::<i64>();
             let numbers = numbers.try_to_vec::<i64>().expect("converted to i64");
-            // Rows with a single segment need no comparison.
+            // Rows with a single segment need no comparison, also where shared keys come before it.
             let keys = self.past + self.queries;
-            let alike = |row: &[i64]| row.iter().all(|segment| *segment == row[0]);
+            let alike = |row: &[i64]| {
+                let shared = |segment: &&i64| !self.bidirectional && **segment == EVERY_SEGMENT;
+                let mut own = row.iter().skip_while(shared);
+                let first = own.next();
+                own.all(|segment| Some(segment) == first)
+            };
             (!numbers.chunks_exact(keys.max(1)).all(alike)).then(|| numbers.into())
         };
         crate::flex::attention::Rule {

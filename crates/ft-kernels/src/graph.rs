@@ -2,11 +2,12 @@
 
 use burn::tensor::{DType, Tensor};
 
-/// `x` as a constant of the graph of `like`: all tensors of a graph have the same strategy of checkpointing.
-pub(crate) fn constant<const D: usize, const E: usize>(
-    x: Tensor<D>,
-    like: &Tensor<E>,
-) -> Tensor<D> {
+/// `x`, which is outside any graph, as a constant of the graph of `like`, if that has one: all tensors of a graph have the
+/// same strategy of checkpointing.
+pub fn constant<const D: usize, const E: usize>(x: Tensor<D>, like: &Tensor<E>) -> Tensor<D> {
+    if !like.device().is_autodiff() {
+        return x;
+    }
     let x = Tensor::from_inner(x);
     match like.gradient_checkpointing_strategy() {
         Some(strategy) => x.with_gradient_checkpointing_strategy(strategy),

@@ -18,7 +18,8 @@ use burn::tensor::{Gradients, Tensor};
 /// `f(module, x)`, computed again in the backward pass instead of stored.
 ///
 /// `f` must return the same value both times: it must seed the device before it draws random numbers. It must use
-/// tensors that train only through `module` and `x`. If no tensor requires gradients, and on backends other than the CPU's
+/// tensors that train only through `module` and `x`. A parameter of `module` may be the result of other operations, which
+/// get its gradient. If no tensor requires gradients, and on backends other than the CPU's
 /// and CubeCL's, this is a plain call.
 ///
 /// # Shapes

@@ -10,11 +10,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use crate::adapter_hub;
 use crate::method::TARGETS;
 use crate::{Bias, Common, Error, Method, Result};
 
 /// Name of the file.
 pub(crate) const FILE: &str = "adapter_config.json";
+
+/// The version of PEFT whose form the files have. PEFT refuses some files without a version.
+const PEFT_VERSION: &str = "0.21.2";
 
 /// Settings that say nothing about what a trained adapter computes, whatever they are. `ensure_weight_tying` is looked
 /// at where weights of the base are stored.
@@ -60,11 +64,37 @@ pub(crate) enum Writer {
 /// If it cannot be read or is not JSON, or [`Error::Settings`] with everything that is wrong or not supported.
 pub fn read_config(folder: &Path) -> Result<Box<dyn Method>> {
     let path = folder.join(FILE);
-    let text = std::fs::read_to_string(&path).map_err(ft_core::Error::read(&path))?;
-    let json: Value = serde_json::from_str(&text)
-        .map_err(|e| ft_core::Error::invalid(&path, format!("not valid JSON: {e}")))?;
+    let json = read_json(folder)?;
+    if adapter_hub::is_of(&json) {
+        let read = adapter_hub::settings(&json);
+        let read = read.map_err(|mistakes| ft_core::Error::invalid(&path, mistakes))?;
+        return Ok(Box::new(read));
+    }
     crate::methods::parse(&json, Writer::Peft)
         .map_err(|mistakes| ft_core::Error::invalid(&path, mistakes).into())
+}
+
+/// Reads the `adapter_config.json` of an adapter's folder as it is.
+pub(crate) fn read_json(folder: &Path) -> Result<Value> {
+    let path = folder.join(FILE);
+    let text = std::fs::read_to_string(&path).map_err(ft_core::Error::read(&path))?;
+    let invalid = |e| ft_core::Error::invalid(&path, format!("not valid JSON: {e}"));
+    Ok(serde_json::from_str(&text).map_err(invalid)?)
+}
+
+/// Reads settings that a person wrote, of the method that `peft_type` names: every other key may be left out.
+///
+/// ```
+/// let json = serde_json::json!({"peft_type": "VERA", "r": 64});
+/// assert_eq!(ft_peft::read_settings(&json)?.peft_type(), "VERA");
+/// # Ok::<(), ft_peft::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// [`Error::Settings`] with everything that is wrong or not supported.
+pub fn read_settings(json: &Value) -> Result<Box<dyn Method>> {
+    crate::methods::parse(json, Writer::Person).map_err(Error::Settings)
 }
 
 /// The settings as JSON.
@@ -101,7 +131,7 @@ pub fn to_json(method: &dyn Method, fan_in_fan_out: bool) -> Value {
         "base_model_name_or_path": common.base_model_name_or_path,
         "inference_mode": true,
         "peft_type": method.peft_type(),
-        "peft_version": null,
+        "peft_version": PEFT_VERSION,
         "revision": null,
         "task_type": "CAUSAL_LM",
     });
@@ -240,7 +270,7 @@ fn try_setting<T: DeserializeOwned>(
 }
 
 /// Whether a setting is left at what means "not used".
-fn is_empty(value: &Value) -> bool {
+pub(crate) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
         Value::String(text) => text.is_empty(),

@@ -1,9 +1,10 @@
 //! Adapters in PEFT's files: `adapter_config.json` and `adapter_model.safetensors`.
 //!
-//! Keys are `base_model.model.<layer>.<tensor>`, and `base_model.<tensor>` of tensors that all layers share; the adapter's
-//! name is not part of them. An adapter not called `default` lies in a subfolder of its name, as PEFT saves it. Weights of
-//! the base can lie beside the adapter.
+//! Keys are `base_model.model.<layer>.<tensor>`, `base_model.<tensor>` of tensors that all layers share, and the name alone
+//! of virtual tokens; the adapter's name is not part of them. An adapter not called `default` lies in a subfolder of its
+//! name, as PEFT saves it. Weights of the base can lie beside the adapter.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -15,17 +16,19 @@ use ft_core::safetensors_folder::{
 };
 use ft_core::{Layout, Part, Parts, module_path};
 
-use crate::adapter_config::{FILE as CONFIG, read_config, to_json};
+use crate::adapter_config::{FILE as CONFIG, read_config, read_json, to_json};
+use crate::adapter_hub;
 use crate::attach::put;
 use crate::beside::Beside;
 use crate::freeze::freeze_all;
-use crate::methods::TOKENS_DELTA;
+use crate::method::{Origin, check_origin};
+use crate::methods::{TOKENS_DELTA, into_plain_lora, saved_as_plain};
 use crate::model_card::model_card;
 use crate::stored_weights::{StoredWeights, base_path};
 use crate::switch::{adapter_config, check_new};
 use crate::targets::{Layers, kinds};
 use crate::vocabulary::Vocabulary;
-use crate::{Error, Result, TargetModules};
+use crate::{BottleneckConfig, Error, Result, TargetModules};
 
 const WEIGHTS: &str = "adapter_model.safetensors";
 /// What old versions of PEFT wrote instead.
@@ -41,30 +44,40 @@ const TWICE: [&str; 2] = ["weight", TOKENS_DELTA];
 const SHARED: &str = "base_model.";
 
 fn key(path: &str, tensor: &AdapterTensor) -> String {
-    match tensor.is_shared() {
-        true => format!("{SHARED}{}", tensor.name()),
-        false => format!("{PREFIX}{path}.{}", tensor.name()),
+    match (tensor.is_unprefixed(), tensor.is_shared()) {
+        (true, _) => tensor.name().to_string(),
+        (_, true) => format!("{SHARED}{}", tensor.name()),
+        _ => format!("{PREFIX}{path}.{}", tensor.name()),
     }
 }
 
-/// Writes the adapter called `name` so that PEFT loads it, and returns the folder it lies in.
+/// Writes the adapter called `name` so that PEFT loads it, and returns the folder it lies in. Bottleneck adapters, which PEFT
+/// does not have, are written so that AdapterHub's package loads them.
 ///
 /// `all-linear` is written as the names of the layers, so that readers need not know the model to know the targets. An
 /// adapter of a model whose vocabulary was resized should have embedding and output layer among `modules_to_save`: its file
-/// then has the new rows.
+/// then has the new rows. LoRA that began with `pissa_niter_N` is written as
+/// plain LoRA: see [`into_plain_lora`](crate::into_plain_lora).
 ///
 /// # Errors
 ///
 /// If there is no adapter of this name, a number is not finite, or a file cannot be written. Nothing is written unless all can be.
 pub fn save_adapter<M: Module + Parts>(model: &M, name: &str, folder: &Path) -> Result<PathBuf> {
     let mut config = adapter_config(model, name)?.boxed();
+    if saved_as_plain(&*config) {
+        return save_adapter(&into_plain_lora(model.clone(), name)?, name, folder);
+    }
+    let method: &dyn Any = &*config;
+    if let Some(config) = method.downcast_ref::<BottleneckConfig>() {
+        return adapter_hub::save(model, config, name, &place(folder, name));
+    }
     let vocabulary = Vocabulary::of(model);
     let mut tensors = BTreeMap::new();
     let mut transposed = false;
     model.for_each_part(&mut |path, part| {
         for adapter in part.adapters().iter().filter(|a| a.name == name) {
             transposed |= matches!(part, Part::Linear(linear) if linear.layout() == Layout::InOut);
-            for tensor in adapter.tensors.iter().filter(|tensor| tensor.is_saved()) {
+            for tensor in &config.saved(adapter) {
                 // As in PEFT, what trains in a tied embedding lies there under the name of the output layer too.
                 if vocabulary.is_tied(path) && TWICE.contains(&tensor.name()) {
                     tensors.insert(key(vocabulary.output, tensor), tensor.data());
@@ -121,9 +134,7 @@ pub(crate) fn adapter_folder(folder: &Path, name: &str) -> PathBuf {
 pub(crate) fn stores_weights(model: &impl Module, folder: &Path) -> Result<bool> {
     let shapes = module_path::shapes(model);
     let tensors = read_tensors(&folder.join(WEIGHTS))?;
-    let paths = tensors
-        .keys()
-        .filter_map(|key| base_path(key));
+    let paths = tensors.keys().filter_map(|key| base_path(key));
     Ok(paths
         .into_iter()
         .any(|path| shapes.iter().any(|(own, _)| *own == path)))
@@ -154,7 +165,14 @@ pub fn load_adapter<M: Module + Parts>(
 ) -> Result<M> {
     check_new(&model, name)?;
     let folder = &adapter_folder(folder, name);
-    let config = read_config(folder)?;
+    let json = read_json(folder)?;
+    if adapter_hub::is_of(&json) {
+        let model = adapter_hub::load(model, &json, name, folder)?;
+        return Ok(finish(model, name, trainable));
+    }
+    let mut config = read_config(folder)?;
+    check_origin(&*config, Origin::File)?;
+    config.fit(&model)?;
     let path = folder.join(WEIGHTS);
     if !path.is_file() && folder.join(PICKLED).is_file() {
         return Err(ft_core::Error::invalid(
@@ -178,8 +196,13 @@ pub fn load_adapter<M: Module + Parts>(
         &path,
     )?;
     let mut model = stored.put(model);
-    put(&mut model, config.into(), &chosen, name, 0)?;
+    put(&mut model, config.into(), &chosen, name, None)?;
     fill(&mut model, name, tensors, &path)?;
+    Ok(finish(model, name, trainable))
+}
+
+/// Lets the new adapter train alone, or not.
+fn finish<M: Module + Parts>(model: M, name: &str, trainable: bool) -> M {
     let mut model = match trainable {
         true => freeze_all(model),
         false => model,
@@ -189,7 +212,7 @@ pub fn load_adapter<M: Module + Parts>(
             adapter.set_trainable(trainable);
         }
     });
-    Ok(model)
+    model
 }
 
 /// Puts the tensors of the file into the new adapter; there have to be exactly its tensors.

@@ -27,7 +27,7 @@ pub(crate) fn add<M: Module + Parts>(
 ) -> Result<M> {
     let mut model = model;
     let chosen: Chosen = tensors.keys().cloned().collect();
-    put(&mut model, Arc::new(config), &chosen, name, 0)?;
+    put(&mut model, Arc::new(config), &chosen, name, None)?;
     model.for_each_part_mut(&mut |path, mut part| {
         for adapter in part
             .adapters()

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use burn::module::Module;
+use burn::tensor::Device;
 use ft_core::layers::Adapter;
 use ft_core::{Part, Parts};
 use rand::SeedableRng;
@@ -10,7 +11,7 @@ use rand::rngs::StdRng;
 
 use crate::beside::{self, Beside};
 use crate::freeze::freeze_all;
-use crate::method::{Draw, Features, Site, validate};
+use crate::method::{Draw, Features, Origin, Site, check_origin, validate};
 use crate::switch::check_new;
 use crate::targets::{Chosen, Layers};
 use crate::{Method, Result};
@@ -37,35 +38,39 @@ pub fn attach<M: Module + Parts>(
     seed: u64,
 ) -> Result<M> {
     validate(config)?;
+    check_origin(config, Origin::New)?;
     check_new(&model, name)?;
     let mut config = config.boxed();
+    config.fit(&model)?;
     let chosen = Layers::of(&model, config.as_ref()).select_strictly(&mut *config)?;
     beside::check(&model, &mut *config, &chosen)?;
     let mut model = freeze_all(model);
-    put(&mut model, config.into(), &chosen, name, seed)?;
+    put(&mut model, config.into(), &chosen, name, Some(seed))?;
     Ok(model)
 }
 
-/// Puts new adapters on the chosen layers.
+/// Puts new adapters on the chosen layers. Without a seed the numbers of a file will take the place of theirs.
 pub(crate) fn put(
     model: &mut impl Parts,
     method: Arc<dyn Method>,
     chosen: &Chosen,
     name: &str,
-    seed: u64,
+    seed: Option<u64>,
 ) -> Result<()> {
     let beside = Beside::of(model, &*method, chosen);
-    let mut rng = StdRng::seed_from_u64(seed);
+    let mut rng = StdRng::seed_from_u64(seed.unwrap_or_default());
     let mut layers = Vec::new();
-    let mut device = None;
+    let (mut device, mut of_layers) = (None, None);
     model.for_each_part(&mut |path, part| {
+        let found = device_of(part);
         if chosen.contains(path) {
             layers.push(Features::of(part));
-            device.get_or_insert_with(|| device_of(part));
+            of_layers = of_layers.take().or_else(|| found.clone());
         }
+        device = device.take().or(found);
     });
     let settings: ft_core::layers::Settings = Arc::new(method.clone());
-    let Some(device) = device else {
+    let Some(device) = of_layers.or(device) else {
         return beside.put(model, name, &settings);
     };
     let mut draw = Draw {
@@ -78,11 +83,12 @@ pub(crate) fn put(
         if failure.is_some() || !chosen.contains(path) {
             return;
         }
-        draw.device = device_of(part.as_part());
+        draw.device = device_of(part.as_part()).unwrap_or_else(|| draw.device.clone());
         let site = Site {
             path,
             part: part.as_part(),
             shared: &shared,
+            loaded: seed.is_none(),
         };
         match method.on(&site, &mut draw) {
             Ok(new) => {
@@ -99,12 +105,13 @@ pub(crate) fn put(
     }
 }
 
-fn device_of(part: Part<'_>) -> burn::tensor::Device {
+/// Where the numbers of a part are; none if it has no numbers.
+fn device_of(part: Part<'_>) -> Option<Device> {
     match part {
-        Part::Linear(linear) => linear.weight.lazy_device(),
-        Part::Embedding(table) => table.weight.lazy_device(),
-        Part::RmsNorm(norm) => norm.weight.lazy_device(),
-        Part::LayerNorm(norm) => norm.weight.lazy_device(),
-        _ => burn::tensor::Device::default(),
+        Part::Linear(linear) => Some(linear.weight.lazy_device()),
+        Part::Embedding(table) => Some(table.weight.lazy_device()),
+        Part::RmsNorm(norm) => Some(norm.weight.lazy_device()),
+        Part::LayerNorm(norm) => Some(norm.weight.lazy_device()),
+        _ => None,
     }
 }

@@ -30,6 +30,8 @@ const TOKENS: &str = "token_adapter.trainable_tokens_delta";
 pub(crate) struct Beside {
     copies: BTreeMap<String, Copies>,
     tokens: BTreeMap<String, Vec<usize>>,
+    /// Tensors of the method's own that are called as those of the base.
+    named_as_base: BTreeSet<(String, &'static str)>,
 }
 
 impl Beside {
@@ -63,18 +65,24 @@ impl Beside {
                 tokens.insert(path.to_string(), found.clone());
             }
         });
-        Self { copies, tokens }
+        let named_as_base = chosen.iter().flat_map(|path| {
+            let names = method.names_of_base().iter();
+            names.map(|name| (path.clone(), *name))
+        });
+        Self {
+            copies,
+            tokens,
+            named_as_base: named_as_base.collect(),
+        }
     }
 
-    /// The layers and the names of their tensors.
+    /// The tensors of the adapter that a file could have for the base, by layer and name.
     pub(crate) fn tensors(&self) -> BTreeSet<(String, &'static str)> {
         let copies = self.copies.iter().flat_map(|(path, copies)| {
             let names = copies.weight.into_iter().chain(copies.bias);
             names.map(|name| (path.clone(), name))
         });
-        copies
-            .chain(self.tokens.keys().map(|path| (path.clone(), TOKENS)))
-            .collect()
+        copies.chain(self.named_as_base.iter().cloned()).collect()
     }
 
     /// Puts it on the layers.

@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use crate::added::{add_lora, same_rank};
 use crate::combine::Scaled;
-use crate::linalg::{truncated_svd, truncated_svd_of_product};
 use crate::merge::change;
 use crate::rounding::norm;
 use crate::switch::{adapter_config, check_known, check_name};
+use crate::truncated_svd::truncated_svd;
 use crate::{Error, Result};
 
 /// What a conversion to LoRA loses.
@@ -105,20 +105,11 @@ fn layer(
             "an adapter of more than weights of linear layers has no equal among plain LoRA adapters".into(),
         ));
     };
-    // What is plain LoRA is decomposed without forming the product.
-    let (svd, delta) = match Scaled::of(path, adapter, 1.0) {
-        Ok(one) => {
-            let delta = one.product();
-            (
-                truncated_svd_of_product(one.b.clone() * one.scaling, one.a, rank),
-                delta,
-            )
-        }
-        Err(_) => {
-            let delta = change(path, linear, adapter)?;
-            (truncated_svd(delta.clone(), rank), delta)
-        }
+    let delta = match Scaled::of(path, adapter, 1.0) {
+        Ok(factors) => factors.product(),
+        Err(_) => change(path, linear, adapter)?,
     };
+    let svd = truncated_svd(delta.clone(), rank);
     let svd = svd.map_err(wrong)?;
     let (a, b) = (svd.vt.clone(), svd.scaled_u());
     let change = norm(delta.clone());

@@ -25,7 +25,7 @@ impl Copies {
         where
             ft_core::layers::AnyParam: From<Tensor<D>>,
         {
-            name.map(|name| AdapterTensor::new(name, tensor.detach().cast(DType::F32)))
+            name.map(|name| AdapterTensor::new(name, tensor.cast(DType::F32).detach()))
         }
         let (weight, bias) = match part {
             Part::Linear(linear) => {

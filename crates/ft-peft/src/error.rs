@@ -68,6 +68,20 @@ pub enum Error {
         /// The adapter.
         adapter: String,
     },
+    /// Merging into an embedding would change the output layer, which is the same table.
+    #[error(
+        "merging adapter {adapter:?} into {layer} is refused: the output layer is the same table and would change too. Keep \
+         it as an adapter, or set \"tie_word_embeddings\": false in the model's config.json and store a copy of the \
+         embedding as {output}.weight"
+    )]
+    TiedMerge {
+        /// The embedding.
+        layer: String,
+        /// The adapter.
+        adapter: String,
+        /// The path of the output layer.
+        output: &'static str,
+    },
     /// Merging would leave a weight that is not finite.
     #[error("merging into {layer} is refused: {culprit} has numbers that are not finite")]
     NotFinite {

@@ -87,14 +87,14 @@ pub(crate) struct LycorisDropout {
 }
 
 impl LycorisDropout {
-    /// Whether something is dropped.
-    pub(crate) fn acts(&self, at: &At<'_>, x: &Tensor<2>) -> bool {
-        (self.rank > 0.0 || self.module > 0.0) && at.adapter.is_training(x)
+    /// The probability that a number of `ΔW` is dropped.
+    pub(crate) fn total(&self) -> f64 {
+        1.0 - (1.0 - self.rank) * (1.0 - self.module)
     }
 
     /// The adapter's product, `[tokens, out]`, without what is dropped.
     pub(crate) fn apply(&self, at: &At<'_>, x: &Tensor<2>, product: Tensor<2>) -> Tensor<2> {
-        if !self.acts(at, x) {
+        if !at.adapter.drops_out(x) {
             return product;
         }
         let kept = |count: usize, dropped: f64| {

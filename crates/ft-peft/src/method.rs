@@ -5,11 +5,12 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use ft_core::layers::{AdapterKind, AdapterTensor};
-use ft_core::{Layout, Linear, Part};
+use ft_core::layers::{Adapter, AdapterKind, AdapterTensor, Embedding};
+use ft_core::{Layout, Linear, Part, Parts};
 use rand::rngs::StdRng;
 use serde_json::{Map, Value};
 
+use crate::adapter_config::{is_empty, object};
 use crate::targets::ends_with_pattern;
 use crate::{Bias, Common, Error, Result, TokenIndices};
 
@@ -61,6 +62,12 @@ pub trait Method: Any + Debug + Send + Sync {
         None
     }
 
+    /// Why settings without mistakes cannot be used all the same: for a new adapter, or for one in a file.
+    fn refuses(&self, origin: Origin) -> Option<String> {
+        let _ = origin;
+        None
+    }
+
     /// The patterns of the settings that name layers, each with its setting.
     fn patterns(&self) -> Vec<(&'static str, &str)> {
         Vec::new()
@@ -92,6 +99,21 @@ pub trait Method: Any + Debug + Send + Sync {
         &[]
     }
 
+    /// Whether the method is put on one part alone, the first that it takes. It has no `target_modules` then.
+    fn on_first(&self) -> bool {
+        false
+    }
+
+    /// Takes over what the settings need of the model: sizes that are not given.
+    ///
+    /// # Errors
+    ///
+    /// If the settings do not fit the model.
+    fn fit(&mut self, model: &dyn Parts) -> Result<()> {
+        let _ = model;
+        Ok(())
+    }
+
     /// Fills in settings that follow from `target_modules`, once these are known.
     fn settle(&mut self) {}
 
@@ -103,6 +125,11 @@ pub trait Method: Any + Debug + Send + Sync {
     /// Whether the method has something for such an output layer, where its targets name it.
     fn takes_output(&self, part: Part<'_>) -> bool {
         self.takes(part)
+    }
+
+    /// The names of its tensors that tensors of the base have too. What a file has under them is the method's.
+    fn names_of_base(&self) -> &'static [&'static str] {
+        &[]
     }
 
     /// Tokens whose rows train beside the method's own tensors.
@@ -120,12 +147,31 @@ pub trait Method: Any + Debug + Send + Sync {
         Ok(Vec::new())
     }
 
+    /// The tensors of an adapter as its file has them.
+    fn saved(&self, adapter: &Adapter) -> Vec<AdapterTensor> {
+        adapter
+            .tensors
+            .iter()
+            .filter(|tensor| tensor.is_saved())
+            .cloned()
+            .collect()
+    }
+
     /// What the method puts on a layer.
     ///
     /// # Errors
     ///
     /// If the settings do not fit the layer.
     fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<New>;
+}
+
+/// Where an adapter comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It is attached anew.
+    New,
+    /// It is read from a file.
+    File,
 }
 
 /// The sizes of a layer.
@@ -146,6 +192,8 @@ pub struct Site<'a> {
     pub part: Part<'a>,
     /// Tensors that all layers share.
     pub shared: &'a [AdapterTensor],
+    /// Whether the numbers of a file will take the place of the tensors.
+    pub loaded: bool,
 }
 
 /// Where new numbers come from.
@@ -195,6 +243,21 @@ impl<'a> Site<'a> {
         }
     }
 
+    /// The embedding.
+    ///
+    /// # Errors
+    ///
+    /// If it is another part.
+    pub fn embedding(&self) -> Result<&'a Embedding> {
+        match self.part {
+            Part::Embedding(table) => Ok(table),
+            _ => Err(Error::Settings(format!(
+                "{} is not an embedding, which this method needs",
+                self.path
+            ))),
+        }
+    }
+
     /// Whether the base weight is `[in, out]`.
     pub fn is_transposed(&self) -> bool {
         matches!(self.part, Part::Linear(linear) if linear.layout() == Layout::InOut)
@@ -228,6 +291,7 @@ impl Features {
                 (shape[0], shape[1])
             }
             Part::RmsNorm(norm) => (norm.width(), norm.width()),
+            Part::Residual(residual) => (residual.width(), residual.width()),
             Part::LayerNorm(norm) => {
                 let width = norm.weight.lazy_shape()[0];
                 (width, width)
@@ -253,11 +317,11 @@ pub(crate) fn validate(method: &dyn Method) -> Result<()> {
     if common.bias != Bias::None && method.bias_only().is_none() {
         mistakes.push(format!("bias is not a setting of {}", method.peft_type()));
     }
-    if !common.modules_to_save.is_empty() && !method.keys().contains(&"modules_to_save") {
-        mistakes.push(format!(
-            "modules_to_save is not a setting of {}",
-            method.peft_type()
-        ));
+    let given = object(common);
+    for name in TARGETS {
+        if !method.keys().contains(&name) && !is_empty(&given[name]) {
+            mistakes.push(format!("{name} is not a setting of {}", method.peft_type()));
+        }
     }
     let tokens = method
         .token_indices()
@@ -272,6 +336,18 @@ pub(crate) fn validate(method: &dyn Method) -> Result<()> {
     match mistakes.is_empty() {
         true => Ok(()),
         false => Err(Error::Settings(mistakes.join("; "))),
+    }
+}
+
+/// Checks that the settings can be used for an adapter from there.
+///
+/// # Errors
+///
+/// [`Error::Settings`] with the reason.
+pub(crate) fn check_origin(method: &dyn Method, origin: Origin) -> Result<()> {
+    match method.refuses(origin) {
+        Some(reason) => Err(Error::Settings(reason)),
+        None => Ok(()),
     }
 }
 

@@ -10,8 +10,9 @@ macro_rules! methods {
     ($($module:ident: $config:ident),* $(,)?) => {
         $(pub(crate) mod $module; pub use $module::$config;)*
 
-        /// PEFT's names of the methods.
-        pub(crate) fn peft_types() -> Vec<&'static str> {
+        /// PEFT's names of all methods.
+        /// PEFT's names of all methods, and `BOTTLENECK`, which PEFT does not have.
+        pub fn peft_types() -> Vec<&'static str> {
             vec![$($config::default().peft_type()),*]
         }
 
@@ -19,6 +20,11 @@ macro_rules! methods {
         pub(crate) fn parse(json: &Value, writer: Writer) -> Result<Box<dyn Method>, String> {
             let name = json.get("peft_type").and_then(Value::as_str);
             let name = name.ok_or("peft_type is missing")?;
+            $(
+                if $config::default().peft_type() == name {
+                    return adapter_config::parse::<$config>(json, writer).map(|config| Box::new(config) as _);
+                }
+            )*
             $(if $config::default().peft_type() == name {
                 return adapter_config::parse::<$config>(json, writer).map(|config| Box::new(config) as _);
             })*
@@ -30,9 +36,10 @@ macro_rules! methods {
 
 methods! {
     adalora: AdaLoraConfig,
-    boft: BoftConfig,
-    fourierft: FourierFtConfig,
     bitfit: BitFitConfig,
+    boft: BoftConfig,
+    bottleneck: BottleneckConfig,
+    fourierft: FourierFtConfig,
     hra: HraConfig,
     ia3: Ia3Config,
     ln_tuning: LnTuningConfig,
@@ -41,15 +48,22 @@ methods! {
     lora: LoraConfig,
     miss: MissConfig,
     oft: OftConfig,
-    vera: VeraConfig,
+    p_tuning: PTuningConfig,
+    prefix_tuning: PrefixTuningConfig,
+    prompt_tuning: PromptTuningConfig,
     trainable_tokens: TrainableTokensConfig,
+    vera: VeraConfig,
 }
 
 mod block_rotation;
 mod inverse;
 
+pub use bottleneck::InitBottleneck;
 pub use lokr::InitLokrWeights;
-pub use lora::InitLoraWeights;
-pub(crate) use lora::exception;
+pub use lora::{EvaConfig, InitLoraWeights, eva_initialise, into_plain_lora, lora_fa};
+pub(crate) use lora::{exception, saved_as_plain};
 pub use miss::InitMissWeights;
+pub use p_tuning::EncoderType;
+pub use prefix_tuning::InitPrefix;
+pub use prompt_tuning::PromptTuningInit;
 pub(crate) use trainable_tokens::TOKENS_DELTA;

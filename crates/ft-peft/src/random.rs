@@ -25,6 +25,14 @@ impl Draw<'_> {
         self.tensor(numbers, shape)
     }
 
+    /// Numbers of a normal distribution with mean 0, of at most two deviations.
+    pub fn truncated_normal<const D: usize>(&mut self, shape: [usize; D], std: f64) -> Tensor<D> {
+        let count = shape.iter().product::<usize>();
+        let draws = std::iter::repeat_with(|| normal(self.rng)).filter(|x| x.abs() <= 2.0);
+        let numbers = draws.take(count).map(|x| x * std as f32).collect();
+        self.tensor(numbers, shape)
+    }
+
     /// These numbers.
     pub fn tensor<const D: usize>(&self, numbers: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
         Tensor::from_data(TensorData::new(numbers, shape), &self.device)
@@ -42,7 +50,7 @@ impl Draw<'_> {
 }
 
 /// A standard normal number, by the method of Box and Muller.
-fn normal(rng: &mut impl Rng) -> f32 {
+pub(crate) fn normal(rng: &mut impl Rng) -> f32 {
     let radius = (-2.0 * (1.0 - rng.random::<f32>()).ln()).sqrt();
     radius * (std::f32::consts::TAU * rng.random::<f32>()).cos()
 }

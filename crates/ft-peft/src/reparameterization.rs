@@ -57,12 +57,22 @@ impl LowRankReparameterizer {
     ///
     /// # Errors
     ///
-    /// If the settings are wrong, ask for dropout, or name what is no `burn::nn::Linear`.
+    /// If the settings are wrong, ask for dropout, DoRA or factors taken from the weight, or name what is no `burn::nn::Linear`.
     pub fn new(module: &impl Module, config: &LoraConfig) -> Result<Self> {
         config.validate()?;
         if config.lora_dropout > 0.0 {
             return Err(Error::Settings(
                 "lora_dropout acts on activations, which a reparameterization does not see: set it to 0"
+                    .into(),
+            ));
+        }
+        if !matches!(
+            config.init_lora_weights,
+            InitLoraWeights::Kaiming | InitLoraWeights::Gaussian
+        ) || config.use_dora
+        {
+            return Err(Error::Settings(
+                "a reparameterization has init_lora_weights true or gaussian, and no use_dora"
                     .into(),
             ));
         }
@@ -77,8 +87,8 @@ impl LowRankReparameterizer {
         let r = self.config.rank_of(layer);
         let bound = 1.0 / (inputs as f64).sqrt();
         let a = match self.config.init_lora_weights {
-            InitLoraWeights::Kaiming => Distribution::Uniform(-bound, bound),
             InitLoraWeights::Gaussian => Distribution::Normal(0.0, 1.0 / r as f64),
+            _ => Distribution::Uniform(-bound, bound),
         };
         LowRank {
             a: Param::from_tensor(Tensor::random([inputs, r], a, device)),

@@ -59,9 +59,10 @@ pub(crate) fn settings_of(adapter: &Adapter) -> Option<&dyn Method> {
 ///
 /// # Errors
 ///
-/// If there is no adapter of one of the names.
+/// If there is no adapter of one of the names, or two of them have virtual tokens.
 pub fn set_active(model: &mut impl Parts, names: &[&str]) -> Result<()> {
     check_known(model, names)?;
+    check_prompts(model, names)?;
     model.for_each_part_mut(&mut |_, mut part| {
         for adapter in part.adapters().iter_mut() {
             adapter.active = names.contains(&adapter.name.as_str());
@@ -94,6 +95,26 @@ pub fn delete(model: &mut impl Parts, name: &str) -> Result<()> {
         part.adapters().retain(|adapter| adapter.name != name);
     });
     Ok(())
+}
+
+/// Checks that not more than one of these adapters has virtual tokens.
+fn check_prompts(model: &impl Parts, names: &[&str]) -> Result<()> {
+    let mut prompts = Vec::new();
+    model.for_each_part(&mut |_, part| {
+        let chosen = part
+            .adapters()
+            .iter()
+            .filter(|adapter| names.contains(&adapter.name.as_str()));
+        let chosen = chosen.filter(|adapter| adapter.kind().num_virtual_tokens() > 0);
+        prompts.extend(chosen.map(|adapter| adapter.name.clone()));
+    });
+    match &prompts[..] {
+        [] | [_] => Ok(()),
+        several => Err(Error::Name(format!(
+            "the adapters {} all have virtual tokens: only one of them can be active",
+            several.join(", ")
+        ))),
+    }
 }
 
 /// Checks that there are adapters of all these names.

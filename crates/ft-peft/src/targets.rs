@@ -118,6 +118,8 @@ pub(crate) struct Layers {
     /// Those that are linear.
     linear: BTreeSet<String>,
     output_layer: &'static str,
+    /// Whether there is nothing to choose.
+    given: bool,
 }
 
 /// The paths of the layers that get an adapter.
@@ -129,6 +131,7 @@ impl Layers {
             paths: Vec::new(),
             linear: BTreeSet::new(),
             output_layer: model.output_layer(),
+            given: method.on_first(),
         };
         model.for_each_part(&mut |path, part| {
             let takes = match path == layers.output_layer {
@@ -142,6 +145,9 @@ impl Layers {
                 }
             }
         });
+        if layers.given {
+            layers.paths.truncate(1);
+        }
         layers
     }
 
@@ -151,6 +157,7 @@ impl Layers {
             linear: paths.iter().cloned().collect(),
             paths,
             output_layer,
+            given: false,
         }
     }
 
@@ -161,6 +168,9 @@ impl Layers {
     /// If a pattern does not parse, or no layer is left.
     pub(crate) fn select(&self, common: &Common) -> Result<Chosen> {
         let Some(targets) = &common.target_modules else {
+            if self.given {
+                return Ok(self.paths.iter().cloned().collect());
+            }
             return Err(Error::Settings("target_modules is missing".into()));
         };
         let matcher =
@@ -249,7 +259,7 @@ impl Layers {
     ///
     /// As [`select`](Self::select), and [`Error::NoTarget`] with what matches nothing.
     pub(crate) fn select_strictly(&self, method: &mut dyn Method) -> Result<Chosen> {
-        if method.common().target_modules.is_none() {
+        if method.common().target_modules.is_none() && !self.given {
             method.common_mut().target_modules = Some(self.default_of(method)?);
         }
         method.settle();
@@ -291,6 +301,10 @@ impl Layers {
             targets.unmatched(&self.paths, self.output_layer).is_empty()
         });
         match found {
+            None if self.paths.is_empty() => Err(Error::Settings(format!(
+                "the model has no part that {} can be put on",
+                method.peft_type()
+            ))),
             Some(names) => Ok(TargetModules::names(names.iter().copied())),
             None => Err(Error::Settings(format!(
                 "target_modules is missing, and {} has no default for this model; there are: {}",

@@ -86,7 +86,7 @@ impl TokenRows {
             tokens: tokens.iter().map(|token| *token as i64).collect(),
             name,
         };
-        let table = table.val().detach();
+        let table = table.val();
         let own = table
             .clone()
             .select(dim, kind.indices(&table))
@@ -95,6 +95,8 @@ impl TokenRows {
             Layout::OutIn => own,
             Layout::InOut => own.transpose(),
         };
+        // A parameter is no result of the graph.
+        let own = own.detach();
         Ok((kind, AdapterTensor::new(name, own)))
     }
 

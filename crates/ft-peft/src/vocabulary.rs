@@ -2,6 +2,8 @@
 
 use ft_core::{Part, Parts};
 
+use crate::{Error, Result};
+
 /// Embedding and output layer of a model.
 #[derive(Debug)]
 pub(crate) struct Vocabulary {
@@ -44,4 +46,30 @@ impl Vocabulary {
     pub(crate) fn counts_tokens(&self, layer: &str) -> bool {
         layer == self.output || self.is_embedding(layer)
     }
+}
+
+/// Checks that merging the active adapters does not change an output layer that they leave as it is.
+///
+/// # Errors
+///
+/// [`Error::TiedMerge`] if one changes what is looked up in a tied embedding, and not the output layer.
+pub(crate) fn check_tied_merge(model: &impl Parts) -> Result<()> {
+    let vocabulary = Vocabulary::of(model);
+    let mut failure = None;
+    model.for_each_part(&mut |path, part| {
+        if !vocabulary.is_tied(path) {
+            return;
+        }
+        for adapter in part.adapters().active() {
+            let kind = adapter.kind();
+            if kind.weight(adapter).is_none() && kind.other_rows(adapter).is_none() {
+                failure = Some(Error::TiedMerge {
+                    layer: path.to_string(),
+                    adapter: adapter.name.clone(),
+                    output: vocabulary.output,
+                });
+            }
+        }
+    });
+    failure.map_or(Ok(()), Err)
 }

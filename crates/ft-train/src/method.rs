@@ -99,7 +99,12 @@ pub trait Method<M> {
     /// # Errors
     ///
     /// Of any kind; they end the run before the update.
-    fn before_update(&mut self, model: &M, gradients: &GradientsParams, scale: f64) -> Result<(), BoxError> {
+    fn before_update(
+        &mut self,
+        model: &M,
+        gradients: &GradientsParams,
+        scale: f64,
+    ) -> Result<(), BoxError> {
         let (_, _, _) = (model, gradients, scale);
         Ok(())
     }
@@ -159,7 +164,12 @@ impl<M, T: Method<M> + ?Sized> Method<M> for &mut T {
     fn step(&mut self, model: &M, batch: &T::Batch, context: &StepContext) -> StepResult {
         (**self).step(model, batch, context)
     }
-    fn before_update(&mut self, model: &M, gradients: &GradientsParams, scale: f64) -> Result<(), BoxError> {
+    fn before_update(
+        &mut self,
+        model: &M,
+        gradients: &GradientsParams,
+        scale: f64,
+    ) -> Result<(), BoxError> {
         (**self).before_update(model, gradients, scale)
     }
     fn after_update(&mut self, model: M, step: usize) -> Result<M, BoxError> {

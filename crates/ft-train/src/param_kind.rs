@@ -108,6 +108,7 @@ pub(crate) fn parameters(model: &(impl Module + Parts)) -> Vec<Parameter> {
             Part::RmsNorm(_) | Part::LayerNorm(_) => ParamKind::Norm,
             Part::Linear(_) if path == output_layer => ParamKind::Head,
             Part::Linear(_) => ParamKind::Linear,
+            Part::Residual(_) => ParamKind::Adapter,
             _ => ParamKind::Other,
         };
         parts.insert(path.to_string(), kind);

@@ -167,7 +167,8 @@ impl<'a, M: CausalLm> Decoder<'a, M> {
 
     /// One token for every row, in the order in which the rows joined. Nothing happens without rows.
     ///
-    /// Rows that joined since the last step are read as one batch, padded to the longest of their prompts.
+    /// Rows that joined since the last step are read as one batch, padded to the longest of their prompts. With virtual
+    /// tokens only neighbours of one length are read together.
     ///
     /// # Errors
     ///
@@ -199,10 +200,31 @@ impl<'a, M: CausalLm> Decoder<'a, M> {
     /// The first token of the rows that join.
     fn prefill(&mut self) -> Result<Vec<NextToken>> {
         self.joining.retain(|rows| !rows.is_empty());
-        let prompts = std::mem::take(&mut self.joining);
-        if prompts.is_empty() {
-            return Ok(Vec::new());
+        let mut prompts = std::mem::take(&mut self.joining);
+        let mut tokens = Vec::new();
+        while !prompts.is_empty() {
+            let rest = prompts.split_off(self.batch_size(&prompts));
+            tokens.extend(self.read(prompts)?);
+            prompts = rest;
         }
+        Ok(tokens)
+    }
+
+    /// How many of the first prompts are read as one batch: all; with virtual tokens, which stand between the padding of
+    /// a row and its prompt, those that need no padding.
+    fn batch_size(&self, prompts: &[Vec<Row>]) -> usize {
+        if self.model.num_virtual_tokens() == 0 {
+            return prompts.len();
+        }
+        let len = |rows: &[Row]| rows[0].seen.len();
+        let same = prompts
+            .iter()
+            .take_while(|rows| len(rows) == len(&prompts[0]));
+        same.count()
+    }
+
+    /// Reads prompts as one batch, whose rows run then; returns their first tokens.
+    fn read(&mut self, prompts: Vec<Vec<Row>>) -> Result<Vec<NextToken>> {
         let firsts: Vec<&Row> = prompts.iter().map(|rows| &rows[0]).collect();
         let vocab = self.model.dims().vocab_size;
         let batch = prompt_batch(&firsts, vocab, &self.device);

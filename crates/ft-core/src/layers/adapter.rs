@@ -110,12 +110,7 @@ impl Adapter {
 
     /// Whether dropout acts on what the adapter reads: while training.
     pub fn drops_out(&self, x: &Tensor<2>) -> bool {
-        self.dropout.prob > 0.0 && self.is_training(x)
-    }
-
-    /// Whether the adapter trains on `x`, so that random parts of it are dropped.
-    pub fn is_training(&self, x: &Tensor<2>) -> bool {
-        self.dropout.training.is_enabled() && x.device().is_autodiff()
+        self.dropout.prob > 0.0 && self.dropout.training.is_enabled() && x.device().is_autodiff()
     }
 
     /// The tensor of a name.

@@ -7,7 +7,9 @@ use burn::tensor::{Int, Tensor};
 use ft_kernels::LowRank;
 
 use crate::layers::adapter::Adapter;
+use crate::layers::layer_norm::LayerNorm;
 use crate::layers::linear::Linear;
+use crate::layers::virtual_tokens::VirtualTokens;
 
 /// The mathematics of an adapter. Each method has a default that changes nothing.
 ///
@@ -59,10 +61,34 @@ pub trait AdapterKind: Debug + Send + Sync + 'static {
         Stage::Product
     }
 
+    /// What a sublayer made of the stream `x`, in place of `o`, before both are added. With `norm`, that of the model, the
+    /// sum is normed.
+    fn sublayer(
+        &self,
+        adapter: &Adapter,
+        x: &Tensor<3>,
+        o: Tensor<3>,
+        norm: Option<&LayerNorm>,
+    ) -> Tensor<3> {
+        let (_, _, _) = (adapter, x, norm);
+        o
+    }
+
     /// Rows of an embedding in place of `rows`, `[batch, seq, width]`.
     fn rows(&self, adapter: &Adapter, ids: &Tensor<2, Int>, rows: Tensor<3>) -> Tensor<3> {
         let (_, _) = (adapter, ids);
         rows
+    }
+
+    /// How many virtual tokens an adapter on the embedding of tokens has.
+    fn num_virtual_tokens(&self) -> usize {
+        0
+    }
+
+    /// The virtual tokens of an adapter on the embedding of tokens.
+    fn virtual_tokens(&self, adapter: &Adapter) -> Option<VirtualTokens> {
+        let _ = adapter;
+        None
     }
 
     /// Rows of an embedding that have other values, where the embedding serves as the output layer too: their numbers, and

@@ -47,6 +47,7 @@ pub struct AdapterTensor {
     shared: bool,
     trains: bool,
     saved: bool,
+    unprefixed: bool,
     pub(super) param: AnyParam,
 }
 
@@ -58,6 +59,7 @@ impl AdapterTensor {
             shared: false,
             trains: true,
             saved: true,
+            unprefixed: false,
             param: tensor.into(),
         }
     }
@@ -91,6 +93,15 @@ impl AdapterTensor {
         }
     }
 
+    /// The same tensor, whose key in the adapter's file is its name alone: the adapter has one layer.
+    #[must_use]
+    pub fn unprefixed(self) -> Self {
+        Self {
+            unprefixed: true,
+            ..self
+        }
+    }
+
     /// What its key in a file ends in.
     pub fn name(&self) -> &str {
         &self.name
@@ -109,6 +120,11 @@ impl AdapterTensor {
     /// Whether it is part of the adapter's file.
     pub fn is_saved(&self) -> bool {
         self.saved
+    }
+
+    /// Whether its key in the adapter's file is its name alone.
+    pub fn is_unprefixed(&self) -> bool {
+        self.unprefixed
     }
 
     /// The parameter.

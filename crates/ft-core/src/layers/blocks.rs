@@ -7,6 +7,7 @@ use crate::layers::dropout_seed::{draw_seed, seeded};
 use crate::layers::kv_cache::KvCache;
 use crate::layers::parts::Parts;
 use crate::layers::pass::Pass;
+use crate::layers::virtual_tokens::{Given, cache_of, given};
 use crate::mix_seed;
 
 /// Runs `x`, `[batch, seq, hidden]`, through all `blocks`, or as many as the pass wants, and after the last of all
@@ -36,6 +37,7 @@ where
         mut cache,
         mut states,
         layers,
+        prefix,
         ..
     } = pass;
     let count = layers.unwrap_or(blocks.len());
@@ -60,14 +62,20 @@ where
         if let Some(states) = &mut states {
             states.push(x.clone());
         }
+        // Without a cache of all tokens a block has one of its own, which holds the virtual tokens.
+        let before = given(prefix.as_ref(), i);
         let seed = seed.map(|seed| mix_seed(seed, i as u64));
         x = if again {
             let (forward, device) = (forward.clone(), device.clone());
-            ft_kernels::recompute(block, x, move |block: &B, x| {
-                seeded(&device, seed, || forward(i, block, x, None))
+            let module = (block.clone(), before);
+            ft_kernels::recompute(&module, x, move |(block, before): &(B, Given), x| {
+                let mut own = cache_of(before, i);
+                seeded(&device, seed, || forward(i, block, x, own.as_mut()))
             })
         } else {
-            seeded(&device, seed, || forward(i, block, x, cache.as_deref_mut()))
+            let mut own = cache_of(&before, i);
+            let cache = own.as_mut().or(cache.as_deref_mut());
+            seeded(&device, seed, || forward(i, block, x, cache))
         };
     }
     if let Some(cache) = cache {

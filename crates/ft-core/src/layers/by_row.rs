@@ -14,7 +14,8 @@ use crate::{Error, Result};
 ///
 /// # Errors
 ///
-/// If there are no rows, or there is no adapter of one of the names.
+/// If there are no rows, there is no adapter of one of the names, or one that some of the rows have has virtual tokens, which
+/// all rows of a batch need.
 pub fn with_rows<M: Module + Parts>(model: &M, rows: &[Option<&str>]) -> Result<M> {
     if rows.is_empty() {
         return Err(Error::Settings("a batch has at least one row".into()));
@@ -33,6 +34,19 @@ pub fn with_rows<M: Module + Parts>(model: &M, rows: &[Option<&str>]) -> Result<
         return Err(Error::Settings(format!(
             "no adapter is called {unknown:?}; there are: {}",
             known.join(", ")
+        )));
+    }
+    let differ = rows.iter().any(|row| *row != rows[0]);
+    let mut prompt = None;
+    model.for_each_part(&mut |_, part| {
+        let adapters = part.adapters().iter();
+        let named = adapters.filter(|adapter| rows.contains(&Some(&adapter.name[..])));
+        let mut prompts = named.filter(|adapter| adapter.kind().num_virtual_tokens() > 0);
+        prompt = (prompt.take()).or_else(|| prompts.next().map(|adapter| adapter.name.clone()));
+    });
+    if let Some(name) = prompt.filter(|_| differ) {
+        return Err(Error::Settings(format!(
+            "adapter {name:?} has virtual tokens, which are those of all rows of a batch: give its rows a batch of their own"
         )));
     }
     let mut model = model.clone();
@@ -58,5 +72,10 @@ fn device_of(part: &PartMut<'_>) -> Device {
         PartMut::Embedding(part) => part.weight.lazy_device(),
         PartMut::RmsNorm(part) => part.weight.lazy_device(),
         PartMut::LayerNorm(part) => part.weight.lazy_device(),
+        // It has no numbers but those of its adapters.
+        PartMut::Residual(part) => {
+            let devices = part.adapters.devices();
+            devices.into_iter().next().unwrap_or_default()
+        }
     }
 }

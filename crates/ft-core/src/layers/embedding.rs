@@ -17,6 +17,8 @@ pub struct Embedding {
     /// The row that being looked up does not train.
     #[module(skip)]
     pub padding: Option<usize>,
+    /// The factor of the rows that are looked up.
+    pub scale: f64,
     /// Adapters, in the order in which they were attached.
     pub adapters: Adapters,
 }
@@ -27,6 +29,7 @@ impl Embedding {
         Self {
             weight: normal([rows, width], std, device),
             padding: None,
+            scale: 1.0,
             adapters: Adapters::default(),
         }
     }
@@ -36,6 +39,7 @@ impl Embedding {
         Self {
             weight: Param::from_tensor(weight),
             padding: None,
+            scale: 1.0,
             adapters: Adapters::default(),
         }
     }
@@ -44,6 +48,12 @@ impl Embedding {
     #[must_use]
     pub fn with_padding(self, padding: Option<usize>) -> Self {
         Self { padding, ..self }
+    }
+
+    /// The same table, whose rows are multiplied by a factor when they are looked up.
+    #[must_use]
+    pub fn with_scale(self, scale: f64) -> Self {
+        Self { scale, ..self }
     }
 
     /// The number of rows, without reading the weight.
@@ -57,34 +67,29 @@ impl Embedding {
     ///
     /// If the weight is held in 16 bits and is to train.
     pub fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
-        let rows = self.look_up(self.table(), &ids);
+        let rows = self.rows_of(self.table(), &ids);
         let own = self
             .adapters
             .replaced_by_row(|kind, adapter| kind.weight(adapter));
         let rows = own.fold(rows, |rows, (adapter, table)| {
-            adapter.on_its_rows(rows, |_| self.look_up(table, &ids))
+            adapter.on_its_rows(rows, |_| self.rows_of(table, &ids))
         });
-        (self.adapters.active()).fold(rows, |rows, adapter| {
+        let rows = (self.adapters.active()).fold(rows, |rows, adapter| {
             adapter.on_its_rows(rows, |rows| adapter.kind().rows(adapter, &ids, rows))
-        })
+        });
+        match self.scale {
+            1.0 => rows,
+            scale => rows * scale,
+        }
     }
 
-    fn look_up(&self, weight: Tensor<2>, ids: &Tensor<2, Int>) -> Tensor<3> {
-        let trains = weight.is_tracked();
+    fn rows_of(&self, table: Tensor<2>, ids: &Tensor<2, Int>) -> Tensor<3> {
         assert!(
-            !(trains && weight.dtype() != DType::F32),
+            !(table.is_tracked() && table.dtype() != DType::F32),
             "an embedding held in {:?} cannot train: load the model in f32",
-            weight.dtype()
+            table.dtype()
         );
-        let rows = match self.padding.filter(|_| trains) {
-            Some(padding) => {
-                let rows = module::embedding(weight, ids.clone());
-                let padding = ids.clone().equal_elem(padding as i64).unsqueeze_dim::<3>(2);
-                let padding = padding.expand(rows.dims());
-                rows.clone().mask_where(padding, rows.detach())
-            }
-            None => module::embedding(weight, ids.clone()),
-        };
+        let rows = look_up(table, ids.clone(), self.padding);
         match rows.dtype() {
             DType::F16 | DType::BF16 => rows.cast(DType::F32),
             _ => rows,
@@ -95,6 +100,20 @@ impl Embedding {
     pub fn table(&self) -> Tensor<2> {
         let own = (self.adapters).replaced(|kind, adapter| kind.weight(adapter));
         own.unwrap_or_else(|| self.weight.val())
+    }
+}
+
+/// The rows of a table for `[batch, seq]` ids, of which those of `padding` do not train.
+pub fn look_up(table: Tensor<2>, ids: Tensor<2, Int>, padding: Option<usize>) -> Tensor<3> {
+    let trains = table.is_tracked();
+    let rows = module::embedding(table, ids.clone());
+    match padding.filter(|_| trains) {
+        Some(padding) => {
+            let padding = ids.equal_elem(padding as i64).unsqueeze_dim::<3>(2);
+            let padding = padding.expand(rows.dims());
+            rows.clone().mask_where(padding, rows.detach())
+        }
+        None => rows,
     }
 }
 

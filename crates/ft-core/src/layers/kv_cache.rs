@@ -1,6 +1,9 @@
 //! Keys and values of the tokens that a model has already read.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
+
+use crate::layers::pass::shared_before;
+use crate::layers::virtual_tokens::{Prefix, after_prefix, prefix_len};
 
 /// The key-value cache of one batch of sequences.
 #[derive(Clone, Debug)]
@@ -8,7 +11,12 @@ pub struct KvCache {
     /// Keys and values of each layer, in buffers that may have room for more.
     layers: Vec<Option<(Tensor<4>, Tensor<4>)>>,
     segments: Option<Tensor<2, Int>>,
-    len: usize,
+    /// How many tokens of each sequence the buffers hold, virtual ones included.
+    slots: usize,
+    /// How many of them are virtual.
+    virtual_tokens: usize,
+    /// Keys and values of the virtual tokens until a layer appends its first ones.
+    prefix: Vec<Option<[Tensor<2>; 2]>>,
 }
 
 impl KvCache {
@@ -17,18 +25,64 @@ impl KvCache {
         Self {
             layers: vec![None; layers],
             segments: None,
-            len: 0,
+            slots: 0,
+            virtual_tokens: 0,
+            prefix: Vec::new(),
         }
     }
 
-    /// How many tokens of each sequence the cache holds.
+    /// A cache that serves one block alone and holds these virtual tokens, `[virtual tokens, kv_heads · head_dim]`.
+    pub(crate) fn of_block(layer: usize, prefix: [Tensor<2>; 2]) -> Self {
+        let count = prefix[0].dims()[0];
+        let mut all = vec![None; layer];
+        all.push(Some(prefix));
+        Self {
+            slots: count,
+            virtual_tokens: count,
+            prefix: all,
+            ..Self::new(layer + 1)
+        }
+    }
+
+    /// How many tokens of each sequence the cache holds, without virtual ones.
     pub fn len(&self) -> usize {
-        self.len
+        self.slots - self.virtual_tokens
     }
 
     /// Whether the cache holds nothing.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.slots == 0
+    }
+
+    /// How many tokens of each sequence the cache holds, virtual ones included.
+    pub(crate) fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// How many virtual tokens each sequence begins with.
+    pub(crate) fn virtual_tokens(&self) -> usize {
+        self.virtual_tokens
+    }
+
+    /// Lets the sequences begin with virtual tokens: `prompt` of those that are appended next, or a prefix.
+    ///
+    /// # Panics
+    ///
+    /// If the cache is not empty, or the prefix has another number of blocks.
+    pub(crate) fn start(&mut self, prompt: usize, prefix: Option<Prefix>) {
+        assert!(self.is_empty(), "virtual tokens come before all others");
+        self.virtual_tokens = prompt;
+        let Some(prefix) = prefix else {
+            return;
+        };
+        let (given, layers) = (prefix.len(), self.layers.len());
+        assert_eq!(
+            given, layers,
+            "the prefix has keys and values of {given} blocks, the model has {layers}"
+        );
+        self.slots = prefix_len(&prefix);
+        self.virtual_tokens = self.slots;
+        self.prefix = prefix.into_iter().map(Some).collect();
     }
 
     /// Appends keys and values (`[batch, kv_heads, new, head_dim]`) of one layer and returns those
@@ -37,11 +91,15 @@ impl KvCache {
     /// The buffers grow by half at a time, and in between new tokens are written where they belong, so
     /// that a token costs its own size and not that of all before it.
     pub fn append(&mut self, layer: usize, k: Tensor<4>, v: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
-        let all = self.len + k.dims()[2];
-        let (k, v) = match self.layers[layer].take() {
+        let all = self.slots + k.dims()[2];
+        let prefix = self.prefix.get_mut(layer).and_then(Option::take);
+        let (k, v) = match (self.layers[layer].take(), prefix) {
             // What many callers leave it at: a prompt, read once.
-            None => (k, v),
-            Some((past_k, past_v)) => (write(past_k, self.len, k), write(past_v, self.len, v)),
+            (None, None) => (k, v),
+            (None, Some([past_k, past_v])) => (after_prefix(past_k, k), after_prefix(past_v, v)),
+            (Some((past_k, past_v)), _) => {
+                (write(past_k, self.slots, k), write(past_v, self.slots, v))
+            }
         };
         let (seen_k, seen_v) = (k.clone().narrow(2, 0, all), v.clone().narrow(2, 0, all));
         self.layers[layer] = Some((k, v));
@@ -55,17 +113,18 @@ impl KvCache {
         new: Option<&Tensor<2, Int>>,
         rows: usize,
         count: usize,
-        device: &burn::tensor::Device,
+        device: &Device,
     ) -> Option<Tensor<2, Int>> {
         if new.is_none() && self.segments.is_none() {
             return None;
         }
-        let ones = |count| Tensor::ones([rows, count], device);
-        let new = new.cloned().unwrap_or_else(|| ones(count));
-        let all = match (self.segments.take(), self.len) {
+        let new = new
+            .cloned()
+            .unwrap_or_else(|| Tensor::ones([rows, count], device));
+        let all = match (self.segments.take(), self.slots) {
             (Some(past), _) => Tensor::cat(vec![past, new], 1),
             (None, 0) => new,
-            (None, past) => Tensor::cat(vec![ones(past), new], 1),
+            (None, _) => Tensor::cat(vec![self.plain_segments(rows, device), new], 1),
         };
         self.segments = Some(all.clone());
         Some(all)
@@ -73,7 +132,7 @@ impl KvCache {
 
     /// Counts tokens that every layer has now appended.
     pub fn advance(&mut self, count: usize) {
-        self.len += count;
+        self.slots += count;
     }
 
     /// Makes the given rows, in the given order, the rows of the cache. A row may be given several times.
@@ -90,6 +149,7 @@ impl KvCache {
         }
         self.segments = self.segments.take().map(|s| s.select(0, index));
     }
+
     /// Appends the rows of another cache of the same model. The rows of the shorter cache get padding on the left, of
     /// segment 0, so that the last tokens of all rows stand side by side; tokens without segments belong to segment 1.
     pub(crate) fn append_rows(&mut self, other: Self) {
@@ -100,7 +160,7 @@ impl KvCache {
         if other.is_empty() {
             return;
         }
-        let lens = [self.len, other.len];
+        let lens = [self.slots, other.slots];
         let segments = [self.padded_segments(lens), other.padded_segments(lens)];
         let segments = (lens[0] != lens[1] || self.segments.is_some() || other.segments.is_some())
             .then(|| Tensor::cat(segments.into_iter().flatten().collect(), 0));
@@ -113,17 +173,18 @@ impl KvCache {
             };
         }
         self.segments = segments;
-        self.len = lens[0].max(lens[1]);
+        self.slots = lens[0].max(lens[1]);
     }
 
-    /// Cuts off the padding on the left that all rows share, where the last `lengths[row]` tokens of a row are not padding.
+    /// Cuts off the padding on the left that all rows share, where a row ends with its virtual tokens and `lengths[row]`
+    /// others.
     ///
     /// # Panics
     ///
     /// If a row is longer than the cache.
     pub(crate) fn trim_padding(&mut self, lengths: &[usize]) {
-        let longest = lengths.iter().copied().max().unwrap_or(self.len);
-        let cut = self.len - longest;
+        let longest = lengths.iter().copied().max().unwrap_or(self.len());
+        let cut = self.len() - longest;
         if lengths.iter().all(|len| *len == longest) {
             self.segments = None;
         }
@@ -137,8 +198,16 @@ impl KvCache {
         for layer in &mut self.layers {
             *layer = layer.take().map(|(k, v)| (trim(k), trim(v)));
         }
-        self.segments = self.segments.take().map(|s| s.narrow(1, cut, longest));
-        self.len = longest;
+        self.slots -= cut;
+        self.segments = self.segments.take().map(|s| s.narrow(1, cut, self.slots));
+    }
+
+    /// The segments of rows without padding, `[rows, slots]`.
+    fn plain_segments(&self, rows: usize, device: &Device) -> Tensor<2, Int> {
+        shared_before(
+            self.virtual_tokens,
+            Tensor::ones([rows, self.len()], device),
+        )
     }
 
     /// The segments after padding on the left, `[rows, longest of lens]`; none if the cache is empty.
@@ -146,8 +215,8 @@ impl KvCache {
         let (k, _) = self.layers.iter().flatten().next()?;
         let (rows, device) = (k.dims()[0], k.device());
         let segments = self.segments.clone();
-        let segments = segments.unwrap_or_else(|| Tensor::ones([rows, self.len], &device));
-        let padding = lens[0].max(lens[1]) - self.len;
+        let segments = segments.unwrap_or_else(|| self.plain_segments(rows, &device));
+        let padding = lens[0].max(lens[1]) - self.slots;
         Some(match padding {
             0 => segments,
             padding => Tensor::cat(vec![Tensor::zeros([rows, padding], &device), segments], 1),
@@ -196,7 +265,7 @@ fn write(buffer: Tensor<4>, past: usize, new: Tensor<4>) -> Tensor<4> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{Device, TensorData};
+    use burn::tensor::TensorData;
 
     /// `[2, 1, count, 3]`, other numbers for every token of every row.
     fn tokens(first: usize, count: usize) -> Tensor<4> {

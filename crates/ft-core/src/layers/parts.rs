@@ -9,6 +9,7 @@ use crate::layers::adapter::Adapters;
 use crate::layers::embedding::Embedding;
 use crate::layers::layer_norm::LayerNorm;
 use crate::layers::linear::Linear;
+use crate::layers::residual::Residual;
 use crate::layers::rms_norm::RmsNorm;
 use crate::module_path::join;
 
@@ -26,6 +27,8 @@ pub enum Part<'a> {
     RmsNorm(&'a RmsNorm),
     /// A layer norm.
     LayerNorm(&'a LayerNorm),
+    /// The sum after a sublayer.
+    Residual(&'a Residual),
 }
 
 impl<'a> Part<'a> {
@@ -36,6 +39,7 @@ impl<'a> Part<'a> {
             Self::Embedding(part) => &part.adapters,
             Self::RmsNorm(part) => &part.adapters,
             Self::LayerNorm(part) => &part.adapters,
+            Self::Residual(part) => &part.adapters,
         }
     }
 }
@@ -52,6 +56,8 @@ pub enum PartMut<'a> {
     RmsNorm(&'a mut RmsNorm),
     /// A layer norm.
     LayerNorm(&'a mut LayerNorm),
+    /// The sum after a sublayer.
+    Residual(&'a mut Residual),
 }
 
 impl PartMut<'_> {
@@ -62,6 +68,7 @@ impl PartMut<'_> {
             Self::Embedding(part) => Part::Embedding(part),
             Self::RmsNorm(part) => Part::RmsNorm(part),
             Self::LayerNorm(part) => Part::LayerNorm(part),
+            Self::Residual(part) => Part::Residual(part),
         }
     }
 
@@ -72,6 +79,7 @@ impl PartMut<'_> {
             Self::Embedding(part) => &mut part.adapters,
             Self::RmsNorm(part) => &mut part.adapters,
             Self::LayerNorm(part) => &mut part.adapters,
+            Self::Residual(part) => &mut part.adapters,
         }
     }
 }
@@ -157,7 +165,7 @@ macro_rules! leaf {
     )*};
 }
 
-leaf!(Linear, Embedding, RmsNorm, LayerNorm);
+leaf!(Linear, Embedding, RmsNorm, LayerNorm, Residual);
 
 /// Fields that are no parts and hold none.
 macro_rules! nothing {

@@ -62,3 +62,60 @@ pub(super) fn in_chunks<const N: usize>(
     let all = Tensor::cat(chunks.collect(), 1).squeeze_dim::<2>(0);
     std::array::from_fn(|column| all.clone().narrow(1, column, 1).squeeze_dim(1))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use burn::tensor::{Device, TensorData, Tolerance, activation};
+
+    use super::*;
+    use crate::Layout;
+
+    /// Two rows of logits at a time, and the numbers and gradients of all at once.
+    #[test]
+    fn there_are_never_more_logits_than_those_of_a_chunk() {
+        let (rows, vocab) = (5, CHUNK_LOGITS / 2);
+        let device = Device::default().autodiff();
+        let numbers = |count: usize, step: f32| -> Vec<f32> {
+            (1..=count).map(|i| (step * i as f32).sin()).collect()
+        };
+        let mut linear = Linear::new(1, vocab, true, Layout::OutIn, 1.0, &device);
+        let weight = TensorData::new(numbers(vocab, 0.7), [vocab, 1]);
+        linear.weight = burn::module::Param::from_tensor(Tensor::from_data(weight, &device));
+        let hidden = TensorData::new(numbers(rows, 1.3), [rows, 1]);
+        let hidden = Tensor::<2>::from_data(hidden, &device).require_grad();
+        let head = Head::linear(&linear);
+        let targets: Vec<i64> = (0..rows as i64).map(|row| row * 300_001).collect();
+        let most = Arc::new(AtomicUsize::new(0));
+        let seen = most.clone();
+        let [found] = in_chunks(hidden.clone(), head, &targets, move |logits, targets| {
+            seen.fetch_max(logits.dims()[0], Ordering::Relaxed);
+            [activation::log_softmax(logits, 1).gather(1, targets)]
+        });
+        let whole = head.forward(hidden.clone().unsqueeze()).squeeze_dim::<2>(0);
+        let targets = Tensor::<1, Int>::from_data(targets.as_slice(), &device).unsqueeze_dim(1);
+        let expected = activation::log_softmax(whole, 1)
+            .gather(1, targets)
+            .squeeze_dim::<1>(1);
+        let tolerance = Tolerance::absolute(1e-4);
+        found
+            .to_data()
+            .assert_approx_eq::<f32>(&expected.to_data(), tolerance);
+        let weights = Tensor::<1>::from_data([1.0, -2.0, 0.5, 3.0, 0.1], &device);
+        let gradients = |y: Tensor<1>| {
+            let grads = (y * weights.clone()).sum().backward();
+            let bias = linear.bias.as_ref().expect("a bias").val();
+            let all = [
+                hidden.grad(&grads).map(Tensor::into_data),
+                bias.grad(&grads).map(Tensor::into_data),
+            ];
+            all.map(|gradient| gradient.expect("a gradient"))
+        };
+        for (found, expected) in gradients(found).iter().zip(&gradients(expected)) {
+            found.assert_approx_eq::<f32>(expected, tolerance);
+        }
+        assert_eq!(most.load(Ordering::Relaxed), 2);
+    }
+}

@@ -3,17 +3,18 @@
 //! The list of families is here, and nowhere else. A family is a configuration that implements [`Family`] and a model
 //! that implements [`CausalLm`].
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::tensor::{Device, Shape};
 use serde_json::Value;
 
 use crate::files::pretrained::{Keys, SaveOptions, load_from, save_pretrained};
 use crate::files::safetensors_folder::{WeightFiles, Weights};
 use crate::models::config::{Family, family_of, read_config, validate};
 use crate::models::*;
-use crate::{Error, Head, PartMut, Parts, Result};
+use crate::{Error, Head, PartMut, Parts, Result, module_path};
 
 /// The families: a variant, its configuration, its model, and what their docs say.
 macro_rules! families {
@@ -228,10 +229,54 @@ impl AutoCausalLm {
     ///
     /// # Errors
     ///
-    /// If a file cannot be written, the model carries adapters, or ([`Error::NotFinite`], with nothing written) a weight is
-    /// not finite or has no finite number in the type of the file: above 65,504 in `f16`.
+    /// If a file cannot be written, the model carries adapters or biases that `config.json` has no setting for, or
+    /// ([`Error::NotFinite`], with nothing written) a weight is not finite or has no finite number in the type of the file:
+    /// above 65,504 in `f16`.
     pub fn save_pretrained(&self, folder: &Path, options: &SaveOptions) -> Result<()> {
-        save_pretrained(self, self.config().to_json(), folder, options)
+        save_pretrained(self, self.fitting_config()?, folder, options)
+    }
+
+    /// The configuration, with the settings of the biases that merging an adapter may have added.
+    fn fitting_config(&self) -> Result<Value> {
+        let tensors = |model: &Self| -> BTreeMap<String, Shape> {
+            let all = module_path::shapes(model).into_iter();
+            all.filter(|(path, _)| !path.contains(".adapters."))
+                .collect()
+        };
+        let own = tensors(self);
+        let config = self.config().to_json();
+        let mut expected = None;
+        for settings in [
+            &[][..],
+            &["attention_bias"],
+            &["mlp_bias"],
+            &["attention_bias", "mlp_bias"],
+        ] {
+            let mut config = config.clone();
+            settings.iter().for_each(|name| config[*name] = true.into());
+            let model = ModelConfig::from_json(config.clone())
+                .and_then(|config| Self::from_config(&config, &Device::default()));
+            let Ok(model) = model else { continue };
+            let found = tensors(&model);
+            if found == own {
+                return Ok(config);
+            }
+            expected.get_or_insert(found);
+        }
+        let expected = expected.unwrap_or_default();
+        let added: Vec<_> = own
+            .keys()
+            .filter(|path| !expected.contains_key(*path))
+            .collect();
+        match added.first() {
+            None => Ok(config),
+            Some(first) => Err(Error::Settings(format!(
+                "config.json of a {} has no setting for {} tensors of this model (the first is {first}), as merging an adapter \
+                 that adds biases leaves them: save the adapter by itself",
+                self.config().model_type(),
+                added.len()
+            ))),
+        }
     }
 }
 

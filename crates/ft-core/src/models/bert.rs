@@ -18,6 +18,8 @@ use crate::layers::blocks::run_blocks;
 use crate::layers::embedding::Embedding;
 use crate::layers::layer_norm::LayerNorm;
 use crate::layers::linear::{Layout, Linear};
+use crate::layers::residual::Residual;
+use crate::layers::virtual_tokens::VirtualTokens;
 use crate::models::config::BertConfig;
 use crate::{Backbone, Dims, Parts, Pass, Result, Weights};
 
@@ -49,6 +51,8 @@ struct Block {
     attention: Attention,
     intermediate: Intermediate,
     output: Output,
+    attention_adapters: Residual,
+    output_adapters: Residual,
 }
 
 #[derive(Module, Parts, Debug)]
@@ -165,6 +169,11 @@ impl Backbone for Bert {
     }
 
     fn embed(&self, input_ids: Tensor<2, Int>) -> Tensor<3> {
+        assert_eq!(
+            VirtualTokens::count(self),
+            0,
+            "virtual tokens (prompt tuning, p-tuning, prefix tuning) are not supported on encoders: use another adapter"
+        );
         self.embeddings.word_embeddings.forward(input_ids)
     }
 
@@ -229,17 +238,19 @@ impl Block {
                 act: config.hidden_act,
             },
             output: output(inner),
+            attention_adapters: Residual::new(width),
+            output_adapters: Residual::new(width),
         }
     }
 
     fn forward(&self, x: Tensor<3>, mask: &AttentionMask) -> Tensor<3> {
         let attended = self.attention.self_.forward(x.clone(), mask);
-        let x = self.attention.output.forward(attended, x);
+        let x = (self.attention.output).forward(attended, x, &self.attention_adapters);
         let inner = self
             .intermediate
             .act
             .forward(self.intermediate.dense.forward(x.clone()));
-        self.output.forward(inner, x)
+        self.output.forward(inner, x, &self.output_adapters)
     }
 }
 
@@ -254,7 +265,7 @@ impl SelfAttention {
 }
 
 impl Output {
-    fn forward(&self, x: Tensor<3>, residual: Tensor<3>) -> Tensor<3> {
-        self.LayerNorm.forward(self.dense.forward(x) + residual)
+    fn forward(&self, inner: Tensor<3>, x: Tensor<3>, residual: &Residual) -> Tensor<3> {
+        residual.add_and_norm(x, self.dense.forward(inner), &self.LayerNorm)
     }
 }

@@ -3,7 +3,8 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use crate::{Backbone, Dims, Head, KvCache, Parts, TokenBatch};
+use crate::layers::virtual_tokens::VirtualTokens;
+use crate::{Backbone, Dims, Head, KvCache, Parts, Pass, TokenBatch};
 
 /// A causal language model: a body and a head.
 ///
@@ -17,21 +18,54 @@ pub trait CausalLm: Module + Parts {
     /// The output projection, which may be the tied embedding.
     fn head(&self) -> Head<'_>;
 
-    /// The measures of the model; the size of the vocabulary is that of the head.
+    /// The measures of the model. The size of the vocabulary is that of the head, and virtual tokens take places of the
+    /// longest sequence.
     fn dims(&self) -> Dims {
+        let dims = self.body().dims();
+        let longest = dims.max_position_embeddings;
         Dims {
             vocab_size: self.head().vocab_size(),
-            ..self.body().dims()
+            max_position_embeddings: longest.saturating_sub(self.num_virtual_tokens()),
+            ..dims
         }
+    }
+
+    /// How many virtual tokens come before those of every row: those of the active adapter that has some.
+    fn num_virtual_tokens(&self) -> usize {
+        VirtualTokens::count(self)
     }
 
     /// The last hidden states, after the final norm: `[batch, seq, hidden]`.
     ///
-    /// With a cache, `tokens` continue what the cache already holds.
+    /// With a cache, `tokens` continue what the cache already holds. Virtual tokens come before the first ones; the result
+    /// has no places for them.
     fn hidden_states(&self, tokens: &TokenBatch, cache: Option<&mut KvCache>) -> Tensor<3> {
         let body = self.body();
         let embeddings = body.embed(tokens.input_ids.clone());
-        body.forward(embeddings, tokens.pass().with_cache(cache))
+        let [batch, seq, _] = embeddings.dims();
+        let continues = cache.as_ref().is_some_and(|cache| !cache.is_empty());
+        let pass = tokens.pass().with_cache(cache);
+        let virtual_tokens = (!continues).then(|| VirtualTokens::of(self)).flatten();
+        match virtual_tokens {
+            None => body.forward(embeddings, pass),
+            Some(VirtualTokens::Prefix(prefix)) => {
+                let prefix = Some(prefix);
+                body.forward(embeddings, Pass { prefix, ..pass })
+            }
+            Some(VirtualTokens::Prompt(prompt)) => {
+                let [count, width] = prompt.dims();
+                let rows = prompt.unsqueeze::<3>().expand([batch, count, width]);
+                let embeddings = Tensor::cat(vec![rows, embeddings], 1);
+                let hidden = body.forward(
+                    embeddings,
+                    Pass {
+                        prompt: count,
+                        ..pass
+                    },
+                );
+                hidden.narrow(1, count, seq)
+            }
+        }
     }
 
     /// Logits of the whole batch: `[batch, seq, vocab]`.

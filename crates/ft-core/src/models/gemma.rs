@@ -70,7 +70,9 @@ impl Gemma {
             .map(|theta| Rope::new(decoder.head_width(), theta, &RopeScaling::Default));
         Self {
             model: Decoder {
-                embed_tokens: decoder.embedding(device),
+                embed_tokens: decoder
+                    .embedding(device)
+                    .with_scale((decoder.hidden_size as f64).sqrt()),
                 layers: (0..decoder.num_hidden_layers)
                     .map(|_| Block::new(config, device))
                     .collect(),
@@ -111,7 +113,7 @@ impl Backbone for Decoder {
     }
 
     fn embed(&self, input_ids: Tensor<2, Int>) -> Tensor<3> {
-        self.embed_tokens.forward(input_ids) * (self.dims.hidden_size as f64).sqrt()
+        self.embed_tokens.forward(input_ids)
     }
 
     fn forward(&self, embeddings: Tensor<3>, mut pass: Pass<'_>) -> Tensor<3> {

@@ -12,6 +12,7 @@ use crate::layers::blocks::run_blocks;
 use crate::layers::embedding::Embedding;
 use crate::layers::layer_norm::LayerNorm;
 use crate::layers::linear::{Layout, Linear};
+use crate::layers::residual::Residual;
 use crate::models::config::{Family, Gpt2Config};
 use crate::{Backbone, CausalLm, Dims, Head, KvCache, Parts, Pass};
 
@@ -41,6 +42,8 @@ struct Block {
     attn: Attention,
     ln_2: LayerNorm,
     mlp: Mlp,
+    attention_adapters: Residual,
+    output_adapters: Residual,
 }
 
 #[derive(Module, Parts, Debug)]
@@ -159,6 +162,8 @@ impl Block {
                 c_proj: conv1d(config.inner(), width),
                 act: config.activation_function,
             },
+            attention_adapters: Residual::new(width),
+            output_adapters: Residual::new(width),
         }
     }
 
@@ -170,9 +175,11 @@ impl Block {
         cache: Option<&mut KvCache>,
     ) -> Tensor<3> {
         let normed = self.ln_1.forward(x.clone());
-        let x = x + self.attn.forward(layer, normed, mask, cache);
+        let attended = self.attn.forward(layer, normed, mask, cache);
+        let x = self.attention_adapters.add(x, attended);
         let normed = self.ln_2.forward(x.clone());
-        x + self.mlp.forward(normed)
+        let inner = self.mlp.forward(normed);
+        self.output_adapters.add(x, inner)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::layers::blocks::run_blocks;
 use crate::layers::embedding::Embedding;
 use crate::layers::gated_mlp::GatedMlp;
 use crate::layers::linear::{Layout, Linear};
+use crate::layers::residual::Residual;
 use crate::layers::rms_norm::RmsNorm;
 use crate::layers::rope::{Angles, Rope};
 use crate::layers::self_attention::SelfAttention;
@@ -47,6 +48,8 @@ struct Block {
     mlp: GatedMlp,
     input_layernorm: RmsNorm,
     post_attention_layernorm: RmsNorm,
+    attention_adapters: Residual,
+    output_adapters: Residual,
 }
 
 /// What all layers of one forward pass share.
@@ -165,6 +168,8 @@ impl Block {
             },
             input_layernorm: RmsNorm::new(hidden, config.rms_norm_eps, device),
             post_attention_layernorm: RmsNorm::new(hidden, config.rms_norm_eps, device),
+            attention_adapters: Residual::new(hidden),
+            output_adapters: Residual::new(hidden),
         }
     }
 
@@ -177,8 +182,10 @@ impl Block {
     ) -> Tensor<3> {
         let (angles, mask) = (Some(&shared.angles), shared.masks.of(layer));
         let normed = self.input_layernorm.input(x.clone());
-        let x = x + (self.self_attn).forward(layer, normed, angles, mask, cache);
+        let attended = (self.self_attn).forward(layer, normed, angles, mask, cache);
+        let x = self.attention_adapters.add(x, attended);
         let normed = self.post_attention_layernorm.input(x.clone());
-        x + self.mlp.forward(normed)
+        let inner = self.mlp.forward(normed);
+        self.output_adapters.add(x, inner)
     }
 }

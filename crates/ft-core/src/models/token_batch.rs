@@ -13,7 +13,7 @@ use crate::layers::pass::Pass;
 pub struct TokenBatch {
     /// `[batch, seq]`.
     pub input_ids: Tensor<2, Int>,
-    /// `[batch, seq]`; when absent, positions count on from the cache's length.
+    /// `[batch, seq]`, which do not count virtual tokens; when absent, positions count on from the cache's length.
     pub position_ids: Option<Tensor<2, Int>>,
     /// `[batch, seq]`; tokens of different segments do not see each other.
     pub segment_ids: Option<Tensor<2, Int>>,

@@ -22,6 +22,7 @@ use super::exp::{exp, exp_shifted, max, sum_of_pairs, tanh};
 use super::pieces::each;
 use super::product::{Matrix, Output, product};
 use super::tensor;
+use crate::attention::EVERY_SEGMENT;
 
 /// Queries and keys of a tile. Their scores take 128 KiB, which fits in a core's cache.
 const QUERIES: usize = 128;
@@ -187,8 +188,9 @@ impl Rule {
             }
             if let Some(segments) = &self.segments {
                 let segments = &segments[batch * all_keys..][..all_keys];
+                let own = segments[position];
                 for (score, key) in row.iter_mut().zip(keys.clone()) {
-                    if segments[key] != segments[position] {
+                    if segments[key] != own && segments[key] != EVERY_SEGMENT {
                         *score = f32::NEG_INFINITY;
                     }
                 }

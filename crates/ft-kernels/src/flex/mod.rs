@@ -27,7 +27,7 @@ mod weight;
 use std::sync::LazyLock;
 
 use burn::backend::flex::{FlexTensor, Layout};
-use burn::backend::{DispatchDevice, TensorMetadata};
+use burn::backend::{DispatchDevice, Flex, TensorMetadata};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 /// Whether these kernels support a tensor: on Flex, in `f32`.
@@ -56,6 +56,18 @@ pub(crate) fn is_flex(device: &Device) -> bool {
     match device.as_dispatch() {
         DispatchDevice::Flex(_) => true,
         DispatchDevice::Autodiff(inner) => matches!(**inner, DispatchDevice::Flex(_)),
+        _ => false,
+    }
+}
+
+/// Whether two tensors are the same view of the same memory.
+pub(crate) fn is_same<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> bool {
+    let flex = |x: &Tensor<D>| x.clone().inner().try_into_primitive::<Flex>().ok();
+    match (flex(a), flex(b)) {
+        (Some(a), Some(b)) => {
+            let place = |x: &FlexTensor| (x.bytes().as_ptr(), x.dtype());
+            place(&a) == place(&b) && a.layout() == b.layout()
+        }
         _ => false,
     }
 }

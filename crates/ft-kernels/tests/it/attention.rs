@@ -1,5 +1,5 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use ft_kernels::{AttentionMask, Scores, attention, portable};
+use ft_kernels::{AttentionMask, EVERY_SEGMENT, Scores, attention, portable};
 
 use crate::{assert_close, cpu, device, gradient, leaf, numbers, on_the_cpu, weighted_sum};
 
@@ -248,6 +248,47 @@ fn packed_documents() {
         segments: true,
         ..PLAIN
     });
+}
+
+/// Every document of a row sees the tokens that all of them share, as if it stood alone after them.
+#[test]
+fn tokens_of_every_segment_are_seen_by_all_documents() {
+    let (shared, first, second) = (3, 20, 30);
+    let keys = shared + first + second;
+    let [q, k, v] = [4, 2, 2].map(|heads| leaf([1, heads, keys, 8], &device()));
+    let run = |segments: &[i64], parts: &[(usize, usize)]| {
+        let part = |x: &Tensor<4>| {
+            let parts = parts
+                .iter()
+                .map(|(from, len)| x.clone().narrow(2, *from, *len));
+            Tensor::cat(parts.collect(), 2)
+        };
+        let data = TensorData::new(segments.to_vec(), [1, segments.len()]);
+        let ids = Tensor::<2, Int>::from_data(data, &device());
+        let mask = AttentionMask::new(segments.len(), 0, None, Some(&ids), &device());
+        (
+            attention(part(&q), part(&k), part(&v), 0.3, &mask),
+            portable::attention(part(&q), part(&k), part(&v), 0.3, &mask),
+        )
+    };
+    let segments = [vec![EVERY_SEGMENT; shared], vec![1; first], vec![2; second]].concat();
+    let (packed, plain) = run(&segments, &[(0, keys)]);
+    assert_close(
+        "the portable one",
+        packed.clone().into_data(),
+        plain.into_data(),
+        1e-5,
+    );
+    let alone = [vec![EVERY_SEGMENT; shared], vec![2; second]].concat();
+    let (alone, _) = run(&alone, &[(0, shared), (shared + first, second)]);
+    let found = packed.narrow(2, shared + first, second);
+    let expected = alone.narrow(2, shared, second);
+    assert_close(
+        "second document",
+        found.into_data(),
+        expected.into_data(),
+        1e-6,
+    );
 }
 
 /// A query sees nothing of another document: with that document's keys and values changed, not a bit differs.

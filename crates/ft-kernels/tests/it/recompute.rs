@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use burn::module::{Module, Param};
+use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Device, Tensor};
 use ft_kernels::{Input, linear, recompute};
 
@@ -99,6 +99,53 @@ fn where_nothing_trains_a_part_runs_once() {
     assert_eq!(runs.load(Ordering::Relaxed), 1);
     let (y, _) = through(&parts, x);
     assert!(!y.is_tracked());
+}
+
+/// A parameter may be the result of other operations: each part gets its slice of one tensor that trains.
+#[test]
+fn a_parameter_inside_the_graph_passes_its_gradient_on() {
+    let device = device();
+    let parts = [(); 2].map(|()| Part::new(&device));
+    let all = leaf([2, 6], &device);
+    let given = |i: usize| all.clone().tanh().narrow(0, i, 1).reshape([6]);
+    let x = leaf([1, 3, 6], &device).set_require_grad(false);
+    let forward =
+        |part: &Part, given: Tensor<1>, x: Tensor<3>| part.forward(x * given.reshape([1, 1, 6]));
+    let found = parts.iter().enumerate().fold(x.clone(), |x, (i, part)| {
+        let module = (
+            part.clone(),
+            vec![Param::initialized(ParamId::new(), given(i))],
+        );
+        recompute(
+            &module,
+            x,
+            move |(part, given): &(Part, Vec<Param<Tensor<1>>>), x| {
+                forward(part, given[0].val(), x)
+            },
+        )
+    });
+    let expected = parts
+        .iter()
+        .enumerate()
+        .fold(x, |x, (i, part)| forward(part, given(i), x));
+    assert_close("value", found.to_data(), expected.to_data(), 0.0);
+    let (found, expected) = (
+        weighted_sum(found).backward(),
+        weighted_sum(expected).backward(),
+    );
+    assert_close(
+        "inside",
+        gradient(&all, &found),
+        gradient(&all, &expected),
+        1e-6,
+    );
+    let trained = parts[0].trained.val();
+    assert_close(
+        "leaf",
+        gradient(&trained, &found),
+        gradient(&trained, &expected),
+        1e-6,
+    );
 }
 
 /// The gradient of one parameter used by two parts is the sum of both.

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 
-use crate::linalg::{Svd, truncated_svd, truncated_svd_of_product};
+use crate::truncated_svd::{Svd, truncated_svd};
 
 /// `A` `[rank, in]` and `B` `[out, rank]` of a matrix `[out, in]`. A matrix of smaller sizes has fewer.
 pub(super) fn factors(
@@ -20,7 +20,7 @@ pub(super) fn factors_of_product(
     rank: usize,
     clamp: Option<f64>,
 ) -> Result<[Tensor<2>; 2], String> {
-    truncated_svd_of_product(b, a, rank).map(|svd| split(&svd, clamp))
+    factors(b.matmul(a), rank, clamp)
 }
 
 fn split(svd: &Svd, clamp: Option<f64>) -> [Tensor<2>; 2] {

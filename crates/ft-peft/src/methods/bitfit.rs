@@ -40,6 +40,8 @@ impl Default for BitFitConfig {
 
 json_settings!(BitFitConfig);
 
+const BIAS: &str = "bias";
+
 impl Method for BitFitConfig {
     method!("BITFIT");
 
@@ -55,10 +57,14 @@ impl Method for BitFitConfig {
         has_bias(part)
     }
 
+    fn names_of_base(&self) -> &'static [&'static str] {
+        &[BIAS]
+    }
+
     fn on(&self, site: &Site<'_>, _: &mut Draw<'_>) -> Result<New> {
         let copies = Copies {
             weight: None,
-            bias: Some("bias"),
+            bias: Some(BIAS),
         };
         Ok(New::new(copies, copies.tensors(site.part)))
     }

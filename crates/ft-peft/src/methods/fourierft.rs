@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::f64::consts::TAU;
+use std::sync::Arc;
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 use ft_core::layers::{Adapter, AdapterKind, AdapterTensor, At, Merged};
@@ -282,6 +283,13 @@ impl FourierFt {
 impl AdapterKind for FourierFt {
     fn product(&self, at: &At<'_>, x: &Tensor<2>, y: Tensor<2>) -> Tensor<2> {
         y + ft_kernels::linear(x.clone(), self.delta(at.adapter), None)
+    }
+
+    fn scaled(&self, factor: f64) -> Option<Arc<dyn AdapterKind>> {
+        Some(Arc::new(Self {
+            scaling: self.scaling * factor,
+            ..self.clone()
+        }))
     }
 
     fn merge(&self, at: &At<'_>, merged: Merged) -> Option<Merged> {

@@ -1,8 +1,6 @@
 //! Tuning of norms alone (Zhao et al., 2023, arXiv:2312.11420, section 2): a trained copy of each norm's weight and bias.
 
-use burn::tensor::{DType, Tensor};
 use ft_core::Part;
-use ft_core::layers::AdapterTensor;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
@@ -36,22 +34,11 @@ impl Method for LnTuningConfig {
     }
 
     fn on(&self, site: &Site<'_>, _: &mut Draw<'_>) -> Result<New> {
-        let copy = |name, tensor: Tensor<1>| {
-            AdapterTensor::new(name, tensor.detach().cast(DType::F32))
-        };
-        let tensors = match site.part {
-            Part::RmsNorm(norm) => vec![copy(WEIGHT, norm.weight.val())],
-            Part::LayerNorm(norm) => vec![
-                copy(WEIGHT, norm.weight.val()),
-                copy(BIAS, norm.bias.val()),
-            ],
-            _ => Vec::new(),
-        };
         let copies = Copies {
             weight: Some(WEIGHT),
             bias: Some(BIAS),
         };
-        Ok(New::new(copies, tensors))
+        Ok(New::new(copies, copies.tensors(site.part)))
     }
 }
 

@@ -5,6 +5,8 @@
 //! column-wise Kronecker products (Khatri-Rao) of `A₁` and `A₂`, `B₁` and `B₂`. So for small ranks it acts on activations,
 //! and `ΔW` is never formed. For large ranks it is, and is made again in the backward pass.
 
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
 use ft_core::layers::{Adapter, AdapterKind, AdapterTensor, At, LowRank, Merged};
 use serde::{Deserialize, Serialize};
@@ -120,7 +122,10 @@ impl Method for LohaConfig {
             on_activations: r * r * (inputs + outputs) <= inputs * outputs,
             dropout: ranks.dropout,
         };
-        Ok(New::new(kind, tensors))
+        Ok(New {
+            dropout: ranks.dropout.total(),
+            ..New::new(kind, tensors)
+        })
     }
 }
 
@@ -167,7 +172,7 @@ impl Loha {
 
 impl AdapterKind for Loha {
     fn low_rank(&self, at: &At<'_>, x: &Tensor<2>) -> Option<LowRank> {
-        (self.on_activations && !self.dropout.acts(at, x)).then(|| self.factors(at.adapter))
+        (self.on_activations && !at.adapter.drops_out(x)).then(|| self.factors(at.adapter))
     }
 
     fn product(&self, at: &At<'_>, x: &Tensor<2>, y: Tensor<2>) -> Tensor<2> {
@@ -187,6 +192,13 @@ impl AdapterKind for Loha {
             }
         };
         y + self.dropout.apply(at, x, product)
+    }
+
+    fn scaled(&self, factor: f64) -> Option<Arc<dyn AdapterKind>> {
+        Some(Arc::new(Self {
+            scaling: self.scaling * factor,
+            ..*self
+        }))
     }
 
     fn merge(&self, at: &At<'_>, merged: Merged) -> Option<Merged> {

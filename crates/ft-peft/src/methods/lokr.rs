@@ -3,6 +3,8 @@
 //!
 //! `(W₁ ⊗ W₂)x` is `W₂XW₁ᵀ` for the input written as a matrix `X`: two small products, and `ΔW` is never formed.
 
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
 use ft_core::layers::{Adapter, AdapterKind, AdapterTensor, At, Merged};
 use serde::{Deserialize, Serialize};
@@ -178,7 +180,10 @@ impl Method for LokrConfig {
             scaling: ranks.scaling_of(site.path),
             dropout: ranks.dropout,
         };
-        Ok(New::new(kind, tensors))
+        Ok(New {
+            dropout: ranks.dropout.total(),
+            ..New::new(kind, tensors)
+        })
     }
 }
 
@@ -250,6 +255,13 @@ impl AdapterKind for Lokr {
     fn product(&self, at: &At<'_>, x: &Tensor<2>, y: Tensor<2>) -> Tensor<2> {
         let (w1, w2) = self.factors(at.adapter);
         y + self.dropout.apply(at, x, kronecker(x.clone(), w1, w2))
+    }
+
+    fn scaled(&self, factor: f64) -> Option<Arc<dyn AdapterKind>> {
+        Some(Arc::new(Self {
+            scaling: self.scaling * factor,
+            ..*self
+        }))
     }
 
     fn merge(&self, at: &At<'_>, merged: Merged) -> Option<Merged> {

@@ -3,20 +3,35 @@
 //!
 //! It acts on activations: neither the sum `W₀ + sBA` nor its gradient, both the size of `W₀`, exists while training.
 
+mod dora;
+mod embedding;
+mod eva;
+mod eva_layers;
+mod incremental_pca;
 mod initialisation;
+mod lora_fa;
 mod low_rank;
+mod plain;
 mod settings;
 
-use ft_core::layers::AdapterTensor;
+use burn::tensor::Tensor;
+use ft_core::Part;
+use ft_core::layers::{AdapterTensor, LowRank};
 use serde_json::{Value, json};
 
+pub use eva::{EvaConfig, eva_initialise};
 pub use initialisation::InitLoraWeights;
+pub use lora_fa::lora_fa;
+pub use plain::into_plain_lora;
+pub(crate) use plain::saved_as_plain;
 pub use settings::LoraConfig;
 pub(crate) use settings::exception;
 
-use crate::Result;
-use crate::method::{Draw, Method, New, Site, method};
-use low_rank::{A, B, Lora};
+use crate::method::{Draw, Method, New, Origin, Site, method};
+use crate::{Result, TokenIndices};
+use dora::{Dora, MAGNITUDE};
+use embedding::on_embedding;
+use low_rank::{A, B, BIAS, Lora, START_A, START_B};
 
 impl Method for LoraConfig {
     method!("LORA");
@@ -33,6 +48,15 @@ impl Method for LoraConfig {
                 mistakes.push(format!("lora_alpha must be above 0, not {alpha}"));
             }
         }
+        let ranks = self.rank_pattern.iter().map(|(_, r)| r).chain([&self.r]);
+        mistakes.extend(ranks.filter_map(|r| self.init_lora_weights.mistake(*r)));
+        if self.use_dora && self.init_lora_weights == InitLoraWeights::Mica {
+            mistakes.push("use_dora and init_lora_weights = mica exclude each other".to_string());
+        }
+        if self.use_dora && self.lora_bias {
+            mistakes.push("use_dora and lora_bias exclude each other".to_string());
+        }
+        mistakes.extend(self.eva_config.iter().filter_map(EvaConfig::mistake));
         if !(0.0..1.0).contains(&self.lora_dropout) {
             mistakes.push(format!(
                 "lora_dropout must be at least 0 and below 1, not {}",
@@ -43,10 +67,18 @@ impl Method for LoraConfig {
     }
 
     fn scaled(&self, factor: f64) -> Option<Box<dyn Method>> {
+        // DoRA's change is not linear in the scale, and what PiSSA takes off does not depend on it.
+        if self.use_dora || self.init_lora_weights.is_principal_part() {
+            return None;
+        }
         let mut scaled = self.clone();
         scaled.lora_alpha *= factor;
         scaled.alpha_pattern.iter_mut().for_each(|(_, alpha)| *alpha *= factor);
         Some(Box::new(scaled))
+    }
+
+    fn refuses(&self, origin: Origin) -> Option<String> {
+        self.init_lora_weights.refuses(origin)
     }
 
     fn patterns(&self) -> Vec<(&'static str, &str)> {
@@ -67,20 +99,16 @@ impl Method for LoraConfig {
             "arrow_config": null,
             "corda_config": null,
             "ensure_weight_tying": false,
-            "eva_config": null,
             "kasa_config": null,
             "layer_replication": null,
             "loftq_config": {},
-            "lora_bias": false,
             "lora_ga_config": null,
             "megatron_config": null,
             "megatron_core": "megatron.core",
             "monteclora_config": null,
             "qalora_group_size": 16,
             "target_parameters": null,
-            "trainable_token_indices": null,
             "use_bdlora": null,
-            "use_dora": false,
             "use_qalora": false,
             "velora_config": null,
         })
@@ -94,17 +122,60 @@ impl Method for LoraConfig {
         Some("lora_only")
     }
 
+    fn takes(&self, part: Part<'_>) -> bool {
+        matches!(part, Part::Linear(_) | Part::Embedding(_))
+    }
+
+    fn token_indices(&self) -> Option<&TokenIndices> {
+        self.trainable_token_indices.as_ref()
+    }
+
     fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<New> {
-        site.linear()?;
+        let scaling = self.scaling_of(site.path);
         let r = self.rank_of(site.path);
-        let [a, b] = self.init_lora_weights.factors(site.features(), r, draw);
-        let tensors = vec![AdapterTensor::new(A, a), AdapterTensor::new(B, b)];
-        let kind = Lora {
-            scaling: self.scaling_of(site.path),
+        if let Part::Embedding(table) = site.part {
+            return on_embedding(site.path, table, self, draw);
+        }
+        let linear = site.linear()?;
+        let start = self.init_lora_weights.factors(site, r, scaling, draw)?;
+        let b = AdapterTensor::new(B, start.b.clone());
+        let mut tensors = vec![
+            AdapterTensor::new(A, start.a.clone()),
+            match self.init_lora_weights {
+                InitLoraWeights::Mica => b.frozen(),
+                _ => b,
+            },
+        ];
+        if self.lora_bias {
+            let zeros = draw.zeros([linear.out_features()]);
+            tensors.push(AdapterTensor::new(BIAS, zeros));
+        }
+        let lora = Lora { scaling };
+        if self.use_dora {
+            let added = match start.of_base {
+                true => None,
+                false => Some(LowRank {
+                    a: start.a.clone(),
+                    b: start.b.clone(),
+                    scale: scaling,
+                    dropout: None,
+                }),
+            };
+            let magnitude = dora::magnitude(linear.matrix(), added);
+            let magnitude = Tensor::<1>::from_data(magnitude.into_data(), &draw.device);
+            tensors.push(AdapterTensor::new(MAGNITUDE, magnitude));
+        }
+        if start.of_base {
+            let fixed = |name, tensor| AdapterTensor::new(name, tensor).frozen().unsaved();
+            tensors.extend([fixed(START_A, start.a), fixed(START_B, -start.b)]);
+        }
+        let new = match self.use_dora {
+            true => New::new(Dora::new(lora), tensors),
+            false => New::new(lora, tensors),
         };
         Ok(New {
             dropout: self.lora_dropout,
-            ..New::new(kind, tensors)
+            ..new
         })
     }
 }

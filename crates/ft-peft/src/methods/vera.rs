@@ -5,7 +5,9 @@
 //! the products with `B` are kept for the backward pass.
 
 use burn::tensor::Tensor;
-use ft_core::layers::{AdapterKind, AdapterTensor, At, LowRank, Merged};
+use ft_core::layers::{
+    AdapterKind, AdapterTensor, At, Dropout, LowRank, Merged, dropout_seed,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::adapter_config::json_settings;
@@ -157,7 +159,14 @@ fn factors(at: &At<'_>) -> LowRank {
 
 impl AdapterKind for Vera {
     fn low_rank(&self, at: &At<'_>, x: &Tensor<2>) -> Option<LowRank> {
-        (!at.adapter.drops_out(x)).then(|| factors(at))
+        let dropout = at.adapter.drops_out(x).then(|| Dropout {
+            probability: at.adapter.dropout.prob,
+            seed: dropout_seed(&x.device()),
+        });
+        Some(LowRank {
+            dropout,
+            ..factors(at)
+        })
     }
 
     fn product(&self, at: &At<'_>, x: &Tensor<2>, y: Tensor<2>) -> Tensor<2> {

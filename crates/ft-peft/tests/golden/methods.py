@@ -170,15 +170,15 @@ def compute(model, inputs):
 
 def settings_of(name, settings):
     settings = {"target_modules": ALL} | settings
-    targets = settings["target_modules"]
-    if isinstance(targets, dict):
-        settings["target_modules"] = targets[name]
-    else:
-        # Names of the other bases are left out.
-        present = {module.rsplit(".", 1)[-1] for module, _ in load_base(name).named_modules()}
-        for key in ("target_modules", "feedforward_modules"):
-            if isinstance(settings.get(key), list):
-                settings[key] = [module for module in settings[key] if module in present]
+    if isinstance(settings["target_modules"], dict):
+        settings["target_modules"] = settings["target_modules"][name]
+    # Names of the other bases are left out.
+    present = {module.rsplit(".", 1)[-1] for module, _ in load_base(name).named_modules()}
+    for key in ("target_modules", "feedforward_modules"):
+        if isinstance(settings.get(key), list):
+            settings[key] = [module for module in settings[key] if module in present]
+    if pattern := settings.get("n_frequency_pattern"):
+        settings["n_frequency_pattern"] = {key: n for key, n in pattern.items() if key.rsplit(".", 1)[-1] in present}
     return settings
 
 

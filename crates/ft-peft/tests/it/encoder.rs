@@ -21,7 +21,7 @@ fn adapters_on_an_encoder_drop_out_alike_when_blocks_are_computed_again() {
         let mut model = Bert::from_pretrained(&folder, &device).expect("loads");
         model = attach(model, &config, "default", 1).expect("attaches");
         model.for_each_linear_mut(&mut |_, linear| {
-            let b = Tensor::full([linear.out_features(), 2], 0.1, &device);
+            let b = Tensor::<2>::full([linear.out_features(), 2], 0.1, &device);
             set(&mut linear.adapters[0], "lora_B.weight", b);
         });
         device.seed(3);

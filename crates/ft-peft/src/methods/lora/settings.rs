@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::InitLoraWeights;
-use crate::TargetModules;
+use super::{EvaConfig, InitLoraWeights};
+use crate::{TargetModules, TokenIndices};
 use crate::adapter_config::json_settings;
 use crate::common::{Common, Pattern, pattern};
 use crate::targets::ends_with_pattern;
@@ -29,8 +29,16 @@ pub struct LoraConfig {
     pub lora_dropout: f64,
     /// Scale by `lora_alpha / √r` instead (Kalajdzievski, 2023, arXiv:2312.03732).
     pub use_rslora: bool,
+    /// Learn the length of each row of the weight apart from its direction: DoRA (Liu et al., 2024, arXiv:2402.09353).
+    pub use_dora: bool,
+    /// Whether `B` has a bias, scaled like its product. Merging leaves a bias in layers that had none, which PEFT refuses.
+    pub lora_bias: bool,
+    /// Tokens whose rows in the embedding train beside the factors.
+    pub trainable_token_indices: Option<TokenIndices>,
     /// How the factors are initialized.
     pub init_lora_weights: InitLoraWeights,
+    /// Settings of [`eva_initialise`](crate::eva_initialise).
+    pub eva_config: Option<EvaConfig>,
     /// Ranks of layers that differ.
     #[serde(with = "pattern")]
     pub rank_pattern: Pattern<usize>,
@@ -49,7 +57,11 @@ impl Default for LoraConfig {
             lora_alpha: 8.0,
             lora_dropout: 0.0,
             use_rslora: false,
+            use_dora: false,
+            lora_bias: false,
+            trainable_token_indices: None,
             init_lora_weights: InitLoraWeights::default(),
+            eva_config: None,
             rank_pattern: Vec::new(),
             alpha_pattern: Vec::new(),
             common: Common {
@@ -68,11 +80,15 @@ impl LoraConfig {
         exception(&self.rank_pattern, path).unwrap_or(self.r)
     }
 
+    /// The alpha of the layer at `path`.
+    pub(crate) fn alpha_of(&self, path: &str) -> f64 {
+        exception(&self.alpha_pattern, path).unwrap_or(self.lora_alpha)
+    }
+
     /// `α/r`, or `α/√r` with rank stabilisation, of the layer at `path`.
     pub(crate) fn scaling_of(&self, path: &str) -> f64 {
-        let alpha = exception(&self.alpha_pattern, path).unwrap_or(self.lora_alpha);
         let r = self.rank_of(path) as f64;
-        alpha / if self.use_rslora { r.sqrt() } else { r }
+        self.alpha_of(path) / if self.use_rslora { r.sqrt() } else { r }
     }
 }
 

@@ -1,0 +1,246 @@
+//! A file of unpaired feedback as training examples.
+
+use std::path::Path;
+
+use ft_core::{IGNORE_INDEX, Tokenizer};
+
+use crate::in_parallel::in_parallel;
+use crate::split::split;
+use crate::tokenize::tokenize_whole;
+use crate::{
+    Batch, Error, Loader, PreferenceReport, Result, Tokenized, UnpairedSample, collate_padded,
+    read_rows,
+};
+
+/// A prompt with an answer, and whether the answer is desirable.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnpairedExample {
+    /// The tokens, with labels where the answer is.
+    pub tokens: Tokenized,
+    /// Whether the answer is desirable.
+    pub desirable: bool,
+}
+
+/// Rows of a batch of unpaired feedback.
+#[derive(Clone, Debug, Default)]
+pub struct UnpairedBatch {
+    /// The examples, and after them, in the same order, each prompt with the answer of the example before it (of the last
+    /// example for the first): pairs that do not belong together, for the estimate of KTO's KL divergence.
+    pub batch: Batch,
+    /// Whether the answer of each example is desirable.
+    pub desirable: Vec<bool>,
+}
+
+/// Examples for methods of unpaired feedback.
+#[derive(Clone, Debug, Default)]
+pub struct UnpairedDataset {
+    /// The examples, in the order of the file.
+    pub examples: Vec<UnpairedExample>,
+    /// How many rows were read, kept and dropped.
+    pub report: PreferenceReport,
+}
+
+impl UnpairedDataset {
+    /// Reads a JSON or JSONL file of [`UnpairedSample`]s and tokenizes it. Rows of more than `max_len` tokens are dropped, since
+    /// an answer that is cut off has no end to learn, and counted in the [report](PreferenceReport).
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, a row does not have the columns, the file has no rows, or no row is left.
+    pub fn load(path: impl AsRef<Path>, tokenizer: &Tokenizer, max_len: usize) -> Result<Self> {
+        let path = path.as_ref();
+        let rows = read_rows(path)?;
+        let samples = (rows.iter().enumerate())
+            .map(|(index, row)| UnpairedSample::parse(row, index + 1))
+            .collect::<Result<Vec<_>>>();
+        samples
+            .and_then(|samples| Self::from_samples(&samples, tokenizer, max_len))
+            .map_err(|error| error.in_file(path))
+    }
+
+    /// Tokenizes samples, as [`load`](Self::load) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load); the message names the row but no file.
+    pub fn from_samples(
+        samples: &[UnpairedSample],
+        tokenizer: &Tokenizer,
+        max_len: usize,
+    ) -> Result<Self> {
+        let tokens = in_parallel(samples, |row| {
+            Ok(tokenize_whole(&row.sample, tokenizer)?.example)
+        })?;
+        let mut report = PreferenceReport {
+            rows: samples.len(),
+            ..PreferenceReport::default()
+        };
+        let mut examples = Vec::with_capacity(samples.len());
+        for (tokens, sample) in tokens.into_iter().zip(samples) {
+            if tokens.label_count() == 0 {
+                report.empty += 1;
+            } else if tokens.len() > max_len {
+                report.too_long += 1;
+            } else {
+                let desirable = sample.desirable;
+                examples.push(UnpairedExample { tokens, desirable });
+            }
+        }
+        if examples.is_empty() {
+            return Err(Error::Dataset(format!(
+                "no row is left of {}: {} are longer than {max_len} tokens (raise the maximum length), {} have an empty \
+                 answer",
+                report.rows, report.too_long, report.empty
+            )));
+        }
+        Ok(Self::counted(examples, report))
+    }
+
+    /// How many examples there are.
+    pub fn len(&self) -> usize {
+        self.examples.len()
+    }
+
+    /// Whether there are no examples.
+    pub fn is_empty(&self) -> bool {
+        self.examples.is_empty()
+    }
+
+    /// How many answers are desirable, and how many are not. KTO's weights should make up for a large difference.
+    pub fn counts(&self) -> (usize, usize) {
+        let desirable = self
+            .examples
+            .iter()
+            .filter(|example| example.desirable)
+            .count();
+        (desirable, self.len() - desirable)
+    }
+
+    /// The [fingerprint](crate::fingerprint()) of all token ids, labels and judgements, in order.
+    pub fn fingerprint(&self) -> String {
+        crate::fingerprint(self.examples.iter().flat_map(|example| {
+            let ids = example.tokens.input_ids.iter().map(|&id| i64::from(id));
+            [example.tokens.len() as i64, i64::from(example.desirable)]
+                .into_iter()
+                .chain(ids)
+                .chain(example.tokens.labels.iter().copied())
+        }))
+    }
+
+    /// Splits the examples at random into `(train, eval)`. The same seed gives the same split.
+    ///
+    /// # Errors
+    ///
+    /// If the fraction is not in `[0, 1)`, or nothing would be left to train on.
+    pub fn split(self, eval_fraction: f64, seed: u64) -> Result<(Self, Self)> {
+        let (train, eval) = split(self.examples, eval_fraction, seed)?;
+        let dataset = |examples: Vec<UnpairedExample>| {
+            let rows = examples.len();
+            let report = PreferenceReport {
+                rows,
+                ..PreferenceReport::default()
+            };
+            Self::counted(examples, report)
+        };
+        Ok((dataset(train), dataset(eval)))
+    }
+
+    /// Batches of `batch_size` examples with as many mismatched pairs; see [`UnpairedBatch`]. The last batch of an epoch may
+    /// have fewer examples; of one example alone the mismatched pair is its own, so an epoch should not end with one.
+    ///
+    /// # Errors
+    ///
+    /// If there are no examples or the batch size is below 2.
+    pub fn into_batches(
+        self,
+        batch_size: usize,
+        shuffle_seed: Option<u64>,
+        pad_id: u32,
+    ) -> Result<Loader<UnpairedExample, UnpairedBatch>> {
+        if batch_size < 2 {
+            return Err(Error::Settings(format!(
+                "a batch size of {batch_size} has no answer of another prompt, which the KL divergence is estimated with: \
+                 make it 2 or more"
+            )));
+        }
+        Loader::new(self.examples, batch_size, shuffle_seed, move |examples| {
+            collate(examples, pad_id)
+        })
+    }
+
+    fn counted(examples: Vec<UnpairedExample>, report: PreferenceReport) -> Self {
+        let tokens = || examples.iter().map(|example| &example.tokens);
+        Self {
+            report: PreferenceReport {
+                kept: examples.len(),
+                tokens: tokens().map(Tokenized::len).sum(),
+                answer_tokens: tokens().map(Tokenized::label_count).sum(),
+                ..report
+            },
+            examples,
+        }
+    }
+}
+
+fn collate(examples: &[&UnpairedExample], pad_id: u32) -> UnpairedBatch {
+    let before = |row: usize| examples[(row + examples.len() - 1) % examples.len()];
+    let mismatched: Vec<Tokenized> = (examples.iter().enumerate())
+        .map(|(row, example)| mismatch(&example.tokens, &before(row).tokens))
+        .collect();
+    let rows = examples.iter().map(|example| &example.tokens);
+    let rows: Vec<&Tokenized> = rows.chain(&mismatched).collect();
+    UnpairedBatch {
+        batch: collate_padded(&rows, 1, pad_id),
+        desirable: examples.iter().map(|example| example.desirable).collect(),
+    }
+}
+
+/// The prompt of one example with the answer of another.
+fn mismatch(prompt: &Tokenized, answer: &Tokenized) -> Tokenized {
+    let begins = |tokens: &Tokenized| {
+        let mut labels = tokens.labels.iter();
+        labels
+            .position(|&label| label != IGNORE_INDEX)
+            .unwrap_or(tokens.len())
+    };
+    let (prompt_end, answer_start) = (begins(prompt), begins(answer));
+    let mut tokens = Tokenized {
+        input_ids: prompt.input_ids[..prompt_end].to_vec(),
+        labels: prompt.labels[..prompt_end].to_vec(),
+    };
+    tokens.input_ids.extend(&answer.input_ids[answer_start..]);
+    tokens.labels.extend(&answer.labels[answer_start..]);
+    tokens
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers move on by one, the last one to the first prompt.
+    #[test]
+    fn a_batch_has_each_prompt_with_the_answer_before() {
+        let example = |prompt: &[u32], answer: &[u32]| UnpairedExample {
+            tokens: Tokenized {
+                input_ids: [prompt, answer].concat(),
+                labels: (prompt.iter().map(|_| IGNORE_INDEX))
+                    .chain(answer.iter().map(|&id| i64::from(id)))
+                    .collect(),
+            },
+            desirable: prompt.len() > 1,
+        };
+        let examples = [
+            example(&[1, 2], &[3]),
+            example(&[4], &[5, 6]),
+            example(&[7], &[8]),
+        ];
+        let UnpairedBatch { batch, desirable } = collate(&examples.each_ref(), 0);
+        assert_eq!(desirable, [true, false, false]);
+        assert_eq!((batch.batch, batch.seq), (6, 3));
+        assert_eq!(batch.input_ids[9..], [1, 2, 8, 4, 3, 0, 7, 5, 6]);
+        assert_eq!(
+            batch.labels[9..],
+            [-100, -100, 8, -100, 3, -100, -100, 5, 6]
+        );
+    }
+}

@@ -1,0 +1,146 @@
+//! EVA: Explained Variance Adaptation (Paischer et al., 2024, arXiv:2410.07170). `A` begins as the principal components of
+//! what a layer reads, and layers whose components explain more of it get higher ranks.
+
+use std::sync::Arc;
+
+use burn::module::Module;
+use ft_core::{Parts, TokenBatch};
+use serde::{Deserialize, Serialize};
+
+use super::eva_layers::{components, find_components, record};
+use super::low_rank::A;
+use super::{InitLoraWeights, LoraConfig};
+use crate::attach::put;
+use crate::freeze::freeze_all;
+use crate::method::validate;
+use crate::switch::{check_new, without_adapters};
+use crate::targets::{Chosen, Layers};
+use crate::{Method, Result, TargetModules};
+
+/// Settings of [`eva_initialise`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvaConfig {
+    /// A layer has at most this many times its rank; 1 leaves all ranks as they are.
+    pub rho: f64,
+    /// A component is known when the cosine of the angle by which a batch turns it is at least this.
+    pub tau: f64,
+    /// Count only tokens whose label is not `label_mask_value`.
+    pub use_label_mask: bool,
+    /// The label of tokens that do not count.
+    pub label_mask_value: i64,
+    /// Divide components by the roots of their singular values.
+    pub whiten: bool,
+    /// Change alpha as the rank of a layer, so that its scale stays.
+    pub adjust_scaling_factors: bool,
+}
+
+impl Default for EvaConfig {
+    fn default() -> Self {
+        Self {
+            rho: 2.0,
+            tau: 0.99,
+            use_label_mask: true,
+            label_mask_value: -100,
+            whiten: false,
+            adjust_scaling_factors: true,
+        }
+    }
+}
+
+impl EvaConfig {
+    pub(super) fn mistake(&self) -> Option<String> {
+        let wrong = !(self.rho >= 1.0 && self.rho.is_finite()) || !(0.0..=1.0).contains(&self.tau);
+        wrong.then(|| "eva_config: rho must be at least 1, and tau from 0 to 1".to_string())
+    }
+}
+
+/// Attaches a new LoRA adapter called `name` as [`attach`](crate::attach) does, whose `A` holds the principal components of
+/// the layers' inputs on `batches` (EVA; Paischer et al., 2024, arXiv:2410.07170).
+///
+/// `run` computes the model on a batch; beside the tokens of a batch stand their labels, row after row, which tell by
+/// [`EvaConfig`] which tokens count. The batches are gone through again and again until the components are known. Then the
+/// sum of all ranks goes to the layers whose components explain most: `rank_pattern`, `alpha_pattern` and `target_modules` of
+/// the settings that the model remembers are those found.
+///
+/// ```no_run
+/// use ft_core::{AutoCausalLm, CausalLm, TokenBatch};
+/// use ft_peft::{LoraConfig, eva_initialise};
+///
+/// # fn demo(model: AutoCausalLm, batches: Vec<(TokenBatch, Vec<i64>)>) -> ft_peft::Result<()> {
+/// let config = LoraConfig { r: 16, lora_alpha: 16.0, ..LoraConfig::default() };
+/// let model = eva_initialise(model, &config, "default", 0, &batches, |model, tokens| {
+///     let _ = model.hidden_states(tokens, None);
+/// })?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// As [`attach`](crate::attach), and [`Error::Settings`](crate::Error::Settings) if there is too little data to know the components.
+pub fn eva_initialise<M: Module + Parts>(
+    model: M,
+    config: &LoraConfig,
+    name: &str,
+    seed: u64,
+    batches: &[(TokenBatch, Vec<i64>)],
+    run: impl Fn(&M, &TokenBatch),
+) -> Result<M> {
+    let mut config = config.clone();
+    config.init_lora_weights = InitLoraWeights::Eva;
+    let eva = config.eva_config.get_or_insert_default().clone();
+    validate(&config)?;
+    check_new(&model, name)?;
+    let chosen = Layers::of(&model, &config).select_strictly(&mut config)?;
+    let mut recording = freeze_all(without_adapters(&model));
+    let mut layers = record(&mut recording, &chosen, &config, eva.rho);
+    let run = |tokens: &TokenBatch| run(&recording, tokens);
+    find_components(&mut layers, &eva, batches, run)?;
+
+    let mut factors = Vec::new();
+    let mut patterns = (Vec::new(), Vec::new());
+    for (number, layer) in layers
+        .iter()
+        .enumerate()
+        .filter(|(_, layer)| layer.rank > 0)
+    {
+        let scale = match eva.adjust_scaling_factors {
+            true => layer.rank as f64 / layer.wanted as f64,
+            false => 1.0,
+        };
+        let alpha = config.alpha_of(&layer.path) * scale;
+        if layer.rank != config.r {
+            patterns.0.push((layer.path.clone(), layer.rank));
+        }
+        if alpha != config.lora_alpha {
+            patterns.1.push((layer.path.clone(), alpha));
+        }
+        factors.push((layer.path.clone(), components(&layers, number, eva.whiten)));
+    }
+    (config.rank_pattern, config.alpha_pattern) = patterns;
+    let paths = factors.iter().map(|(path, _)| path.clone());
+    let chosen: Chosen = paths.clone().collect();
+    config.common.target_modules = Some(TargetModules::names(paths));
+
+    let mut model = freeze_all(model);
+    put(
+        &mut model,
+        Arc::new(config) as Arc<dyn Method>,
+        &chosen,
+        name,
+        Some(seed),
+    )?;
+    model.for_each_linear_mut(&mut |path, linear| {
+        let found = factors.iter().find(|(layer, _)| layer == path);
+        let adapters = linear
+            .adapters
+            .iter_mut()
+            .filter(|adapter| adapter.name == name);
+        let tensors = adapters.flat_map(|adapter| &mut adapter.tensors);
+        for (tensor, (_, a)) in tensors.filter(|tensor| tensor.name() == A).zip(found) {
+            tensor.set(a.clone());
+        }
+    });
+    Ok(model)
+}

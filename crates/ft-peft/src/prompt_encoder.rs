@@ -1,0 +1,226 @@
+//! The virtual tokens of the prompt methods, and the networks that compute them while they train.
+//!
+//! A file holds what the network computes, as in PEFT. So an adapter that is loaded has no network: what trains then are
+//! the virtual tokens themselves.
+
+use burn::tensor::{Tensor, activation};
+use ft_core::layers::{Adapter, AdapterKind, AdapterTensor, VirtualTokens};
+use ft_core::{Part, Parts};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::method::{Draw, New};
+use crate::{Error, Result};
+
+/// Sizes of the model that PEFT writes beside the settings of a prompt method. They are read off the model where they are
+/// not given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PromptSizes {
+    /// The width of the embeddings; with prefix tuning that of all key heads of a block together.
+    pub token_dim: Option<usize>,
+    /// The number of blocks.
+    pub num_layers: Option<usize>,
+    /// The number of heads, with prefix tuning of key heads. It is kept for PEFT, which fills it in; the model's blocks
+    /// have theirs.
+    pub num_attention_heads: Option<usize>,
+}
+
+impl PromptSizes {
+    /// Takes over the sizes of the model.
+    ///
+    /// # Errors
+    ///
+    /// If other sizes are given.
+    pub(crate) fn fit(&mut self, token_dim: usize, num_layers: usize) -> Result<()> {
+        let found = [
+            ("token_dim", &mut self.token_dim, token_dim),
+            ("num_layers", &mut self.num_layers, num_layers),
+        ];
+        for (name, given, found) in found {
+            match given {
+                Some(given) if *given != found => {
+                    return Err(Error::Settings(format!(
+                        "{name} is {given}, but that of the model is {found}: is this the model the adapter was made for?"
+                    )));
+                }
+                _ => *given = Some(found),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The width of the embedding of tokens, and the number of blocks.
+///
+/// # Errors
+///
+/// If there is no embedding.
+pub(crate) fn embedding_and_blocks(model: &dyn Parts) -> Result<(usize, usize)> {
+    let (mut width, mut blocks) = (None, Vec::new());
+    model.for_each_part(&mut |path, part| {
+        if let Part::Embedding(table) = part {
+            width.get_or_insert(table.weight.lazy_shape()[1]);
+        }
+        let names: Vec<&str> = path.split('.').collect();
+        if let Some(at) = names.iter().position(|name| name.parse::<usize>().is_ok()) {
+            let block = names[..=at].join(".");
+            if blocks.last() != Some(&block) {
+                blocks.push(block);
+            }
+        }
+    });
+    match width {
+        Some(width) => Ok((width, blocks.len())),
+        None => Err(Error::Settings(
+            "the model has no embedding of tokens, before which virtual tokens stand".into(),
+        )),
+    }
+}
+
+/// What PEFT writes for all prompt methods, and what it means here.
+pub(crate) fn fixed() -> Value {
+    json!({"modules_to_save": null, "num_transformer_submodules": 1})
+}
+
+/// The mistake of having no virtual tokens.
+pub(crate) fn mistakes(num_virtual_tokens: usize) -> Vec<String> {
+    match num_virtual_tokens {
+        0 => vec!["num_virtual_tokens must be at least 1".into()],
+        _ => Vec::new(),
+    }
+}
+
+/// The key in a file.
+const SAVED: &str = "prompt_embeddings";
+/// What a network reads, a row for each virtual token.
+const EMBEDDING: &str = "embedding.weight";
+
+/// Virtual tokens that a network computes, or that are tensors of their own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PromptEncoder {
+    /// How many virtual tokens.
+    tokens: usize,
+    /// The blocks that have keys and values; none for embeddings.
+    blocks: Option<usize>,
+    network: Option<Network>,
+}
+
+/// Linear layers with an activation between each two.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Network {
+    /// The names of the layers in PEFT.
+    pub(crate) layers: &'static [&'static str],
+    pub(crate) activation: Activation,
+}
+
+/// What stands between the layers of a network.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Activation {
+    Tanh,
+    Relu,
+}
+
+/// Virtual tokens `[tokens, width]` that are a tensor.
+pub(crate) fn plain(embeddings: Tensor<2>, blocks: Option<usize>) -> New {
+    let kind = PromptEncoder {
+        tokens: embeddings.dims()[0],
+        blocks,
+        network: None,
+    };
+    New::new(kind, vec![saved_tensor(embeddings)])
+}
+
+impl Network {
+    /// This network between layers of `widths`, for `tokens` virtual tokens. Weights and biases begin as those of
+    /// PyTorch's `Linear`, those of the last layer as zeros if `zero`.
+    pub(crate) fn begin(
+        self,
+        tokens: usize,
+        widths: &[usize],
+        blocks: Option<usize>,
+        zero: bool,
+        draw: &mut Draw<'_>,
+    ) -> New {
+        let mut tensors = vec![AdapterTensor::new(
+            EMBEDDING,
+            draw.normal([tokens, widths[0]], 1.0),
+        )];
+        for (i, (name, widths)) in self.layers.iter().zip(widths.windows(2)).enumerate() {
+            let (from, to) = (widths[0], widths[1]);
+            let bound = match zero && i + 1 == self.layers.len() {
+                true => 0.0,
+                false => 1.0 / (from as f64).sqrt(),
+            };
+            tensors.push(AdapterTensor::new(
+                format!("{name}.weight"),
+                draw.uniform([to, from], bound),
+            ));
+            tensors.push(AdapterTensor::new(
+                format!("{name}.bias"),
+                draw.uniform([to], bound),
+            ));
+        }
+        let kind = PromptEncoder {
+            tokens,
+            blocks,
+            network: Some(self),
+        };
+        New::new(
+            kind,
+            tensors.into_iter().map(AdapterTensor::unsaved).collect(),
+        )
+    }
+
+    fn forward(self, adapter: &Adapter) -> Tensor<2> {
+        let mut x = adapter.val2(EMBEDDING);
+        for (i, name) in self.layers.iter().enumerate() {
+            if i > 0 {
+                x = match self.activation {
+                    Activation::Tanh => x.tanh(),
+                    Activation::Relu => activation::relu(x),
+                };
+            }
+            let weight = adapter.val2(&format!("{name}.weight"));
+            let bias = adapter.val1(&format!("{name}.bias"));
+            x = x.matmul(weight.transpose()) + bias.unsqueeze();
+        }
+        x
+    }
+}
+
+impl AdapterKind for PromptEncoder {
+    fn num_virtual_tokens(&self) -> usize {
+        self.tokens
+    }
+
+    fn virtual_tokens(&self, adapter: &Adapter) -> Option<VirtualTokens> {
+        let all = match self.network {
+            Some(network) => network.forward(adapter),
+            None => adapter.val2(SAVED),
+        };
+        let Some(blocks) = self.blocks else {
+            return Some(VirtualTokens::Prompt(all));
+        };
+        let width = all.dims()[1] / (2 * blocks);
+        let part = |i: usize| all.clone().narrow(1, i * width, width);
+        let blocks = (0..blocks).map(|block| [part(2 * block), part(2 * block + 1)]);
+        Some(VirtualTokens::Prefix(blocks.collect()))
+    }
+}
+
+/// The virtual tokens of an adapter, as its file holds them.
+pub(crate) fn saved(adapter: &Adapter) -> Vec<AdapterTensor> {
+    let tensor = match adapter.kind().virtual_tokens(adapter) {
+        None => return Vec::new(),
+        Some(VirtualTokens::Prompt(prompt)) => prompt,
+        Some(VirtualTokens::Prefix(blocks)) => {
+            Tensor::cat(blocks.into_iter().flatten().collect(), 1)
+        }
+    };
+    vec![saved_tensor(tensor.detach())]
+}
+
+fn saved_tensor(embeddings: Tensor<2>) -> AdapterTensor {
+    AdapterTensor::new(SAVED, embeddings).unprefixed()
+}

@@ -1,0 +1,39 @@
+"""Loads adapters that ft wrote in PEFT, and compares outputs and tensors. The versions are those of methods.py.
+
+    FT_TEST_INTO_PEFT=DIR cargo test -p ft-peft --test it adapters_are_written_for_peft
+    python into_peft.py DIR
+
+DIR/BASE/CASE/ holds an adapter for a base of methods/, and output.safetensors with what ft computes for the base's inputs.
+"""
+
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+from methods import HERE, compute, load_base
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors.torch import load_file
+from transformers.utils.logging import disable_progress_bar
+
+torch.set_num_threads(1)
+warnings.simplefilter("ignore")
+disable_progress_bar()
+worst, count = 0.0, 0
+for folder in sorted(Path(sys.argv[1]).glob("*/*")):
+    name = folder.parent.name
+    # An AdaLoRA adapter that does not train computes no loss in PEFT.
+    model = PeftModel.from_pretrained(load_base(name), folder, is_trainable=True).eval()
+    written, read = load_file(folder / "adapter_model.safetensors"), get_peft_model_state_dict(model)
+    assert written.keys() == read.keys(), (folder, written.keys() ^ read.keys())
+    for key, tensor in written.items():
+        assert torch.equal(tensor, read[key]), (folder, key)
+    with torch.no_grad():
+        output = compute(model, load_file(HERE / name / "inputs.safetensors"))[0]
+    expected = load_file(folder / "output.safetensors")["output"]
+    off = ((output - expected).abs().max() / expected.abs().max()).item()
+    print(f"{name}/{folder.name}: differs by {off:.1e} of the largest number")
+    assert off < 1e-4
+    worst, count = max(worst, off), count + 1
+assert count > 0, f"{sys.argv[1]} has no adapters"
+print(f"{count} adapters, worst difference {worst:.1e}")

@@ -1,0 +1,263 @@
+//! Adapters of every method that PEFT saved, against what PEFT computes with them (`golden/methods.py`).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
+use ft_core::layers::{AdapterTensor, AnyParam};
+use ft_core::module_path::{PathVisitor, visit_params};
+use ft_core::safetensors_folder::{read_tensors, write_tensors};
+use ft_core::{AutoCausalLm, Backbone, Bert, CausalLm, Parts, Pass, TokenBatch, causal_lm_loss};
+use ft_peft::{attach, load_adapter, merge_and_unload, peft_types, read_config, save_adapter};
+use serde_json::Value;
+
+use crate::battery::stirred;
+use crate::golden::{assert_close, folder};
+
+type Tensors = BTreeMap<String, TensorData>;
+
+/// A base of the golden files.
+pub(crate) trait Base: Module + Parts {
+    fn load(folder: &Path, device: &Device) -> Self;
+
+    /// The output and the loss for the base's inputs.
+    fn compute(&self, inputs: &Tensors, device: &Device) -> (Tensor<3>, Tensor<1>);
+}
+
+fn ids(inputs: &Tensors, device: &Device) -> TokenBatch {
+    TokenBatch::new(Tensor::<2, Int>::from_data(
+        inputs["input_ids"].clone(),
+        device,
+    ))
+}
+
+impl Base for AutoCausalLm {
+    fn load(folder: &Path, device: &Device) -> Self {
+        Self::from_pretrained(folder, device).expect("loads")
+    }
+
+    fn compute(&self, inputs: &Tensors, device: &Device) -> (Tensor<3>, Tensor<1>) {
+        let tokens = ids(inputs, device);
+        let labels = inputs["input_ids"].clone().convert::<i64>();
+        let labels: Vec<i64> = labels.try_to_vec().expect("i64");
+        let logits = self.logits(&tokens, None);
+        let loss = causal_lm_loss(self.hidden_states(&tokens, None), self.head(), &labels);
+        (logits, loss.sum / loss.count as f64)
+    }
+}
+
+impl Base for Bert {
+    fn load(folder: &Path, device: &Device) -> Self {
+        Self::from_pretrained(folder, device).expect("loads")
+    }
+
+    fn compute(&self, inputs: &Tensors, device: &Device) -> (Tensor<3>, Tensor<1>) {
+        let embeddings = self.embed(ids(inputs, device).input_ids);
+        let output = self.forward(embeddings, Pass::default());
+        let weights = Tensor::<3>::from_data(inputs["weights"].clone(), device);
+        let loss = (output.clone() * weights).sum();
+        (output, loss)
+    }
+}
+
+/// The gradient of a tensor, if it has one.
+pub(crate) fn gradient(tensor: &AdapterTensor, gradients: &Gradients) -> Option<TensorData> {
+    match tensor.param() {
+        AnyParam::D1(param) => param.val().grad(gradients).map(Tensor::into_data),
+        AnyParam::D2(param) => param.val().grad(gradients).map(Tensor::into_data),
+        AnyParam::D3(param) => param.val().grad(gradients).map(Tensor::into_data),
+        AnyParam::D4(param) => param.val().grad(gradients).map(Tensor::into_data),
+    }
+}
+
+/// The gradients of the tensors of all adapters, by their keys in a file.
+pub(crate) fn adapter_gradients(model: &impl Parts, gradients: &Gradients) -> Tensors {
+    let mut found = Tensors::new();
+    model.for_each_part(&mut |path, part| {
+        for adapter in part.adapters().iter() {
+            for tensor in &adapter.tensors {
+                let key = format!("base_model.model.{path}.{}", tensor.name());
+                found.extend(gradient(tensor, gradients).map(|gradient| (key, gradient)));
+            }
+        }
+    });
+    found
+}
+
+/// How many parameters of a model have a gradient.
+pub(crate) fn count_gradients(model: &impl Module, gradients: &Gradients) -> usize {
+    struct Count<'a>(&'a Gradients, usize);
+    impl PathVisitor for Count<'_> {
+        fn visit<const D: usize>(&mut self, _: &str, param: &burn::module::Param<Tensor<D>>) {
+            self.1 += usize::from(param.val().grad(self.0).is_some());
+        }
+    }
+    let mut count = Count(gradients, 0);
+    visit_params(model, &mut count);
+    count.1
+}
+
+fn agrees<M: Base>(base: &Path, case: &Path) {
+    let name = case
+        .strip_prefix(folder("methods"))
+        .expect("a case")
+        .display()
+        .to_string();
+    let device = Device::default().autodiff();
+    let inputs = read_tensors(&base.join("inputs.safetensors")).expect("inputs");
+    let golden = read_tensors(&case.join("golden.safetensors")).expect("golden");
+    let close = |what: &str, found: &TensorData| {
+        assert_close(&format!("{name}: {what}"), found, &golden[what], 1e-4);
+    };
+    let model = load_adapter(M::load(base, &device), case, "default", true);
+    let model = model.unwrap_or_else(|error| panic!("{name}: {error}"));
+    let (output, loss) = model.compute(&inputs, &device);
+    close("output", &output.into_data());
+    close("loss", &loss.to_data());
+
+    let gradients = loss.backward();
+    let found = adapter_gradients(&model, &gradients);
+    for (key, gradient) in &found {
+        close(&format!("grad.{key}"), gradient);
+    }
+    let expected = golden.keys().filter(|key| key.starts_with("grad.")).count();
+    assert_eq!(found.len(), expected, "{name}");
+    assert_eq!(
+        count_gradients(&model, &gradients),
+        expected,
+        "{name}: gradients of the base"
+    );
+
+    let again = tempfile::tempdir().expect("temporary folder");
+    save_adapter(&model, "default", again.path()).expect("saves");
+    assert_eq!(config(again.path()), config(case), "{name}");
+    let tensors = |folder: &Path| read_tensors(&folder.join("adapter_model.safetensors"));
+    assert_eq!(
+        tensors(again.path()).expect("reads"),
+        tensors(case).expect("reads"),
+        "{name}"
+    );
+
+    if golden.contains_key("merged") {
+        let merged =
+            merge_and_unload(model.valid()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let (output, _) = merged.compute(&inputs, &Device::default());
+        close("merged", &output.into_data());
+    }
+}
+
+/// The settings of an adapter without the version of PEFT; 8 and 8.0 are the same number.
+pub(crate) fn config(folder: &Path) -> Value {
+    fn floats(value: Value) -> Value {
+        match value {
+            Value::Number(number) => number.as_f64().into(),
+            Value::Array(items) => items.into_iter().map(floats).collect(),
+            Value::Object(items) => items.into_iter().map(|(k, v)| (k, floats(v))).collect(),
+            other => other,
+        }
+    }
+    let bytes = std::fs::read(folder.join("adapter_config.json")).expect("reads");
+    let mut json: Value = serde_json::from_slice(&bytes).expect("json");
+    json["peft_version"] = Value::Null;
+    floats(json)
+}
+
+fn cases(base: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder("methods").join(base)).expect("golden files");
+    let folders = entries.map(|entry| entry.expect("reads").path());
+    let mut cases: Vec<PathBuf> = folders.filter(|path| path.is_dir()).collect();
+    cases.sort();
+    cases
+}
+
+fn all_agree<M: Base>(base: &str) {
+    for case in cases(base) {
+        agrees::<M>(&folder("methods").join(base), &case);
+    }
+}
+
+#[test]
+fn adapters_of_peft_on_llama_agree() {
+    all_agree::<AutoCausalLm>("llama");
+}
+
+#[test]
+fn adapters_of_peft_on_gpt2_agree() {
+    all_agree::<AutoCausalLm>("gpt2");
+}
+
+#[test]
+fn adapters_of_peft_on_bert_agree() {
+    all_agree::<Bert>("bert");
+}
+
+/// Methods that other golden files are about: `golden/extras.py`, `bottleneck.py` and `prompts.py`.
+const ELSEWHERE: [&str; 6] = [
+    "BITFIT",
+    "BOTTLENECK",
+    "PREFIX_TUNING",
+    "PROMPT_TUNING",
+    "P_TUNING",
+    "TRAINABLE_TOKENS",
+];
+
+#[test]
+fn every_method_has_a_golden_case() {
+    let methods = peft_types()
+        .into_iter()
+        .filter(|name| !ELSEWHERE.contains(name));
+    let methods: BTreeSet<String> = methods.map(String::from).collect();
+    let seen = ["llama", "gpt2", "bert"].into_iter().flat_map(cases);
+    let seen: BTreeSet<String> = seen
+        .map(|case| {
+            config(&case)["peft_type"]
+                .as_str()
+                .expect("a name")
+                .to_string()
+        })
+        .collect();
+    let missing: Vec<&String> = methods.difference(&seen).collect();
+    assert!(
+        missing.is_empty(),
+        "no golden case for {missing:?}: see golden/methods.py"
+    );
+}
+
+/// A new adapter for the settings of each golden case, with what the model computes with it.
+fn write_for_peft<M: Base>(base: &str, output: &Path) {
+    let device = Device::default();
+    let inputs =
+        read_tensors(&folder("methods").join(base).join("inputs.safetensors")).expect("inputs");
+    for case in cases(base) {
+        let config = read_config(&case).expect("reads");
+        let model = M::load(&folder("methods").join(base), &device);
+        let model = attach(model, &*config, "default", 1);
+        let model = model.unwrap_or_else(|error| panic!("{}: {error}", case.display()));
+        let model = stirred(model, "default");
+        let output = output.join(base).join(case.file_name().expect("a name"));
+        save_adapter(&model, "default", &output).expect("saves");
+        let computed = vec![(
+            "output".to_string(),
+            model.compute(&inputs, &device).0.into_data(),
+        )];
+        write_tensors(
+            &output.join("output.safetensors"),
+            &computed,
+            &HashMap::new(),
+        )
+        .expect("writes");
+    }
+}
+
+/// Writes adapters of every method for `golden/into_peft.py`, which compares what PEFT computes with them.
+#[test]
+fn adapters_are_written_for_peft() {
+    let Some(output) = std::env::var_os("FT_TEST_INTO_PEFT").map(PathBuf::from) else {
+        eprintln!("skipped: FT_TEST_INTO_PEFT names no folder");
+        return;
+    };
+    write_for_peft::<AutoCausalLm>("llama", &output);
+    write_for_peft::<AutoCausalLm>("gpt2", &output);
+    write_for_peft::<Bert>("bert", &output);
+}
