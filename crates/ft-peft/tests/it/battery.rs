@@ -222,7 +222,7 @@ fn merged_equals_unmerged() {
         let one = adapted(case, kind, &device);
         if !case.merges {
             let error = merge_and_unload(one).expect_err("refused").to_string();
-            assert!(error.contains("merge"), "{}: {error}", case.name);
+            assert!(error.contains("cannot be merged"), "{}: {error}", case.name);
             return;
         }
         let base = logits(&without_adapters(&one), &device);
@@ -272,13 +272,14 @@ fn saving_and_loading_is_identity() {
         );
         let again = tempfile::tempdir().expect("temporary folder");
         save_adapter(&loaded, "default", again.path()).expect("saves");
-        for file in ["adapter_config.json", "adapter_model.safetensors"] {
+        let files = std::fs::read_dir(folder.path()).expect("reads");
+        for file in files.map(|file| file.expect("reads").file_name()) {
             let read = |folder: &tempfile::TempDir| {
-                std::fs::read(folder.path().join(file)).expect("reads")
+                std::fs::read(folder.path().join(&file)).expect("reads")
             };
             assert!(
                 read(&folder) == read(&again),
-                "{}: {file} differs",
+                "{}: {file:?} differs",
                 case.name
             );
         }
