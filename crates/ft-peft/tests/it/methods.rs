@@ -9,7 +9,10 @@ use ft_core::layers::{AdapterTensor, AnyParam};
 use ft_core::module_path::{PathVisitor, visit_params};
 use ft_core::safetensors_folder::{read_tensors, write_tensors};
 use ft_core::{AutoCausalLm, Backbone, Bert, CausalLm, Parts, Pass, TokenBatch, causal_lm_loss};
-use ft_peft::{attach, load_adapter, merge_and_unload, peft_types, read_config, save_adapter};
+use ft_peft::{
+    attach, load_adapter, merge_and_unload, peft_types, read_config, save_adapter,
+    trainable_parameters,
+};
 use serde_json::Value;
 
 use crate::battery::stirred;
@@ -222,6 +225,30 @@ fn every_method_has_a_golden_case() {
         missing.is_empty(),
         "no golden case for {missing:?}: see golden/methods.py"
     );
+}
+
+/// One copy of VeRA's matrices, however many layers use them: after loading, and in the count of parameters.
+#[test]
+fn layers_share_the_matrices_of_vera() {
+    let base = folder("methods/llama");
+    let model = AutoCausalLm::load(&base, &Device::default().autodiff());
+    let (_, before) = trainable_parameters(&model);
+    let model = load_adapter(model, &base.join("vera"), "default", true).expect("loads");
+    let (mut ids, mut shared, mut own) = (BTreeSet::new(), 0, 0);
+    model.for_each_linear(&mut |_, linear| {
+        for tensor in linear.adapters.iter().flat_map(|adapter| &adapter.tensors) {
+            let numbers = tensor.shape().num_elements();
+            match tensor.param() {
+                AnyParam::D2(param) if tensor.is_shared() && ids.insert(param.id) => {
+                    shared += numbers
+                }
+                _ if !tensor.is_shared() => own += numbers,
+                _ => {}
+            }
+        }
+    });
+    assert_eq!(ids.len(), 2);
+    assert_eq!(trainable_parameters(&model), (own, before + own + shared));
 }
 
 /// A new adapter for the settings of each golden case, with what the model computes with it.
