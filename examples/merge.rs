@@ -1,31 +1,56 @@
-//! Merges an adapter into its model.
+//! Merges an adapter into its model, or several adapters combined.
 //!
 //! ```sh
 //! cargo run --release --example merge -- --model DIR_OR_ID --adapter DIR --output DIR
+//! cargo run --release --example merge -- --model DIR_OR_ID --adapter DIR:0.7 --adapter DIR:0.3 \
+//!     --combine ties --density 0.5 --output DIR
 //! ```
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
 use ft::burn::tensor::FloatDType;
 use ft::core::{AutoCausalLm, HubOptions, SaveOptions, Tokenizer, copy_generation_config, resolve};
-use ft::peft::{load_adapter, merge_and_unload};
+use ft::peft::{
+    Combination, CombinationType, MajoritySign, combine, load_adapter, merge_and_unload,
+    merge_report, set_active,
+};
 use serde_json::json;
 
-/// Merge an adapter into its model.
+/// Merge an adapter into its model, or several adapters combined.
 #[derive(Parser)]
 struct Args {
     /// Model folder, or hub id (needs --features hub).
     #[arg(long)]
     model: String,
-    /// Adapter folder in PEFT's format, or hub id.
+    /// Adapter folder in PEFT's format, or hub id; with :WEIGHT if it does not count 1. May be given several times.
+    #[arg(long, required = true)]
+    adapter: Vec<Weighted>,
+    /// How several adapters are combined: cat (the exact sum), linear, svd, ties, dare_linear, dare_ties, magnitude_prune,
+    /// and the last four with _svd. Default: cat.
     #[arg(long)]
-    adapter: String,
+    combine: Option<CombinationType>,
+    /// The share of numbers that ties, dare and magnitude_prune keep.
+    #[arg(long)]
+    density: Option<f64>,
+    /// Which sign is that of the majority for ties: the one of the sum, or the most frequent one.
+    #[arg(long, value_enum, default_value_t = Sign::Total)]
+    majority_sign_method: Sign,
+    /// The rank of combinations that are decomposed; the largest of the adapters' by default.
+    #[arg(long)]
+    svd_rank: Option<usize>,
+    /// Cut decomposed factors at this quantile.
+    #[arg(long)]
+    svd_clamp: Option<f64>,
+    /// What dare draws from.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
     /// Folder for the merged model.
     #[arg(long)]
     output: PathBuf,
-    /// Type of the merged weights. 16 bits halve the file and round the weights.
+    /// Type of the merged weights. 16 bits halve the file and round the weights; the error is reported.
     #[arg(long, value_enum, default_value_t = Dtype::Float32)]
     dtype: Dtype,
     /// The maximum size of a file in bytes.
@@ -43,6 +68,38 @@ enum Dtype {
     Bfloat16,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Sign {
+    Total,
+    Frequency,
+}
+
+/// `FOLDER` or `FOLDER:WEIGHT`.
+#[derive(Clone)]
+struct Weighted {
+    adapter: String,
+    weight: f64,
+}
+
+impl FromStr for Weighted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let weighted = text.rsplit_once(':').and_then(|(adapter, weight)| {
+            let weight = weight.parse().ok()?;
+            Some((adapter, weight))
+        });
+        let (adapter, weight) = weighted.unwrap_or((text, 1.0));
+        match adapter.is_empty() {
+            true => Err("the adapter's folder is missing".into()),
+            false => Ok(Self {
+                adapter: adapter.to_string(),
+                weight,
+            }),
+        }
+    }
+}
+
 fn main() -> Result<()> {
     ft::compute_threads(None);
     let args = Args::parse();
@@ -51,14 +108,16 @@ fn main() -> Result<()> {
     let folder = resolve(&args.model, &hub)?;
     let tokenizer = Tokenizer::from_pretrained(&folder)?;
     let model = AutoCausalLm::from_pretrained(&folder, &device)?;
-    let model = load_adapter(model, &resolve(&args.adapter, &hub)?, "default", false)?;
+    let model = with_adapters(model, &args, &hub)?;
+    let dtype = match args.dtype {
+        Dtype::Float32 => FloatDType::F32,
+        Dtype::Float16 => FloatDType::F16,
+        Dtype::Bfloat16 => FloatDType::BF16,
+    };
+    let report = merge_report(&model, dtype)?;
     let model = merge_and_unload(model)?;
     let options = SaveOptions {
-        dtype: match args.dtype {
-            Dtype::Float32 => FloatDType::F32,
-            Dtype::Float16 => FloatDType::F16,
-            Dtype::Bfloat16 => FloatDType::BF16,
-        },
+        dtype,
         max_shard_size: args.max_shard_size,
     };
     model.save_pretrained(&args.output, &options)?;
@@ -69,8 +128,61 @@ fn main() -> Result<()> {
         model.config().model_type(),
         args.output.display()
     );
+    if report.error > 0.0 {
+        eprintln!(
+            "rounding to {dtype:?} loses {:.2}% of the change that the adapter makes",
+            100.0 * report.error
+        );
+    }
     if args.json {
-        println!("{}", json!({"output": args.output}));
+        println!(
+            "{}",
+            json!({"output": args.output, "rounding_error": report.error, "layers": report.layers})
+        );
     }
     Ok(())
+}
+
+/// The model with the adapter that is to be merged.
+fn with_adapters(model: AutoCausalLm, args: &Args, hub: &HubOptions) -> Result<AutoCausalLm> {
+    let settings = args.density.is_some() || args.svd_rank.is_some() || args.svd_clamp.is_some();
+    if let ([one], None, false) = (&args.adapter[..], args.combine, settings)
+        && one.weight == 1.0
+    {
+        return Ok(load_adapter(
+            model,
+            &resolve(&one.adapter, hub)?,
+            "default",
+            false,
+        )?);
+    }
+    if args.combine.is_none() && settings {
+        bail!(
+            "--density, --svd-rank and --svd-clamp are for --combine: say how the adapters are combined"
+        );
+    }
+    let mut model = model;
+    let mut names = Vec::new();
+    for (i, one) in args.adapter.iter().enumerate() {
+        let name = format!("adapter{}", i + 1);
+        model = load_adapter(model, &resolve(&one.adapter, hub)?, &name, false)?;
+        set_active(&mut model, &[])?;
+        names.push(name);
+    }
+    let weights = args.adapter.iter().map(|one| one.weight);
+    let adapters: Vec<(&str, f64)> = names.iter().map(String::as_str).zip(weights).collect();
+    let how = Combination {
+        combination_type: args.combine.unwrap_or(CombinationType::Cat),
+        density: args.density,
+        majority_sign_method: match args.majority_sign_method {
+            Sign::Total => MajoritySign::Total,
+            Sign::Frequency => MajoritySign::Frequency,
+        },
+        svd_rank: args.svd_rank,
+        svd_clamp: args.svd_clamp,
+        seed: args.seed,
+    };
+    let mut model = combine(model, &adapters, "combined", &how)?;
+    set_active(&mut model, &["combined"])?;
+    Ok(model)
 }

@@ -6,6 +6,7 @@
 //! - [`data`]: datasets, masks and packing;
 //! - [`peft`]: adapters and their files;
 //! - [`train`]: the training loop;
+//! - [`align`]: losses of preferences, rewards and policies;
 //! - `eval` (feature `eval`, on by default): metrics, statistics, benchmarks and judges;
 //! - [`kernels`]: the operations of models.
 //!
@@ -18,6 +19,7 @@
 //! - `hub`: models by hub id are downloaded.
 
 pub use burn;
+pub use ft_align as align;
 pub use ft_core as core;
 pub use ft_data as data;
 #[cfg(feature = "eval")]

@@ -17,6 +17,9 @@ use crate::{Bias, Common, Error, Method, Result};
 /// Name of the file.
 pub(crate) const FILE: &str = "adapter_config.json";
 
+/// The version of PEFT whose form the files have. PEFT refuses some files without a version.
+const PEFT_VERSION: &str = "0.21.2";
+
 /// Settings that say nothing about what a trained adapter computes, whatever they are. `ensure_weight_tying` is looked
 /// at where weights of the base are stored.
 const WITHOUT_EFFECT: [&str; 13] = [
@@ -128,7 +131,7 @@ pub fn to_json(method: &dyn Method, fan_in_fan_out: bool) -> Value {
         "base_model_name_or_path": common.base_model_name_or_path,
         "inference_mode": true,
         "peft_type": method.peft_type(),
-        "peft_version": null,
+        "peft_version": PEFT_VERSION,
         "revision": null,
         "task_type": "CAUSAL_LM",
     });

@@ -1,8 +1,8 @@
 //! Adapters in PEFT's files: `adapter_config.json` and `adapter_model.safetensors`.
 //!
 //! Keys are `base_model.model.<layer>.<tensor>`, `base_model.<tensor>` of tensors that all layers share, and the name alone
-//! of virtual tokens; the adapter's name is not part of them. An adapter not called `default` lies in a subfolder of its name, as PEFT saves it. Weights of
-//! the base can lie beside the adapter.
+//! of virtual tokens; the adapter's name is not part of them. An adapter not called `default` lies in a subfolder of its
+//! name, as PEFT saves it. Weights of the base can lie beside the adapter.
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -23,12 +23,12 @@ use crate::beside::{Beside, modules_for_peft};
 use crate::freeze::freeze_all;
 use crate::method::{Origin, check_origin};
 use crate::methods::{TOKENS_DELTA, into_plain_lora, saved_as_plain};
-use crate::model_card::model_card;
-use crate::stored_weights::{StoredWeights, base_path};
+use crate::model_card::ModelCard;
+use crate::stored_weights::StoredWeights;
 use crate::switch::{adapter_config, check_new};
 use crate::targets::{Layers, kinds};
 use crate::vocabulary::Vocabulary;
-use crate::{BottleneckConfig, Error, Result, TargetModules};
+use crate::{BottleneckConfig, Error, Method, Result, TargetModules};
 
 const WEIGHTS: &str = "adapter_model.safetensors";
 /// What old versions of PEFT wrote instead.
@@ -56,20 +56,45 @@ fn key(path: &str, tensor: &AdapterTensor) -> String {
 ///
 /// `all-linear` is written as the names of the layers, so that readers need not know the model to know the targets. An
 /// adapter of a model whose vocabulary was resized should have embedding and output layer among `modules_to_save`: its file
-/// then has the new rows. LoRA that began with `pissa_niter_N` is written as
-/// plain LoRA: see [`into_plain_lora`](crate::into_plain_lora).
+/// then has the new rows. LoRA that began with `pissa_niter_N` is written as plain LoRA: see
+/// [`into_plain_lora`](crate::into_plain_lora).
 ///
 /// # Errors
 ///
 /// If there is no adapter of this name, a number is not finite, or a file cannot be written. Nothing is written unless all can be.
 pub fn save_adapter<M: Module + Parts>(model: &M, name: &str, folder: &Path) -> Result<PathBuf> {
+    save(model, name, folder, None)
+}
+
+/// The same with a model card that says what the adapter was trained on and how. It takes the place of an existing one.
+///
+/// # Errors
+///
+/// As [`save_adapter`].
+pub fn save_adapter_with_card<M: Module + Parts>(
+    model: &M,
+    name: &str,
+    folder: &Path,
+    card: &ModelCard,
+) -> Result<PathBuf> {
+    save(model, name, folder, Some(card))
+}
+
+fn save<M: Module + Parts>(
+    model: &M,
+    name: &str,
+    folder: &Path,
+    card: Option<&ModelCard>,
+) -> Result<PathBuf> {
     let mut config = adapter_config(model, name)?.boxed();
     if saved_as_plain(&*config) {
-        return save_adapter(&into_plain_lora(model.clone(), name)?, name, folder);
+        return save(&into_plain_lora(model.clone(), name)?, name, folder, card);
     }
     let method: &dyn Any = &*config;
     if let Some(config) = method.downcast_ref::<BottleneckConfig>() {
-        return adapter_hub::save(model, config, name, &place(folder, name));
+        let folder = adapter_hub::save(model, config, name, &place(folder, name))?;
+        write_card(&folder, card, config)?;
+        return Ok(folder);
     }
     let vocabulary = Vocabulary::of(model);
     let mut tensors = BTreeMap::new();
@@ -106,12 +131,18 @@ pub fn save_adapter<M: Module + Parts>(model: &M, name: &str, folder: &Path) -> 
     let tensors: Vec<(String, TensorData)> = tensors.into_iter().collect();
     write_tensors(&folder.join(WEIGHTS), &tensors, &metadata)?;
     write_json(&folder.join(CONFIG), &to_json(&*config, transposed))?;
-    // An existing model card is kept.
-    let readme = folder.join("README.md");
-    if !readme.exists() {
-        write_file(&readme, model_card(&*config).as_bytes())?;
-    }
+    write_card(&folder, card, &*config)?;
     Ok(folder)
+}
+
+/// Writes the model card; an existing one is kept unless there is a new one.
+fn write_card(folder: &Path, card: Option<&ModelCard>, method: &dyn Method) -> Result<()> {
+    let readme = folder.join("README.md");
+    if card.is_some() || !readme.exists() {
+        let card = card.cloned().unwrap_or_default();
+        write_file(&readme, card.text(method).as_bytes())?;
+    }
+    Ok(())
 }
 
 fn place(folder: &Path, name: &str) -> PathBuf {
@@ -129,16 +160,6 @@ pub(crate) fn adapter_folder(folder: &Path, name: &str) -> PathBuf {
         true => own,
         false => folder.to_path_buf(),
     }
-}
-
-/// Whether weights of the base lie beside the adapter of a folder.
-pub(crate) fn stores_weights(model: &impl Module, folder: &Path) -> Result<bool> {
-    let shapes = module_path::shapes(model);
-    let tensors = read_tensors(&folder.join(WEIGHTS))?;
-    let paths = tensors.keys().filter_map(|key| base_path(key));
-    Ok(paths
-        .into_iter()
-        .any(|path| shapes.iter().any(|(own, _)| *own == path)))
 }
 
 /// Attaches the adapter that lies in `folder` under `name`, switched on.

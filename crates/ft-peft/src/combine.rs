@@ -25,8 +25,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::added::{add_lora, same_rank};
 use crate::switch::{adapter_config, check_known, check_name};
+use crate::truncated_svd::truncated_svd;
 use crate::{Error, Ia3Config, LoraConfig, Result};
-pub(crate) use factors::Scaled;
+pub(crate) use factors::{Scaled, plain};
 
 /// How adapters are combined; the names are those of PEFT.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -261,7 +262,8 @@ fn combine_lora<M: Module + Parts>(
     base: Option<String>,
 ) -> Result<M> {
     let mut rng = StdRng::seed_from_u64(how.seed);
-    let found = factors::find(&model, adapters)?;
+    let names = adapters.iter().map(|(name, _)| *name);
+    let found = factors::find(&factors::plain(&model, names)?, adapters)?;
     let largest = found
         .values()
         .flatten()
@@ -319,12 +321,14 @@ fn of_layer(
         CombinationType::Cat => Ok(cat::merge(adapters)),
         CombinationType::Svd => {
             let [a, b] = cat::merge(adapters);
-            svd::factors_of_product(a, b, rank, how.svd_clamp)
+            let factors = truncated_svd(b.matmul(a), rank)?.factors();
+            Ok(svd::clamped(factors, how.svd_clamp))
         }
         _ if kind.decomposes() => {
             let products = adapters.iter().map(Scaled::product).collect();
             let weights: Vec<f64> = adapters.iter().map(|one| one.weight).collect();
-            svd::factors(merge(products, &weights), rank, how.svd_clamp)
+            let factors = truncated_svd(merge(products, &weights), rank)?.factors();
+            Ok(svd::clamped(factors, how.svd_clamp))
         }
         _ => {
             let first = adapters[0].rank();

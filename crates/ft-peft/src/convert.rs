@@ -7,7 +7,7 @@ use ft_core::{Part, Parts};
 use serde::Serialize;
 
 use crate::added::{add_lora, same_rank};
-use crate::combine::Scaled;
+use crate::combine::{Scaled, plain};
 use crate::merge::change;
 use crate::rounding::norm;
 use crate::switch::{adapter_config, check_known, check_name};
@@ -61,7 +61,7 @@ pub fn convert_to_lora<M: Module + Parts>(
         .clone();
     let (mut layers, mut factors) = (Vec::new(), Vec::new());
     let mut failure = None;
-    model.for_each_part(&mut |path, part| {
+    plain(&model, [name])?.for_each_part(&mut |path, part| {
         let adapters: Vec<&Adapter> = part
             .adapters()
             .iter()
@@ -109,9 +109,7 @@ fn layer(
         Ok(factors) => factors.product(),
         Err(_) => change(path, linear, adapter)?,
     };
-    let svd = truncated_svd(delta.clone(), rank);
-    let svd = svd.map_err(wrong)?;
-    let (a, b) = (svd.vt.clone(), svd.scaled_u());
+    let [a, b] = truncated_svd(delta.clone(), rank).map_err(wrong)?.factors();
     let change = norm(delta.clone());
     let error = match change > 0.0 {
         true => norm(delta - b.clone().matmul(a.clone())) / change,

@@ -3,8 +3,6 @@
 //! A copy takes the place of the base's tensor while its adapter is active. So the base stays as it is, and with the
 //! adapter switched off the model is the base.
 
-use std::sync::Arc;
-
 use burn::tensor::{DType, Tensor};
 use ft_core::Part;
 use ft_core::layers::{Adapter, AdapterKind, AdapterTensor};
@@ -72,11 +70,6 @@ impl AdapterKind for Copies {
 
     fn norm_weight(&self, adapter: &Adapter) -> Option<Tensor<1>> {
         Self::of(adapter, self.weight).map(AdapterTensor::val1)
-    }
-
-    /// Beside an adapter that has a scale, copies stay as they are.
-    fn scaled(&self, _: f64) -> Option<Arc<dyn AdapterKind>> {
-        Some(Arc::new(*self))
     }
 
     fn bias(&self, adapter: &Adapter) -> Option<Tensor<1>> {

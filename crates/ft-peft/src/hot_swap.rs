@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use burn::module::Module;
+use burn::module::{Module, Param, ParamId};
+use burn::tensor::Tensor;
 use ft_core::Parts;
-use ft_core::layers::Adapter;
+use ft_core::module_path::{PathVisitor, visit_params};
 
-use crate::adapter_files::{adapter_folder, load_adapter, stores_weights};
-use crate::switch::{adapter_config, delete, set_active};
+use crate::adapter_files::{adapter_folder, load_adapter};
+use crate::exchange::{OnLayers, exchange, on_layers, twin_without};
+use crate::switch::adapter_config;
 use crate::{Error, Result, read_config};
 
 /// Puts the adapter that lies in `folder` into the place of the one called `name`, as if it had been loaded there: it is
@@ -16,90 +18,76 @@ use crate::{Error, Result, read_config};
 ///
 /// # Errors
 ///
-/// As [`load_adapter`](crate::load_adapter), and if the method or the layers differ, or weights of the base lie beside the
-/// adapter. Nothing is changed then.
+/// As [`load_adapter`](crate::load_adapter), and if the method or the layers differ, or the adapter's file has weights that
+/// take the place of the base's. Nothing is changed then.
 pub fn hot_swap<M: Module + Parts>(model: &mut M, name: &str, folder: &Path) -> Result<()> {
     let old = adapter_config(model, name)?;
-    let file = adapter_folder(folder, name);
-    let new = read_config(&file)?;
-    if new.peft_type() != old.peft_type() {
-        return Err(Error::Settings(format!(
-            "adapter {name:?} is {}, and that in {} is {}: delete the old one and load the new one",
-            old.peft_type(),
-            folder.display(),
-            new.peft_type()
-        )));
-    }
-    if stores_weights(model, &file)? {
-        return Err(Error::Settings(format!(
-            "weights of the base lie beside the adapter in {}, and those of the model would be lost: load it with \
-             load_adapter on the base",
-            folder.display()
-        )));
-    }
-    let mut twin = model.clone();
-    set_active(&mut twin, &[])?;
-    delete(&mut twin, name)?;
-    let twin = load_adapter(twin, folder, name, false)?;
-    let mut loaded: BTreeMap<String, Vec<Adapter>> = of(&twin, name);
-    let here = of(model, name);
-    let (before, after): (BTreeSet<_>, BTreeSet<_>) =
-        (here.keys().collect(), loaded.keys().collect());
-    let list = |layers: Vec<&&String>| {
-        let names = layers
-            .iter()
-            .take(6)
-            .map(|layer| layer.as_str())
-            .collect::<Vec<_>>();
-        format!("{} ({})", names.join(", "), layers.len())
+    let wrong = |what: String| {
+        let folder = folder.display();
+        Error::Settings(format!(
+            "the adapter in {folder} cannot take the place of {name:?}: {what}"
+        ))
     };
-    for (left, right, what) in [(&before, &after, "lacks"), (&after, &before, "has besides")] {
-        let differ: Vec<_> = left.difference(right).collect();
-        if !differ.is_empty() {
-            return Err(Error::Settings(format!(
-                "the adapter in {} {what} layers of the one that is called {name:?}: {}",
-                folder.display(),
-                list(differ)
-            )));
-        }
+    let new = read_config(&adapter_folder(folder, name))?;
+    if new.peft_type() != old.peft_type() {
+        let (old, new) = (old.peft_type(), new.peft_type());
+        return Err(wrong(format!(
+            "it is {new}, and {name:?} is {old}. Delete the old one and load the new one"
+        )));
     }
-    model.for_each_part_mut(&mut |path, mut part| {
-        let Some(new) = loaded.remove(path) else {
-            return;
-        };
-        let adapters = part.adapters();
-        let Some(place) = adapters.iter().position(|adapter| adapter.name == name) else {
-            return;
-        };
-        let old = &adapters[place];
-        let (active, trains) = (
-            old.active,
-            old.tensors.iter().any(|tensor| tensor.is_trainable()),
-        );
-        adapters.retain(|adapter| adapter.name != name);
-        for (i, mut adapter) in new.into_iter().enumerate() {
-            adapter.active = active;
-            adapter.set_trainable(trains);
-            adapters.insert(place + i, adapter);
-        }
+    let twin = load_adapter(twin_without(model, name)?, folder, name, false)?;
+    if base_parameters(&twin) != base_parameters(model) {
+        return Err(wrong(
+            "its file has weights of the base, and those of the model would be lost. Load it on the base".into(),
+        ));
+    }
+    let (before, after) = (on_layers(model, name), on_layers(&twin, name));
+    if let Some(difference) = difference(&before, &after) {
+        return Err(wrong(difference));
+    }
+    exchange(model, name, after, |new, old| {
+        let trains = old.tensors.iter().any(|tensor| tensor.is_trainable());
+        new.set_trainable(trains);
     });
     Ok(())
 }
 
-/// What the adapter of a name has on each layer.
-fn of(model: &impl Parts, name: &str) -> BTreeMap<String, Vec<Adapter>> {
-    let mut found = BTreeMap::<String, Vec<Adapter>>::new();
-    model.for_each_part(&mut |path, part| {
-        for adapter in part
-            .adapters()
-            .iter()
-            .filter(|adapter| adapter.name == name)
-        {
-            found
-                .entry(path.to_string())
-                .or_default()
-                .push(adapter.clone());
+/// Layers that one of two adapters lacks.
+fn difference(before: &OnLayers, after: &OnLayers) -> Option<String> {
+    let layers = |adapter: &OnLayers| -> BTreeSet<String> {
+        let named = adapter.iter().flat_map(|(layer, here)| {
+            here.iter().map(move |one| match one.tensors.first() {
+                Some(tensor) if here.len() > 1 => format!("{layer} ({})", tensor.name()),
+                _ => layer.clone(),
+            })
+        });
+        named.collect()
+    };
+    let (before, after) = (layers(before), layers(after));
+    let list = |layers: Vec<&String>| {
+        let shown: Vec<&str> = layers.iter().take(6).map(|layer| layer.as_str()).collect();
+        format!("{} ({} in all)", shown.join(", "), layers.len())
+    };
+    let lacking: Vec<_> = before.difference(&after).collect();
+    let further: Vec<_> = after.difference(&before).collect();
+    match (lacking.is_empty(), further.is_empty()) {
+        (true, true) => None,
+        (false, _) => Some(format!("it lacks layers: {}", list(lacking))),
+        (true, false) => Some(format!("it has further layers: {}", list(further))),
+    }
+}
+
+/// The identities of the parameters of the base.
+fn base_parameters(model: &impl Module) -> BTreeMap<String, ParamId> {
+    struct Collect(BTreeMap<String, ParamId>);
+    impl PathVisitor for Collect {
+        fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
+            if !path.contains(".adapters.") {
+                self.0.insert(path.to_string(), param.id);
+            }
         }
-    });
-    found
+    }
+    let mut collect = Collect(BTreeMap::new());
+    visit_params(model, &mut collect);
+    collect.0
 }

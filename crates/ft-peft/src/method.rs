@@ -56,15 +56,15 @@ pub trait Method: Any + Debug + Send + Sync {
         Vec::new()
     }
 
-    /// The settings of an adapter that changes its layers `factor` times as much; none if the method has no scale.
-    fn scaled(&self, factor: f64) -> Option<Box<dyn Method>> {
-        let _ = factor;
-        None
-    }
-
     /// Why settings without mistakes cannot be used all the same: for a new adapter, or for one in a file.
     fn refuses(&self, origin: Origin) -> Option<String> {
         let _ = origin;
+        None
+    }
+
+    /// The settings of an adapter that changes its layers `factor` times as much; none if the method has no scale.
+    fn scaled(&self, factor: f64) -> Option<Box<dyn Method>> {
+        let _ = factor;
         None
     }
 

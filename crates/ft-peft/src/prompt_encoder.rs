@@ -202,11 +202,27 @@ impl AdapterKind for PromptEncoder {
         let Some(blocks) = self.blocks else {
             return Some(VirtualTokens::Prompt(all));
         };
-        let width = all.dims()[1] / (2 * blocks);
-        let part = |i: usize| all.clone().narrow(1, i * width, width);
-        let blocks = (0..blocks).map(|block| [part(2 * block), part(2 * block + 1)]);
+        let parts = parts(all, 2 * blocks);
+        let blocks = parts
+            .chunks_exact(2)
+            .map(|pair| [pair[0].clone(), pair[1].clone()]);
         Some(VirtualTokens::Prefix(blocks.collect()))
     }
+}
+
+/// `count` parts of `x`, `[tokens, width]`, of equal width.
+///
+/// They are halves of halves: the gradient of a part is as large as what the part was cut from.
+fn parts(x: Tensor<2>, count: usize) -> Vec<Tensor<2>> {
+    if count < 2 {
+        return vec![x];
+    }
+    let width = x.dims()[1];
+    let half = count / 2;
+    let middle = half * (width / count);
+    let mut all = parts(x.clone().narrow(1, 0, middle), half);
+    all.extend(parts(x.narrow(1, middle, width - middle), count - half));
+    all
 }
 
 /// The virtual tokens of an adapter, as its file holds them.

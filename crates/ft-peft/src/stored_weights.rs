@@ -34,7 +34,7 @@ fn layer_of(path: &str) -> &str {
 }
 
 /// The path of the base's parameter that a key of the file would mean.
-pub(crate) fn base_path(key: &str) -> Option<String> {
+fn base_path(key: &str) -> Option<String> {
     let path = key.strip_prefix(PREFIX)?;
     Some(
         path.replace(".token_adapter.base_layer.", ".")

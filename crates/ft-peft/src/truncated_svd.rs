@@ -50,6 +50,11 @@ fn sign_of_largest(row: &[f64]) -> f64 {
 }
 
 impl Svd {
+    /// `A = Vᵀ` and `B = U·diag(S)`, with `BA` the matrix.
+    pub(crate) fn factors(&self) -> [Tensor<2>; 2] {
+        [self.vt.clone(), self.scaled_u()]
+    }
+
     /// `U·diag(S)`, `[rows, k]`.
     pub(crate) fn scaled_u(&self) -> Tensor<2> {
         let s = Tensor::<1>::from_data(&self.s[..], &self.u.device());

@@ -1,5 +1,6 @@
 //! What of a model has to do with its vocabulary: embedding and output layer, and whether they are one.
 
+use burn::tensor::DType;
 use ft_core::{Part, Parts};
 
 use crate::{Error, Result};
@@ -62,7 +63,10 @@ pub(crate) fn check_tied_merge(model: &impl Parts) -> Result<()> {
         }
         for adapter in part.adapters().active() {
             let kind = adapter.kind();
-            if kind.weight(adapter).is_none() && kind.other_rows(adapter).is_none() {
+            // What cannot be merged at all is reported as such.
+            let merges = matches!(part, Part::Embedding(table)
+                if kind.merge_table(adapter, table.table().cast(DType::F32)).is_some());
+            if merges && kind.weight(adapter).is_none() && kind.other_rows(adapter).is_none() {
                 failure = Some(Error::TiedMerge {
                     layer: path.to_string(),
                     adapter: adapter.name.clone(),

@@ -9,6 +9,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use crate::generation::generate::FinishReason;
 use crate::generation::row::Row;
 use crate::generation::selection::{Choice, ChosenLogps, choose_tokens};
+use crate::layers::with_rows;
 use crate::{CausalLm, Error, GenerationConfig, KvCache, Result, TokenBatch, Tokenizer, mix_seed};
 
 /// A row of a [`Decoder`]. No two rows of one decoder have the same.
@@ -69,6 +70,8 @@ pub struct Decoder<'a, M> {
     /// Rows that have a new token, in the order of the cache's rows. Those that ended stay until the next step.
     running: Vec<Row>,
     cache: KvCache,
+    /// The adapters of the rows of the last pass, and the model for them.
+    by_row: Option<(Vec<Option<String>>, M)>,
     /// Rows whose prompt has not been read; those of one prompt together.
     joining: Vec<Vec<Row>>,
     next_id: usize,
@@ -84,6 +87,7 @@ impl<'a, M: CausalLm> Decoder<'a, M> {
             with_logps: false,
             running: Vec::new(),
             cache: model.new_cache(),
+            by_row: None,
             joining: Vec::new(),
             next_id: 0,
         }
@@ -107,6 +111,32 @@ impl<'a, M: CausalLm> Decoder<'a, M> {
     pub fn join(&mut self, prompt: &[u32], config: &GenerationConfig) -> Result<RowId> {
         self.check(prompt, config)?;
         let row = self.new_row(prompt, config.clone())?;
+        let id = row.id;
+        self.joining.push(vec![row]);
+        Ok(id)
+    }
+
+    /// The same for a row that has the adapter called `adapter` and no other, or none at all. Rows with different adapters
+    /// share a pass; rows that [`join`](Self::join) have the active adapter of the model.
+    ///
+    /// # Errors
+    ///
+    /// As [`join`](Self::join), and if the model has no adapter of this name, or several are active.
+    pub fn join_as(
+        &mut self,
+        prompt: &[u32],
+        config: &GenerationConfig,
+        adapter: Option<&str>,
+    ) -> Result<RowId> {
+        with_rows(self.model, &[adapter])?;
+        if let [first, second, ..] = &self.active_adapters()[..] {
+            return Err(Error::Settings(format!(
+                "a row has one adapter, and the model has active ones called {first:?} and {second:?}: switch one off"
+            )));
+        }
+        self.check(prompt, config)?;
+        let mut row = self.new_row(prompt, config.clone())?;
+        row.adapter = adapter.map(str::to_string);
         let id = row.id;
         self.joining.push(vec![row]);
         Ok(id)
@@ -193,7 +223,10 @@ impl<'a, M: CausalLm> Decoder<'a, M> {
             return Ok(Vec::new());
         }
         let batch = newest_tokens(&self.running, self.cache.len(), &self.device);
-        let logits = last_logits(self.model, &batch, &mut self.cache);
+        let adapters = self.running.iter().map(|row| row.adapter.clone()).collect();
+        let mut cache = std::mem::replace(&mut self.cache, KvCache::new(0));
+        let logits = last_logits(self.model_for(adapters)?, &batch, &mut cache);
+        self.cache = cache;
         push_tokens(logits, &mut self.running, self.tokenizer, self.with_logps)
     }
 
@@ -229,7 +262,8 @@ impl<'a, M: CausalLm> Decoder<'a, M> {
         let vocab = self.model.dims().vocab_size;
         let batch = prompt_batch(&firsts, vocab, &self.device);
         let mut cache = self.model.new_cache();
-        let mut logits = last_logits(self.model, &batch, &mut cache);
+        let adapters = firsts.iter().map(|row| row.adapter.clone()).collect();
+        let mut logits = last_logits(self.model_for(adapters)?, &batch, &mut cache);
         if prompts.iter().any(|rows| rows.len() > 1) {
             let of_prompt = prompts.iter().enumerate();
             let of_prompt: Vec<usize> = of_prompt
@@ -244,6 +278,36 @@ impl<'a, M: CausalLm> Decoder<'a, M> {
         self.cache.append_rows(cache);
         self.running.extend(rows);
         Ok(tokens)
+    }
+
+    /// The model for a batch whose rows have these adapters.
+    fn model_for(&mut self, adapters: Vec<Option<String>>) -> Result<&M> {
+        let active = self.active_adapters();
+        if adapters
+            .iter()
+            .all(|adapter| adapter.as_ref() == active.first())
+        {
+            return Ok(self.model);
+        }
+        if self.by_row.as_ref().is_none_or(|(of, _)| *of != adapters) {
+            let names: Vec<Option<&str>> = adapters.iter().map(Option::as_deref).collect();
+            let model = with_rows(self.model, &names)?;
+            self.by_row = Some((adapters, model));
+        }
+        Ok(self.by_row.as_ref().map_or(self.model, |(_, model)| model))
+    }
+
+    /// The names of the model's active adapters.
+    fn active_adapters(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        self.model.for_each_part(&mut |_, part| {
+            for adapter in part.adapters().active() {
+                if !names.contains(&adapter.name) {
+                    names.push(adapter.name.clone());
+                }
+            }
+        });
+        names
     }
 
     /// Frees all room if no row runs.
@@ -273,7 +337,9 @@ impl<'a, M: CausalLm> Decoder<'a, M> {
         let id = RowId(self.next_id);
         self.next_id += 1;
         let longest = self.model.dims().max_position_embeddings;
-        Row::new(id, prompt, longest, config, self.tokenizer)
+        let mut row = Row::new(id, prompt, longest, config, self.tokenizer)?;
+        row.adapter = self.active_adapters().into_iter().next();
+        Ok(row)
     }
 
     fn check(&self, prompt: &[u32], config: &GenerationConfig) -> Result<()> {

@@ -15,6 +15,8 @@ pub(crate) struct Row {
     pub id: RowId,
     /// Prompt and new tokens. A row's cache holds all of them but the newest.
     pub seen: Vec<u32>,
+    /// The adapter it has.
+    pub adapter: Option<String>,
     /// Why it ended; none while it runs.
     pub finish_reason: Option<FinishReason>,
     /// How long it may become.
@@ -38,6 +40,7 @@ impl Row {
         Ok(Self {
             id,
             seen: prompt.to_vec(),
+            adapter: None,
             finish_reason: None,
             longest: longest.min(prompt.len().saturating_add(config.max_new_tokens)),
             rng: StdRng::seed_from_u64(config.seed),

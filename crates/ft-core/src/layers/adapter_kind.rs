@@ -1,7 +1,6 @@
 //! What an adapter does to the layer it is on. `ft-peft` has the kinds: LoRA, IA3, OFT and others.
 
 use std::fmt::Debug;
-use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor};
 use ft_kernels::LowRank;
@@ -47,12 +46,6 @@ pub trait AdapterKind: Debug + Send + Sync + 'static {
     /// The weight of the layer and its bias after merging; none if the adapter is no change of the weight.
     fn merge(&self, at: &At<'_>, merged: Merged) -> Option<Merged> {
         let (_, _) = (at, merged);
-        None
-    }
-
-    /// The same kind, which changes the layer `factor` times as much; none if it has no scale.
-    fn scaled(&self, factor: f64) -> Option<Arc<dyn AdapterKind>> {
-        let _ = factor;
         None
     }
 

@@ -1,13 +1,15 @@
 //! The factors of LoRA adapters, layer by layer.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 
+use burn::module::Module;
 use burn::tensor::Tensor;
 use ft_core::Parts;
 use ft_core::layers::Adapter;
 
-use crate::switch::settings_of;
-use crate::{Error, LoraConfig, Result};
+use crate::switch::{adapter_config, settings_of};
+use crate::{Error, LoraConfig, Result, into_plain_lora};
 
 /// The names of `A` and `B` on linear layers and on embeddings.
 const PAIRS: [[&str; 2]; 2] = [
@@ -31,7 +33,7 @@ pub(crate) struct Scaled {
 }
 
 impl Scaled {
-    /// The factors of an adapter whose change of a layer is `s·BA` and nothing else.
+    /// The factors of an adapter whose change of a layer is `s·BA` and nothing else; the model is [`plain`].
     ///
     /// # Errors
     ///
@@ -40,16 +42,13 @@ impl Scaled {
         let found = PAIRS
             .into_iter()
             .find(|pair| adapter.get(pair[0]).is_some());
-        let other = adapter
-            .tensors
-            .iter()
-            .find(|tensor| !found.is_some_and(|pair| pair.contains(&tensor.name())));
+        let mut saved = adapter.tensors.iter().filter(|tensor| tensor.is_saved());
+        let other = saved.find(|tensor| !found.is_some_and(|pair| pair.contains(&tensor.name())));
         if let Some(other) = other {
             return Err(other.name().to_string());
         }
         let settings = settings_of(adapter);
-        let config =
-            settings.and_then(|method| (method as &dyn std::any::Any).downcast_ref::<LoraConfig>());
+        let config = settings.and_then(|method| (method as &dyn Any).downcast_ref::<LoraConfig>());
         let (Some(names), Some(config)) = (found, config) else {
             return Err("what is not LoRA".to_string());
         };
@@ -76,6 +75,21 @@ impl Scaled {
     pub(crate) fn product(&self) -> Tensor<2> {
         self.b.clone().matmul(self.a.clone()) * self.scaling
     }
+}
+
+/// The model with those of the adapters that are LoRA as plain LoRA: what began as a part of the base weight has other
+/// factors beside its own.
+pub(crate) fn plain<'a, M: Module + Parts>(
+    model: &M,
+    names: impl IntoIterator<Item = &'a str>,
+) -> Result<M> {
+    names.into_iter().try_fold(model.clone(), |model, name| {
+        let method = adapter_config(&model, name)?;
+        match (&*method as &dyn Any).is::<LoraConfig>() {
+            true => into_plain_lora(model, name),
+            false => Ok(model),
+        }
+    })
 }
 
 /// The factors of the adapters of these names, by layer.

@@ -1,40 +1,16 @@
-//! Factors of the nearest matrix of a rank, by singular values: `A = Vᵀ`, `B = U·diag(S)`.
+//! Factors of the nearest matrix of a rank, cut where they are largest.
 
 use burn::tensor::{Tensor, TensorData};
 
-use crate::truncated_svd::{Svd, truncated_svd};
-
-/// `A` `[rank, in]` and `B` `[out, rank]` of a matrix `[out, in]`. A matrix of smaller sizes has fewer.
-pub(super) fn factors(
-    matrix: Tensor<2>,
-    rank: usize,
-    clamp: Option<f64>,
-) -> Result<[Tensor<2>; 2], String> {
-    truncated_svd(matrix, rank).map(|svd| split(&svd, clamp))
-}
-
-/// The same of `b·a`.
-pub(super) fn factors_of_product(
-    a: Tensor<2>,
-    b: Tensor<2>,
-    rank: usize,
-    clamp: Option<f64>,
-) -> Result<[Tensor<2>; 2], String> {
-    factors(b.matmul(a), rank, clamp)
-}
-
-fn split(svd: &Svd, clamp: Option<f64>) -> [Tensor<2>; 2] {
-    let (a, b) = (svd.vt.clone(), svd.scaled_u());
+/// Factors without the numbers beyond ± the quantile `clamp` of both.
+pub(super) fn clamped(factors: [Tensor<2>; 2], clamp: Option<f64>) -> [Tensor<2>; 2] {
     let Some(clamp) = clamp else {
-        return [a, b];
+        return factors;
     };
-    let numbers = [&b, &a]
-        .into_iter()
-        .flat_map(|factor| host(factor.clone().into_data()));
+    let numbers = factors.iter().flat_map(|factor| host(factor.to_data()));
     let bound = quantile(numbers.collect(), clamp);
     // A quantile of mostly negative numbers is negative; as in PyTorch, all numbers are the upper bound then.
-    let cut = |factor: Tensor<2>| factor.clamp_min(-bound).clamp_max(bound);
-    [cut(a), cut(b)]
+    factors.map(|factor| factor.clamp_min(-bound).clamp_max(bound))
 }
 
 fn host(data: TensorData) -> Vec<f32> {

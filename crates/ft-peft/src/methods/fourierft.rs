@@ -8,7 +8,6 @@
 
 use std::collections::BTreeSet;
 use std::f64::consts::TAU;
-use std::sync::Arc;
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 use ft_core::layers::{Adapter, AdapterKind, AdapterTensor, At, Merged};
@@ -66,6 +65,12 @@ impl FourierFtConfig {
 
 impl Method for FourierFtConfig {
     method!("FOURIERFT");
+
+    fn scaled(&self, factor: f64) -> Option<Box<dyn Method>> {
+        let mut scaled = self.clone();
+        scaled.scaling *= factor;
+        Some(Box::new(scaled))
+    }
 
     fn mistakes(&self) -> Vec<String> {
         let mut mistakes = Vec::new();
@@ -283,13 +288,6 @@ impl FourierFt {
 impl AdapterKind for FourierFt {
     fn product(&self, at: &At<'_>, x: &Tensor<2>, y: Tensor<2>) -> Tensor<2> {
         y + ft_kernels::linear(x.clone(), self.delta(at.adapter), None)
-    }
-
-    fn scaled(&self, factor: f64) -> Option<Arc<dyn AdapterKind>> {
-        Some(Arc::new(Self {
-            scaling: self.scaling * factor,
-            ..self.clone()
-        }))
     }
 
     fn merge(&self, at: &At<'_>, merged: Merged) -> Option<Merged> {

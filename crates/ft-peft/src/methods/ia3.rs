@@ -150,3 +150,26 @@ impl AdapterKind for Ia3 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// PEFT requires that names are among those of the targets, and takes any pattern.
+    #[test]
+    fn feedforward_layers_follow_from_the_targets() {
+        let settled = |targets| {
+            let mut config = Ia3Config::default().with_targets(targets);
+            config.settle();
+            config.feedforward_modules
+        };
+        assert_eq!(
+            settled(TargetModules::names(["k_proj", "down_proj"])),
+            Some(TargetModules::names(["down_proj"]))
+        );
+        let pattern = settled(TargetModules::all_linear()).expect("settled");
+        let matcher = pattern.matcher("").expect("parses");
+        assert!(matcher("transformer.h.0.mlp.c_proj") && matcher("model.layers.0.mlp.down_proj"));
+        assert!(!matcher("transformer.h.0.attn.c_proj"));
+    }
+}

@@ -5,8 +5,6 @@
 //! column-wise Kronecker products (Khatri-Rao) of `A₁` and `A₂`, `B₁` and `B₂`. So for small ranks it acts on activations,
 //! and `ΔW` is never formed. For large ranks it is, and is made again in the backward pass.
 
-use std::sync::Arc;
-
 use burn::tensor::Tensor;
 use ft_core::layers::{Adapter, AdapterKind, AdapterTensor, At, LowRank, Merged};
 use serde::{Deserialize, Serialize};
@@ -81,6 +79,13 @@ impl LohaConfig {
 
 impl Method for LohaConfig {
     method!("LOHA");
+
+    fn scaled(&self, factor: f64) -> Option<Box<dyn Method>> {
+        let mut scaled = self.clone();
+        scaled.alpha *= factor;
+        scaled.alpha_pattern.iter_mut().for_each(|(_, alpha)| *alpha *= factor);
+        Some(Box::new(scaled))
+    }
 
     fn mistakes(&self) -> Vec<String> {
         self.ranks().mistakes()
@@ -192,13 +197,6 @@ impl AdapterKind for Loha {
             }
         };
         y + self.dropout.apply(at, x, product)
-    }
-
-    fn scaled(&self, factor: f64) -> Option<Arc<dyn AdapterKind>> {
-        Some(Arc::new(Self {
-            scaling: self.scaling * factor,
-            ..*self
-        }))
     }
 
     fn merge(&self, at: &At<'_>, merged: Merged) -> Option<Merged> {

@@ -3,8 +3,6 @@
 //!
 //! `(W₁ ⊗ W₂)x` is `W₂XW₁ᵀ` for the input written as a matrix `X`: two small products, and `ΔW` is never formed.
 
-use std::sync::Arc;
-
 use burn::tensor::Tensor;
 use ft_core::layers::{Adapter, AdapterKind, AdapterTensor, At, Merged};
 use serde::{Deserialize, Serialize};
@@ -122,6 +120,13 @@ impl LokrConfig {
 
 impl Method for LokrConfig {
     method!("LOKR");
+
+    fn scaled(&self, factor: f64) -> Option<Box<dyn Method>> {
+        let mut scaled = self.clone();
+        scaled.alpha *= factor;
+        scaled.alpha_pattern.iter_mut().for_each(|(_, alpha)| *alpha *= factor);
+        Some(Box::new(scaled))
+    }
 
     fn mistakes(&self) -> Vec<String> {
         let mut mistakes = self.ranks().mistakes();
@@ -255,13 +260,6 @@ impl AdapterKind for Lokr {
     fn product(&self, at: &At<'_>, x: &Tensor<2>, y: Tensor<2>) -> Tensor<2> {
         let (w1, w2) = self.factors(at.adapter);
         y + self.dropout.apply(at, x, kronecker(x.clone(), w1, w2))
-    }
-
-    fn scaled(&self, factor: f64) -> Option<Arc<dyn AdapterKind>> {
-        Some(Arc::new(Self {
-            scaling: self.scaling * factor,
-            ..*self
-        }))
     }
 
     fn merge(&self, at: &At<'_>, merged: Merged) -> Option<Merged> {

@@ -1,6 +1,7 @@
 //! Integration tests of ft-peft, one binary.
 
 mod battery;
+mod bottleneck;
 mod combine;
 mod embeddings;
 mod encoder;
@@ -12,6 +13,8 @@ mod lora_family;
 mod lora_laws;
 mod lora_written;
 mod methods;
+mod operations;
 mod own_model;
+mod prompt_laws;
 mod prompts;
 mod reparameterization;

@@ -9,7 +9,10 @@ use ft_core::layers::{AdapterTensor, AnyParam};
 use ft_core::module_path::{PathVisitor, visit_params};
 use ft_core::safetensors_folder::{read_tensors, write_tensors};
 use ft_core::{AutoCausalLm, Backbone, Bert, CausalLm, Parts, Pass, TokenBatch, causal_lm_loss};
-use ft_peft::{attach, load_adapter, merge_and_unload, peft_types, read_config, save_adapter};
+use ft_peft::{
+    attach, load_adapter, merge_and_unload, peft_types, read_config, save_adapter,
+    trainable_parameters,
+};
 use serde_json::Value;
 
 use crate::battery::stirred;
@@ -18,7 +21,7 @@ use crate::golden::{assert_close, folder};
 type Tensors = BTreeMap<String, TensorData>;
 
 /// A base of the golden files.
-trait Base: Module + Parts {
+pub(crate) trait Base: Module + Parts {
     fn load(folder: &Path, device: &Device) -> Self;
 
     /// The output and the loss for the base's inputs.
@@ -148,7 +151,7 @@ fn agrees<M: Base>(base: &Path, case: &Path) {
 }
 
 /// The settings of an adapter without the version of PEFT; 8 and 8.0 are the same number.
-fn config(folder: &Path) -> Value {
+pub(crate) fn config(folder: &Path) -> Value {
     fn floats(value: Value) -> Value {
         match value {
             Value::Number(number) => number.as_f64().into(),
@@ -192,8 +195,15 @@ fn adapters_of_peft_on_bert_agree() {
     all_agree::<Bert>("bert");
 }
 
-/// Methods whose golden files are those of `golden/extras.py`.
-const ELSEWHERE: [&str; 2] = ["BITFIT", "TRAINABLE_TOKENS"];
+/// Methods that other golden files are about: `golden/extras.py`, `bottleneck.py` and `prompts.py`.
+const ELSEWHERE: [&str; 6] = [
+    "BITFIT",
+    "BOTTLENECK",
+    "PREFIX_TUNING",
+    "PROMPT_TUNING",
+    "P_TUNING",
+    "TRAINABLE_TOKENS",
+];
 
 #[test]
 fn every_method_has_a_golden_case() {
@@ -215,6 +225,30 @@ fn every_method_has_a_golden_case() {
         missing.is_empty(),
         "no golden case for {missing:?}: see golden/methods.py"
     );
+}
+
+/// One copy of VeRA's matrices, however many layers use them: after loading, and in the count of parameters.
+#[test]
+fn layers_share_the_matrices_of_vera() {
+    let base = folder("methods/llama");
+    let model = AutoCausalLm::load(&base, &Device::default().autodiff());
+    let (_, before) = trainable_parameters(&model);
+    let model = load_adapter(model, &base.join("vera"), "default", true).expect("loads");
+    let (mut ids, mut shared, mut own) = (BTreeSet::new(), 0, 0);
+    model.for_each_linear(&mut |_, linear| {
+        for tensor in linear.adapters.iter().flat_map(|adapter| &adapter.tensors) {
+            let numbers = tensor.shape().num_elements();
+            match tensor.param() {
+                AnyParam::D2(param) if tensor.is_shared() && ids.insert(param.id) => {
+                    shared += numbers
+                }
+                _ if !tensor.is_shared() => own += numbers,
+                _ => {}
+            }
+        }
+    });
+    assert_eq!(ids.len(), 2);
+    assert_eq!(trainable_parameters(&model), (own, before + own + shared));
 }
 
 /// A new adapter for the settings of each golden case, with what the model computes with it.

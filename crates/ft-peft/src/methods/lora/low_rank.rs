@@ -1,7 +1,5 @@
 //! `s·B(Ax)` beside the product of a layer.
 
-use std::sync::Arc;
-
 use burn::tensor::Tensor;
 use ft_core::layers::{Adapter, AdapterKind, At, Dropout, LowRank, Merged, dropout_seed};
 
@@ -112,11 +110,6 @@ impl AdapterKind for Lora {
             Some(bias) => y + bias.unsqueeze(),
             None => y,
         }
-    }
-
-    fn scaled(&self, factor: f64) -> Option<Arc<dyn AdapterKind>> {
-        let scaling = self.scaling * factor;
-        Some(Arc::new(Self { scaling }))
     }
 
     fn merge(&self, at: &At<'_>, merged: Merged) -> Option<Merged> {

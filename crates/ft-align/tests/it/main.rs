@@ -1,0 +1,5 @@
+//! Integration tests of ft-align, one binary.
+
+#![allow(clippy::unwrap_used)]
+
+mod losses;

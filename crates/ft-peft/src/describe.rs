@@ -1,0 +1,129 @@
+//! What adapters a model has, as a table.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use ft_core::Parts;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::switch::{adapter_names, settings_of};
+use crate::table::Table;
+
+/// The adapters of a model. Displayed, it is a table.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Description(pub Vec<AdapterDescription>);
+
+/// What an adapter is.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AdapterDescription {
+    /// Its name.
+    pub name: String,
+    /// PEFT's name of its method; none if this crate did not attach it.
+    pub method: Option<String>,
+    /// Whether it takes part in the forward pass.
+    pub active: bool,
+    /// How many layers it is on.
+    pub layers: usize,
+    /// The ranks that its settings give, in ascending order; empty for methods without.
+    pub ranks: Vec<u64>,
+    /// How many numbers it has.
+    pub parameters: usize,
+    /// How many of them train now.
+    pub trainable_parameters: usize,
+    /// The size of its tensors in a file, in bytes.
+    pub bytes: usize,
+    /// The settings of its method.
+    pub settings: Map<String, Value>,
+}
+
+/// Describes the adapters of a model, in the order of attachment.
+pub fn describe(model: &impl Parts) -> Description {
+    let names = adapter_names(model).into_iter();
+    Description(names.map(|name| one(model, name)).collect())
+}
+
+fn one(model: &impl Parts, name: String) -> AdapterDescription {
+    let mut found = AdapterDescription {
+        name,
+        method: None,
+        active: false,
+        layers: 0,
+        ranks: Vec::new(),
+        parameters: 0,
+        trainable_parameters: 0,
+        bytes: 0,
+        settings: Map::new(),
+    };
+    let (mut layers, mut shared) = (BTreeSet::new(), BTreeSet::new());
+    model.for_each_part(&mut |path, part| {
+        let adapters = part
+            .adapters()
+            .iter()
+            .filter(|adapter| adapter.name == found.name);
+        for adapter in adapters {
+            layers.insert(path.to_string());
+            found.active |= adapter.active;
+            if let (None, Some(method)) = (&found.method, settings_of(adapter)) {
+                found.method = Some(method.peft_type().to_string());
+                found.settings = method.own();
+            }
+            for tensor in &adapter.tensors {
+                if tensor.is_shared() && !shared.insert(tensor.name().to_string()) {
+                    continue;
+                }
+                let numbers = tensor.shape().num_elements();
+                found.parameters += numbers;
+                if tensor.is_trainable() {
+                    found.trainable_parameters += numbers;
+                }
+                if tensor.is_saved() {
+                    // Files of adapters hold f32.
+                    found.bytes += 4 * numbers;
+                }
+            }
+        }
+    });
+    found.layers = layers.len();
+    found.ranks = ranks(&found.settings);
+    found
+}
+
+/// The rank and those of layers that differ.
+fn ranks(settings: &Map<String, Value>) -> Vec<u64> {
+    let differing = settings.get("rank_pattern").and_then(Value::as_object);
+    let differing = differing.into_iter().flat_map(Map::values);
+    let all = settings.get("r").into_iter().chain(differing);
+    let all: BTreeSet<u64> = all.filter_map(Value::as_u64).collect();
+    all.into_iter().filter(|rank| *rank > 0).collect()
+}
+
+impl fmt::Display for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new([
+            "name",
+            "method",
+            "active",
+            "layers",
+            "rank",
+            "parameters",
+            "trained",
+            "size",
+        ]);
+        for one in &self.0 {
+            let ranks = one.ranks.iter().map(u64::to_string).collect::<Vec<_>>();
+            table.row([
+                one.name.clone(),
+                one.method.clone().unwrap_or_default(),
+                if one.active { "yes" } else { "no" }.to_string(),
+                one.layers.to_string(),
+                ranks.join(", "),
+                one.parameters.to_string(),
+                one.trainable_parameters.to_string(),
+                format!("{:.2} MB", one.bytes as f64 / 1e6),
+            ]);
+        }
+        table.fmt(f)
+    }
+}
