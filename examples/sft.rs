@@ -15,15 +15,16 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use ft::AdaLora;
 use ft::core::{
     AutoCausalLm, CausalLm, HubOptions, SaveOptions, Tokenizer, Weights, copy_generation_config,
     resolve,
 };
-use ft::data::{Collation, Format, SftDataset};
+use ft::data::{Batch, Batches, Collation, Format, SftDataset};
 use ft::peft::Method;
 use ft::train::{
-    BoxError, Callback, ModelView, Optim, ParamTable, Schedule, Selection, TrainConfig, Trainer,
-    next_token_loss, train_only,
+    BoxError, Callback, ModelView, OnBatches, Optim, ParamTable, Schedule, Selection, TrainConfig,
+    Trainer, next_token_loss, total_steps, train_only,
 };
 use serde_json::{Map, Value, json};
 
@@ -168,11 +169,6 @@ fn main() -> Result<()> {
     let model = AutoCausalLm::from_pretrained_with(&folder, &device, weights)?;
     tokenizer.check_vocab(model.dims().vocab_size)?;
     model.dims().check_length(args.seq_len)?;
-    let (model, trains) = prepare(model, &args)?;
-    eprintln!("{}", ParamTable::new(&model, &[])?);
-    let (trainable, _) = ft::peft::trainable_parameters(&model);
-
-    // The training.
     let config = TrainConfig {
         learning_rate: args.lr.unwrap_or_else(|| args.method.learning_rate()),
         schedule: args.schedule,
@@ -189,24 +185,42 @@ fn main() -> Result<()> {
         overwrite: args.overwrite,
         ..TrainConfig::default()
     };
-    let mut trainer = Trainer::new(config, batches, next_token_loss)
-        .with_identity("model", args.model.as_str())
-        .with_identity("training_rows", learnt_print)
-        .with_identity("held_out_rows", held_out_print)
-        .with_identity("seq_len", args.seq_len)
-        .with_identity("packing", args.packing)
-        .with_identity("batch_size", args.batch_size)
-        .with_identity("trains", trains);
-    let has_adapter = matches!(args.method, Trains::Adapter(_));
-    if has_adapter {
-        trainer = trainer.with_callback(SaveAdapter);
-    }
+    let steps = total_steps(&config, |epoch| batches.len(epoch))?;
+    let (model, trains) = prepare(model, &args, steps)?;
+    eprintln!("{}", ParamTable::new(&model, &[])?);
+    let (trainable, _) = ft::peft::trainable_parameters(&model);
+
+    // The training.
+    let mut method = OnBatches::new(batches, next_token_loss);
     if !held_out.is_empty() {
         let padded = Collation::Padded { multiple: 1 };
-        trainer =
-            trainer.with_evaluation(held_out.into_batches(args.batch_size, padded, None, pad)?);
+        method =
+            method.with_evaluation(held_out.into_batches(args.batch_size, padded, None, pad)?);
     }
-    let (model, report) = trainer.fit(model)?;
+    let has_adapter = matches!(args.method, Trains::Adapter(_));
+    let fit = |model, method: &mut dyn ft::train::Method<AutoCausalLm, Batch = Batch>| {
+        let mut trainer = Trainer::with_method(config, method)
+            .with_identity("model", args.model.as_str())
+            .with_identity("training_rows", learnt_print)
+            .with_identity("held_out_rows", held_out_print)
+            .with_identity("seq_len", args.seq_len)
+            .with_identity("packing", args.packing)
+            .with_identity("batch_size", args.batch_size)
+            .with_identity("trains", trains);
+        if has_adapter {
+            trainer = trainer.with_callback(SaveAdapter);
+        }
+        trainer.fit(model)
+    };
+    let (model, report) = match &args.method {
+        // Ranks are distributed while it trains, and those that are not kept are removed at the end.
+        Trains::Adapter(name) if is_adalora(name) => {
+            let mut method = AdaLora::new(&model, "default", method)?;
+            let (model, report) = fit(model, &mut method)?;
+            (method.trim(model), report)
+        }
+        _ => fit(model, &mut method)?,
+    };
 
     // The adapter, or the model.
     if has_adapter {
@@ -284,10 +298,10 @@ impl Trains {
 }
 
 /// The model with what trains, and how the run is told from others.
-fn prepare(model: AutoCausalLm, args: &Args) -> Result<(AutoCausalLm, Value)> {
+fn prepare(model: AutoCausalLm, args: &Args, steps: usize) -> Result<(AutoCausalLm, Value)> {
     let only = match &args.method {
         Trains::Adapter(name) => {
-            let method = adapter(name, args)?;
+            let method = adapter(name, args, steps)?;
             let identity = ft::peft::to_json(&*method, false);
             let model = ft::peft::attach(model, &*method, "default", args.seed)?;
             return Ok((model, identity));
@@ -307,15 +321,18 @@ fn prepare(model: AutoCausalLm, args: &Args) -> Result<(AutoCausalLm, Value)> {
 }
 
 /// The settings of the adapter: those of the options, and those of `--set`.
-fn adapter(name: &str, args: &Args) -> Result<Box<dyn Method>> {
-    let own = ft::peft::method(name, &Map::new())?.own();
+fn adapter(name: &str, args: &Args, steps: usize) -> Result<Box<dyn Method>> {
+    let mut settings = Map::new();
+    if is_adalora(name) {
+        settings.insert("total_step".into(), steps.into());
+    }
+    let own = ft::peft::method(name, &settings)?.own();
     let (mut r, mut alpha) = (args.r.map(Value::from), args.alpha.map(Value::from));
     if own.contains_key("lora_alpha") && own.contains_key("r") {
         r = r.or(Some(16.into()));
         alpha = alpha.or(Some(32.0.into()));
     }
     let rslora = args.rslora.then(|| Value::from(true));
-    let mut settings = Map::new();
     for (option, value, names) in [
         ("--r", r, &["r"][..]),
         ("--alpha", alpha, &["lora_alpha", "alpha"]),
@@ -346,6 +363,10 @@ fn adapter(name: &str, args: &Args) -> Result<Box<dyn Method>> {
     }
     settings.extend(args.settings.iter().cloned());
     Ok(ft::peft::method(name, &settings)?)
+}
+
+fn is_adalora(name: &str) -> bool {
+    name.eq_ignore_ascii_case("adalora")
 }
 
 /// `NAME=JSON`; what is not JSON is a text.

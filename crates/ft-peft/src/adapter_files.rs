@@ -1,8 +1,8 @@
 //! Adapters in PEFT's files: `adapter_config.json` and `adapter_model.safetensors`.
 //!
 //! Keys are `base_model.model.<layer>.<tensor>`, `base_model.<tensor>` of tensors that all layers share, and the name alone
-//! of virtual tokens; the adapter's name is not part of them. An adapter not called `default` lies in a subfolder of its name, as PEFT saves it. Weights of
-//! the base can lie beside the adapter.
+//! of virtual tokens; the adapter's name is not part of them. An adapter not called `default` lies in a subfolder of its
+//! name, as PEFT saves it. Weights of the base can lie beside the adapter.
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap};

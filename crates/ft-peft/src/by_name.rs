@@ -6,11 +6,32 @@ use crate::adapter_config::Writer;
 use crate::{Error, Method, Result, methods};
 
 /// Other names of methods, and what of their settings they stand for.
-const ALIASES: [(&str, &str, &[(&str, &str)]); 9] = [
+const ALIASES: [(&str, &str, &[(&str, &str)]); 12] = [
     ("dora", "LORA", &[("use_dora", "true")]),
     ("rslora", "LORA", &[("use_rslora", "true")]),
     ("pissa", "LORA", &[("init_lora_weights", "\"pissa\"")]),
     ("olora", "LORA", &[("init_lora_weights", "\"olora\"")]),
+    (
+        "houlsby",
+        "BOTTLENECK",
+        &[
+            ("mh_adapter", "true"),
+            ("original_ln_before", "false"),
+            ("non_linearity", "\"silu\""),
+        ],
+    ),
+    ("pfeiffer", "BOTTLENECK", &[]),
+    (
+        "parallel",
+        "BOTTLENECK",
+        &[
+            ("is_parallel", "true"),
+            ("original_ln_before", "false"),
+            ("reduction_factor", "2"),
+            ("scaling", "4"),
+            ("init_weights", "\"mam_adapter\""),
+        ],
+    ),
     ("prefix", "PREFIX_TUNING", &[]),
     ("prompt", "PROMPT_TUNING", &[]),
     ("lntuning", "LN_TUNING", &[]),
@@ -51,7 +72,7 @@ pub fn method(name: &str, settings: &Map<String, Value>) -> Result<Box<dyn Metho
     let Some(peft_type) = peft_type else {
         let names: Vec<String> = known.iter().map(|name| name.to_ascii_lowercase()).collect();
         return Err(Error::Settings(format!(
-            "no method is called {name:?}; there are: {}, dora, rslora, pissa, olora",
+            "no method is called {name:?}; there are: {}, dora, rslora, pissa, olora, houlsby, pfeiffer, parallel",
             names.join(", ")
         )));
     };
@@ -63,6 +84,17 @@ pub fn method(name: &str, settings: &Map<String, Value>) -> Result<Box<dyn Metho
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_names_of_bottleneck_adapters_are_their_settings() {
+        for (name, config) in [
+            ("houlsby", crate::BottleneckConfig::houlsby()),
+            ("pfeiffer", crate::BottleneckConfig::pfeiffer()),
+            ("parallel", crate::BottleneckConfig::parallel()),
+        ] {
+            assert_eq!(method(name, &Map::new()).expect(name).own(), config.own());
+        }
+    }
 
     #[test]
     fn names_are_spelled_in_several_ways() {

@@ -1,14 +1,11 @@
 //! Adapters into weights, after which nothing of them is left.
 
-use std::collections::BTreeMap;
-
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor};
 use ft_core::layers::{Adapter, Adapters, At, Embedding, Merged};
 use ft_core::{Layout, Linear, Part, PartMut, Parts};
 
-use crate::switch::{active_adapters, adapter_names, settings_of};
-use crate::targets::ends_with_name;
+use crate::switch::{active_adapters, adapter_names};
 use crate::vocabulary::check_tied_merge;
 use crate::{Error, Result};
 
@@ -24,7 +21,6 @@ use crate::{Error, Result};
 /// If there are adapters but all are switched off, which would lose them; if an adapter is no change of a weight;
 /// [`Error::TiedMerge`] if it changes an embedding and not the output layer, which are one; or [`Error::NotFinite`] if a merged weight would not be finite.
 pub fn merge_and_unload<M: Module + Parts>(model: M) -> Result<M> {
-    check_stored(&model)?;
     let names = adapter_names(&model);
     if !names.is_empty() && active_adapters(&model).is_empty() {
         return Err(Error::Name(format!(
@@ -249,36 +245,6 @@ fn replace_some(param: &mut Param<Tensor<1>>, value: Option<Tensor<1>>) {
 fn replace<const D: usize>(param: &mut Param<Tensor<D>>, value: Tensor<D>) {
     let id = param.id;
     *param = param.clone().transform_for_load(value.detach(), id);
-}
-
-/// Checks the layers that `modules_to_save` of the active adapters names, whose trained weights are those of the model.
-pub(crate) fn check_stored(model: &impl Parts) -> Result<()> {
-    let mut names = BTreeMap::<String, String>::new();
-    model.for_each_part(&mut |_, part| {
-        for adapter in part.adapters().active() {
-            let saved =
-                settings_of(adapter).map_or(&[][..], |method| &method.common().modules_to_save);
-            names.extend(
-                saved
-                    .iter()
-                    .map(|layer| (layer.clone(), adapter.name.clone())),
-            );
-        }
-    });
-    let mut failure = None;
-    model.for_each_part(&mut |path, part| {
-        let owner = names.iter().find(|(name, _)| ends_with_name(path, name));
-        if let (Some((_, adapter)), None) = (owner, &failure) {
-            failure = match part {
-                Part::Linear(linear) => check(path, adapter, linear.weight.val()).err(),
-                Part::Embedding(table) => check(path, adapter, table.weight.val()).err(),
-                Part::RmsNorm(norm) => check(path, adapter, norm.weight.val()).err(),
-                Part::LayerNorm(norm) => check(path, adapter, norm.weight.val()).err(),
-                _ => None,
-            };
-        }
-    });
-    failure.map_or(Ok(()), Err)
 }
 
 fn check<const D: usize>(path: &str, adapter: &str, tensor: Tensor<D>) -> Result<()> {

@@ -10,8 +10,9 @@ use ft_core::Parts;
 use ft_core::layers::{Adapter, AdapterTensor, Settings};
 
 use crate::copies::Copies;
-use crate::merge::{MergedPart, check_stored, merged};
+use crate::merge::{MergedPart, merged};
 use crate::switch::{active_adapters, check_name, set_active};
+use crate::vocabulary::check_tied_merge;
 use crate::{Error, Result};
 
 /// The name of the adapter that holds merged weights.
@@ -30,8 +31,8 @@ struct MergedFrom(Vec<String>);
 ///
 /// # Errors
 ///
-/// If no adapter is active, adapters are merged already, one is no change of a weight, or a merged weight would not be
-/// finite. Nothing is changed then.
+/// If no adapter is active, adapters are merged already, one is no change of a weight or changes an embedding that is the
+/// output layer too, or a merged weight would not be finite. Nothing is changed then.
 pub fn merge_adapters<M: Module + Parts>(model: &mut M) -> Result<()> {
     let names = active_adapters(model);
     if merged_from(model).is_some() {
@@ -45,7 +46,7 @@ pub fn merge_adapters<M: Module + Parts>(model: &mut M) -> Result<()> {
             "no adapter is active: set_active switches on what is to be merged".into(),
         ));
     }
-    check_stored(model)?;
+    check_tied_merge(model)?;
     let settings: Settings = Arc::new(MergedFrom(names));
     let mut found = Vec::new();
     let mut failure = None;

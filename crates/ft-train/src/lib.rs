@@ -54,3 +54,4 @@ pub use step_output::{StepOutput, StepResult, next_token_loss};
 pub use step_seed::step_seed;
 pub use train_config::TrainConfig;
 pub use trainer::Trainer;
+pub use window_plan::total_steps;

@@ -65,8 +65,12 @@ impl WindowPlan {
     }
 }
 
-/// How many steps a run has.
-pub(crate) fn total_steps(config: &TrainConfig, len_of: impl Fn(usize) -> usize) -> Result<usize> {
+/// How many optimizer steps a run with these settings has, on epochs of `len_of` batches.
+///
+/// # Errors
+///
+/// If an epoch has no batches.
+pub fn total_steps(config: &TrainConfig, len_of: impl Fn(usize) -> usize) -> Result<usize> {
     let steps_of = |epoch: usize| match len_of(epoch) {
         0 => Err(Error::EmptyEpoch { epoch }),
         len => Ok(len.div_ceil(config.gradient_accumulation_steps)),

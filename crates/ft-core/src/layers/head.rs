@@ -77,11 +77,14 @@ impl<'a> Head<'a> {
                 let logits = own.fold(logits, |logits, (adapter, table)| {
                     adapter.on_its_rows(logits, |_| ft_kernels::linear(rows.clone(), table, None))
                 });
-                let logits = other_rows(embedding).fold(logits, |logits, (tokens, table)| {
-                    let old = logits.clone().select(1, tokens.clone());
-                    let new = rows.clone().matmul(table.transpose());
-                    logits.select_assign(1, tokens, new - old, IndexingUpdateOp::Add)
-                });
+                let logits =
+                    other_rows(embedding).fold(logits, |logits, (adapter, tokens, table)| {
+                        let old = logits.clone().select(1, tokens.clone());
+                        let new = rows.clone().matmul(table.transpose());
+                        adapter.on_its_rows(logits, |logits| {
+                            logits.select_assign(1, tokens, new - old, IndexingUpdateOp::Add)
+                        })
+                    });
                 logits.reshape([batch, seq, self.vocab_size()])
             }
             Projection::Linear(linear) => linear.forward(hidden),
@@ -105,9 +108,13 @@ impl<'a> Head<'a> {
 }
 
 /// The rows that active adapters give other values: their tokens and the values.
-fn other_rows(embedding: &Embedding) -> impl Iterator<Item = (Tensor<1, Int>, Tensor<2>)> {
-    let active = embedding.adapters.active();
-    active.filter_map(|adapter| adapter.kind().other_rows(adapter))
+fn other_rows(
+    embedding: &Embedding,
+) -> impl Iterator<Item = (&Adapter, Tensor<1, Int>, Tensor<2>)> {
+    embedding.adapters.active().filter_map(|adapter| {
+        let (tokens, rows) = adapter.kind().other_rows(adapter)?;
+        Some((adapter, tokens, rows))
+    })
 }
 
 fn is_plain(linear: &Linear) -> bool {

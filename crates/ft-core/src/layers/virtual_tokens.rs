@@ -1,7 +1,8 @@
 //! Virtual tokens: vectors that are trained, which come before the tokens of every row.
 //!
 //! An adapter on the embedding of tokens has them. They take places like tokens: the first token of a row stands after
-//! them. What callers count are tokens alone: positions, the length of a [`KvCache`](crate::KvCache), hidden states.
+//! them. What callers count are tokens alone: positions, the length of a [`KvCache`](crate::KvCache), hidden states. So the
+//! first token of a row is not predicted, as without an adapter; PEFT's loss of prompt tuning has that term.
 
 use burn::module::{Param, ParamId};
 use burn::tensor::Tensor;

@@ -255,9 +255,8 @@ fn packed_documents() {
 fn tokens_of_every_segment_are_seen_by_all_documents() {
     let (shared, first, second) = (3, 20, 30);
     let keys = shared + first + second;
-    let leaves = || [4, 2, 2].map(|heads| leaf([1, heads, keys, 8], &device()));
+    let [q, k, v] = [4, 2, 2].map(|heads| leaf([1, heads, keys, 8], &device()));
     let run = |segments: &[i64], parts: &[(usize, usize)]| {
-        let [q, k, v] = leaves();
         let part = |x: &Tensor<4>| {
             let parts = parts
                 .iter()

@@ -53,8 +53,6 @@ pub struct AdaLoraConfig {
     pub lora_dropout: f64,
     /// Whether the singular values begin at zero.
     pub init_lora_weights: bool,
-    /// A setting of PEFT, which it does not use.
-    pub r: usize,
     /// What all methods have.
     #[serde(skip)]
     pub common: Common,
@@ -86,7 +84,6 @@ impl Default for AdaLoraConfig {
             lora_alpha: 8.0,
             lora_dropout: 0.0,
             init_lora_weights: true,
-            r: 8,
             common: Common::default(),
         }
     }
@@ -192,6 +189,8 @@ impl Method for AdaLoraConfig {
             "megatron_core": "megatron.core",
             "monteclora_config": null,
             "qalora_group_size": 16,
+            // A setting of LoRA, which PEFT ignores here.
+            "r": 8,
             "target_parameters": null,
             "trainable_token_indices": null,
             "use_bdlora": null,

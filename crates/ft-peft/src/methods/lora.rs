@@ -67,6 +67,10 @@ impl Method for LoraConfig {
     }
 
     fn scaled(&self, factor: f64) -> Option<Box<dyn Method>> {
+        // DoRA's change is not linear in the scale, and what PiSSA takes off does not depend on it.
+        if self.use_dora || self.init_lora_weights.is_principal_part() {
+            return None;
+        }
         let mut scaled = self.clone();
         scaled.lora_alpha *= factor;
         scaled.alpha_pattern.iter_mut().for_each(|(_, alpha)| *alpha *= factor);

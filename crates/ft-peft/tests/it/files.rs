@@ -141,12 +141,12 @@ fn broken_files_are_explained() {
     std::fs::write(folder.path().join("adapter_model.bin"), "pickle").expect("writes");
     explains(folder.path(), &["adapter_model.bin", "save"]);
     change_config(&folder, |json| {
-        json["use_dora"] = true.into();
-        json["init_lora_weights"] = "pissa".into();
+        json["use_qalora"] = true.into();
+        json["init_lora_weights"] = "corda".into();
     });
     explains(
         folder.path(),
-        &["adapter_config.json", "use_dora", "init_lora_weights"],
+        &["adapter_config.json", "use_qalora", "init_lora_weights"],
     );
     std::fs::write(folder.path().join("adapter_config.json"), "{").expect("writes");
     explains(folder.path(), &["JSON"]);

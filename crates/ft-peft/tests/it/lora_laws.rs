@@ -573,3 +573,25 @@ fn a_row_of_zeros_stays_one_under_dora() {
     let model = attach(base, &dora(), "default", 1).expect("attaches");
     assert!(distance(&logits(&model, &device), &before) < 1e-4);
 }
+
+/// The file of a scaled adapter has to say the same: what PiSSA takes off does not depend on the scale, and a magnitude is
+/// no change that grows with it.
+#[test]
+fn only_what_is_linear_in_the_scale_can_be_scaled() {
+    let device = Device::default();
+    for (config, scales) in [
+        (with_init(InitLoraWeights::Olora), true),
+        (with_init(InitLoraWeights::Pissa), false),
+        (dora(), false),
+    ] {
+        let base = model("llama", &device);
+        let fresh = attach(base.clone(), &config, "default", 1).expect("attaches");
+        let mut model = stir(fresh, "default");
+        let scaled = ft_peft::scale_adapter(&mut model, "default", 0.5);
+        assert_eq!(scaled.is_ok(), scales, "{config:?}");
+        let folder = tempfile::tempdir().expect("temporary folder");
+        save_adapter(&model, "default", folder.path()).expect("saves");
+        let loaded = load_adapter(base, folder.path(), "default", false).expect("loads");
+        assert!(distance(&logits(&loaded, &device), &logits(&model, &device)) < 1e-4);
+    }
+}

@@ -1,6 +1,7 @@
 //! Integration tests of ft-peft, one binary.
 
 mod battery;
+mod bottleneck;
 mod combine;
 mod embeddings;
 mod encoder;
@@ -13,5 +14,6 @@ mod lora_laws;
 mod lora_written;
 mod methods;
 mod own_model;
+mod prompt_laws;
 mod prompts;
 mod reparameterization;

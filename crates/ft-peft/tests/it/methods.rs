@@ -21,7 +21,7 @@ use crate::golden::{assert_close, folder};
 type Tensors = BTreeMap<String, TensorData>;
 
 /// A base of the golden files.
-trait Base: Module + Parts {
+pub(crate) trait Base: Module + Parts {
     fn load(folder: &Path, device: &Device) -> Self;
 
     /// The output and the loss for the base's inputs.
@@ -151,7 +151,7 @@ fn agrees<M: Base>(base: &Path, case: &Path) {
 }
 
 /// The settings of an adapter without the version of PEFT; 8 and 8.0 are the same number.
-fn config(folder: &Path) -> Value {
+pub(crate) fn config(folder: &Path) -> Value {
     fn floats(value: Value) -> Value {
         match value {
             Value::Number(number) => number.as_f64().into(),

@@ -13,3 +13,4 @@ mod reproducible;
 mod resume;
 mod rollouts;
 mod steps;
+mod updates;

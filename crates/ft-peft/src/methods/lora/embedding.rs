@@ -3,6 +3,8 @@
 //! `A` begins as zeros and `B` as noise, the other way round than in linear layers: only the columns of tokens that occur
 //! have a gradient. There is no dropout, as in PEFT. An output layer that is the embedding does not change.
 
+use std::sync::Arc;
+
 use burn::tensor::{Int, Tensor};
 use ft_core::layers::{Adapter, AdapterKind, AdapterTensor, Embedding, look_up};
 
@@ -72,6 +74,13 @@ impl AdapterKind for LoraEmbedding {
         let r = low.dims()[2];
         let new = low.reshape([batch * seq, r]).matmul(adapter.val2(B).transpose());
         rows + new.reshape([batch, seq, width]) * self.scaling
+    }
+
+    fn scaled(&self, factor: f64) -> Option<Arc<dyn AdapterKind>> {
+        Some(Arc::new(Self {
+            scaling: self.scaling * factor,
+            ..*self
+        }))
     }
 
     fn merge_table(&self, adapter: &Adapter, table: Tensor<2>) -> Option<Tensor<2>> {

@@ -139,6 +139,11 @@ impl InitLoraWeights {
         matches!(self, Self::PissaNiter(_))
     }
 
+    /// Whether a part of the base weight is taken off that does not depend on the scale.
+    pub(super) fn is_principal_part(self) -> bool {
+        matches!(self, Self::Pissa | Self::PissaNiter(_))
+    }
+
     /// `A` `[r, in_features]` and `B` `[out_features, r]`.
     pub(super) fn factors(
         self,
