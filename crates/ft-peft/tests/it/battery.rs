@@ -23,7 +23,7 @@ struct Case {
     merges: bool,
 }
 
-/// Methods that are no change of weights. None of them begins as no change.
+/// Methods that are no change of weights.
 const NO_WEIGHTS: [&str; 4] = ["BOTTLENECK", "PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING"];
 
 /// The methods with settings that fit both models: settings, and what is not promised.
