@@ -4,7 +4,8 @@ use burn::tensor::{Tensor, TensorData};
 
 /// The mask without the rows whose completion was cut off before its end: 0 in the whole row.
 ///
-/// The overlong filtering of section 3.4 of Yu et al., 2025 (DAPO, arXiv:2503.14476). Rewards of such rows still count in
+/// The overlong filtering of section 3.4 of Yu et al., 2025 (DAPO, arXiv:2503.14476). Rewards of such rows still count
+/// in
 /// their group's baseline.
 ///
 /// # Shapes

@@ -11,7 +11,8 @@ use crate::Error;
 /// Which divergence keeps the policy near the reference: how a log-ratio becomes a score.
 ///
 /// Table 1 of Wang et al., 2023 (f-DPO, arXiv:2309.16240): the score is `f'(t)` at the ratio `t = eᵘ`, up to a constant
-/// that cancels in differences. TRL's names: `reverse_kl`, `forward_kl`, `js_divergence`, `alpha_divergence`, the last one
+/// that cancels in differences. TRL's names: `reverse_kl`, `forward_kl`, `js_divergence`, `alpha_divergence`, the last
+/// one
 /// with its coefficient after a colon (`alpha_divergence:0.5`).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum FDivergence {

@@ -4,7 +4,8 @@ use burn::tensor::{Tensor, activation::relu};
 
 /// Hinge: `max(0, 1 − βd)` with `d = chosen − rejected`.
 ///
-/// The loss of SLiC (Zhao et al., 2023, arXiv:2305.10425) on log-ratios, as in Liu et al., 2023 (RSO, arXiv:2309.06657).
+/// The loss of SLiC (Zhao et al., 2023, arXiv:2305.10425) on log-ratios, as in Liu et al., 2023 (RSO,
+/// arXiv:2309.06657).
 ///
 /// # Shapes
 ///

@@ -45,7 +45,8 @@ impl Default for KtoWeights {
 }
 
 impl KtoWeights {
-    /// The weights for so many completions of both kinds: the rarer kind counts more, so that both count equally in sum.
+    /// The weights for so many completions of both kinds: the rarer kind counts more, so that both count equally in
+    /// sum.
     /// 1 and 1 if a kind is absent.
     ///
     /// ```
@@ -75,7 +76,7 @@ impl KtoWeights {
 
 /// KTO: `λ_D σ(−β(u − z))` for a desirable completion, `λ_U σ(β(u − z))` for an undesirable one.
 ///
-/// Equation 7 of Ethayarajh et al., 2024 (arXiv:2402.01306), without the constant `λ`: `1 − σ(x) = σ(−x)`.
+/// Equation 7 of Ethayarajh et al., 2024 (arXiv:2402.01306): `λ − v`, with `1 − σ(x) = σ(−x)`.
 /// `z` is the reference point of [`kto_kl`], a constant.
 ///
 /// # Shapes

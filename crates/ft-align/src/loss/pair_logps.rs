@@ -72,7 +72,8 @@ impl PairLogps {
     }
 }
 
-/// The log-probability of each completion of a batch of chosen completions followed by as many rejected ones: the sum over
+/// The log-probability of each completion of a batch of chosen completions followed by as many rejected ones: the sum
+/// over
 /// its tokens, of which those beyond the shorter completion of the pair count `ld_alpha` times
 /// ([`length_desensitized_logps`]).
 ///

@@ -51,7 +51,8 @@ pub enum PairLoss {
 pub struct PairSettings {
     /// β: how strongly the policy is kept near the reference.
     pub beta: f64,
-    /// ε: the share of pairs whose labels are swapped. Used by `sigmoid`, `robust`, `exo_pair`, `aot` and `aot_unpaired`.
+    /// ε: the share of pairs whose labels are swapped. Used by `sigmoid`, `robust`, `exo_pair`, `aot` and
+    /// `aot_unpaired`.
     pub label_smoothing: f64,
     /// τ of `discopop`.
     pub discopop_tau: f64,
@@ -155,6 +156,7 @@ impl PairLoss {
     pub(crate) fn mistakes(self, settings: &PairSettings, weighted: bool) -> Vec<String> {
         let mut mistakes = Vec::new();
         let smoothing = settings.label_smoothing;
+        let positive = |number: f64| number > 0.0 && number.is_finite();
         let smoothed = matches!(
             self,
             Self::Sigmoid | Self::Aot | Self::AotUnpaired | Self::Robust | Self::ExoPair
@@ -169,13 +171,13 @@ impl PairLoss {
             )),
             _ => {}
         }
-        if !(settings.beta > 0.0 && settings.beta.is_finite()) && self != Self::Sft {
+        if self != Self::Sft && !positive(settings.beta) {
             mistakes.push(format!(
                 "the beta of {self} must be a positive number, not {}: use 0.1",
                 settings.beta
             ));
         }
-        if self == Self::Discopop && !(settings.discopop_tau > 0.0) {
+        if self == Self::Discopop && !positive(settings.discopop_tau) {
             mistakes.push(format!(
                 "discopop_tau must be positive, not {}: use 0.05",
                 settings.discopop_tau

@@ -13,7 +13,8 @@ pub struct PairMetrics {
     pub rewards_rejected: Tensor<1>,
     /// `rewards/margins`: their difference.
     pub rewards_margins: Tensor<1>,
-    /// `rewards/accuracies`: 1 if the chosen reward is greater than the rejected one, otherwise 0, also if both are equal: a new
+    /// `rewards/accuracies`: 1 if the chosen reward is greater than the rejected one, otherwise 0, also if both are
+    /// equal: a new
     /// adapter begins with 0.
     pub rewards_accuracies: Tensor<1>,
     /// `logps/chosen`: `lp_w`.

@@ -6,7 +6,8 @@ use super::row_logps::masked;
 
 /// `rₜ = −β klₜ`, plus the score at the last counted token of the row.
 ///
-/// Equation 2 of Ouyang et al., 2022 (arXiv:2203.02155). `klₜ` is `lp − ref`, or [`k3`](super::k3()). The score of a row
+/// Equation 2 of Ouyang et al., 2022 (arXiv:2203.02155). `klₜ` is `lp − ref`, or [`k3`](super::k3()). The score of a
+/// row
 /// without tokens is lost.
 ///
 /// # Shapes

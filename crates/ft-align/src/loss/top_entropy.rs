@@ -4,7 +4,8 @@ use burn::tensor::Tensor;
 
 use super::gae::numbers;
 
-/// 1 at counted tokens whose entropy is at least the quantile `1 − share` of all counted tokens, 0 elsewhere; a constant.
+/// 1 at counted tokens whose entropy is at least the quantile `1 − share` of all counted tokens, 0 elsewhere; a
+/// constant.
 ///
 /// Wang et al., 2025 (arXiv:2506.01939), with a share of 0.2. The quantile is interpolated linearly.
 /// The mask is a factor of terms: the denominators of a [`Reduction`](super::Reduction) keep the whole mask.

@@ -4,7 +4,8 @@ use burn::tensor::Tensor;
 
 use super::row_logps::mean_logps;
 
-/// WPO: `exp(meanₜ (ln π(yₜ) − ln Σᵥ π(v)²))` of each row, a constant. A pair's weight is the product of both rows' weights.
+/// WPO: `exp(meanₜ (ln π(yₜ) − ln Σᵥ π(v)²))` of each row, a constant. A pair's weight is the product of both rows'
+/// weights.
 ///
 /// Equation 2 of Zhou et al., 2024 (arXiv:2406.11827), with its sampled alignment. As in TRL 1.16 the
 /// weight has no upper bound. A row without tokens has the weight 1.

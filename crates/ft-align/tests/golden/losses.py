@@ -7,8 +7,8 @@ TRL's own methods run on objects that hold just their settings, with a model tha
 instead of computing them: DPOTrainer._compute_loss, KTOTrainer._compute_loss, GRPOTrainer._compute_loss,
 RLOOTrainer._compute_loss, RewardTrainer.compute_loss, ORPOTrainer.odds_ratio_loss, CPOTrainer.cpo_loss.
 TRL 1.16 lacks label smoothing for `sigmoid`, unpaired BCO, process rewards and PPO, and computes advantages amid
-generation: these are written here from their formulas ("formula/..."; `sigmoid` with label smoothing is among "pair/..."). All in f64;
-the lines of _compute_loss that cast the alpha divergence to f32 are taken out for that.
+generation: these are written here from their formulas ("formula/..."; `sigmoid` with label smoothing
+is among "pair/..."). All in f64; the lines of _compute_loss that cast the alpha divergence to f32 are taken out for that.
 
 The name of a case holds its settings, `KIND/SETTING/...`, as the test of the same name reads them. Each has `.loss`, the
 loss as TRL reduces it, and `.grad`. Inputs: `pair.*`, `policy.*`, `kto.*`, `means.*`, `scores.*`, `steps.*`, `ppo.*`.
