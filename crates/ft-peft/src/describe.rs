@@ -28,7 +28,7 @@ pub struct AdapterDescription {
     pub layers: usize,
     /// The ranks that its settings give, in ascending order; empty for methods without.
     pub ranks: Vec<u64>,
-    /// How many numbers it has.
+    /// How many numbers its file has; what is made again when it is loaded does not count.
     pub parameters: usize,
     /// How many of them train now.
     pub trainable_parameters: usize,
@@ -74,17 +74,17 @@ fn one(model: &impl Parts, name: String) -> AdapterDescription {
                     continue;
                 }
                 let numbers = tensor.shape().num_elements();
-                found.parameters += numbers;
+                if tensor.is_saved() {
+                    found.parameters += numbers;
+                }
                 if tensor.is_trainable() {
                     found.trainable_parameters += numbers;
-                }
-                if tensor.is_saved() {
-                    // Files of adapters hold f32.
-                    found.bytes += 4 * numbers;
                 }
             }
         }
     });
+    // Files of adapters hold f32.
+    found.bytes = 4 * found.parameters;
     found.layers = layers.len();
     found.ranks = ranks(&found.settings);
     found

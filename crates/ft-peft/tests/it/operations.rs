@@ -474,6 +474,12 @@ fn adapters_are_described_and_compared() {
     assert_eq!(about.0[0].parameters, 2 * (of_q + of_v));
     assert_eq!(about.0[0].bytes, 4 * about.0[0].parameters);
     assert_eq!((about.0[0].layers, about.0[1].layers), (4, 2));
+    let began = LoraConfig {
+        init_lora_weights: InitLoraWeights::Pissa,
+        ..one.clone()
+    };
+    let began = with(model("llama", &device), &began, "one");
+    assert_eq!(describe(&began).0[0].parameters, about.0[0].parameters);
     assert_eq!((about.0[0].active, about.0[1].active), (false, true));
     assert_eq!(about.0[0].trainable_parameters, 0);
     let text = about.to_string();
