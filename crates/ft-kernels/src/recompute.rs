@@ -35,7 +35,8 @@ where
     F: Fn(&M, Tensor<3>) -> Tensor<3> + Send + 'static,
 {
     #[cfg(any(feature = "cpu", feature = "gpu"))]
-    if nodes::exist_on(&x.device()) && (x.is_tracked() || trains(module)) {
+    // Reads every parameter, so that one that is drawn when first read is drawn before a clone of it is frozen.
+    if nodes::exist_on(&x.device()) && (trains(module) || x.is_tracked()) {
         return graph::recompute(module, x, f);
     }
     f(module, x)
