@@ -48,6 +48,7 @@ fn tokens(ids: &[i64], device: &Device) -> TokenBatch {
     TokenBatch::new(Tensor::<2, Int>::from_data(data, device))
 }
 
+#[expect(clippy::ptr_arg, reason = "a step gets the batch as the list holds it")]
 fn step(model: &AutoCausalLm, ids: &Vec<i64>, context: &StepContext) -> StepResult {
     let hidden = model.hidden_states(&tokens(ids, &context.device), None);
     Ok(causal_lm_loss(hidden, model.head(), ids).into())

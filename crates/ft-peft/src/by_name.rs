@@ -5,8 +5,15 @@ use serde_json::{Map, Value};
 use crate::adapter_config::Writer;
 use crate::{Error, Method, Result, methods};
 
+/// A name, the method, and settings as JSON.
+type Alias = (
+    &'static str,
+    &'static str,
+    &'static [(&'static str, &'static str)],
+);
+
 /// Other names of methods, and what of their settings they stand for.
-const ALIASES: [(&str, &str, &[(&str, &str)]); 12] = [
+const ALIASES: [Alias; 12] = [
     ("dora", "LORA", &[("use_dora", "true")]),
     ("rslora", "LORA", &[("use_rslora", "true")]),
     ("pissa", "LORA", &[("init_lora_weights", "\"pissa\"")]),

@@ -55,7 +55,7 @@ pub use freeze::{set_trainable, trainable_parameters};
 pub use ft_core::layers::with_rows;
 pub use hot_swap::hot_swap;
 pub use merge::{merge_and_unload, unload};
-pub use method::{Draw, Features, Method, New, Origin, Site};
+pub use method::{Draw, Features, Method, NewAdapter, Origin, Site};
 pub use methods::*;
 pub use model_card::ModelCard;
 pub use prompt_encoder::PromptSizes;

@@ -45,15 +45,19 @@ mod tests {
         let a = Tensor::<2>::ones([2, 3], &device);
         let memo = Memo::default();
         let sums = |x: &Tensor<2>| x.clone().sum_dim(1).squeeze_dim(1);
-        let first = memo.get(&[a.clone()], || sums(&a)).into_data();
-        let kept = memo.get(&[a.clone()], || unreachable!("the same matrix"));
+        let first = memo.get(std::slice::from_ref(&a), || sums(&a)).into_data();
+        let kept = memo.get(std::slice::from_ref(&a), || unreachable!("the same matrix"));
         assert_eq!(kept.into_data(), first);
         let other = a.clone() * 2.0;
         assert_ne!(
-            memo.get(&[other.clone()], || sums(&other)).into_data(),
+            memo.get(std::slice::from_ref(&other), || sums(&other))
+                .into_data(),
             first
         );
-        assert_eq!(memo.get(&[a.clone()], || sums(&a)).into_data(), first);
+        assert_eq!(
+            memo.get(std::slice::from_ref(&a), || sums(&a)).into_data(),
+            first
+        );
     }
 
     /// What holds the matrix changes it in place only if it owns it alone.
@@ -62,7 +66,9 @@ mod tests {
         let mut a = Tensor::<2>::ones([2, 3], &Device::default());
         let memo = Memo::default();
         let sum = |memo: &Memo, a: &Tensor<2>| {
-            let vector = memo.get(&[a.clone()], || a.clone().sum_dim(1).squeeze_dim(1));
+            let vector = memo.get(std::slice::from_ref(a), || {
+                a.clone().sum_dim(1).squeeze_dim(1)
+            });
             vector.into_data().iter::<f32>().collect::<Vec<_>>()
         };
         assert_eq!(sum(&memo, &a), [3.0, 3.0]);

@@ -162,7 +162,7 @@ pub trait Method: Any + Debug + Send + Sync {
     /// # Errors
     ///
     /// If the settings do not fit the layer.
-    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<New>;
+    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<NewAdapter>;
 }
 
 /// Where an adapter comes from.
@@ -207,7 +207,7 @@ pub struct Draw<'a> {
 
 /// What a method puts on a layer.
 #[derive(Debug)]
-pub struct New {
+pub struct NewAdapter {
     /// The mathematics.
     pub kind: Arc<dyn AdapterKind>,
     /// The tensors, as they begin.
@@ -216,7 +216,7 @@ pub struct New {
     pub dropout: f64,
 }
 
-impl New {
+impl NewAdapter {
     /// Without dropout.
     pub fn new(kind: impl AdapterKind, tensors: Vec<AdapterTensor>) -> Self {
         Self {

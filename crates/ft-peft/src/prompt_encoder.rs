@@ -9,7 +9,7 @@ use ft_core::{Part, Parts};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::method::{Draw, New};
+use crate::method::{Draw, NewAdapter};
 use crate::{Error, Result};
 
 /// Sizes of the model that PEFT writes beside the settings of a prompt method. They are read off the model where they are
@@ -122,13 +122,13 @@ pub(crate) enum Activation {
 }
 
 /// Virtual tokens `[tokens, width]` that are a tensor.
-pub(crate) fn plain(embeddings: Tensor<2>, blocks: Option<usize>) -> New {
+pub(crate) fn plain(embeddings: Tensor<2>, blocks: Option<usize>) -> NewAdapter {
     let kind = PromptEncoder {
         tokens: embeddings.dims()[0],
         blocks,
         network: None,
     };
-    New::new(kind, vec![saved_tensor(embeddings)])
+    NewAdapter::new(kind, vec![saved_tensor(embeddings)])
 }
 
 impl Network {
@@ -141,7 +141,7 @@ impl Network {
         blocks: Option<usize>,
         zero: bool,
         draw: &mut Draw<'_>,
-    ) -> New {
+    ) -> NewAdapter {
         let mut tensors = vec![AdapterTensor::new(
             EMBEDDING,
             draw.normal([tokens, widths[0]], 1.0),
@@ -166,7 +166,7 @@ impl Network {
             blocks,
             network: Some(self),
         };
-        New::new(
+        NewAdapter::new(
             kind,
             tensors.into_iter().map(AdapterTensor::unsaved).collect(),
         )

@@ -12,6 +12,7 @@ use crate::layers::parts::{Part, Parts};
 
 /// What an adapter puts before the tokens of every row.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a forward pass has one of them")]
 pub enum VirtualTokens {
     /// Embeddings, `[virtual tokens, hidden]`, which the blocks read as those of tokens.
     Prompt(Tensor<2>),

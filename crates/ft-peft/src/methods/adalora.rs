@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::adapter_config::json_settings;
 use crate::common::{Common, Pattern, pattern};
-use crate::method::{Draw, Method, New, QUERIES_AND_VALUES, Site, method};
+use crate::method::{Draw, Method, NewAdapter, QUERIES_AND_VALUES, Site, method};
 use crate::{Error, Result};
 
 /// Settings of an AdaLoRA adapter (Zhang et al., 2023, arXiv:2303.10512).
@@ -219,7 +219,7 @@ impl Method for AdaLoraConfig {
         Some("lora_only")
     }
 
-    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<New> {
+    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<NewAdapter> {
         let linear = site.linear()?;
         let r = self.rank_of(site.path)?;
         let (inputs, outputs) = (linear.in_features(), linear.out_features());
@@ -235,9 +235,9 @@ impl Method for AdaLoraConfig {
         let kind = AdaLora {
             scaling: self.lora_alpha / (self.init_r as f64 + 1e-5),
         };
-        Ok(New {
+        Ok(NewAdapter {
             dropout: self.lora_dropout,
-            ..New::new(kind, tensors)
+            ..NewAdapter::new(kind, tensors)
         })
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::adapter_config::json_settings;
 use crate::common::Common;
 use crate::copies::{Copies, has_bias};
-use crate::method::{Draw, Method, New, Site, method};
+use crate::method::{Draw, Method, NewAdapter, Site, method};
 use crate::{Result, TargetModules};
 
 /// Settings of BitFit (Ben Zaken et al., 2021, arXiv:2106.10199).
@@ -61,11 +61,11 @@ impl Method for BitFitConfig {
         &[BIAS]
     }
 
-    fn on(&self, site: &Site<'_>, _: &mut Draw<'_>) -> Result<New> {
+    fn on(&self, site: &Site<'_>, _: &mut Draw<'_>) -> Result<NewAdapter> {
         let copies = Copies {
             weight: None,
             bias: Some(BIAS),
         };
-        Ok(New::new(copies, copies.tensors(site.part)))
+        Ok(NewAdapter::new(copies, copies.tensors(site.part)))
     }
 }

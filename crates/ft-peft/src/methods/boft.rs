@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::block_rotation::{cayley, identity, rotate};
 use crate::adapter_config::json_settings;
 use crate::common::Common;
-use crate::method::{Draw, Method, New, QUERIES_AND_VALUES, Site, method};
+use crate::method::{Draw, Method, NewAdapter, QUERIES_AND_VALUES, Site, method};
 use crate::{Error, Result};
 
 /// Settings of a BOFT adapter (Liu et al., 2023, arXiv:2311.06243).
@@ -134,7 +134,7 @@ impl Method for BoftConfig {
         Some("boft_only")
     }
 
-    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<New> {
+    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<NewAdapter> {
         let linear = site.linear()?;
         let features = linear.in_features();
         let block = self.block_of(features, site.path)?;
@@ -151,9 +151,9 @@ impl Method for BoftConfig {
             AdapterTensor::new(R, rotations),
             AdapterTensor::new(S, scales),
         ];
-        Ok(New {
+        Ok(NewAdapter {
             dropout: self.boft_dropout,
-            ..New::new(Boft, tensors)
+            ..NewAdapter::new(Boft, tensors)
         })
     }
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapter_config::json_settings;
 use crate::common::Common;
-use crate::method::{Draw, Method, New, Site, method};
+use crate::method::{Draw, Method, NewAdapter, Site, method};
 use crate::{Result, TargetModules};
 
 /// Settings of bottleneck adapters, in the names of AdapterHub. The default is Pfeiffer's adapter.
@@ -163,7 +163,7 @@ impl Method for BottleneckConfig {
         matches!(part, Part::Residual(_))
     }
 
-    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<New> {
+    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<NewAdapter> {
         let width = site.features().outputs;
         let inner = ((width as f64 / self.reduction_factor) as usize).max(1);
         let (down, up) = ([inner, width], [width, inner]);
@@ -189,9 +189,9 @@ impl Method for BottleneckConfig {
             act: self.non_linearity,
             scaling: self.scaling,
         };
-        Ok(New {
+        Ok(NewAdapter {
             dropout: self.dropout,
-            ..New::new(kind, tensors)
+            ..NewAdapter::new(kind, tensors)
         })
     }
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapter_config::json_settings;
 use crate::common::{Common, Pattern, pattern};
-use crate::method::{Draw, Features, Method, New, Site, method};
+use crate::method::{Draw, Features, Method, NewAdapter, Site, method};
 use crate::methods::exception;
 use crate::torch_random::TorchRandom;
 use crate::{Error, Result};
@@ -129,7 +129,7 @@ impl Method for FourierFtConfig {
         Ok(tables)
     }
 
-    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<New> {
+    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<NewAdapter> {
         let size = site.features();
         let n = self.count_of(site.path);
         let all = size.inputs * size.outputs;
@@ -153,7 +153,7 @@ impl Method for FourierFtConfig {
             tables: names,
             coefficients: Coefficients::new(&rows, &columns),
         };
-        Ok(New::new(kind, tensors))
+        Ok(NewAdapter::new(kind, tensors))
     }
 }
 

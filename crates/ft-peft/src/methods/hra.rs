@@ -17,7 +17,7 @@ use super::inverse::inverse;
 use crate::Result;
 use crate::adapter_config::json_settings;
 use crate::common::Common;
-use crate::method::{Draw, Method, New, QUERIES_AND_VALUES, Site, method};
+use crate::method::{Draw, Method, NewAdapter, QUERIES_AND_VALUES, Site, method};
 
 /// Settings of an HRA adapter (Yuan et al., 2024, arXiv:2405.17484).
 ///
@@ -68,7 +68,7 @@ impl Method for HraConfig {
         Some("hra_only")
     }
 
-    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<New> {
+    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<NewAdapter> {
         let (features, r) = (site.linear()?.in_features(), self.r);
         let pairs = self.init_weights && !self.apply_gs && r.is_multiple_of(2);
         let u = match pairs {
@@ -81,7 +81,7 @@ impl Method for HraConfig {
         let kind = Hra {
             orthogonal: self.apply_gs,
         };
-        Ok(New::new(kind, vec![AdapterTensor::new(U, u)]))
+        Ok(NewAdapter::new(kind, vec![AdapterTensor::new(U, u)]))
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapter_config::json_settings;
 use crate::common::Common;
-use crate::method::{Draw, Method, New, Site, method};
+use crate::method::{Draw, Method, NewAdapter, Site, method};
 use crate::{Error, Result, TargetModules};
 
 /// Settings of an IA3 adapter (Liu et al., 2022, arXiv:2205.05638).
@@ -90,7 +90,7 @@ impl Method for Ia3Config {
         self.feedforward_modules = Some(self.feedforward());
     }
 
-    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<New> {
+    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<NewAdapter> {
         let linear = site.linear()?;
         let feedforward = self.feedforward();
         let feedforward = feedforward.matcher("").map_err(Error::Settings)?(site.path);
@@ -102,7 +102,7 @@ impl Method for Ia3Config {
             true => draw.ones(shape),
             false => draw.normal(shape, 1.0),
         };
-        Ok(New::new(
+        Ok(NewAdapter::new(
             Ia3 { feedforward },
             vec![AdapterTensor::new(L, vector)],
         ))

@@ -7,7 +7,7 @@ use crate::Result;
 use crate::adapter_config::json_settings;
 use crate::common::Common;
 use crate::copies::Copies;
-use crate::method::{Draw, Method, New, Site, method};
+use crate::method::{Draw, Method, NewAdapter, Site, method};
 
 /// Settings of norm tuning (Zhao et al., 2023, arXiv:2312.11420).
 ///
@@ -33,12 +33,12 @@ impl Method for LnTuningConfig {
         matches!(part, Part::RmsNorm(_) | Part::LayerNorm(_))
     }
 
-    fn on(&self, site: &Site<'_>, _: &mut Draw<'_>) -> Result<New> {
+    fn on(&self, site: &Site<'_>, _: &mut Draw<'_>) -> Result<NewAdapter> {
         let copies = Copies {
             weight: Some(WEIGHT),
             bias: Some(BIAS),
         };
-        Ok(New::new(copies, copies.tensors(site.part)))
+        Ok(NewAdapter::new(copies, copies.tensors(site.part)))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::Result;
 use crate::adapter_config::json_settings;
 use crate::common::{Common, Pattern, pattern};
 use crate::lycoris::{LycorisDropout, Ranks};
-use crate::method::{Draw, Method, New, QUERIES_AND_VALUES, Site, method};
+use crate::method::{Draw, Method, NewAdapter, QUERIES_AND_VALUES, Site, method};
 use crate::remade::remade;
 
 /// Settings of a LoHa adapter (Hyeon-Woo et al., 2021, arXiv:2108.06098).
@@ -103,7 +103,7 @@ impl Method for LohaConfig {
         &QUERIES_AND_VALUES
     }
 
-    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<New> {
+    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<NewAdapter> {
         let linear = site.linear()?;
         let (inputs, outputs) = (linear.in_features(), linear.out_features());
         let ranks = self.ranks();
@@ -127,9 +127,9 @@ impl Method for LohaConfig {
             on_activations: r * r * (inputs + outputs) <= inputs * outputs,
             dropout: ranks.dropout,
         };
-        Ok(New {
+        Ok(NewAdapter {
             dropout: ranks.dropout.total(),
-            ..New::new(kind, tensors)
+            ..NewAdapter::new(kind, tensors)
         })
     }
 }

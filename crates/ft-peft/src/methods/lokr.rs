@@ -12,7 +12,7 @@ use crate::Result;
 use crate::adapter_config::json_settings;
 use crate::common::{Common, Pattern, pattern};
 use crate::lycoris::{LycorisDropout, Ranks};
-use crate::method::{Draw, Method, New, QUERIES_AND_VALUES, Site, method};
+use crate::method::{Draw, Method, NewAdapter, QUERIES_AND_VALUES, Site, method};
 
 /// How the factors are initialized.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -151,7 +151,7 @@ impl Method for LokrConfig {
         &QUERIES_AND_VALUES
     }
 
-    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<New> {
+    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<NewAdapter> {
         let linear = site.linear()?;
         let ranks = self.ranks();
         let r = ranks.rank_of(site.path);
@@ -185,9 +185,9 @@ impl Method for LokrConfig {
             scaling: ranks.scaling_of(site.path),
             dropout: ranks.dropout,
         };
-        Ok(New {
+        Ok(NewAdapter {
             dropout: ranks.dropout.total(),
-            ..New::new(kind, tensors)
+            ..NewAdapter::new(kind, tensors)
         })
     }
 }

@@ -27,7 +27,7 @@ pub(crate) use plain::saved_as_plain;
 pub use settings::LoraConfig;
 pub(crate) use settings::exception;
 
-use crate::method::{Draw, Method, New, Origin, Site, method};
+use crate::method::{Draw, Method, NewAdapter, Origin, Site, method};
 use crate::{Result, TokenIndices};
 use dora::{Dora, MAGNITUDE};
 use embedding::on_embedding;
@@ -130,7 +130,7 @@ impl Method for LoraConfig {
         self.trainable_token_indices.as_ref()
     }
 
-    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<New> {
+    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<NewAdapter> {
         let scaling = self.scaling_of(site.path);
         let r = self.rank_of(site.path);
         if let Part::Embedding(table) = site.part {
@@ -170,10 +170,10 @@ impl Method for LoraConfig {
             tensors.extend([fixed(START_A, start.a), fixed(START_B, -start.b)]);
         }
         let new = match self.use_dora {
-            true => New::new(Dora::new(lora), tensors),
-            false => New::new(lora, tensors),
+            true => NewAdapter::new(Dora::new(lora), tensors),
+            false => NewAdapter::new(lora, tensors),
         };
-        Ok(New {
+        Ok(NewAdapter {
             dropout: self.lora_dropout,
             ..new
         })

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::adapter_config::json_settings;
 use crate::common::Common;
-use crate::method::{Draw, Method, New, QUERIES_AND_VALUES, Site, method};
+use crate::method::{Draw, Method, NewAdapter, QUERIES_AND_VALUES, Site, method};
 use crate::remade::remade;
 use crate::{Error, Result};
 
@@ -120,7 +120,7 @@ impl Method for MissConfig {
         &QUERIES_AND_VALUES
     }
 
-    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<New> {
+    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<NewAdapter> {
         let linear = site.linear()?;
         let (inputs, outputs, r) = (linear.in_features(), linear.out_features(), self.r);
         let wrong = |what: String| Err(Error::Settings(format!("{}: {what}", site.path)));
@@ -149,9 +149,9 @@ impl Method for MissConfig {
                 (Form::Bat, AdapterTensor::new(BLOCK, draw.zeros([outputs / r, r, r])))
             }
         };
-        Ok(New {
+        Ok(NewAdapter {
             dropout: self.miss_dropout,
-            ..New::new(Miss { form }, vec![block])
+            ..NewAdapter::new(Miss { form }, vec![block])
         })
     }
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::block_rotation::{cayley, identity, rotate};
 use crate::adapter_config::json_settings;
 use crate::common::Common;
-use crate::method::{Draw, Method, New, QUERIES_AND_VALUES, Site, method};
+use crate::method::{Draw, Method, NewAdapter, QUERIES_AND_VALUES, Site, method};
 use crate::{Error, Result};
 
 /// Settings of an OFT adapter (Qiu et al., 2023, arXiv:2306.07280).
@@ -150,7 +150,7 @@ impl Method for OftConfig {
         Some("oft_only")
     }
 
-    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<New> {
+    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<NewAdapter> {
         let features = site.linear()?.in_features();
         let block = self.block_of(features, site.path)?;
         let blocks = match self.block_share {
@@ -169,7 +169,7 @@ impl Method for OftConfig {
                 .use_cayley_neumann
                 .then_some(self.num_cayley_neumann_terms),
         };
-        Ok(New::new(kind, vec![AdapterTensor::new(R, upper)]))
+        Ok(NewAdapter::new(kind, vec![AdapterTensor::new(R, upper)]))
     }
 }
 

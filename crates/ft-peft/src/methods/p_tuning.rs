@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::adapter_config::json_settings;
 use crate::common::Common;
-use crate::method::{Draw, Method, New, Site, method};
+use crate::method::{Draw, Method, NewAdapter, Site, method};
 use crate::prompt_encoder::{self, Activation, Network, PromptSizes};
 use crate::{Error, Result};
 
@@ -121,7 +121,7 @@ impl Method for PTuningConfig {
         prompt_encoder::saved(adapter)
     }
 
-    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<New> {
+    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<NewAdapter> {
         let width = site.features().outputs;
         if site.loaded {
             let embeddings = draw.zeros([self.num_virtual_tokens, width]);

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::adapter_config::json_settings;
 use crate::common::Common;
-use crate::method::{Draw, Method, New, Site, method};
+use crate::method::{Draw, Method, NewAdapter, Site, method};
 use crate::prompt_encoder::{self, Activation, Network, PromptSizes};
 use crate::{Error, Result};
 
@@ -150,7 +150,7 @@ impl Method for PrefixTuningConfig {
         prompt_encoder::saved(adapter)
     }
 
-    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<New> {
+    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<NewAdapter> {
         let (Some(width), Some(blocks)) = (self.sizes.token_dim, self.sizes.num_layers) else {
             return Err(Error::Settings("token_dim and num_layers are those of the model".into()));
         };

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::adapter_config::json_settings;
 use crate::common::Common;
-use crate::method::{Draw, Method, New, Site, method};
+use crate::method::{Draw, Method, NewAdapter, Site, method};
 use crate::prompt_encoder::{self, PromptSizes};
 use crate::{Error, Result};
 
@@ -158,7 +158,7 @@ impl Method for PromptTuningConfig {
         prompt_encoder::saved(adapter)
     }
 
-    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<New> {
+    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<NewAdapter> {
         let table = site.embedding()?;
         let shape = [self.num_virtual_tokens, site.features().outputs];
         let embeddings = match site.loaded {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapter_config::json_settings;
 use crate::common::Common;
-use crate::method::{Draw, Method, New, Site, method};
+use crate::method::{Draw, Method, NewAdapter, Site, method};
 use crate::token_rows::{TokenRows, mistake_of};
 use crate::Result;
 
@@ -59,12 +59,12 @@ impl Method for TrainableTokensConfig {
         matches!(part, Part::Embedding(_))
     }
 
-    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<New> {
+    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<NewAdapter> {
         let (kind, mut rows) = TokenRows::on(site.path, site.part, &self.token_indices, TOKENS_DELTA)?;
         if !self.init_weights {
             let shape = [self.token_indices.len(), site.features().outputs];
             rows.set(draw.normal(shape, 1.0).into_data());
         }
-        Ok(New::new(kind, vec![rows]))
+        Ok(NewAdapter::new(kind, vec![rows]))
     }
 }

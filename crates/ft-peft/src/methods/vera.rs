@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapter_config::json_settings;
 use crate::common::Common;
-use crate::method::{Draw, Features, Method, New, QUERIES_AND_VALUES, Site, method};
+use crate::method::{Draw, Features, Method, NewAdapter, QUERIES_AND_VALUES, Site, method};
 use crate::torch_random::TorchRandom;
 use crate::Result;
 
@@ -108,7 +108,7 @@ impl Method for VeraConfig {
         Ok(vec![matrix(A, [self.r, inputs]), matrix(B, [outputs, self.r])])
     }
 
-    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<New> {
+    fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<NewAdapter> {
         let linear = site.linear()?;
         let (b, d) = match self.init_weights {
             true => (
@@ -123,9 +123,9 @@ impl Method for VeraConfig {
             site.shared(A),
             site.shared(B),
         ];
-        Ok(New {
+        Ok(NewAdapter {
             dropout: self.vera_dropout,
-            ..New::new(Vera, tensors)
+            ..NewAdapter::new(Vera, tensors)
         })
     }
 }

@@ -57,7 +57,7 @@ fn agrees<M: Base>(base: &str) {
         close("output", &output.into_data());
         let model = model.valid();
         written_again(&model, &case, &name);
-        let error = merge_and_unload(model).err().expect("refused").to_string();
+        let error = merge_and_unload(model).expect_err("refused").to_string();
         assert!(error.contains("cannot be merged"), "{error}");
     }
 }
@@ -122,7 +122,7 @@ fn keys_with_a_prefix_are_read_and_others_are_reported() {
     load(prefixed.clone()).expect("loads");
     let mut odd = prefixed;
     odd[0].0 = "bert.encoder.layer.0.output.adapters.other.adapter_up.bias".into();
-    let error = load(odd).err().expect("refused").to_string();
+    let error = load(odd).expect_err("refused").to_string();
     for part in ["missing (1)", "left over (1)", "adapters.other"] {
         assert!(error.contains(part), "{error}");
     }
@@ -155,8 +155,6 @@ fn a_model_without_a_place_for_them_is_refused() {
         "intermediate_size": 40, "num_hidden_layers": 1, "num_attention_heads": 2});
     let config = ft_core::ModelConfig::from_json(json).expect("valid");
     let model = AutoCausalLm::from_config(&config, &Device::default()).expect("valid");
-    let error = attach(model, &BottleneckConfig::parallel(), "default", 1)
-        .err()
-        .expect("refused");
+    let error = attach(model, &BottleneckConfig::parallel(), "default", 1).expect_err("refused");
     assert!(error.to_string().contains("no part"), "{error}");
 }

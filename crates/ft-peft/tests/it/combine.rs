@@ -53,8 +53,11 @@ fn changes(model: &AutoCausalLm, name: &str) -> Vec<(String, TensorData)> {
     found
 }
 
+/// The name of a golden case, adapters with their weights, and how they are combined.
+type Case = (&'static str, Vec<(&'static str, f64)>, Combination);
+
 /// The cases of `golden/combine.py`.
-fn cases() -> Vec<(&'static str, Vec<(&'static str, f64)>, Combination)> {
+fn cases() -> Vec<Case> {
     let of = |combination_type| Combination {
         combination_type,
         ..Combination::default()

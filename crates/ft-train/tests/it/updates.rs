@@ -118,7 +118,7 @@ fn a_method_that_fails_at_an_update_ends_the_run_and_the_step_is_named() {
         ..Bounded::default()
     };
     let failed = Trainer::with_method(config(), &mut method).fit(Net::new(0.0));
-    let error = failed.err().expect("fails");
+    let error = failed.map(|_| ()).expect_err("fails");
     assert!(matches!(error, Error::Update { step: 2, .. }), "{error}");
     assert!(error.to_string().contains("no room"), "{error}");
 }

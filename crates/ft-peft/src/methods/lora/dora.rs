@@ -50,7 +50,7 @@ impl Dora {
                 .map(|tensor| tensor.val2().inner()),
         );
         self.norms.get(&of, || {
-            let squares = (self.squares).get(&[weight.clone()], || squares(weight.clone()));
+            let squares = (self.squares).get(std::slice::from_ref(&weight), || squares(weight.clone()));
             row_norms(weight, squares, self.lora.factors(adapter))
         })
     }

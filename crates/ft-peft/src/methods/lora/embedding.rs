@@ -7,7 +7,7 @@ use burn::tensor::{Int, Tensor};
 use ft_core::layers::{Adapter, AdapterKind, AdapterTensor, Embedding, look_up};
 
 use super::{InitLoraWeights, LoraConfig};
-use crate::method::{Draw, New};
+use crate::method::{Draw, NewAdapter};
 use crate::{Error, Result};
 
 /// `[r, rows]`.
@@ -32,7 +32,7 @@ pub(super) fn on_embedding(
     table: &Embedding,
     config: &LoraConfig,
     draw: &mut Draw<'_>,
-) -> Result<New> {
+) -> Result<NewAdapter> {
     let refused = match config.init_lora_weights {
         _ if config.use_dora => Some("use_dora"),
         _ if config.lora_bias => Some("lora_bias"),
@@ -61,7 +61,7 @@ pub(super) fn on_embedding(
         AdapterTensor::new(A, a),
         AdapterTensor::new(B, draw.normal([width, r], 1.0)),
     ];
-    Ok(New::new(kind, tensors))
+    Ok(NewAdapter::new(kind, tensors))
 }
 
 impl AdapterKind for LoraEmbedding {

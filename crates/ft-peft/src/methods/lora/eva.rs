@@ -50,7 +50,7 @@ impl Default for EvaConfig {
 
 impl EvaConfig {
     pub(super) fn mistake(&self) -> Option<String> {
-        let wrong = !(self.rho >= 1.0 && self.rho.is_finite()) || !(0.0..=1.0).contains(&self.tau);
+        let wrong = !(self.rho >= 1.0 && self.rho.is_finite() && (0.0..=1.0).contains(&self.tau));
         wrong.then(|| "eva_config: rho must be at least 1, and tau from 0 to 1".to_string())
     }
 }
