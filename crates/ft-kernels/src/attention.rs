@@ -11,6 +11,40 @@ use burn::tensor::{Bool, Device, Int, Tensor, activation};
 /// The segment of keys that every query may attend to, whatever its own segment: tokens that all documents of a row share.
 pub const EVERY_SEGMENT: i64 = -1;
 
+/// Segments from here on are branches.
+pub(crate) const BRANCH: i64 = 1 << 16;
+
+/// Branch `number` (from 1) of a segment: its tokens attend to those of the segment and to their own, not to those of the
+/// segment's other branches. Several answers to one prompt can so be read in one row, and the prompt once.
+///
+/// ```
+/// use ft_kernels::branch;
+///
+/// // One prompt of two tokens with two answers, and a second document.
+/// let segments = [1, 1, branch(1, 1), branch(1, 1), branch(1, 2), 2, 2];
+/// assert_ne!(segments[2], segments[4]);
+/// ```
+///
+/// # Panics
+///
+/// If the segment or the number is not in `0..=32767`.
+pub fn branch(segment: i64, number: usize) -> i64 {
+    assert!(
+        (0..1 << 15).contains(&segment) && number < 1 << 15,
+        "segment {segment} and branch {number} must be below 32768"
+    );
+    segment + number as i64 * BRANCH
+}
+
+/// The segment that a branch belongs to; other segments are their own.
+#[cfg(feature = "cpu")]
+pub(crate) fn trunk(segment: i64) -> i64 {
+    if segment < BRANCH {
+        return segment;
+    }
+    segment % BRANCH
+}
+
 /// The keys that each query must not attend to. It is built once per forward pass and shared by the layers.
 ///
 /// The mask stores a rule. An implementation that needs a tensor builds it once.
@@ -31,7 +65,7 @@ struct Made {
     /// `[batch or 1, 1, queries, keys]`, true where attention is forbidden; `None` if all is allowed.
     forbidden: OnceLock<Option<Tensor<4, Bool>>>,
     #[cfg(feature = "cpu")]
-    segments: OnceLock<Option<Arc<[i64]>>>,
+    segments: OnceLock<Option<Arc<crate::flex::attention::Segments>>>,
 }
 
 impl AttentionMask {
@@ -111,7 +145,10 @@ impl AttentionMask {
                 .reshape([batch, 1, queries, 1])
                 .expand(shape);
             let shared = of_key.clone().equal_scalar(EVERY_SEGMENT);
-            let apart = of_query.not_equal(of_key).bool_and(shared.bool_not());
+            let trunk = of_query.clone().remainder_scalar(BRANCH);
+            let trunk = trunk.equal(of_key.clone());
+            let apart = of_query.not_equal(of_key);
+            let apart = apart.bool_and(shared.bool_or(trunk).bool_not());
             forbidden = forbidden.expand(shape).bool_or(apart);
         }
         Some(forbidden)
@@ -122,6 +159,10 @@ impl AttentionMask {
         let read = || {
             let numbers = self.segments.clone()?.into_data().convert::<i64>();
             let numbers = numbers.try_to_vec::<i64>().expect("converted to i64");
+            assert!(
+                self.window.is_none() || numbers.iter().all(|&segment| segment < BRANCH),
+                "a row of branches is longer than the window of an attention layer: read its sequences in rows of their own"
+            );
             // Rows with a single segment need no comparison, also where shared keys come before it.
             let keys = self.past + self.queries;
             let alike = |row: &[i64]| {
@@ -130,7 +171,8 @@ impl AttentionMask {
                 let first = own.next();
                 own.all(|segment| Some(segment) == first)
             };
-            (!numbers.chunks_exact(keys.max(1)).all(alike)).then(|| numbers.into())
+            (!numbers.chunks_exact(keys.max(1)).all(alike))
+                .then(|| Arc::new(crate::flex::attention::Segments::new(numbers, keys)))
         };
         crate::flex::attention::Rule {
             scale: scores.scale as f32,

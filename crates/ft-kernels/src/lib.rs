@@ -42,7 +42,7 @@ mod sum_of_squares;
 mod token_logps;
 
 pub use adamw::{AdamWStep, adamw, adamw_8bit};
-pub use attention::{AttentionMask, EVERY_SEGMENT, Scores, attention};
+pub use attention::{AttentionMask, EVERY_SEGMENT, Scores, attention, branch};
 pub use blockwise::{BLOCK, Blockwise, DynamicMap};
 pub use cross_entropy::{LossOptions, cross_entropy_sum};
 pub use dropout::Dropout;

@@ -2,8 +2,10 @@
 //! softmax is updated along the keys, and the backward pass computes the probabilities again, so memory is linear in
 //! the length of the sequence.
 //!
-//! Tiles that the mask forbids completely are skipped.
+//! Keys that no query of a tile may attend to, by the mask or by where the segments of its queries begin and end, are
+//! skipped.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -22,7 +24,7 @@ use super::exp::{exp, exp_shifted, max, sum_of_pairs, tanh};
 use super::pieces::each;
 use super::product::{Matrix, Output, product};
 use super::tensor;
-use crate::attention::EVERY_SEGMENT;
+use crate::attention::{EVERY_SEGMENT, trunk};
 
 /// Queries and keys of a tile. Their scores take 128 KiB, which fits in a core's cache.
 const QUERIES: usize = 128;
@@ -40,8 +42,39 @@ pub(crate) struct Rule {
     pub(crate) window: Option<usize>,
     /// The number of keys if every query attends to all of them; otherwise a query attends to keys up to its own position.
     pub(crate) all_keys: Option<usize>,
-    /// The segment of every key, `[batch, keys]`.
-    pub(crate) segments: Option<Arc<[i64]>>,
+    pub(crate) segments: Option<Arc<Segments>>,
+}
+
+/// The segments of all keys.
+#[derive(Debug)]
+pub(crate) struct Segments {
+    /// `[batch, keys]`.
+    ids: Vec<i64>,
+    /// The keys from the first to the last one that the token at each key's place may attend to by its segment,
+    /// `[batch, keys]`.
+    reach: Vec<Range<usize>>,
+}
+
+impl Segments {
+    /// `ids` is `[batch, keys]`.
+    pub(crate) fn new(ids: Vec<i64>, keys: usize) -> Self {
+        let mut reach = Vec::with_capacity(ids.len());
+        for row in ids.chunks_exact(keys.max(1)) {
+            let mut ranges: HashMap<i64, Range<usize>> = HashMap::new();
+            for (key, &segment) in row.iter().enumerate() {
+                let range = ranges.entry(segment).or_insert(key..key);
+                range.end = key + 1;
+            }
+            reach.extend(row.iter().map(|&own| {
+                let seen = [own, trunk(own), EVERY_SEGMENT];
+                let seen = seen.iter().filter_map(|segment| ranges.get(segment));
+                seen.fold(keys..0, |all, range| {
+                    all.start.min(range.start)..all.end.max(range.end)
+                })
+            }));
+        }
+        Self { ids, reach }
+    }
 }
 
 #[backend_extension(Flex, Autodiff)]
@@ -148,13 +181,20 @@ fn readable(tensor: &FlexTensor) -> FlexTensor {
 }
 
 impl Rule {
-    /// The keys that any of these queries may attend to, without regard to segments.
-    fn keys_of(&self, queries: &Range<usize>) -> Range<usize> {
+    /// Keys outside of this range are not attended to by any of these queries of a row.
+    fn keys_of(&self, queries: &Range<usize>, batch: usize, all_keys: usize) -> Range<usize> {
         let first = self.past + queries.start;
         let start = self
             .window
             .map_or(0, |window| (first + 1).saturating_sub(window));
-        start..self.all_keys.unwrap_or(self.past + queries.end)
+        let end = self.all_keys.unwrap_or(self.past + queries.end);
+        let Some(segments) = &self.segments else {
+            return start..end;
+        };
+        let reach = &segments.reach[batch * all_keys..][first..self.past + queries.end];
+        let from = reach.iter().map(|range| range.start).min().unwrap_or(0);
+        let to = reach.iter().map(|range| range.end).max().unwrap_or(0);
+        start.max(from)..end.min(to)
     }
 
     /// Whether every query of the tile may attend to every key of it.
@@ -187,10 +227,11 @@ impl Rule {
                 }
             }
             if let Some(segments) = &self.segments {
-                let segments = &segments[batch * all_keys..][..all_keys];
+                let segments = &segments.ids[batch * all_keys..][..all_keys];
                 let own = segments[position];
-                for (score, key) in row.iter_mut().zip(keys.clone()) {
-                    if segments[key] != own && segments[key] != EVERY_SEGMENT {
+                let trunk = trunk(own);
+                for (score, &key) in row.iter_mut().zip(&segments[keys.clone()]) {
+                    if key != own && key != trunk && key != EVERY_SEGMENT {
                         *score = f32::NEG_INFINITY;
                     }
                 }
@@ -289,7 +330,7 @@ fn forward_tile<'a>(
     let mut out = vec![0.0; rows * width];
     let mut sums = vec![0.0; rows];
     let mut most = vec![f32::NEG_INFINITY; rows];
-    for tile in tiles(rule.keys_of(range), KEYS) {
+    for tile in tiles(rule.keys_of(range, batch, all_keys), KEYS) {
         let scores = &mut scores[..rows * tile.len()];
         let (keys, values) = keys_and_values(&tile);
         let (scale, none) = (rule.scale, Parallelism::None);
@@ -391,7 +432,7 @@ fn backward(
                     .map(|query| log_sums[(batch * queries + query) * heads + head])
                     .collect();
                 let dq = &mut dq[range.start * width..range.end * width];
-                for tile in tiles(rule.keys_of(&range), KEYS) {
+                for tile in tiles(rule.keys_of(&range, batch, keys), KEYS) {
                     let size = range.len() * tile.len();
                     p.resize(size, 0.0);
                     dp.resize(size, 0.0);

@@ -1,5 +1,5 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use ft_kernels::{AttentionMask, EVERY_SEGMENT, Scores, attention, portable};
+use ft_kernels::{AttentionMask, EVERY_SEGMENT, Scores, attention, branch, portable};
 
 use crate::{assert_close, cpu, device, gradient, leaf, numbers, on_the_cpu, weighted_sum};
 
@@ -12,6 +12,8 @@ struct Case {
     width: usize,
     window: Option<usize>,
     segments: bool,
+    /// The second of the three documents of a row is a branch of the first.
+    branches: bool,
     softcap: Option<f64>,
     bidirectional: bool,
 }
@@ -25,6 +27,7 @@ const PLAIN: Case = Case {
     width: 4,
     window: None,
     segments: false,
+    branches: false,
     softcap: None,
     bidirectional: false,
 };
@@ -49,6 +52,10 @@ fn check(case: Case) {
     // Three documents a row, cut elsewhere in every row.
     let ids: Vec<i64> = (0..batch * keys)
         .map(|i| ((i % keys) * 3 + i / keys) as i64 / keys as i64)
+        .map(|document| match document {
+            1 if case.branches => branch(0, 1),
+            other => other,
+        })
         .collect();
     let ids = TensorData::new(ids, [batch, keys]);
     type Operation = fn(Tensor<4>, Tensor<4>, Tensor<4>, Scores, &AttentionMask) -> Tensor<4>;
@@ -248,6 +255,80 @@ fn packed_documents() {
         segments: true,
         ..PLAIN
     });
+}
+
+#[test]
+fn packed_branches() {
+    check(Case {
+        batch: 3,
+        heads: 4,
+        kv_heads: 2,
+        queries: 457,
+        width: 8,
+        segments: true,
+        branches: true,
+        ..PLAIN
+    });
+    check(Case {
+        batch: 2,
+        heads: 2,
+        queries: 3,
+        past: 20,
+        segments: true,
+        branches: true,
+        ..PLAIN
+    });
+}
+
+/// Every branch of a row sees its segment, as if it stood alone after it; so do the gradients.
+#[test]
+fn branches_stand_alone_after_their_segment() {
+    let [other, prompt, first, second] = [140, 9, 160, 30];
+    let keys = other + prompt + first + second;
+    let inputs = [4, 2, 2].map(|heads| leaf([1, heads, keys, 8], &device()));
+    let run = |segments: &[i64], parts: &[(usize, usize)]| {
+        let leaves = inputs.clone().map(|x| {
+            let parts = parts
+                .iter()
+                .map(|(from, len)| x.clone().narrow(2, *from, *len));
+            Tensor::cat(parts.collect(), 2).detach().require_grad()
+        });
+        let data = TensorData::new(segments.to_vec(), [1, segments.len()]);
+        let ids = Tensor::<2, Int>::from_data(data, &device());
+        let mask = AttentionMask::new(segments.len(), 0, None, Some(&ids), &device());
+        let [q, k, v] = leaves.clone();
+        // The last branch.
+        let y = attention(q, k, v, 0.3, &mask).narrow(2, segments.len() - second, second);
+        let grads = weighted_sum(y.clone()).backward();
+        (
+            y.into_data(),
+            leaves.map(|x| x.grad(&grads).expect("a gradient")),
+        )
+    };
+    let packed = [
+        vec![7; other],
+        vec![1; prompt],
+        vec![branch(1, 1); first],
+        vec![branch(1, 2); second],
+    ]
+    .concat();
+    let (found, gradients) = run(&packed, &[(0, keys)]);
+    let alone = [vec![1; prompt], vec![branch(1, 2); second]].concat();
+    let (expected, expected_gradients) =
+        run(&alone, &[(other, prompt), (other + prompt + first, second)]);
+    assert_close("outputs", found, expected, 1e-6);
+    for (found, expected) in gradients.into_iter().zip(expected_gradients) {
+        let part = |from: usize, len: usize| found.clone().narrow(2, from, len);
+        let seen = Tensor::cat(
+            vec![part(other, prompt), part(other + prompt + first, second)],
+            2,
+        );
+        assert_close("gradients", seen.into_data(), expected.into_data(), 1e-6);
+        for (from, len) in [(0, other), (other + prompt, first)] {
+            let largest: f32 = part(from, len).abs().max().into_scalar();
+            assert_eq!(largest, 0.0, "a gradient of what is not seen");
+        }
+    }
 }
 
 /// Every document of a row sees the tokens that all of them share, as if it stood alone after them.
