@@ -33,7 +33,7 @@ pub use error::{Error, Result};
 pub use files::hub::{HubOptions, resolve};
 pub use files::pretrained::{Keys, SaveOptions, load_pretrained, save_pretrained};
 pub use files::safetensors_folder::{self, Weights};
-pub use ft_kernels::{LogitOptions, TokenScore};
+pub use ft_kernels::{LogitOptions, TokenScore, branch};
 pub use generation::decoder::{Decoder, NextToken, RowId};
 pub use generation::generate::{FinishReason, Generated, Streamed, generate};
 pub use generation::generation_config::{GenerationConfig, copy_generation_config};
@@ -45,7 +45,10 @@ pub use loss::linear_cross_entropy::{
     linear_cross_entropy_with,
 };
 pub use loss::score_tokens::score_tokens;
-pub use loss::token_logps::{TokenLogps, token_logps, token_logps_and_entropy};
+pub use loss::token_logps::{
+    Predicted, TokenLogps, predicted_log_sum_squares, predicted_logps, predicted_logps_and_entropy,
+    token_logps, token_logps_and_entropy,
+};
 pub use models::*;
 pub use seed::{mix_seed, split_mix};
 pub use text::chat_template::{ChatOptions, ChatTemplate, Message};

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod batch;
+mod branches;
 mod collate_packed;
 mod collate_padded;
 mod columns;
@@ -27,6 +28,7 @@ mod unpaired;
 mod unpaired_dataset;
 
 pub use batch::{Batch, Batches};
+pub use branches::{Branches, collate_branches, collate_rows};
 pub use collate_packed::collate_packed;
 pub use collate_padded::collate_padded;
 pub use dataset::SftDataset;
@@ -43,4 +45,4 @@ pub use sample::{Conversation, Sample};
 pub use sft_batches::{Collation, SftBatches};
 pub use tokenize::{Tokenized, tokenize};
 pub use unpaired::UnpairedSample;
-pub use unpaired_dataset::{UnpairedBatch, UnpairedDataset, UnpairedExample};
+pub use unpaired_dataset::{UnpairedDataset, UnpairedExample};

@@ -13,12 +13,14 @@ use crate::{
 };
 
 /// A prompt with two answers. Both have the prompt's tokens, and labels where their answers are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PreferenceExample {
     /// With the preferred answer.
     pub chosen: Tokenized,
     /// With the other answer.
     pub rejected: Tokenized,
+    /// Log-probabilities of both answers under a reference model; none unless they were computed.
+    pub reference_logps: Option<[f32; 2]>,
 }
 
 /// Examples for preference methods.
@@ -68,6 +70,7 @@ impl PreferenceDataset {
             Ok(PreferenceExample {
                 chosen: side(&sample.chosen)?,
                 rejected: side(&sample.rejected)?,
+                reference_logps: None,
             })
         })?;
         let mut report = PreferenceReport {

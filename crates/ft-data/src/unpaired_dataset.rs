@@ -7,10 +7,7 @@ use ft_core::{IGNORE_INDEX, Tokenizer};
 use crate::in_parallel::in_parallel;
 use crate::split::split;
 use crate::tokenize::tokenize_whole;
-use crate::{
-    Batch, Error, Loader, PreferenceReport, Result, Tokenized, UnpairedSample, collate_padded,
-    read_rows,
-};
+use crate::{Error, PreferenceReport, Result, Tokenized, UnpairedSample, read_rows};
 
 /// A prompt with an answer, and whether the answer is desirable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,16 +16,6 @@ pub struct UnpairedExample {
     pub tokens: Tokenized,
     /// Whether the answer is desirable.
     pub desirable: bool,
-}
-
-/// Rows of a batch of unpaired feedback.
-#[derive(Clone, Debug, Default)]
-pub struct UnpairedBatch {
-    /// The examples, and after them, in the same order, each prompt with the answer of the example before it (of the last
-    /// example for the first): pairs that do not belong together, for the estimate of KTO's KL divergence.
-    pub batch: Batch,
-    /// Whether the answer of each example is desirable.
-    pub desirable: Vec<bool>,
 }
 
 /// Examples for methods of unpaired feedback.
@@ -96,6 +83,15 @@ impl UnpairedDataset {
         Ok(Self::counted(examples, report))
     }
 
+    /// A dataset of examples that are tokenized already. They are not checked.
+    pub fn from_examples(examples: Vec<UnpairedExample>) -> Self {
+        let report = PreferenceReport {
+            rows: examples.len(),
+            ..PreferenceReport::default()
+        };
+        Self::counted(examples, report)
+    }
+
     /// How many examples there are.
     pub fn len(&self) -> usize {
         self.examples.len()
@@ -134,38 +130,7 @@ impl UnpairedDataset {
     /// If the fraction is not in `[0, 1)`, or nothing would be left to train on.
     pub fn split(self, eval_fraction: f64, seed: u64) -> Result<(Self, Self)> {
         let (train, eval) = split(self.examples, eval_fraction, seed)?;
-        let dataset = |examples: Vec<UnpairedExample>| {
-            let rows = examples.len();
-            let report = PreferenceReport {
-                rows,
-                ..PreferenceReport::default()
-            };
-            Self::counted(examples, report)
-        };
-        Ok((dataset(train), dataset(eval)))
-    }
-
-    /// Batches of `batch_size` examples with as many mismatched pairs; see [`UnpairedBatch`]. The last batch of an epoch may
-    /// have fewer examples; of one example alone the mismatched pair is its own, so an epoch should not end with one.
-    ///
-    /// # Errors
-    ///
-    /// If there are no examples or the batch size is below 2.
-    pub fn into_batches(
-        self,
-        batch_size: usize,
-        shuffle_seed: Option<u64>,
-        pad_id: u32,
-    ) -> Result<Loader<UnpairedExample, UnpairedBatch>> {
-        if batch_size < 2 {
-            return Err(Error::Settings(format!(
-                "a batch size of {batch_size} has no answer of another prompt, which the KL divergence is estimated with: \
-                 make it 2 or more"
-            )));
-        }
-        Loader::new(self.examples, batch_size, shuffle_seed, move |examples| {
-            collate(examples, pad_id)
-        })
+        Ok((Self::from_examples(train), Self::from_examples(eval)))
     }
 
     fn counted(examples: Vec<UnpairedExample>, report: PreferenceReport) -> Self {
@@ -182,44 +147,35 @@ impl UnpairedDataset {
     }
 }
 
-fn collate(examples: &[&UnpairedExample], pad_id: u32) -> UnpairedBatch {
-    let before = |row: usize| examples[(row + examples.len() - 1) % examples.len()];
-    let mismatched: Vec<Tokenized> = (examples.iter().enumerate())
-        .map(|(row, example)| mismatch(&example.tokens, &before(row).tokens))
-        .collect();
-    let rows = examples.iter().map(|example| &example.tokens);
-    let rows: Vec<&Tokenized> = rows.chain(&mismatched).collect();
-    UnpairedBatch {
-        batch: collate_padded(&rows, 1, pad_id),
-        desirable: examples.iter().map(|example| example.desirable).collect(),
+impl UnpairedExample {
+    /// The prompt with the answer of another example, for the estimate of KTO's KL divergence.
+    #[must_use]
+    pub fn mismatched(&self, other: &Self) -> Tokenized {
+        let begins = |tokens: &Tokenized| {
+            let mut labels = tokens.labels.iter();
+            labels
+                .position(|&label| label != IGNORE_INDEX)
+                .unwrap_or(tokens.len())
+        };
+        let (prompt, answer) = (&self.tokens, &other.tokens);
+        let (prompt_end, answer_start) = (begins(prompt), begins(answer));
+        Tokenized {
+            input_ids: [
+                &prompt.input_ids[..prompt_end],
+                &answer.input_ids[answer_start..],
+            ]
+            .concat(),
+            labels: [&prompt.labels[..prompt_end], &answer.labels[answer_start..]].concat(),
+        }
     }
-}
-
-/// The prompt of one example with the answer of another.
-fn mismatch(prompt: &Tokenized, answer: &Tokenized) -> Tokenized {
-    let begins = |tokens: &Tokenized| {
-        let mut labels = tokens.labels.iter();
-        labels
-            .position(|&label| label != IGNORE_INDEX)
-            .unwrap_or(tokens.len())
-    };
-    let (prompt_end, answer_start) = (begins(prompt), begins(answer));
-    let mut tokens = Tokenized {
-        input_ids: prompt.input_ids[..prompt_end].to_vec(),
-        labels: prompt.labels[..prompt_end].to_vec(),
-    };
-    tokens.input_ids.extend(&answer.input_ids[answer_start..]);
-    tokens.labels.extend(&answer.labels[answer_start..]);
-    tokens
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Answers move on by one, the last one to the first prompt.
     #[test]
-    fn a_batch_has_each_prompt_with_the_answer_before() {
+    fn a_mismatched_pair_has_the_prompt_of_one_and_the_answer_of_the_other() {
         let example = |prompt: &[u32], answer: &[u32]| UnpairedExample {
             tokens: Tokenized {
                 input_ids: [prompt, answer].concat(),
@@ -227,20 +183,10 @@ mod tests {
                     .chain(answer.iter().map(|&id| i64::from(id)))
                     .collect(),
             },
-            desirable: prompt.len() > 1,
+            desirable: true,
         };
-        let examples = [
-            example(&[1, 2], &[3]),
-            example(&[4], &[5, 6]),
-            example(&[7], &[8]),
-        ];
-        let UnpairedBatch { batch, desirable } = collate(&examples.each_ref(), 0);
-        assert_eq!(desirable, [true, false, false]);
-        assert_eq!((batch.batch, batch.seq), (6, 3));
-        assert_eq!(batch.input_ids[9..], [1, 2, 8, 4, 3, 0, 7, 5, 6]);
-        assert_eq!(
-            batch.labels[9..],
-            [-100, -100, 8, -100, 3, -100, -100, 5, 6]
-        );
+        let found = example(&[1, 2], &[3]).mismatched(&example(&[4], &[5, 6]));
+        assert_eq!(found.input_ids, [1, 2, 5, 6]);
+        assert_eq!(found.labels, [-100, -100, 5, 6]);
     }
 }

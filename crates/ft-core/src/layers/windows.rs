@@ -27,6 +27,11 @@ impl Windows {
         Self { distinct, of_layer }
     }
 
+    /// The shortest window; none if all blocks see everything.
+    pub fn shortest(&self) -> Option<usize> {
+        self.distinct.iter().flatten().copied().min()
+    }
+
     /// The masks of a forward pass, one for each distinct window.
     pub fn masks(&self, place: &Place) -> Masks {
         let masks = self.distinct.iter();

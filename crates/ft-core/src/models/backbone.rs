@@ -44,6 +44,12 @@ pub trait Backbone {
     /// The measures of the body.
     fn dims(&self) -> Dims;
 
+    /// The shortest window of the attention layers, in tokens; none if all of them see the whole row. Rows of
+    /// [branches](ft_kernels::branch) must not be longer.
+    fn attention_window(&self) -> Option<usize> {
+        None
+    }
+
     /// Token ids, `[batch, seq]`, to embeddings, `[batch, seq, hidden]`: what
     /// [`forward`](Self::forward) takes. Positions are not part of them.
     fn embed(&self, input_ids: Tensor<2, Int>) -> Tensor<3>;

@@ -94,6 +94,10 @@ impl Backbone for Decoder {
         }
     }
 
+    fn attention_window(&self) -> Option<usize> {
+        self.windows.shortest()
+    }
+
     fn embed(&self, input_ids: Tensor<2, Int>) -> Tensor<3> {
         self.embed_tokens.forward(input_ids)
     }
