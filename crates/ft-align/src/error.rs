@@ -1,10 +1,12 @@
-//! What can go wrong with the settings of a loss.
+//! What can go wrong with settings, references and data.
+
+use std::path::PathBuf;
 
 /// A `Result` of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Errors of this crate. Each message says what is wrong and how to fix it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Settings that do not make sense, all of them at once.
@@ -19,6 +21,23 @@ pub enum Error {
         name: String,
         /// The names that there are.
         known: String,
+    },
+    /// The reference policy does not fit the policy or the data; the message says what to do.
+    #[error("{0}")]
+    Reference(String),
+    /// The data cannot be used.
+    #[error(transparent)]
+    Data(#[from] ft_data::Error),
+    /// A model or a file cannot be used.
+    #[error(transparent)]
+    Core(#[from] ft_core::Error),
+    /// A file is not what it should be.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
     },
     /// A number after a name cannot be read or is out of range.
     #[error("`{text}`: {reason}")]

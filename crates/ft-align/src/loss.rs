@@ -4,10 +4,10 @@
 //! |---|---|
 //! | from tokens to rows | [`sum_logps`], [`mean_logps`], [`length_desensitized_logps`], [`wpo_weights`] |
 //! | pairs with a reference | [`PairLosses`] computes these by name: [`dpo`], [`robust_dpo`], [`sigmoid_norm`], [`hinge`], [`ipo`], [`exo`], [`nca`], [`bco_pair`], [`sppo`], [`apo_zero`], [`apo_down`], [`aot`], [`aot_unpaired`], [`discopop`], [`sft`]; [`FDivergence`] |
-//! | pairs without a reference | [`orpo`], [`cpo`], [`simpo`], [`alphapo`] |
+//! | pairs without a reference | [`ReferenceFreeLoss`] computes these by name: [`orpo`], [`cpo`], [`simpo`], [`alphapo`] |
 //! | single completions | [`kto`], [`apo_zero_unpaired`], [`bco`] |
 //! | reward models | [`bradley_terry`], [`process_rewards`] |
-//! | policies | [`group_advantages`], [`leave_one_out`], [`gae`], [`whiten`]; [`importance_ratio`], [`sequence_log_ratios`]; [`clipped_surrogate`], [`clipped_terms`], [`cispo`], [`sapo`]; [`k3`], [`token_rewards`], [`AdaptiveKl`]; [`clipped_value_loss`]; [`Reduction`]; [`without_truncated`], [`top_entropy_mask`] |
+//! | policies | [`PolicyLoss`] computes these by name: [`group_advantages`], [`leave_one_out`], [`gae`], [`whiten`]; [`importance_ratio`], [`sequence_log_ratios`]; [`clipped_surrogate`], [`clipped_terms`], [`cispo`], [`sapo`]; [`k3`], [`token_rewards`], [`AdaptiveKl`]; [`clipped_value_loss`]; [`Reduction`]; [`without_truncated`], [`top_entropy_mask`] |
 //!
 //! Losses are not reduced: there is one number per pair, row or token. Log-ratios are differences of the summed
 //! log-probabilities of a completion under the policy and the reference. Exponentials are bounded at e⁸⁰, which `f32`
@@ -44,8 +44,10 @@ mod pair_logps;
 mod pair_loss;
 mod pair_losses;
 mod pair_metrics;
+mod policy_loss;
 mod process_rewards;
 mod reduction;
+mod reference_free;
 mod row_logps;
 mod sapo;
 mod sft;
@@ -86,8 +88,10 @@ pub use pair_logps::{PairLogps, pair_logps};
 pub use pair_loss::{PairLoss, PairSettings};
 pub use pair_losses::PairLosses;
 pub use pair_metrics::PairMetrics;
+pub use policy_loss::{PolicyLoss, PolicySettings, PolicyTokens};
 pub use process_rewards::process_rewards;
 pub use reduction::Reduction;
+pub use reference_free::{PolicyLogps, ReferenceFreeLoss, ReferenceFreeSettings};
 pub use row_logps::{mean_logps, sum_logps};
 pub use sapo::sapo;
 pub use sft::sft;

@@ -1,6 +1,7 @@
 //! Binary classifier optimization: completions are classified as chosen or rejected by their reward.
 
 use burn::tensor::{Tensor, activation::log_sigmoid};
+use serde::{Deserialize, Serialize};
 
 use super::kto::{Labels, labels};
 
@@ -43,7 +44,7 @@ pub fn bco(log_ratios: Tensor<1>, desirable: &[bool], delta: f64, beta: f64) -> 
 /// shift.update(&[1.0, 3.0]);
 /// assert_eq!(shift.update(&[-1.0]), 1.0);
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RewardShift {
     /// The mean.
     pub mean: f64,

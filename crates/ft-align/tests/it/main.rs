@@ -3,3 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod losses;
+mod methods;
+mod policy;
+mod trajectories;

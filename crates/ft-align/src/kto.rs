@@ -1,0 +1,344 @@
+//! Unpaired feedback: single answers, each desirable or not.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use ft_core::{CausalLm, LossSum, predicted_logps};
+use ft_data::{Batches, Branches, Loader, Tokenized, UnpairedDataset, UnpairedExample};
+use ft_train::{BoxError, Method, ModelView, StepContext, StepOutput, StepResult};
+
+use crate::loss::{KtoWeights, RewardShift, bco, kto, kto_kl, sum_logps};
+use crate::sequences::{collate, completion_logps, device_of, numbers, tensor};
+use crate::{Error, Reference, Result};
+
+/// A loss of unpaired feedback, spelled as TRL's `loss_type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnpairedLoss {
+    /// [`kto`].
+    Kto,
+    /// [`apo_zero_unpaired`](crate::loss::apo_zero_unpaired) with weights: without an estimate of the KL divergence.
+    ApoZeroUnpaired,
+    /// [`bco`]: against the mean reward so far.
+    Bco,
+}
+
+impl UnpairedLoss {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Kto, Self::ApoZeroUnpaired, Self::Bco];
+
+    /// TRL's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kto => "kto",
+            Self::ApoZeroUnpaired => "apo_zero_unpaired",
+            Self::Bco => "bco",
+        }
+    }
+}
+
+impl fmt::Display for UnpairedLoss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for UnpairedLoss {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|loss| loss.name() == name);
+        found.ok_or_else(|| Error::UnknownName {
+            kind: "loss of unpaired feedback",
+            name: name.into(),
+            known: Self::ALL.map(Self::name).join(", "),
+        })
+    }
+}
+
+/// The settings of [`Kto`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct KtoConfig {
+    /// The loss.
+    pub loss: UnpairedLoss,
+    /// β: how strongly the policy is kept near the reference.
+    pub beta: f64,
+    /// How much both kinds of answers count; none for weights that make up for their numbers
+    /// ([`KtoWeights::balanced`]). Not used by `bco`.
+    pub weights: Option<KtoWeights>,
+}
+
+impl Default for KtoConfig {
+    /// KTO with β 0.1 and weights that make up for the numbers of both kinds.
+    fn default() -> Self {
+        Self {
+            loss: UnpairedLoss::Kto,
+            beta: 0.1,
+            weights: None,
+        }
+    }
+}
+
+/// Answers that a step is taken on.
+#[derive(Clone, Debug)]
+pub struct UnpairedSequences {
+    /// Prompts with their answers.
+    pub sequences: Branches,
+    /// Whether each answer is desirable.
+    pub desirable: Vec<bool>,
+    /// Log-probabilities of the answers under the reference.
+    pub reference: Vec<f32>,
+    /// Log-probabilities of answers to other prompts under policy and reference, for the KL divergence.
+    pub mismatched: Option<[Vec<f32>; 2]>,
+}
+
+/// Trains a policy on single answers against a reference (Ethayarajh et al., 2024, arXiv:2402.01306).
+///
+/// The loss of a step is the mean over its answers. Metrics have TRL's names: `rewards/chosen` and `rewards/rejected` are
+/// means over the desirable and the undesirable answers, `logps/chosen` and `logps/rejected` likewise; `kl` is the estimate
+/// of the divergence that KTO uses, and `delta` the shift of BCO.
+///
+/// The divergence is estimated with each prompt and the answer before it in the batch, which must be an answer to another
+/// prompt: a batch has at least two answers.
+#[derive(Debug)]
+pub struct Kto<M> {
+    config: KtoConfig,
+    weights: KtoWeights,
+    reference: Reference<M>,
+    train: UnpairedLoader,
+    evaluation: Option<UnpairedLoader>,
+    batch_size: usize,
+    shift: RewardShift,
+}
+
+type UnpairedLoader = Loader<UnpairedExample, Vec<UnpairedExample>>;
+
+impl<M: CausalLm> Kto<M> {
+    /// A method for `policy`, the model that will be trained. The order of the answers is shuffled in every epoch if a seed
+    /// is given; without one, a file with all desirable answers first would give batches of one kind.
+    ///
+    /// # Errors
+    ///
+    /// If a setting makes no sense, the reference does not fit the policy, there are no answers, or the weights do not make
+    /// up for the numbers of both kinds (equation 8 of the paper).
+    pub fn new(
+        config: KtoConfig,
+        reference: Reference<M>,
+        policy: &M,
+        train: UnpairedDataset,
+        batch_size: usize,
+        shuffle_seed: Option<u64>,
+    ) -> Result<Self> {
+        let (desirable, undesirable) = train.counts();
+        let weights = (config.weights).unwrap_or(KtoWeights::balanced(desirable, undesirable));
+        config.check(weights, batch_size)?;
+        if matches!(reference, Reference::Precomputed) {
+            return Err(Error::Reference(
+                "unpaired feedback has no precomputed log-probabilities, since the pairs of prompts and other answers \
+                 change with the batches: use the model with its adapters switched off, or another model"
+                    .into(),
+            ));
+        }
+        reference.check(policy)?;
+        if config.weights.is_some() && !weights.are_balanced(desirable, undesirable) {
+            tracing::warn!(
+                "{desirable} answers are desirable and {undesirable} are not, and the weights {} and {} do not make up \
+                 for that: leave them out, or use {:?}",
+                weights.desirable,
+                weights.undesirable,
+                KtoWeights::balanced(desirable, undesirable)
+            );
+        }
+        Ok(Self {
+            config,
+            weights,
+            reference,
+            train: loader(train, batch_size, shuffle_seed)?,
+            evaluation: None,
+            batch_size,
+            shift: RewardShift::default(),
+        })
+    }
+
+    /// Evaluates on these answers too. Without answers there is no evaluation.
+    ///
+    /// # Errors
+    ///
+    /// If the batches cannot be made.
+    pub fn with_evaluation(self, held_out: UnpairedDataset) -> Result<Self> {
+        let evaluation = match held_out.is_empty() {
+            true => None,
+            false => Some(loader(held_out, self.batch_size, None)?),
+        };
+        Ok(Self { evaluation, ..self })
+    }
+
+    /// The weights of both kinds of answers.
+    pub fn weights(&self) -> KtoWeights {
+        self.weights
+    }
+}
+
+impl KtoConfig {
+    fn check(&self, weights: KtoWeights, batch_size: usize) -> Result<()> {
+        let mut mistakes = Vec::new();
+        if !(self.beta > 0.0 && self.beta.is_finite()) {
+            mistakes.push(format!(
+                "beta must be a positive number, not {}: use 0.1",
+                self.beta
+            ));
+        }
+        for (kind, weight) in [
+            ("desirable", weights.desirable),
+            ("undesirable", weights.undesirable),
+        ] {
+            if !(weight >= 0.0 && weight.is_finite()) {
+                mistakes.push(format!(
+                    "the weight of {kind} answers must be 0 or more, not {weight}"
+                ));
+            }
+        }
+        if self.loss == UnpairedLoss::Kto && batch_size < 2 {
+            mistakes.push(
+                "a batch of one answer has no answer to another prompt, which KTO's divergence is estimated with: use a \
+                 batch size of 2 or more, or the loss apo_zero_unpaired"
+                    .into(),
+            );
+        }
+        match mistakes.is_empty() {
+            true => Ok(()),
+            false => Err(Error::Settings(mistakes)),
+        }
+    }
+}
+
+fn loader(
+    dataset: UnpairedDataset,
+    batch_size: usize,
+    shuffle_seed: Option<u64>,
+) -> Result<UnpairedLoader> {
+    Ok(Loader::new(
+        dataset.examples,
+        batch_size,
+        shuffle_seed,
+        |rows| rows.iter().map(|row| (*row).clone()).collect(),
+    )?)
+}
+
+impl<M: CausalLm> Method<M> for Kto<M> {
+    type Batch = UnpairedSequences;
+
+    fn len(&self, epoch: usize) -> usize {
+        self.train.len(epoch)
+    }
+
+    fn evaluation_len(&self) -> Option<usize> {
+        self.evaluation.as_ref().map(|batches| batches.len(0))
+    }
+
+    fn batch(
+        &mut self,
+        model: &ModelView<'_, M>,
+        epoch: usize,
+        index: usize,
+        context: &StepContext,
+    ) -> Result<UnpairedSequences, BoxError> {
+        let batches = match &self.evaluation {
+            Some(evaluation) if !context.is_training() => evaluation,
+            _ => &self.train,
+        };
+        let rows = batches.batch(epoch, index);
+        let (policy, device) = (&**model, device_of(&**model));
+        let reference = self
+            .reference
+            .model(policy)
+            .ok_or_else(|| Error::Reference("the reference has no model".into()))?;
+        let sums = |model: &M, sequences: &Branches| {
+            let tokens = completion_logps(model, sequences, 1.0, &device);
+            numbers(sum_logps(tokens.logps, &tokens.mask))
+        };
+        let alone: Vec<Vec<&Tokenized>> = rows.iter().map(|row| vec![&row.tokens]).collect();
+        let sequences = collate(policy, &alone, &device);
+        let mismatched = (self.config.loss == UnpairedLoss::Kto).then(|| {
+            let mismatched: Vec<Tokenized> = (0..rows.len())
+                .map(|row| rows[row].mismatched(&rows[(row + rows.len() - 1) % rows.len()]))
+                .collect();
+            let alone: Vec<Vec<&Tokenized>> = mismatched.iter().map(|row| vec![row]).collect();
+            let sequences = collate(policy, &alone, &device);
+            [sums(policy, &sequences), sums(&reference, &sequences)]
+        });
+        Ok(UnpairedSequences {
+            reference: sums(&reference, &sequences),
+            desirable: rows.iter().map(|row| row.desirable).collect(),
+            sequences,
+            mismatched,
+        })
+    }
+
+    fn step(&mut self, model: &M, batch: &UnpairedSequences, context: &StepContext) -> StepResult {
+        let (sequences, device) = (&batch.sequences, &context.device);
+        let hidden = model.hidden_states(&sequences.batch.tokens(device), None);
+        let tokens = predicted_logps(hidden, model.head(), &sequences.completions, 1.0);
+        let policy = sum_logps(tokens.logps, &tokens.mask);
+        let ratios = policy.clone() - tensor(batch.reference.clone(), device);
+        let (beta, desirable) = (self.config.beta, &batch.desirable[..]);
+        let rewards = numbers(ratios.clone().detach() * beta);
+
+        let mut own_metrics = Vec::new();
+        let losses = match self.config.loss {
+            UnpairedLoss::Kto => {
+                let [policy, reference] = batch.mismatched.clone().unwrap_or_default();
+                let z = kto_kl(tensor(policy, device), tensor(reference, device));
+                own_metrics.push(("kl", f64::from(numbers(z.clone())[0])));
+                kto(ratios, desirable, z, beta, self.weights)
+            }
+            UnpairedLoss::ApoZeroUnpaired => kto(
+                ratios,
+                desirable,
+                tensor(vec![0.0], device),
+                beta,
+                self.weights,
+            ),
+            UnpairedLoss::Bco => {
+                let delta = match context.is_training() {
+                    true => self.shift.update(&rewards),
+                    false => self.shift.mean,
+                };
+                own_metrics.push(("delta", delta));
+                bco(ratios, desirable, delta, beta)
+            }
+        };
+        let count = desirable.len();
+        let mut output = StepOutput::from(LossSum {
+            sum: losses.sum(),
+            count,
+        })
+        .with_tokens(sequences.batch.token_count());
+        for (name, value) in own_metrics {
+            output = output.with_metric(name, value * count as f64, count as f64);
+        }
+        let logps = numbers(policy.detach());
+        for (kind, name) in [(true, "chosen"), (false, "rejected")] {
+            let of_kind = |values: &[f32]| {
+                let of_kind = values.iter().zip(desirable).filter(|(_, is)| **is == kind);
+                of_kind.map(|(&value, _)| f64::from(value)).sum::<f64>()
+            };
+            let weight = desirable.iter().filter(|&&is| is == kind).count() as f64;
+            output = output
+                .with_metric(format!("rewards/{name}"), of_kind(&rewards), weight)
+                .with_metric(format!("logps/{name}"), of_kind(&logps), weight);
+        }
+        Ok(output)
+    }
+
+    fn save(&self, folder: &Path) -> Result<(), BoxError> {
+        let shift = serde_json::to_vec(&self.shift)?;
+        Ok(std::fs::write(folder.join("reward_shift.json"), shift)?)
+    }
+
+    fn restore(&mut self, folder: &Path) -> Result<(), BoxError> {
+        let shift = std::fs::read(folder.join("reward_shift.json"))?;
+        self.shift = serde_json::from_slice(&shift)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+//! Batches of preference pairs.
+
+use burn::tensor::Device;
+use ft_core::CausalLm;
+use ft_data::{Branches, Loader, PreferenceDataset, PreferenceExample};
+
+use crate::Result;
+use crate::sequences::collate;
+
+/// Pairs that a step is taken on.
+#[derive(Clone, Debug)]
+pub struct PairBatch {
+    /// The completions are those that are chosen, then those that are rejected.
+    pub sequences: Branches,
+    /// Log-probabilities of the completions under the reference; none without a reference.
+    pub reference: Option<Vec<f32>>,
+}
+
+impl PairBatch {
+    /// Pairs without log-probabilities of a reference.
+    pub(crate) fn new<M: CausalLm>(
+        model: &M,
+        pairs: &[PreferenceExample],
+        device: &Device,
+    ) -> Self {
+        let groups: Vec<_> = (pairs.iter())
+            .map(|pair| vec![&pair.chosen, &pair.rejected])
+            .collect();
+        let mut sequences = collate(model, &groups, device);
+        chosen_first(&mut sequences.completions);
+        chosen_first(&mut sequences.prompts);
+        Self {
+            sequences,
+            reference: None,
+        }
+    }
+
+    /// How many pairs there are.
+    pub fn len(&self) -> usize {
+        self.sequences.completions.len() / 2
+    }
+
+    /// Whether there are no pairs.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// From chosen, rejected, chosen, rejected, ... to all chosen, then all rejected.
+fn chosen_first<T: Clone>(rows: &mut Vec<T>) {
+    let every_second = |from: usize| rows.iter().skip(from).step_by(2).cloned();
+    *rows = every_second(0).chain(every_second(1)).collect();
+}
+
+/// Batches of `batch_size` pairs, which are collated later, for the model that is there then.
+pub(crate) type PairLoader = Loader<PreferenceExample, Vec<PreferenceExample>>;
+
+pub(crate) fn pair_loader(
+    dataset: PreferenceDataset,
+    batch_size: usize,
+    shuffle_seed: Option<u64>,
+) -> Result<PairLoader> {
+    Ok(Loader::new(
+        dataset.examples,
+        batch_size,
+        shuffle_seed,
+        |pairs| pairs.iter().map(|pair| (*pair).clone()).collect(),
+    )?)
+}

@@ -1,0 +1,133 @@
+//! The reference policy: what the log-probabilities of the policy are compared with.
+
+use std::sync::Arc;
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::Tensor;
+use ft_core::layers::AdapterTensor;
+use ft_core::{CausalLm, Parts};
+use ft_peft::{active_adapters, without_adapters};
+
+use crate::{Error, Result};
+
+/// The reference policy of a method. It is not trained and has no dropout.
+#[derive(Clone, Debug)]
+pub enum Reference<M> {
+    /// The model under training with its adapter switched off. It needs no memory.
+    ///
+    /// The adapter must be new: one that an earlier stage trained would be removed from the reference with all that it
+    /// learned. Merge it first (`ft_peft::merge_and_unload`), or take [`start`](Self::start).
+    AdaptersOff,
+    /// Another model, such as the one of [`start`](Self::start).
+    Model(Arc<M>),
+    /// Log-probabilities that were computed before the training: see
+    /// [`add_reference_logps`](crate::add_reference_logps).
+    Precomputed,
+}
+
+impl<M: CausalLm> Reference<M> {
+    /// The policy as it is now. Weights that are not trained are shared with it and need no memory; those that are trained
+    /// are held twice.
+    pub fn start(policy: &M) -> Self {
+        Self::Model(Arc::new(policy.valid()))
+    }
+
+    /// The model to compute log-probabilities with; none if they are precomputed. `policy` is the model under training,
+    /// without a graph.
+    pub(crate) fn model(&self, policy: &M) -> Option<M> {
+        match self {
+            Self::AdaptersOff => Some(without_adapters(policy)),
+            Self::Model(model) => Some((**model).clone()),
+            Self::Precomputed => None,
+        }
+    }
+
+    /// Whether the reference makes sense for this policy, which is about to be trained.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Reference`] if the reference is the policy itself, would change with it, or lacks an adapter that the
+    /// policy is built on; or if the vocabularies differ.
+    pub fn check(&self, policy: &M) -> Result<()> {
+        let mistake = match self {
+            Self::AdaptersOff => return check_adapters(policy),
+            Self::Precomputed => return Ok(()),
+            Self::Model(model) => {
+                let [own, other] = [policy, &**model].map(|model| model.dims().vocab_size);
+                if own == other {
+                    return Ok(());
+                }
+                format!(
+                    "the policy has {own} tokens in its vocabulary and the reference {other}: use a reference of the \
+                     same family, with the same tokenizer"
+                )
+            }
+        };
+        Err(Error::Reference(mistake))
+    }
+}
+
+/// Checks that the active adapter is what trains, and all of it.
+fn check_adapters<M: CausalLm>(policy: &M) -> Result<()> {
+    let active = active_adapters(policy);
+    let trained = trained_adapters(policy);
+    let mistake = if active.is_empty() {
+        "the reference is the model with its adapters switched off, but it has none that is active, so that the reference \
+         would be the policy itself: attach an adapter (ft_peft::attach), or give another reference: Reference::start \
+         (--reference start), or a model folder (--reference DIR)"
+            .to_string()
+    } else if let Some(other) = active.iter().find(|name| !trained.contains(name)) {
+        format!(
+            "adapter {other:?} is active but does not train, and the reference would lack what it learned: merge it \
+             first (ft_peft::merge_and_unload, or the example `merge`) and attach a new one, or use Reference::start \
+             (--reference start)"
+        )
+    } else if base_trains(policy) {
+        "the reference is the model with its adapters switched off, but weights of the model itself train too, so that \
+         the reference would change with them: freeze them, or use Reference::start (--reference start)"
+            .to_string()
+    } else {
+        return Ok(());
+    };
+    Err(Error::Reference(mistake))
+}
+
+/// The names of the active adapters that have a tensor that trains.
+fn trained_adapters<M: Parts>(policy: &M) -> Vec<String> {
+    let mut names = Vec::new();
+    policy.for_each_part(&mut |_, part| {
+        for adapter in part.adapters().active() {
+            let trains = adapter.tensors.iter().any(AdapterTensor::is_trainable);
+            if trains && !names.contains(&adapter.name) {
+                names.push(adapter.name.clone());
+            }
+        }
+    });
+    names
+}
+
+/// Whether a weight that is not an adapter's trains.
+fn base_trains<M: Module>(policy: &M) -> bool {
+    struct OutsideAdapters {
+        path: Vec<String>,
+        found: bool,
+    }
+    impl ModuleVisitor for OutsideAdapters {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.push(name.to_string());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let adapter = self.path.iter().any(|name| name == "adapters");
+            self.found |= !adapter && param.is_require_grad();
+        }
+    }
+    let mut visitor = OutsideAdapters {
+        path: Vec::new(),
+        found: false,
+    };
+    policy.visit(&mut visitor);
+    visitor.found
+}

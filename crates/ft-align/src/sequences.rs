@@ -1,0 +1,51 @@
+//! From tokenized sequences to their log-probabilities under a model.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+use ft_core::{CausalLm, TokenLogps, predicted_logps};
+use ft_data::{Branches, Tokenized, collate_branches, collate_rows};
+
+/// A batch of groups of sequences, such as two answers to one prompt. The common beginning of a group is read once, unless
+/// the model's attention does not reach over a row of branches.
+pub(crate) fn collate<M: CausalLm>(
+    model: &M,
+    groups: &[Vec<&Tokenized>],
+    device: &Device,
+) -> Branches {
+    let rows = match ft_kernels::is_cpu(device) {
+        true => groups.len().max(1),
+        false => 1,
+    };
+    let branches = collate_branches(groups, rows);
+    match model.body().attention_window() {
+        Some(window) if window < branches.batch.seq => collate_rows(groups, 0),
+        _ => branches,
+    }
+}
+
+/// Log-probabilities of the completions, `[completions, longest]`, at this temperature.
+pub(crate) fn completion_logps<M: CausalLm>(
+    model: &M,
+    sequences: &Branches,
+    temperature: f64,
+    device: &Device,
+) -> TokenLogps {
+    let hidden = model.hidden_states(&sequences.batch.tokens(device), None);
+    predicted_logps(hidden, model.head(), &sequences.completions, temperature)
+}
+
+/// Where a model is.
+pub(crate) fn device_of<M: Module>(model: &M) -> Device {
+    model.devices().first().cloned().unwrap_or_default()
+}
+
+/// Numbers as a tensor, `[numbers]`.
+pub(crate) fn tensor(numbers: Vec<f32>, device: &Device) -> Tensor<1> {
+    let count = numbers.len();
+    Tensor::from_data(TensorData::new(numbers, [count]), device)
+}
+
+/// A tensor's numbers.
+pub(crate) fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}
