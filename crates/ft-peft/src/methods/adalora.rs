@@ -12,9 +12,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use crate::adapter_config::json_settings;
-use crate::common::{Common, Pattern, pattern};
 use crate::method::{Draw, Method, NewAdapter, QUERIES_AND_VALUES, Site, method};
-use crate::{Error, Result};
+use crate::{Common, Error, Pattern, Result};
 
 /// Settings of an AdaLoRA adapter (Zhang et al., 2023, arXiv:2303.10512).
 ///
