@@ -1,7 +1,7 @@
 //! Laws of BitFit.
 
 use burn::tensor::{Device, Int, Tensor};
-use ft_core::{AutoCausalLm, CausalLm, SaveOptions};
+use ft_core::{AutoCausalLm, SaveOptions};
 use ft_peft::{
     BitFitConfig, Error, TargetModules, attach, load_adapter, merge_and_unload,
     trainable_parameters,

@@ -2,7 +2,7 @@
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor};
-use ft_core::layers::{Adapter, At, Linear};
+use ft_core::layers::{Adapter, AdapterKind, At, Linear};
 use ft_core::{AutoCausalLm, CausalLm, Layout, Parts};
 use ft_peft::{InitLoraWeights, LoraConfig, TargetModules, attach};
 

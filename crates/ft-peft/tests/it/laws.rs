@@ -3,12 +3,10 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Distribution, FloatDType, Tensor, TensorData};
 use ft_core::module_path::{PathMapper, PathVisitor, map_params, visit_params};
-use ft_core::{
-    AutoCausalLm, CausalLm, ModelConfig, Parts, SaveOptions, TokenBatch, Weights, causal_lm_loss,
-};
+use ft_core::{AutoCausalLm, CausalLm, Parts, SaveOptions, TokenBatch, Weights, causal_lm_loss};
 use ft_peft::{
-    Common, Error, LoraConfig, TargetModules, adapter_names, attach, delete, merge_and_unload,
-    set_active, set_trainable, trainable_parameters, unload, without_adapters,
+    Error, LoraConfig, TargetModules, adapter_names, attach, delete, merge_and_unload, set_active,
+    set_trainable, trainable_parameters, unload, without_adapters,
 };
 
 use crate::adapted_models::{distance, drawing, logits, model, on, with_random_b};

@@ -8,7 +8,7 @@ use ft_peft::{
 };
 
 use crate::adapted_models::{
-    distance, dora, logits, model, with_adapter, with_init, with_random_b,
+    distance, dora, logits, lora, model, with_adapter, with_init, with_random_b,
 };
 
 /// How large the changes of the adapter `default` are.

@@ -10,7 +10,7 @@ use ft_peft::{
 };
 use tempfile::TempDir;
 
-use crate::adapted_models::{lora, model, on, set};
+use crate::adapted_models::{model, on, set};
 use crate::extras::{Golden, place};
 use crate::golden::{assert_close, saved_settings};
 

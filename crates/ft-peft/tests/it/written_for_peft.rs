@@ -10,7 +10,7 @@ use ft_peft::{
     TrainableTokensConfig, attach, eva_initialise, into_plain_lora, save_adapter,
 };
 
-use crate::adapted_models::{dora, lora, stirred, with_other_magnitudes, with_random_b};
+use crate::adapted_models::{stirred, with_other_magnitudes, with_random_b};
 use crate::eva::eva_batches;
 use crate::extras::golden_folder;
 use crate::golden::folder;
