@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use crate::method::{Draw, NewAdapter};
 use crate::{Error, Result};
 
-/// Sizes of the model that PEFT writes beside the settings of a prompt method. They are read off the model where they are
-/// not given.
+/// Sizes of the model that PEFT writes beside the settings of a prompt method. Those that are not given are taken from the
+/// model.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PromptSizes {
@@ -21,13 +21,12 @@ pub struct PromptSizes {
     pub token_dim: Option<usize>,
     /// The number of blocks.
     pub num_layers: Option<usize>,
-    /// The number of heads, with prefix tuning of key heads. It is kept for PEFT, which fills it in; the model's blocks
-    /// have theirs.
+    /// The number of heads, with prefix tuning of key heads. It is kept for PEFT, which fills it in, and has no effect here.
     pub num_attention_heads: Option<usize>,
 }
 
 impl PromptSizes {
-    /// Takes over the sizes of the model.
+    /// Fills in the sizes of the model.
     ///
     /// # Errors
     ///
@@ -73,22 +72,65 @@ pub(crate) fn embedding_and_blocks(model: &dyn Parts) -> Result<(usize, usize)> 
     match width {
         Some(width) => Ok((width, blocks.len())),
         None => Err(Error::Settings(
-            "the model has no embedding of tokens, before which virtual tokens stand".into(),
+            "the model has no embedding of tokens, which virtual tokens need".into(),
         )),
     }
 }
 
-/// What PEFT writes for all prompt methods, and what it means here.
-pub(crate) fn fixed() -> Value {
-    json!({"modules_to_save": null, "num_transformer_submodules": 1})
+/// What is the same for all prompt methods, in place of `method!`: the name, and the names of settings that PEFT writes
+/// as null.
+///
+/// A prompt method is put on the embedding of tokens. It has none of the settings that name layers, and its file holds the
+/// virtual tokens.
+macro_rules! prompt_method {
+    ($peft_type:literal $(, $null:literal)*) => {
+        $crate::method::method!($peft_type);
+
+        fn fixed(&self) -> serde_json::Value {
+            $crate::prompt_encoder::fixed(&[$($null),*])
+        }
+
+        fn keys(&self) -> &'static [&'static str] {
+            &[]
+        }
+
+        fn on_first(&self) -> bool {
+            true
+        }
+
+        fn takes(&self, part: ft_core::Part<'_>) -> bool {
+            matches!(part, ft_core::Part::Embedding(_))
+        }
+
+        fn saved(&self, adapter: &ft_core::layers::Adapter) -> Vec<ft_core::layers::AdapterTensor> {
+            $crate::prompt_encoder::saved(adapter)
+        }
+    };
+}
+pub(crate) use prompt_method;
+
+/// The settings that PEFT writes for all prompt methods, and more that it writes as null.
+pub(crate) fn fixed(null: &[&str]) -> Value {
+    let mut fixed = json!({"modules_to_save": null, "num_transformer_submodules": 1});
+    for name in null {
+        fixed[*name] = Value::Null;
+    }
+    fixed
 }
 
-/// The mistake of having no virtual tokens.
-pub(crate) fn mistakes(num_virtual_tokens: usize) -> Vec<String> {
-    match num_virtual_tokens {
-        0 => vec!["num_virtual_tokens must be at least 1".into()],
-        _ => Vec::new(),
+/// What is wrong with the numbers of a prompt method: that of virtual tokens, and the width of its network.
+pub(crate) fn mistakes(
+    num_virtual_tokens: usize,
+    encoder_hidden_size: Option<usize>,
+) -> Vec<String> {
+    let mut mistakes = Vec::new();
+    if num_virtual_tokens == 0 {
+        mistakes.push("num_virtual_tokens must be at least 1".into());
     }
+    if encoder_hidden_size == Some(0) {
+        mistakes.push("encoder_hidden_size must be at least 1".into());
+    }
+    mistakes
 }
 
 /// The key in a file.
@@ -212,7 +254,7 @@ impl AdapterKind for PromptEncoder {
 
 /// `count` parts of `x`, `[tokens, width]`, of equal width.
 ///
-/// They are halves of halves: the gradient of a part is as large as what the part was cut from.
+/// It is halved again and again, because the gradient of a part has the size of the tensor that the part is cut from.
 fn parts(x: Tensor<2>, count: usize) -> Vec<Tensor<2>> {
     if count < 2 {
         return vec![x];

@@ -25,7 +25,6 @@ pub use lora_fa::lora_fa;
 pub use plain::into_plain_lora;
 pub(crate) use plain::saved_as_plain;
 pub use settings::LoraConfig;
-pub(crate) use settings::exception;
 
 use crate::method::{Draw, Method, NewAdapter, Origin, Site, method};
 use crate::{Result, TokenIndices};
@@ -67,7 +66,7 @@ impl Method for LoraConfig {
     }
 
     fn scaled(&self, factor: f64) -> Option<Box<dyn Method>> {
-        // DoRA's change is not linear in the scale, and what PiSSA takes off does not depend on it.
+        // DoRA's change is not linear in the scale, and what PiSSA subtracts does not depend on it.
         if self.use_dora || self.init_lora_weights.is_principal_part() {
             return None;
         }

@@ -3,8 +3,8 @@
 //!
 //! - `mini`: `D` is `[r, mini_r]`, and repeated over the outputs.
 //! - `bat`: for each shard `o` of the output `ΔWₒᵢ = WₒᵢDₒ + Dₒ`, where the `Wₒᵢ` are the blocks `[r, r]` of the weight.
-//!   With several adapters on a layer each one's `W` is that of the base, so that their order does not matter; in PEFT an
-//!   adapter sees the changes of those before it.
+//!   With several adapters on a layer each one's `W` is that of the base, so that their order does not matter; in PEFT it
+//!   includes the changes of the adapters before it.
 
 use burn::tensor::ops::PadMode;
 use burn::tensor::{DType, Tensor};
@@ -13,10 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::adapter_config::json_settings;
-use crate::common::Common;
 use crate::method::{Draw, Method, NewAdapter, QUERIES_AND_VALUES, Site, method};
 use crate::remade::remade;
-use crate::{Error, Result};
+use crate::{Common, Error, Result};
 
 /// Which form the adapter has, and how it is initialized.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

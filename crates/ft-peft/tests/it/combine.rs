@@ -11,8 +11,8 @@ use ft_peft::{
     save_adapter, set_active, unload,
 };
 
+use crate::adapted_models::{distance, logits, model, with_random_b};
 use crate::golden::{assert_close, folder};
-use crate::laws::{distance, logits, model, stir};
 
 /// The base with adapters of these names, all switched off.
 fn with_adapters(names: &[&str]) -> AutoCausalLm {
@@ -161,8 +161,8 @@ fn two_lora(kind: &str, rslora: bool) -> AutoCausalLm {
             use_rslora: rslora,
             ..LoraConfig::default()
         };
-        set_active(&mut made, &[]).expect("nothing to know");
-        made = stir(attach(made, &config, name, 3).expect("attaches"), name);
+        set_active(&mut made, &[]).expect("no names");
+        made = with_random_b(attach(made, &config, name, 3).expect("attaches"), name);
     }
     made
 }
@@ -225,7 +225,7 @@ fn dare_that_keeps_all_is_what_it_is_without() {
 }
 
 #[test]
-fn dare_draws_from_its_seed() {
+fn dare_follows_its_seed() {
     let made = |seed| {
         let how = Combination {
             combination_type: CombinationType::DareLinear,
@@ -246,7 +246,7 @@ fn dare_draws_from_its_seed() {
 }
 
 #[test]
-fn a_vector_that_an_adapter_lacks_is_one() {
+fn a_missing_vector_counts_as_one() {
     let mut made = model("llama", &Device::default());
     for (name, targets) in [("one", vec!["k_proj"]), ("two", vec!["k_proj", "v_proj"])] {
         let config = Ia3Config {
@@ -254,7 +254,7 @@ fn a_vector_that_an_adapter_lacks_is_one() {
             init_ia3_weights: false,
             ..Ia3Config::default()
         };
-        set_active(&mut made, &[]).expect("nothing to know");
+        set_active(&mut made, &[]).expect("no names");
         made = attach(
             made,
             &config.with_targets(TargetModules::names(targets)),

@@ -14,7 +14,7 @@ use ft_peft::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::golden::{assert_close, folder};
+use crate::golden::{assert_close, folder, saved_settings, saved_tensors};
 
 const ALL: [(&str, &str); 5] = [
     ("untied", "head"),
@@ -79,23 +79,12 @@ fn trained_modules_are_written_again_as_they_were() {
         let model = load_adapter(base(base_name, &device), &theirs, "default", true);
         let ours = TempDir::new().expect("temporary folder");
         save_adapter(&model.expect("loads"), "default", ours.path()).expect("saves");
-        assert_eq!(settings(ours.path()), settings(&theirs));
-        assert_eq!(tensors(ours.path()), tensors(&theirs));
+        assert_eq!(saved_settings(ours.path()), saved_settings(&theirs));
+        assert_eq!(saved_tensors(ours.path()), saved_tensors(&theirs));
     }
 }
 
-fn settings(folder: &Path) -> Value {
-    let bytes = std::fs::read(folder.join("adapter_config.json")).expect("reads");
-    let mut json: Value = serde_json::from_slice(&bytes).expect("json");
-    json["peft_version"] = Value::Null;
-    json
-}
-
-fn tensors(folder: &Path) -> BTreeMap<String, TensorData> {
-    read_tensors(&folder.join("adapter_model.safetensors")).expect("reads")
-}
-
-/// Resized embeddings lie in the adapter's file if `modules_to_save` names them.
+/// Resized embeddings are saved in the adapter's file if `modules_to_save` names them.
 #[test]
 fn resized_embeddings_are_saved_with_an_adapter() {
     let device = Device::default();
@@ -112,10 +101,10 @@ fn resized_embeddings_are_saved_with_an_adapter() {
         let folder = TempDir::new().expect("temporary folder");
         save_adapter(&model, "default", folder.path()).expect("saves");
         assert_eq!(
-            settings(folder.path())["ensure_weight_tying"],
+            saved_settings(folder.path())["ensure_weight_tying"],
             base_name == "tied"
         );
-        let shapes: Vec<_> = tensors(folder.path())
+        let shapes: Vec<_> = saved_tensors(folder.path())
             .iter()
             .filter(|(key, _)| !key.contains("lora_"))
             .map(|(key, data)| (key.clone(), data.shape().to_vec()))
@@ -183,7 +172,7 @@ fn changed(
     }
     let path = folder.path().join("adapter_config.json");
     std::fs::write(path, json.to_string()).expect("writes");
-    let mut tensors = tensors(place);
+    let mut tensors = saved_tensors(place);
     change(&mut tensors);
     let tensors: Vec<_> = tensors.into_iter().collect();
     let path = folder.path().join("adapter_model.safetensors");
@@ -196,7 +185,7 @@ const EMBEDDING: &str = "base_model.model.model.embed_tokens.weight";
 
 /// PEFT computes with a head that is not the embedding, which a tied model cannot.
 #[test]
-fn what_breaks_the_tie_is_refused() {
+fn files_that_need_an_untied_output_layer_are_refused() {
     let device = Device::default();
     let load = |place: &Path| load_adapter(base("tied", &device), place, "default", false);
     let refused = |place: &Path| {
@@ -221,7 +210,7 @@ fn what_breaks_the_tie_is_refused() {
             tensors.remove(missing);
         });
         refused(folder.path());
-        // The setting says that they are one, so one is enough.
+        // With `ensure_weight_tying` one of the two tensors is enough.
         let settings = json!({"modules_to_save": ["lm_head"]});
         let folder = changed(&trained, settings, |tensors| {
             tensors.remove(missing);
@@ -292,7 +281,7 @@ fn copies_of_a_trained_module_are_ignored() {
     assert_close("logits", &found, &expected("untied", "trained"), 1e-5);
 }
 
-/// Rows that the base lacks stay in place when the adapter is off; what it trained goes with it.
+/// With the adapter off, the rows that the base lacked are still there, and trained weights are not used.
 #[test]
 fn with_the_adapter_off_the_model_is_the_base() {
     for base_name in ["tied", "untied"] {

@@ -1,11 +1,11 @@
-//! Low-rank reparameterization of modules that are not ours.
+//! Low-rank reparameterization of other Burn modules.
 
 use burn::module::Module;
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor};
 use ft_peft::{LoraConfig, LowRank, LowRankReparameterizer, TargetModules, trainable_parameters};
 
-use crate::laws::{distance, drawing, on};
+use crate::adapted_models::{distance, drawing, on};
 
 #[derive(Module, Debug)]
 struct Foreign {
@@ -113,7 +113,7 @@ fn targets_that_match_nothing_are_explained() {
     assert!(error.to_string().contains("lora_dropout"), "{error}");
 }
 
-/// A struct of a user that is called as Burn's layer is not taken for it.
+/// A user's struct with the name of Burn's layer is not matched.
 #[test]
 fn only_weights_right_inside_a_linear_layer_are_taken() {
     mod user {
