@@ -109,6 +109,13 @@ impl FromStr for Format {
 }
 
 fn alpaca(row: &Row<'_>) -> Result<Sample> {
+    let mut messages = alpaca_prompt(row)?;
+    messages.push(Message::new("assistant", row.text("output")?));
+    Ok(messages.into())
+}
+
+/// The messages of an Alpaca row before its `output`.
+pub(crate) fn alpaca_prompt(row: &Row<'_>) -> Result<Vec<Message>> {
     let mut messages = Vec::new();
     if let Some(system) = row.optional_text("system")?.filter(|text| !text.is_empty()) {
         messages.push(Message::new("system", system));
@@ -134,8 +141,7 @@ fn alpaca(row: &Row<'_>) -> Result<Sample> {
         .filter(|part| !part.is_empty())
         .collect();
     messages.push(Message::new("user", parts.join("\n")));
-    messages.push(Message::new("assistant", row.text("output")?));
-    Ok(messages.into())
+    Ok(messages)
 }
 
 fn sharegpt(row: &Row<'_>) -> Result<Sample> {

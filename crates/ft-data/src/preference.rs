@@ -159,12 +159,16 @@ pub(crate) fn prompt(row: &Row<'_>) -> Result<Vec<Message>> {
     }
 }
 
-/// The messages of a column: a list of them, one of them, or a text, which is the assistant's.
-pub(crate) fn messages(row: &Row<'_>, name: &'static str) -> Result<Vec<Message>> {
-    let message = |turn: &Row<'_>| match turn.has("from") {
+/// A message of `role` and `content`, or of `from` and `value`.
+pub(crate) fn message(turn: &Row<'_>) -> Result<Message> {
+    match turn.has("from") {
         true => sharegpt_message(turn),
         false => role_message(turn),
-    };
+    }
+}
+
+/// The messages of a column: a list of them, one of them, or a text, which is the assistant's.
+pub(crate) fn messages(row: &Row<'_>, name: &'static str) -> Result<Vec<Message>> {
     match row.value(name)? {
         Value::String(text) => Ok(vec![Message::new("assistant", text.as_str())]),
         Value::Object(_) => Ok(vec![message(&row.message(name)?)?]),

@@ -14,6 +14,7 @@
 use ft_core::{Message, Tokenizer};
 use serde_json::Value;
 
+use crate::sample::check_roles;
 use crate::tokenize::{byte_ranges, closing_token};
 use crate::{Conversation, Error, Result};
 
@@ -52,7 +53,7 @@ pub(crate) fn response_spans(
     let Conversation {
         messages, tools, ..
     } = conversation;
-    conversation.check_roles()?;
+    check_roles(&conversation.messages)?;
     check_tools(conversation, tokenizer)?;
     let render = |messages: &[Message], prompt: bool| {
         tokenizer

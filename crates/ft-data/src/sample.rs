@@ -69,20 +69,20 @@ impl Conversation {
         let message = self.messages.get(index);
         message.is_some_and(|message| message.role == "assistant")
     }
+}
 
-    /// An error if a message has a role that is not known, since it could be a misspelt `assistant`.
-    pub(crate) fn check_roles(&self) -> Result<()> {
-        let unknown = |message: &Message| !ROLES.contains(&message.role.as_str());
-        match self.messages.iter().position(unknown) {
-            None => Ok(()),
-            Some(index) => Err(Error::Sample(format!(
-                "message {} has the role `{}`, which is not known: use one of {}; only messages of the \
-                 role `assistant` are learnt",
-                index + 1,
-                self.messages[index].role,
-                ROLES.join(", ")
-            ))),
-        }
+/// An error if a message has a role that is not known, since it could be a misspelt `assistant`.
+pub(crate) fn check_roles(messages: &[Message]) -> Result<()> {
+    let unknown = |message: &Message| !ROLES.contains(&message.role.as_str());
+    match messages.iter().position(unknown) {
+        None => Ok(()),
+        Some(index) => Err(Error::Sample(format!(
+            "message {} has the role `{}`, which is not known: use one of {}; only messages of the \
+             role `assistant` are learnt",
+            index + 1,
+            messages[index].role,
+            ROLES.join(", ")
+        ))),
     }
 }
 

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 mod loader;
 mod masked_messages;
+mod prompts;
 
 fn tiny() -> Tokenizer {
     let folder =
