@@ -1,4 +1,6 @@
-//! What can go wrong with the settings of a loss.
+//! What can go wrong with the settings of losses and rewards.
+
+use std::path::PathBuf;
 
 /// A `Result` of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -28,4 +30,30 @@ pub enum Error {
         /// What is wrong, and what is expected.
         reason: String,
     },
+    /// Settings of a reward that do not make sense.
+    #[error("the reward `{reward}`: {reason}")]
+    Reward {
+        /// The name of the reward.
+        reward: String,
+        /// What is wrong, and what is expected.
+        reason: String,
+    },
+    /// A file with rewards cannot be read.
+    #[error("{}: {reason}", path.display())]
+    RewardFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// What is wrong with a reward, without its name.
+    pub(crate) fn into_reason(self) -> String {
+        match self {
+            Self::Reward { reason, .. } => reason,
+            other => other.to_string(),
+        }
+    }
 }

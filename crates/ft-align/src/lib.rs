@@ -2,5 +2,6 @@
 
 mod error;
 pub mod loss;
+pub mod reward;
 
 pub use error::{Error, Result};
