@@ -39,6 +39,22 @@ pub enum Error {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// Settings of a reward that do not make sense.
+    #[error("the reward `{reward}`: {reason}")]
+    Reward {
+        /// The name of the reward.
+        reward: String,
+        /// What is wrong, and what is expected.
+        reason: String,
+    },
+    /// A file with rewards cannot be read.
+    #[error("{}: {reason}", path.display())]
+    RewardFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// A number after a name cannot be read or is out of range.
     #[error("`{text}`: {reason}")]
     Number {
@@ -47,4 +63,14 @@ pub enum Error {
         /// What is wrong, and what is expected.
         reason: String,
     },
+}
+
+impl Error {
+    /// What is wrong with a reward, without its name.
+    pub(crate) fn into_reason(self) -> String {
+        match self {
+            Self::Reward { reason, .. } => reason,
+            other => other.to_string(),
+        }
+    }
 }

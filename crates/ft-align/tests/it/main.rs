@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod grpo;
 mod losses;
 mod methods;
 mod policy;
+mod rewards;
 mod trajectories;

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::policy::{config, device, lora, stir, tokenized};
 
 /// The folder of the model; none if the test is skipped.
-fn folder() -> Option<PathBuf> {
+pub(crate) fn folder() -> Option<PathBuf> {
     let models = std::env::var_os("FT_TEST_MODELS").filter(|folder| !folder.is_empty());
     if models.is_none() {
         eprintln!("skipped: FT_TEST_MODELS names no folder of models");
@@ -26,7 +26,7 @@ fn golden() -> Value {
 }
 
 /// The model with the adapter that TRL started from.
-fn policy(folder: &std::path::Path) -> AutoCausalLm {
+pub(crate) fn policy(folder: &std::path::Path) -> AutoCausalLm {
     let model = AutoCausalLm::from_pretrained(folder, &device()).unwrap();
     let mut policy = attach(model, &lora(), "default", 0).unwrap();
     stir(&mut policy, "lora_A.weight", 1.0 / 16.0);
@@ -52,7 +52,7 @@ fn train<T: Method<AutoCausalLm>>(policy: AutoCausalLm, method: T) -> TrainRepor
 }
 
 /// Every number of every step, within 1e-3 and 1e-4 of its size.
-fn compare(report: &TrainReport, steps: &Value, names: &[&str]) {
+pub(crate) fn compare(report: &TrainReport, steps: &Value, names: &[&str]) {
     for (step, expected) in steps.as_array().unwrap().iter().enumerate() {
         let mut metrics = report.train_metrics[step].clone();
         metrics.insert("loss".into(), report.train_losses[step]);

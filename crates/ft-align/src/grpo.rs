@@ -1,0 +1,797 @@
+//! Group relative policy optimization and its relatives: a policy samples completions, rewards score them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use burn::tensor::{Tensor, TensorData};
+use ft_core::{
+    CausalLm, GenerationConfig, IGNORE_INDEX, LossSum, Tokenizer, mix_seed,
+    predicted_logps_and_entropy,
+};
+use ft_data::{Batches, Loader, Prompt, PromptDataset, PromptExample, Tokenized};
+use ft_train::{BoxError, Method, ModelView, StepContext, StepOutput, StepResult};
+use serde::{Deserialize, Serialize};
+
+use crate::loss::{
+    PolicyLoss, PolicySettings, PolicyTokens, Reduction, Scaling, clipped_terms, k3,
+    top_entropy_mask, without_truncated,
+};
+use crate::reward::{Completion, PromptRef, WeightedSum};
+use crate::rollout::{Rollout, RolloutConfig, sample};
+use crate::sequences::{collate, completion_logps, device_of};
+use crate::{Error, Reference, Result};
+
+/// The settings of [`Grpo`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct GrpoConfig {
+    /// The loss.
+    pub loss: PolicyLoss,
+    /// Its numbers. The largest length of a completion is taken from `generation`.
+    pub settings: PolicySettings,
+    /// What advantages are divided by.
+    pub scaling: Scaling,
+    /// β: the weight of the KL divergence from the reference; 0 needs no reference.
+    pub beta: f64,
+    /// Completions of each prompt.
+    pub num_generations: usize,
+    /// Prompts that are sampled together.
+    pub prompts_per_batch: usize,
+    /// Updates on each set of completions.
+    pub num_iterations: usize,
+    /// Parts that a set of completions is split into, each with an update of its own; a divisor of `prompts_per_batch`.
+    pub minibatches: usize,
+    /// How completions are sampled.
+    pub generation: GenerationConfig,
+    /// The largest number of completions that are sampled at the same time.
+    pub max_rows: usize,
+    /// Completions that were cut at the largest length have no loss.
+    pub mask_truncated_completions: bool,
+    /// How often groups whose rewards are all alike are replaced by those of other prompts (DAPO's dynamic sampling); 0 keeps
+    /// them.
+    pub dynamic_sampling: usize,
+    /// The weight of the entropy, which is made larger.
+    pub entropy_coef: f64,
+    /// The share of the tokens with the highest entropies that learn; 1 for all.
+    pub top_entropy_quantile: f64,
+    /// How long a reward may take for a batch.
+    pub reward_time_limit: Duration,
+}
+
+impl Default for GrpoConfig {
+    /// 8 completions of each of 4 prompts, one update on each set, the loss `dapo` without a reference.
+    fn default() -> Self {
+        Self {
+            loss: PolicyLoss::Dapo,
+            settings: PolicySettings::default(),
+            scaling: Scaling::Group,
+            beta: 0.0,
+            num_generations: 8,
+            prompts_per_batch: 4,
+            num_iterations: 1,
+            minibatches: 1,
+            generation: GenerationConfig {
+                max_new_tokens: 256,
+                temperature: 1.0,
+                ..GenerationConfig::default()
+            },
+            max_rows: 64,
+            mask_truncated_completions: false,
+            dynamic_sampling: 0,
+            entropy_coef: 0.0,
+            top_entropy_quantile: 1.0,
+            reward_time_limit: Duration::from_secs(60),
+        }
+    }
+}
+
+impl GrpoConfig {
+    /// Checks all settings.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Settings`] with all mistakes.
+    pub fn validate(&self) -> Result<()> {
+        let mut mistakes = Vec::new();
+        let mut must = |holds: bool, text: String| {
+            if !holds {
+                mistakes.push(text);
+            }
+        };
+        must(
+            self.num_generations >= 2,
+            format!(
+                "num_generations must be 2 or more, not {}: a completion is compared with the others of its prompt",
+                self.num_generations
+            ),
+        );
+        must(
+            self.prompts_per_batch > 0,
+            "prompts_per_batch must be 1 or more".into(),
+        );
+        must(
+            self.num_iterations > 0,
+            "num_iterations must be 1 or more".into(),
+        );
+        must(
+            self.minibatches > 0
+                && self
+                    .prompts_per_batch
+                    .is_multiple_of(self.minibatches.max(1)),
+            format!(
+                "minibatches must divide prompts_per_batch ({}), and {} does not",
+                self.prompts_per_batch, self.minibatches
+            ),
+        );
+        must(
+            self.generation.temperature > 0.0,
+            "the temperature must be above 0: completions that are all alike teach nothing".into(),
+        );
+        must(
+            !self.generation.eos_token_ids.is_empty(),
+            "no token ends a completion: set eos_token_ids (GenerationConfig::from_pretrained reads them)".into(),
+        );
+        if let Err(error) = self.generation.validate() {
+            must(false, error.to_string());
+        }
+        for (name, value) in [("beta", self.beta), ("entropy_coef", self.entropy_coef)] {
+            must(
+                value >= 0.0 && value.is_finite(),
+                format!("{name} must be 0 or more, not {value}"),
+            );
+        }
+        must(
+            self.top_entropy_quantile > 0.0 && self.top_entropy_quantile <= 1.0,
+            format!(
+                "top_entropy_quantile must be above 0 and at most 1, not {}",
+                self.top_entropy_quantile
+            ),
+        );
+        let clip = self.settings.clip;
+        must(
+            clip.low >= 0.0 && clip.low <= 1.0 && clip.high >= 0.0,
+            format!(
+                "the bounds of ratios must be from 0 to 1 below and 0 or more above, not {} and {}",
+                clip.low, clip.high
+            ),
+        );
+        must(
+            clip.two_sided.is_none_or(|delta| delta > 1.0 + clip.high),
+            format!(
+                "the bound of two-sided clipping must be above 1 + {}, or no ratio of a negative advantage is free",
+                clip.high
+            ),
+        );
+        match mistakes.is_empty() {
+            true => Ok(()),
+            false => Err(Error::Settings(mistakes)),
+        }
+    }
+
+    /// Batches for each set of completions.
+    fn updates(&self) -> usize {
+        self.num_iterations * self.minibatches
+    }
+
+    fn policy_settings(&self) -> PolicySettings {
+        PolicySettings {
+            max_completion_length: self.generation.max_new_tokens,
+            ..self.settings
+        }
+    }
+}
+
+/// A completion with what the update needs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ScoredRollout {
+    /// The tokens of the prompt.
+    pub prompt_ids: Vec<u32>,
+    /// The completion.
+    pub rollout: Rollout,
+    /// Its reward; none if no reward applies.
+    pub reward: Option<f64>,
+    /// Its advantage over the others of its prompt.
+    pub advantage: f64,
+    /// Log-probabilities of its tokens under the reference; empty without one.
+    pub reference: Vec<f32>,
+}
+
+/// Completions that a step is taken on, group by group.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PolicyBatch {
+    /// The completions.
+    pub rows: Vec<ScoredRollout>,
+    /// Whether log-probabilities of the sampling are those of another policy than the current one.
+    pub off_policy: bool,
+    /// Numbers about the set of completions.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// Trains a policy on completions that it samples itself (Shao et al., 2024, arXiv:2402.03300).
+///
+/// A set of completions is sampled from the model under training, with its adapters, without a copy. The loss is that of
+/// [`PolicyLoss`]; see [`GrpoConfig`]. Metrics have TRL's names: `reward`, `reward_std`, `rewards/NAME/mean`,
+/// `rewards/NAME/std`, `frac_reward_zero_std`, `completions/mean_length`, `completions/mean_terminated_length`,
+/// `completions/clipped_ratio`, `entropy`, `clip_ratio/low_mean`, `clip_ratio/high_mean`, `clip_ratio/region_mean`, and with a
+/// reference `kl`, weighted with the ratios of policy and sampling policy.
+///
+/// An evaluation answers every held-out prompt once, greedily. Its loss is the mean reward with the sign changed, so that
+/// lower is better, and its metric `reward` the mean reward.
+pub struct Grpo<M> {
+    config: GrpoConfig,
+    rewards: Arc<WeightedSum>,
+    tokenizer: Tokenizer,
+    reference: Option<Reference<M>>,
+    train: PromptLoader,
+    evaluation: Option<PromptLoader>,
+    /// The newest set of completions, and which one it is, by epoch and number.
+    held: Option<(usize, usize, PolicyBatch)>,
+    sampled: Sampled,
+}
+
+/// What the sampling of a run took.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sampled {
+    /// Sampled tokens, without those of evaluations.
+    pub tokens: usize,
+    /// The time of sampling them.
+    pub generation: Duration,
+    /// The time of scoring them.
+    pub scoring: Duration,
+}
+
+type PromptLoader = Loader<PromptExample, Vec<PromptExample>>;
+
+impl<M: CausalLm> Grpo<M> {
+    /// A method for `policy`, the model that will be trained. The order of the prompts is shuffled in every epoch if a seed
+    /// is given. A reference is needed if `beta` is above 0.
+    ///
+    /// # Errors
+    ///
+    /// If a setting makes no sense, the reference is missing, precomputed or does not fit the policy, or there are no
+    /// prompts.
+    pub fn new(
+        config: GrpoConfig,
+        rewards: WeightedSum,
+        tokenizer: Tokenizer,
+        reference: Option<Reference<M>>,
+        policy: &M,
+        train: PromptDataset,
+        shuffle_seed: Option<u64>,
+    ) -> Result<Self> {
+        config.validate()?;
+        let reference = reference.filter(|_| config.beta > 0.0);
+        match &reference {
+            None if config.beta > 0.0 => {
+                return Err(Error::Reference(format!(
+                    "beta is {}, so that a reference is needed: give Reference::AdaptersOff or another one, or set beta \
+                     to 0",
+                    config.beta
+                )));
+            }
+            Some(Reference::Precomputed) => {
+                return Err(Error::Reference(
+                    "completions are sampled during the training, so that their log-probabilities cannot be computed \
+                     before: use Reference::AdaptersOff or another model"
+                        .into(),
+                ));
+            }
+            Some(reference) => reference.check(policy)?,
+            None => {}
+        }
+        let longest = train
+            .examples
+            .iter()
+            .map(|prompt| prompt.input_ids.len())
+            .max();
+        let tokens = longest.unwrap_or(0) + config.generation.max_new_tokens;
+        policy.dims().check_length(tokens)?;
+        Ok(Self {
+            train: loader(train, config.prompts_per_batch, shuffle_seed)?,
+            evaluation: None,
+            config,
+            rewards: Arc::new(rewards),
+            tokenizer,
+            reference,
+            held: None,
+            sampled: Sampled::default(),
+        })
+    }
+
+    /// Evaluates on these prompts too. Without prompts there is no evaluation.
+    ///
+    /// # Errors
+    ///
+    /// If the batches cannot be made.
+    pub fn with_evaluation(self, held_out: PromptDataset) -> Result<Self> {
+        let rows = self.config.max_rows.max(1);
+        let evaluation = match held_out.is_empty() {
+            true => None,
+            false => Some(loader(held_out, rows, None)?),
+        };
+        Ok(Self { evaluation, ..self })
+    }
+
+    /// What the sampling took so far in this process.
+    pub fn sampled(&self) -> Sampled {
+        self.sampled
+    }
+
+    /// Samples and scores the completions of these prompts.
+    fn make(
+        &mut self,
+        model: &M,
+        prompts: Vec<PromptExample>,
+        seed: u64,
+    ) -> Result<PolicyBatch, BoxError> {
+        let mut groups = self.complete(model, prompts, seed)?;
+        let alike = |rows: &[ScoredRollout]| rows.iter().all(|row| row.advantage == 0.0);
+        for round in 0..self.config.dynamic_sampling as u64 {
+            let seed = mix_seed(seed, 1 + round);
+            let places: Vec<usize> = (0..groups.len())
+                .filter(|&i| alike(&groups[i].rows))
+                .collect();
+            if places.is_empty() {
+                break;
+            }
+            let all = self.train.examples();
+            let others = places.iter().map(|&place| {
+                let drawn = mix_seed(seed, place as u64) % all.len() as u64;
+                all[drawn as usize].clone()
+            });
+            let others = others.collect();
+            for (place, group) in places.into_iter().zip(self.complete(model, others, seed)?) {
+                if !alike(&group.rows) {
+                    groups[place] = group;
+                }
+            }
+        }
+        let mut batch = PolicyBatch {
+            off_policy: self.config.updates() > 1,
+            metrics: self.metrics(&groups),
+            rows: Vec::new(),
+        };
+        batch.rows = groups.into_iter().flat_map(|group| group.rows).collect();
+        self.scale_by_batch(&mut batch.rows);
+        self.add_reference(model, &mut batch.rows);
+        Ok(batch)
+    }
+
+    /// The scored completions of each prompt.
+    fn complete(
+        &mut self,
+        model: &M,
+        prompts: Vec<PromptExample>,
+        seed: u64,
+    ) -> Result<Vec<Group>, BoxError> {
+        let began = Instant::now();
+        let config = RolloutConfig {
+            num_generations: self.config.num_generations,
+            generation: self.config.generation.clone(),
+            max_rows: self.config.max_rows,
+        };
+        let ids: Vec<&[u32]> = prompts.iter().map(|prompt| &prompt.input_ids[..]).collect();
+        let sampled = sample(model, &self.tokenizer, &ids, &config, seed)?;
+        let tokens = sampled
+            .iter()
+            .flatten()
+            .map(|rollout| rollout.token_ids.len());
+        self.sampled.tokens += tokens.sum::<usize>();
+        self.sampled.generation += began.elapsed();
+
+        let began = Instant::now();
+        let scored = self.score(&prompts, &sampled);
+        self.sampled.scoring += began.elapsed();
+        let groups = prompts
+            .into_iter()
+            .zip(sampled)
+            .zip(scored.chunks(self.config.num_generations));
+        let groups = groups.map(|((prompt, rollouts), scores)| {
+            let rewards: Vec<Option<f64>> = scores.iter().map(|score| score.total).collect();
+            let scaling = match self.config.scaling {
+                Scaling::Batch => Scaling::None,
+                other => other,
+            };
+            let advantages = self
+                .config
+                .loss
+                .advantages(&rewards, rewards.len(), scaling);
+            let rows = rollouts.into_iter().zip(rewards).zip(advantages);
+            Group {
+                parts: scores.iter().map(|score| score.parts.clone()).collect(),
+                rows: rows
+                    .map(|((rollout, reward), advantage)| ScoredRollout {
+                        prompt_ids: prompt.input_ids.clone(),
+                        rollout,
+                        reward,
+                        advantage,
+                        reference: Vec::new(),
+                    })
+                    .collect(),
+            }
+        });
+        Ok(groups.collect())
+    }
+
+    /// The rewards of completions, prompt by prompt.
+    fn score(&self, prompts: &[PromptExample], sampled: &[Vec<Rollout>]) -> Vec<Score> {
+        let completions: Vec<Completion<'_>> = prompts
+            .iter()
+            .zip(sampled)
+            .flat_map(|(prompt, rollouts)| {
+                rollouts.iter().map(move |rollout| Completion {
+                    prompt: match &prompt.sample.prompt {
+                        Prompt::Text(text) => PromptRef::Text(text),
+                        Prompt::Messages(messages) => PromptRef::Messages(messages),
+                    },
+                    text: &rollout.text,
+                    token_count: rollout.token_ids.len(),
+                    finished: rollout.finished,
+                    columns: &prompt.sample.columns,
+                })
+            })
+            .collect();
+        let scores = self
+            .rewards
+            .score_batch(&completions, self.config.reward_time_limit);
+        if let Some(warning) = scores.parts.warning() {
+            tracing::warn!("{warning}");
+        }
+        let parts = |row: usize| {
+            let values = scores.parts.values.iter().map(move |values| values[row]);
+            scores.parts.names.iter().cloned().zip(values)
+        };
+        (0..completions.len())
+            .map(|row| Score {
+                total: scores.sums[row].filter(|sum| sum.is_finite()),
+                parts: parts(row).collect(),
+            })
+            .collect()
+    }
+
+    /// Divides advantages by the deviation of all rewards, where that is the scaling.
+    fn scale_by_batch(&self, rows: &mut [ScoredRollout]) {
+        if self.config.scaling != Scaling::Batch || self.config.loss == PolicyLoss::Rloo {
+            return;
+        }
+        let rewards: Vec<Option<f64>> = rows.iter().map(|row| row.reward).collect();
+        let scaled =
+            self.config
+                .loss
+                .advantages(&rewards, self.config.num_generations, Scaling::Batch);
+        for (row, advantage) in rows.iter_mut().zip(scaled) {
+            row.advantage = advantage;
+        }
+    }
+
+    /// Log-probabilities under the reference.
+    fn add_reference(&self, policy: &M, rows: &mut [ScoredRollout]) {
+        let Some(reference) = self
+            .reference
+            .as_ref()
+            .and_then(|reference| reference.model(policy))
+        else {
+            return;
+        };
+        for rows in rows.chunks_mut(self.config.num_generations * self.config.prompts_per_batch) {
+            let logps = self.logps_of(&reference, rows);
+            for (row, logps) in rows.iter_mut().zip(logps) {
+                row.reference = logps;
+            }
+        }
+    }
+
+    /// Log-probabilities of completions at the temperature of the sampling, without a graph.
+    fn logps_of(&self, model: &M, rows: &[ScoredRollout]) -> Vec<Vec<f32>> {
+        let device = device_of(model);
+        let sequences = tokenized(rows);
+        let groups: Vec<Vec<&Tokenized>> = (sequences.chunks(self.config.num_generations))
+            .map(|group| group.iter().collect())
+            .collect();
+        let branches = collate(model, &groups, &device);
+        let temperature = f64::from(self.config.generation.temperature);
+        let found = completion_logps(model, &branches, temperature, &device);
+        let [_, longest] = found.logps.dims();
+        let flat: Vec<f32> = found.logps.into_data().iter::<f32>().collect();
+        let rows = flat.chunks(longest.max(1)).zip(rows);
+        rows.map(|(logps, row)| logps[..row.rollout.token_ids.len()].to_vec())
+            .collect()
+    }
+
+    /// Numbers about completions and their rewards.
+    fn metrics(&self, groups: &[Group]) -> BTreeMap<String, f64> {
+        let rows = || groups.iter().flat_map(|group| &group.rows);
+        let mut metrics = BTreeMap::new();
+        let mut put = |name: &str, value: f64| metrics.insert(name.to_string(), value);
+        let rewards: Vec<f64> = rows().filter_map(|row| row.reward).collect();
+        put("reward", mean(&rewards));
+        put("reward_std", deviation(&rewards));
+        let alike = groups.iter().filter(|group| {
+            let rewards: Vec<f64> = group.rows.iter().filter_map(|row| row.reward).collect();
+            deviation(&rewards) == 0.0
+        });
+        put(
+            "frac_reward_zero_std",
+            alike.count() as f64 / groups.len().max(1) as f64,
+        );
+        let lengths = |wanted: fn(&Rollout) -> bool| {
+            let rollouts = rows()
+                .map(|row| &row.rollout)
+                .filter(|rollout| wanted(rollout));
+            rollouts
+                .map(|rollout| rollout.token_ids.len() as f64)
+                .collect::<Vec<f64>>()
+        };
+        let all = lengths(|_| true);
+        let ended = lengths(|rollout| rollout.finished);
+        put("completions/mean_length", mean(&all));
+        put("completions/mean_terminated_length", mean(&ended));
+        put(
+            "completions/clipped_ratio",
+            1.0 - ended.len() as f64 / all.len().max(1) as f64,
+        );
+        let parts = groups.iter().flat_map(|group| &group.parts).flatten();
+        let mut by_name: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+        for (name, score) in parts {
+            by_name.entry(name).or_default().extend(*score);
+        }
+        for (name, scores) in by_name {
+            put(&format!("rewards/{name}/mean"), mean(&scores));
+            put(&format!("rewards/{name}/std"), deviation(&scores));
+        }
+        metrics
+    }
+
+    /// Answers held-out prompts greedily.
+    fn evaluate(&mut self, model: &M, prompts: &[PromptExample]) -> Result<PolicyBatch, BoxError> {
+        let config = RolloutConfig {
+            num_generations: 1,
+            generation: GenerationConfig {
+                temperature: 0.0,
+                ..self.config.generation.clone()
+            },
+            max_rows: self.config.max_rows,
+        };
+        let ids: Vec<&[u32]> = prompts.iter().map(|prompt| &prompt.input_ids[..]).collect();
+        let sampled = sample(model, &self.tokenizer, &ids, &config, 0)?;
+        let scores = self.score(prompts, &sampled);
+        let rows = sampled.into_iter().flatten().zip(scores);
+        Ok(PolicyBatch {
+            rows: rows
+                .map(|(rollout, score)| ScoredRollout {
+                    rollout,
+                    reward: score.total,
+                    ..ScoredRollout::default()
+                })
+                .collect(),
+            ..PolicyBatch::default()
+        })
+    }
+}
+
+/// The completions of a prompt, and the parts of their rewards.
+struct Group {
+    rows: Vec<ScoredRollout>,
+    parts: Vec<Vec<(String, Option<f64>)>>,
+}
+
+/// The reward of a completion.
+struct Score {
+    total: Option<f64>,
+    parts: Vec<(String, Option<f64>)>,
+}
+
+fn loader(
+    dataset: PromptDataset,
+    batch_size: usize,
+    shuffle_seed: Option<u64>,
+) -> Result<PromptLoader> {
+    Ok(Loader::new(
+        dataset.examples,
+        batch_size,
+        shuffle_seed,
+        |prompts| prompts.iter().map(|prompt| (*prompt).clone()).collect(),
+    )?)
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// The unbiased standard deviation; 0 for fewer than two values.
+fn deviation(values: &[f64]) -> f64 {
+    let mean = mean(values);
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (squares / values.len().saturating_sub(1).max(1) as f64).sqrt()
+}
+
+/// Prompts with their completions, which are what is learnt.
+fn tokenized(rows: &[ScoredRollout]) -> Vec<Tokenized> {
+    let rows = rows.iter().map(|row| {
+        let completion = &row.rollout.token_ids;
+        let labels = row.prompt_ids.iter().map(|_| IGNORE_INDEX);
+        Tokenized {
+            input_ids: [&row.prompt_ids[..], completion].concat(),
+            labels: labels
+                .chain(completion.iter().map(|&id| i64::from(id)))
+                .collect(),
+        }
+    });
+    rows.collect()
+}
+
+impl<M: CausalLm> Method<M> for Grpo<M> {
+    type Batch = PolicyBatch;
+
+    fn len(&self, epoch: usize) -> usize {
+        self.train.len(epoch) * self.config.updates()
+    }
+
+    fn evaluation_len(&self) -> Option<usize> {
+        self.evaluation.as_ref().map(|batches| batches.len(0))
+    }
+
+    fn batch(
+        &mut self,
+        model: &ModelView<'_, M>,
+        epoch: usize,
+        index: usize,
+        context: &StepContext,
+    ) -> Result<PolicyBatch, BoxError> {
+        if let Some(evaluation) = self.evaluation.as_ref().filter(|_| !context.is_training()) {
+            let prompts = evaluation.batch(0, index);
+            return self.evaluate(model, &prompts);
+        }
+        let (set, update) = (index / self.config.updates(), index % self.config.updates());
+        if !matches!(&self.held, Some((of, number, _)) if (*of, *number) == (epoch, set)) {
+            let prompts = self.train.batch(epoch, set);
+            let batch = self.make(model, prompts, context.seed)?;
+            self.held = Some((epoch, set, batch));
+        }
+        let Some((_, _, batch)) = &self.held else {
+            return Ok(PolicyBatch::default());
+        };
+        let groups =
+            self.config.num_generations * self.config.prompts_per_batch / self.config.minibatches;
+        let part = update % self.config.minibatches;
+        let rows = batch.rows.chunks(groups).nth(part).unwrap_or_default();
+        Ok(PolicyBatch {
+            rows: rows.to_vec(),
+            off_policy: batch.off_policy,
+            metrics: batch.metrics.clone(),
+        })
+    }
+
+    fn step(&mut self, model: &M, batch: &PolicyBatch, context: &StepContext) -> StepResult {
+        let device = &context.device;
+        let count = batch.rows.len();
+        if !context.is_training() {
+            let rewards: Vec<f64> = batch.rows.iter().filter_map(|row| row.reward).collect();
+            let total: f64 = rewards.iter().sum();
+            let lengths = batch.rows.iter().map(|row| row.rollout.token_ids.len());
+            let sum = Tensor::from_data([-total as f32], device);
+            let loss = LossSum {
+                sum,
+                count: rewards.len(),
+            };
+            return Ok(StepOutput::from(loss)
+                .with_metric("reward", total, rewards.len() as f64)
+                .with_metric(
+                    "completions/mean_length",
+                    lengths.sum::<usize>() as f64,
+                    count as f64,
+                ));
+        }
+        let sequences = tokenized(&batch.rows);
+        let groups: Vec<Vec<&Tokenized>> = (sequences.chunks(self.config.num_generations))
+            .map(|group| group.iter().collect())
+            .collect();
+        let branches = collate(model, &groups, device);
+        let hidden = model.hidden_states(&branches.batch.tokens(device), None);
+        let temperature = f64::from(self.config.generation.temperature);
+        let (found, entropy) =
+            predicted_logps_and_entropy(hidden, model.head(), &branches.completions, temperature);
+        let [_, longest] = found.logps.dims();
+        let matrix = |values: &dyn Fn(&ScoredRollout) -> &[f32]| {
+            let mut flat = vec![0.0; count * longest];
+            for (cells, row) in flat.chunks_exact_mut(longest).zip(&batch.rows) {
+                let values = values(row);
+                cells[..values.len()].copy_from_slice(values);
+            }
+            Tensor::<2>::from_data(TensorData::new(flat, [count, longest]), device)
+        };
+        let all = found.mask.clone();
+        let mask = match self.config.mask_truncated_completions {
+            true => {
+                let truncated: Vec<bool> =
+                    batch.rows.iter().map(|row| !row.rollout.finished).collect();
+                without_truncated(found.mask, &truncated)
+            }
+            false => found.mask,
+        };
+        let kept =
+            |row: &&ScoredRollout| row.rollout.finished || !self.config.mask_truncated_completions;
+        let lengths = batch
+            .rows
+            .iter()
+            .filter(kept)
+            .map(|row| row.rollout.token_ids.len());
+        let counted: usize = lengths.sum();
+        let advantages: Vec<f32> = batch.rows.iter().map(|row| row.advantage as f32).collect();
+        let tokens = PolicyTokens {
+            old_logps: match batch.off_policy {
+                true => matrix(&|row| &row.rollout.logps),
+                false => found.logps.clone().detach(),
+            },
+            advantages: Tensor::from_data(TensorData::new(advantages, [count, 1]), device),
+            logps: found.logps,
+            mask: mask.clone(),
+        };
+        let (loss, settings) = (self.config.loss, self.config.policy_settings());
+        let ratio = loss.ratio(&tokens);
+        let mut terms = loss.terms(&tokens, ratio.clone(), &settings);
+        if self.config.top_entropy_quantile < 1.0 {
+            terms = terms
+                * top_entropy_mask(
+                    entropy.clone().detach(),
+                    &mask,
+                    self.config.top_entropy_quantile,
+                );
+        }
+        let mut metrics: Vec<(&str, Tensor<1>, f64)> = Vec::new();
+        let total = counted as f64;
+        if self.config.beta > 0.0 {
+            let reference = matrix(&|row| &row.reference);
+            let token_ratio = PolicyLoss::Grpo.ratio(&tokens);
+            let divergence = k3(tokens.logps.clone(), reference, Some(token_ratio));
+            let sum = (divergence.clone().detach() * mask.clone()).sum();
+            metrics.push(("kl", sum, total));
+            terms = terms + divergence * self.config.beta;
+        }
+        let (reduction, of) = loss.reduction(count, counted, &settings);
+        let mut sum = reduction.reduce(terms, &mask) * of as f64;
+        let mean_entropy = Reduction::Bnpo.reduce(entropy, &all);
+        if self.config.entropy_coef > 0.0 {
+            sum = sum - mean_entropy.clone() * (self.config.entropy_coef * of as f64);
+        }
+        metrics.push((
+            "entropy",
+            mean_entropy.detach() * count as f64,
+            count as f64,
+        ));
+        let (low, high) = clipped_terms(ratio, tokens.advantages.clone(), settings.clip);
+        let [low, high] =
+            [low, high].map(|clipped| (clipped.expand([count, longest]) * mask.clone()).sum());
+        metrics.push(("clip_ratio/region_mean", low.clone() + high.clone(), total));
+        metrics.push(("clip_ratio/low_mean", low, total));
+        metrics.push(("clip_ratio/high_mean", high, total));
+
+        // A batch without a counted token has the loss 0, which is no mistake: all its completions were cut.
+        let mut output = StepOutput::from(LossSum {
+            sum,
+            count: of.max(1),
+        })
+        .with_tokens(branches.batch.token_count());
+        for (name, value, weight) in metrics {
+            output = output.with_metric(name, value, weight);
+        }
+        for (name, value) in &batch.metrics {
+            output = output.with_metric(name.clone(), value * count as f64, count as f64);
+        }
+        Ok(output)
+    }
+
+    fn save(&self, folder: &Path) -> Result<(), BoxError> {
+        Ok(fs::write(
+            folder.join("rollouts.json"),
+            serde_json::to_vec(&self.held)?,
+        )?)
+    }
+
+    fn restore(&mut self, folder: &Path) -> Result<(), BoxError> {
+        self.held = serde_json::from_slice(&fs::read(folder.join("rollouts.json"))?)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,149 @@
+//! Rewards by name.
+
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+#[cfg(unix)]
+use super::CodeTests;
+use super::{
+    ExactAnswer, FormatTags, JsonSchema, NumericAnswer, RegexMatch, Reward, SoftOverlong,
+    TargetLength, named,
+};
+use crate::{Error, Result};
+
+/// A reward that has a name.
+struct Known {
+    name: &'static str,
+    /// The setting that stands after the name and a colon.
+    argument: Option<Argument>,
+    make: fn(Value) -> serde_json::Result<Arc<dyn Reward>>,
+}
+
+/// How the text after a colon becomes a setting.
+#[derive(Clone, Copy)]
+enum Argument {
+    Text(&'static str),
+    Number(&'static str),
+    /// Words with commas between them.
+    List(&'static str),
+}
+
+fn known() -> Vec<Known> {
+    let entry = |name, argument, make| Known {
+        name,
+        argument,
+        make,
+    };
+    vec![
+        entry("exact", None, make::<ExactAnswer>),
+        entry("gsm8k", None, |settings| {
+            make::<NumericAnswer>(settings).map(|reward| named("gsm8k", reward))
+        }),
+        entry("numeric", None, make::<NumericAnswer>),
+        entry("regex", Some(Argument::Text("pattern")), make::<RegexMatch>),
+        entry("format", Some(Argument::List("tags")), make::<FormatTags>),
+        entry(
+            "length",
+            Some(Argument::Number("tokens")),
+            make::<TargetLength>,
+        ),
+        entry(
+            "overlong",
+            Some(Argument::Number("max")),
+            make::<SoftOverlong>,
+        ),
+        entry("json", None, make::<JsonSchema>),
+        #[cfg(unix)]
+        entry("code", None, make::<CodeTests>),
+    ]
+}
+
+fn make<R: Reward + DeserializeOwned + 'static>(
+    settings: Value,
+) -> serde_json::Result<Arc<dyn Reward>> {
+    Ok(Arc::new(serde_json::from_value::<R>(settings)?))
+}
+
+impl Known {
+    fn usage(&self) -> String {
+        match self.argument {
+            None => self.name.to_string(),
+            Some(Argument::Text(key) | Argument::Number(key) | Argument::List(key)) => {
+                format!("{}:{}", self.name, key.to_uppercase())
+            }
+        }
+    }
+}
+
+/// The reward of a name, with one setting after a colon: `gsm8k`, `regex:PATTERN`, `format:think,answer`, `length:TOKENS`.
+/// The documentation of [`reward`](super) lists the names. All other settings have their defaults.
+///
+/// # Errors
+///
+/// If the name is not known, or the setting is missing or wrong.
+pub fn by_name(text: &str) -> Result<Arc<dyn Reward>> {
+    let (name, value) = match text.split_once(':') {
+        Some((name, value)) => (name.trim(), Some(value)),
+        None => (text.trim(), None),
+    };
+    let known = find(name)?;
+    let mut settings = Map::new();
+    if let Some(value) = value {
+        let (key, value) = match known.argument {
+            Some(Argument::Text(key)) => (key, Value::from(value)),
+            Some(Argument::List(key)) => (key, value.split(',').map(str::trim).collect()),
+            Some(Argument::Number(key)) => match value.trim().parse::<usize>() {
+                Ok(number) => (key, Value::from(number)),
+                Err(_) => {
+                    return Err(error(
+                        name,
+                        format!("`{value}` is no whole number: write `{}`", known.usage()),
+                    ));
+                }
+            },
+            None => {
+                return Err(error(
+                    name,
+                    format!("nothing can follow its name, so `{text}` is not known"),
+                ));
+            }
+        };
+        settings.insert(key.to_string(), value);
+    }
+    (known.make)(Value::Object(settings)).map_err(|cause| {
+        error(
+            name,
+            format!(
+                "{cause}: write `{}`, or set it in a JSON file",
+                known.usage()
+            ),
+        )
+    })
+}
+
+/// The reward of a name with settings.
+pub(super) fn from_settings(name: &str, settings: Map<String, Value>) -> Result<Arc<dyn Reward>> {
+    let known = find(name)?;
+    (known.make)(Value::Object(settings)).map_err(|cause| error(name, cause.to_string()))
+}
+
+fn find(name: &str) -> Result<Known> {
+    let mut all = known();
+    match all.iter().position(|known| known.name == name) {
+        Some(index) => Ok(all.swap_remove(index)),
+        None => Err(Error::UnknownName {
+            kind: "reward",
+            name: name.to_string(),
+            known: all.iter().map(Known::usage).collect::<Vec<_>>().join(", "),
+        }),
+    }
+}
+
+fn error(reward: &str, reason: String) -> Error {
+    Error::Reward {
+        reward: reward.to_string(),
+        reason,
+    }
+}

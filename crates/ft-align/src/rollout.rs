@@ -1,0 +1,89 @@
+//! Completions that the current policy samples.
+
+use std::collections::HashMap;
+
+use ft_core::{CausalLm, Decoder, FinishReason, GenerationConfig, RowId, Tokenizer, mix_seed};
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+use crate::sequences::device_of;
+
+/// How completions are sampled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RolloutConfig {
+    /// Completions of each prompt.
+    pub num_generations: usize,
+    /// Length, temperature, end tokens and the rest. Its seed is not used.
+    pub generation: GenerationConfig,
+    /// The largest number of completions that are sampled at the same time. The others follow as soon as there is room.
+    pub max_rows: usize,
+}
+
+/// A sampled completion.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// The sampled tokens, an end token included.
+    pub token_ids: Vec<u32>,
+    /// Their log-probabilities at the temperature of the sampling.
+    pub logps: Vec<f32>,
+    /// The text without special tokens and without a stop string.
+    pub text: String,
+    /// Whether the model ended the completion: false if it was cut at the largest length.
+    pub finished: bool,
+}
+
+/// Samples the completions of each prompt, which is read once for all of them.
+///
+/// Rows leave when they end, and those of further prompts join, so that the model's weights are read for many rows at a
+/// time. The same seed gives the same completions, beyond rounding.
+///
+/// # Errors
+///
+/// If a setting makes no sense, or a prompt is empty or leaves no room in the model's longest sequence.
+pub fn sample<M: CausalLm>(
+    model: &M,
+    tokenizer: &Tokenizer,
+    prompts: &[&[u32]],
+    config: &RolloutConfig,
+    seed: u64,
+) -> Result<Vec<Vec<Rollout>>> {
+    let device = device_of(model);
+    let mut decoder = Decoder::new(model, Some(tokenizer), &device).with_logps();
+    let mut groups: Vec<Vec<Rollout>> =
+        vec![vec![Rollout::default(); config.num_generations]; prompts.len()];
+    let mut rows: HashMap<RowId, (usize, usize)> = HashMap::new();
+    let mut waiting = 0..prompts.len();
+    loop {
+        let has_room = |decoder: &Decoder<'_, M>| {
+            decoder.is_empty() || decoder.len() + config.num_generations <= config.max_rows
+        };
+        while has_room(&decoder) {
+            let Some(prompt) = waiting.next() else {
+                break;
+            };
+            let generation = GenerationConfig {
+                seed: mix_seed(seed, prompt as u64),
+                ..config.generation.clone()
+            };
+            let ids = decoder.join_many(prompts[prompt], config.num_generations, &generation)?;
+            let places = ids.into_iter().enumerate();
+            rows.extend(places.map(|(member, id)| (id, (prompt, member))));
+        }
+        if decoder.is_empty() {
+            return Ok(groups);
+        }
+        for next in decoder.step()? {
+            let Some(&(prompt, member)) = rows.get(&next.row) else {
+                continue;
+            };
+            let rollout = &mut groups[prompt][member];
+            rollout.token_ids.push(next.token_id);
+            rollout.logps.extend(next.logps.map(|logps| logps.sampling));
+            rollout.text.push_str(&next.text);
+            rollout.finished = matches!(
+                next.finish_reason,
+                Some(FinishReason::EndToken | FinishReason::StopString)
+            );
+        }
+    }
+}

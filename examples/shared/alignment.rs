@@ -1,0 +1,260 @@
+//! What the programs of alignment have in common: the policy with its adapter, the settings of the run, the result.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use ft::align::Reference;
+use ft::burn::tensor::Device;
+use ft::core::{
+    AutoCausalLm, CausalLm, HubOptions, SaveOptions, Tokenizer, Weights, copy_generation_config,
+    resolve,
+};
+use ft::peft::LoraConfig;
+use ft::train::{
+    BoxError, Callback, EvalMetrics, Method, ModelView, TrainConfig, TrainReport, Trainer,
+};
+use serde_json::{Value, json};
+
+/// Options of every program of alignment.
+#[derive(Args, Clone)]
+pub(crate) struct Common {
+    /// Model folder, or hub id (needs --features hub): what training starts from.
+    #[arg(long)]
+    pub(crate) model: String,
+    /// Folder of an adapter to continue, instead of a new one.
+    #[arg(long, conflicts_with = "full")]
+    pub(crate) adapter: Option<PathBuf>,
+    /// JSON or JSONL file.
+    #[arg(long)]
+    pub(crate) data: PathBuf,
+    /// Folder for the adapter, or for the model with --full.
+    #[arg(long)]
+    pub(crate) output: PathBuf,
+    /// Train all weights instead of an adapter.
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// The share of the rows that is held out for evaluation.
+    #[arg(long, default_value_t = 0.1)]
+    pub(crate) eval_fraction: f64,
+    /// Passes over the data.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) epochs: f64,
+    /// Optimizer steps in all; overrides --epochs.
+    #[arg(long)]
+    pub(crate) max_steps: Option<usize>,
+    /// Batches per step.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) grad_accum: usize,
+    /// Peak learning rate; it falls linearly. Without it 5e-5 for adapters and 1e-6 with --full.
+    #[arg(long)]
+    pub(crate) lr: Option<f64>,
+    /// Rank of the LoRA factors on all linear layers; alpha is twice the rank.
+    #[arg(long, default_value_t = 16)]
+    pub(crate) r: usize,
+    /// Compute each block again in the backward pass: less memory, more time.
+    #[arg(long)]
+    pub(crate) gradient_checkpointing: bool,
+    /// Seed of the split, the order, the factors and the sampling.
+    #[arg(long, default_value_t = 42)]
+    pub(crate) seed: u64,
+    /// The number of steps between checkpoints.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) save_every: usize,
+    /// Continue from the newest checkpoint in --output.
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Start again although --output contains a run.
+    #[arg(long, conflicts_with = "resume")]
+    pub(crate) overwrite: bool,
+    /// cpu, cuda, wgpu, vulkan or metal.
+    #[arg(long, default_value = "cpu")]
+    pub(crate) device: String,
+    /// Print one JSON object as the last line of stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The model folder, its tokenizer, and where the model will be.
+pub(crate) struct Start {
+    pub(crate) folder: PathBuf,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) device: Device,
+}
+
+impl Common {
+    /// Reads what is needed before the data. The data comes before the weights, so that errors in it are reported at once.
+    pub(crate) fn start(&self) -> Result<Start> {
+        ft::compute_threads(None);
+        let mut device = ft::device(&self.device)?.autodiff();
+        if self.gradient_checkpointing {
+            device = device.gradient_checkpointing();
+        }
+        std::fs::create_dir_all(&self.output)
+            .with_context(|| format!("cannot write to {}", self.output.display()))?;
+        let folder = resolve(&self.model, &HubOptions::from_env())?;
+        let tokenizer = Tokenizer::from_pretrained(&folder)?;
+        Ok(Start {
+            folder,
+            tokenizer,
+            device,
+        })
+    }
+
+    /// The policy: the model with a new adapter, the adapter of `--adapter`, or all of its weights.
+    pub(crate) fn policy(&self, start: &Start) -> Result<AutoCausalLm> {
+        let weights = if self.full {
+            Weights::F32
+        } else {
+            Weights::Stored
+        };
+        let model = AutoCausalLm::from_pretrained_with(&start.folder, &start.device, weights)?;
+        start.tokenizer.check_vocab(model.dims().vocab_size)?;
+        if self.full {
+            return Ok(model);
+        }
+        if let Some(folder) = &self.adapter {
+            return Ok(ft::peft::load_adapter(model, folder, "default", true)?);
+        }
+        let mut config = LoraConfig {
+            r: self.r,
+            lora_alpha: 2.0 * self.r as f64,
+            ..LoraConfig::default()
+        };
+        config.common.base_model_name_or_path = Some(self.model.clone());
+        Ok(ft::peft::attach(model, &config, "default", self.seed)?)
+    }
+
+    pub(crate) fn train_config(&self) -> TrainConfig {
+        let usual = if self.full { 1e-6 } else { 5e-5 };
+        TrainConfig {
+            learning_rate: self.lr.unwrap_or(usual),
+            epochs: self.epochs,
+            max_steps: self.max_steps,
+            gradient_accumulation_steps: self.grad_accum,
+            seed: self.seed,
+            output_dir: Some(self.output.clone()),
+            save_every: Some(self.save_every),
+            save_total_limit: Some(2),
+            resume: self.resume,
+            overwrite: self.overwrite,
+            ..TrainConfig::default()
+        }
+    }
+
+    /// Trains, and writes the adapter or the model. `identity` is what a resumed run must have in common with the one that
+    /// it continues.
+    pub(crate) fn fit<T: Method<AutoCausalLm>>(
+        &self,
+        start: &Start,
+        policy: AutoCausalLm,
+        method: T,
+        identity: &[(&str, Value)],
+    ) -> Result<(AutoCausalLm, TrainReport)> {
+        let mut trainer = Trainer::with_method(self.train_config(), method)
+            .with_identity("model", self.model.as_str())
+            .with_identity("full", self.full)
+            .with_identity("r", self.r);
+        for (name, value) in identity {
+            trainer = trainer.with_identity(name, value.clone());
+        }
+        if !self.full {
+            trainer = trainer.with_callback(SaveAdapter);
+        }
+        let (policy, report) = trainer.fit(policy)?;
+        let what = if self.full {
+            policy.save_pretrained(&self.output, &SaveOptions::default())?;
+            start.tokenizer.save_pretrained(&self.output)?;
+            copy_generation_config(&start.folder, &self.output)?;
+            "model"
+        } else {
+            ft::peft::save_adapter(&policy, "default", &self.output)?;
+            "adapter"
+        };
+        eprintln!("{what} saved to {}", self.output.display());
+        ensure!(report.steps > 0, "no step was taken");
+        Ok((policy, report))
+    }
+}
+
+/// The reference policy by name: adapter-off, start, or a model folder.
+pub(crate) fn reference(
+    name: &str,
+    policy: &AutoCausalLm,
+    start: &Start,
+) -> Result<Reference<AutoCausalLm>> {
+    Ok(match name {
+        "adapter-off" => Reference::AdaptersOff,
+        "start" => Reference::start(policy),
+        folder => {
+            let folder = resolve(folder, &HubOptions::from_env()).with_context(|| {
+                format!("--reference {folder} is neither adapter-off nor start nor a model")
+            })?;
+            let device = start.device.clone();
+            let model = AutoCausalLm::from_pretrained_with(&folder, &device, Weights::Stored)?;
+            Reference::start(&model)
+        }
+    })
+}
+
+/// The reference that is used if none is named.
+pub(crate) fn usual_reference(common: &Common) -> &'static str {
+    match common.full || common.adapter.is_some() {
+        true => "start",
+        false => "adapter-off",
+    }
+}
+
+/// What an evaluation of pairs found.
+pub(crate) fn pair_evaluation(evaluation: Option<&EvalMetrics>) -> Value {
+    let Some(evaluation) = evaluation else {
+        return Value::Null;
+    };
+    let metric = |name: &str| evaluation.metrics.get(name).copied();
+    json!({
+        "loss": evaluation.loss,
+        "accuracy": metric("rewards/accuracies"),
+        "margin": metric("rewards/margins"),
+        "chosen": metric("rewards/chosen"),
+        "rejected": metric("rewards/rejected"),
+        "chosen_perplexity": metric("nll/chosen").map(f64::exp),
+    })
+}
+
+/// The result of a training of pairs, for people and for `--json`.
+pub(crate) fn report_pairs(common: &Common, report: &TrainReport) {
+    let [before, after] = [report.eval_before(), report.eval_after()].map(pair_evaluation);
+    if !after.is_null() {
+        let change = |name: &str| {
+            let number = |value: &Value| value[name].as_f64().unwrap_or(f64::NAN);
+            format!("{name} {:.4} -> {:.4}", number(&before), number(&after))
+        };
+        let names = ["accuracy", "margin", "loss", "chosen_perplexity"];
+        eprintln!("held out: {}", names.map(change).join(", "));
+    }
+    if common.json {
+        let line = json!({
+            "losses": report.train_losses,
+            "eval_before": before,
+            "eval_after": after,
+            "steps": report.steps,
+            "tokens_per_s": report.tokens_per_s,
+            "peak_rss_mb": ft::peak_rss_mb(),
+        });
+        println!("{line}");
+    }
+}
+
+/// Saves the adapter in every checkpoint.
+struct SaveAdapter;
+
+impl Callback<AutoCausalLm> for SaveAdapter {
+    fn on_checkpoint(
+        &mut self,
+        model: &ModelView<'_, AutoCausalLm>,
+        folder: &Path,
+    ) -> Result<(), BoxError> {
+        ft::peft::save_adapter(&**model, "default", &folder.join("adapter"))?;
+        Ok(())
+    }
+}
