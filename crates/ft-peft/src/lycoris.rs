@@ -4,7 +4,7 @@ use burn::tensor::{Distribution, Tensor};
 use ft_core::layers::At;
 
 use crate::Pattern;
-use crate::methods::exception;
+use crate::pattern::exception;
 
 /// Settings of ranks and scales.
 pub(crate) struct Ranks<'a> {

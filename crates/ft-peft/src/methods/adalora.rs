@@ -12,9 +12,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use crate::adapter_config::json_settings;
-use crate::common::{Common, Pattern, pattern};
 use crate::method::{Draw, Method, NewAdapter, QUERIES_AND_VALUES, Site, method};
-use crate::{Error, Result};
+use crate::{Common, Error, Pattern, Result};
 
 /// Settings of an AdaLoRA adapter (Zhang et al., 2023, arXiv:2303.10512).
 ///
@@ -44,7 +43,7 @@ pub struct AdaLoraConfig {
     /// Which ranks are left, by the path of a layer and `.lora_E`. Layers that are not listed have all.
     #[serde(
         serialize_with = "null_if_empty",
-        deserialize_with = "pattern::deserialize"
+        deserialize_with = "crate::pattern::deserialize"
     )]
     pub rank_pattern: Pattern<Vec<bool>>,
     /// The adapter's output is scaled by `lora_alpha / init_r`.
@@ -64,7 +63,7 @@ fn null_if_empty<S: Serializer>(
 ) -> std::result::Result<S::Ok, S::Error> {
     match pattern {
         [] => serializer.serialize_none(),
-        pattern => pattern::serialize(pattern, serializer),
+        pattern => crate::pattern::serialize(pattern, serializer),
     }
 }
 

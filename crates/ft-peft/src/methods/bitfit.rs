@@ -7,10 +7,9 @@ use ft_core::Part;
 use serde::{Deserialize, Serialize};
 
 use crate::adapter_config::json_settings;
-use crate::common::Common;
 use crate::copies::{Copies, has_bias};
 use crate::method::{Draw, Method, NewAdapter, Site, method};
-use crate::{Result, TargetModules};
+use crate::{Common, Result, TargetModules};
 
 /// Settings of BitFit (Ben Zaken et al., 2021, arXiv:2106.10199).
 ///

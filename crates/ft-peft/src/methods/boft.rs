@@ -14,9 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::block_rotation::{cayley, identity, rotate};
 use crate::adapter_config::json_settings;
-use crate::common::Common;
 use crate::method::{Draw, Method, NewAdapter, QUERIES_AND_VALUES, Site, method};
-use crate::{Error, Result};
+use crate::{Common, Error, Result};
 
 /// Settings of a BOFT adapter (Liu et al., 2023, arXiv:2311.06243).
 ///

@@ -15,9 +15,8 @@ use ft_kernels::Activation;
 use serde::{Deserialize, Serialize};
 
 use crate::adapter_config::json_settings;
-use crate::common::Common;
 use crate::method::{Draw, Method, NewAdapter, Site, method};
-use crate::{Result, TargetModules};
+use crate::{Common, Result, TargetModules};
 
 /// Settings of bottleneck adapters, in the names of AdapterHub. The default is Pfeiffer's adapter.
 ///

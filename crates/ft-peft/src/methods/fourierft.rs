@@ -14,11 +14,10 @@ use ft_core::layers::{Adapter, AdapterKind, AdapterTensor, At, Merged};
 use serde::{Deserialize, Serialize};
 
 use crate::adapter_config::json_settings;
-use crate::common::{Common, Pattern, pattern};
 use crate::method::{Draw, Features, Method, NewAdapter, Site, method};
-use crate::methods::exception;
+use crate::pattern::exception;
 use crate::torch_random::TorchRandom;
-use crate::{Error, Result};
+use crate::{Common, Error, Pattern, Result};
 
 /// Settings of a FourierFT adapter (Gao et al., 2024, arXiv:2405.03003).
 ///
@@ -35,7 +34,7 @@ pub struct FourierFtConfig {
     /// Whether the spectrum begins with zeros, so that the adapter begins as no change; if not, it is random.
     pub init_weights: bool,
     /// Values of `n_frequency` of layers that differ.
-    #[serde(with = "pattern")]
+    #[serde(with = "crate::pattern")]
     pub n_frequency_pattern: Pattern<usize>,
     /// What all methods have.
     #[serde(skip)]

@@ -14,10 +14,9 @@ use ft_core::layers::{AdapterKind, AdapterTensor, At, Merged, Stage};
 use serde::{Deserialize, Serialize};
 
 use super::inverse::inverse;
-use crate::Result;
 use crate::adapter_config::json_settings;
-use crate::common::Common;
 use crate::method::{Draw, Method, NewAdapter, QUERIES_AND_VALUES, Site, method};
+use crate::{Common, Result};
 
 /// Settings of an HRA adapter (Yuan et al., 2024, arXiv:2405.17484).
 ///

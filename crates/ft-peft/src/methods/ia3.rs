@@ -6,9 +6,8 @@ use ft_core::layers::{AdapterKind, AdapterTensor, At, Merged, Stage};
 use serde::{Deserialize, Serialize};
 
 use crate::adapter_config::json_settings;
-use crate::common::Common;
 use crate::method::{Draw, Method, NewAdapter, Site, method};
-use crate::{Error, Result, TargetModules};
+use crate::{Common, Error, Result, TargetModules};
 
 /// Settings of an IA3 adapter (Liu et al., 2022, arXiv:2205.05638).
 ///

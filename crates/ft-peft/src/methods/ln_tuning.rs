@@ -3,11 +3,10 @@
 use ft_core::Part;
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
 use crate::adapter_config::json_settings;
-use crate::common::Common;
 use crate::copies::Copies;
 use crate::method::{Draw, Method, NewAdapter, Site, method};
+use crate::{Common, Result};
 
 /// Settings of norm tuning (Zhao et al., 2023, arXiv:2312.11420).
 ///

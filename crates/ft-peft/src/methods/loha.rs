@@ -10,12 +10,11 @@ use ft_core::layers::{Adapter, AdapterKind, AdapterTensor, At, LowRank, Merged};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::Result;
 use crate::adapter_config::json_settings;
-use crate::common::{Common, Pattern, pattern};
 use crate::lycoris::{LycorisDropout, Ranks};
 use crate::method::{Draw, Method, NewAdapter, QUERIES_AND_VALUES, Site, method};
 use crate::remade::remade;
+use crate::{Common, Pattern, Result};
 
 /// Settings of a LoHa adapter (Hyeon-Woo et al., 2021, arXiv:2108.06098).
 ///
@@ -34,10 +33,10 @@ pub struct LohaConfig {
     /// Whether the adapter begins as no change; if not, all factors are random.
     pub init_weights: bool,
     /// Ranks of layers that differ.
-    #[serde(with = "pattern")]
+    #[serde(with = "crate::pattern")]
     pub rank_pattern: Pattern<usize>,
     /// Alphas of layers that differ.
-    #[serde(with = "pattern")]
+    #[serde(with = "crate::pattern")]
     pub alpha_pattern: Pattern<f64>,
     /// What all methods have.
     #[serde(skip)]

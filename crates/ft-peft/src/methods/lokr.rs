@@ -8,11 +8,10 @@ use ft_core::layers::{Adapter, AdapterKind, AdapterTensor, At, Merged};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::Result;
 use crate::adapter_config::json_settings;
-use crate::common::{Common, Pattern, pattern};
 use crate::lycoris::{LycorisDropout, Ranks};
 use crate::method::{Draw, Method, NewAdapter, QUERIES_AND_VALUES, Site, method};
+use crate::{Common, Pattern, Result};
 
 /// How the factors are initialized.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,10 +71,10 @@ pub struct LokrConfig {
     /// How the factors are initialized.
     pub init_weights: InitLokrWeights,
     /// Ranks of layers that differ.
-    #[serde(with = "pattern")]
+    #[serde(with = "crate::pattern")]
     pub rank_pattern: Pattern<usize>,
     /// Alphas of layers that differ.
-    #[serde(with = "pattern")]
+    #[serde(with = "crate::pattern")]
     pub alpha_pattern: Pattern<f64>,
     /// What all methods have.
     #[serde(skip)]

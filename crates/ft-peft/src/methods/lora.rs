@@ -25,7 +25,6 @@ pub use lora_fa::lora_fa;
 pub use plain::into_plain_lora;
 pub(crate) use plain::saved_as_plain;
 pub use settings::LoraConfig;
-pub(crate) use settings::exception;
 
 use crate::method::{Draw, Method, NewAdapter, Origin, Site, method};
 use crate::{Result, TokenIndices};

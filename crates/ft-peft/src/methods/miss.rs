@@ -13,10 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::adapter_config::json_settings;
-use crate::common::Common;
 use crate::method::{Draw, Method, NewAdapter, QUERIES_AND_VALUES, Site, method};
 use crate::remade::remade;
-use crate::{Error, Result};
+use crate::{Common, Error, Result};
 
 /// Which form the adapter has, and how it is initialized.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

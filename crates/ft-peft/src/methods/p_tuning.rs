@@ -7,10 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::adapter_config::json_settings;
-use crate::common::Common;
 use crate::method::{Draw, Method, NewAdapter, Site, method};
 use crate::prompt_encoder::{self, Activation, Network, PromptSizes};
-use crate::{Error, Result};
+use crate::{Common, Error, Result};
 
 /// The network of [`PTuningConfig`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

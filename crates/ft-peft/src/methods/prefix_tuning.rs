@@ -9,10 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::adapter_config::json_settings;
-use crate::common::Common;
 use crate::method::{Draw, Method, NewAdapter, Site, method};
 use crate::prompt_encoder::{self, Activation, Network, PromptSizes};
-use crate::{Error, Result};
+use crate::{Common, Error, Result};
 
 /// How a prefix begins, where it is not random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

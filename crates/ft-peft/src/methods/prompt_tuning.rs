@@ -9,10 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::adapter_config::json_settings;
-use crate::common::Common;
 use crate::method::{Draw, Method, NewAdapter, Site, method};
 use crate::prompt_encoder::{self, PromptSizes};
-use crate::{Error, Result};
+use crate::{Common, Error, Result};
 
 /// How the virtual tokens of [`PromptTuningConfig`] begin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

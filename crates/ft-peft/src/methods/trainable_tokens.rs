@@ -4,10 +4,9 @@ use ft_core::Part;
 use serde::{Deserialize, Serialize};
 
 use crate::adapter_config::json_settings;
-use crate::common::Common;
 use crate::method::{Draw, Method, NewAdapter, Site, method};
 use crate::token_rows::{TokenRows, mistake_of};
-use crate::Result;
+use crate::{Common, Result};
 
 /// Settings of trainable tokens.
 ///

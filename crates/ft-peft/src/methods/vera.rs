@@ -11,10 +11,9 @@ use ft_core::layers::{
 use serde::{Deserialize, Serialize};
 
 use crate::adapter_config::json_settings;
-use crate::common::Common;
 use crate::method::{Draw, Features, Method, NewAdapter, QUERIES_AND_VALUES, Site, method};
 use crate::torch_random::TorchRandom;
-use crate::Result;
+use crate::{Common, Result};
 
 /// Settings of a VeRA adapter (Kopiczko et al., 2023, arXiv:2310.11454).
 ///

@@ -3,10 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{EvaConfig, InitLoraWeights};
-use crate::{TargetModules, TokenIndices};
 use crate::adapter_config::json_settings;
-use crate::common::{Common, Pattern, pattern};
-use crate::targets::ends_with_pattern;
+use crate::pattern::exception;
+use crate::{Common, Pattern, TargetModules, TokenIndices};
 
 /// Settings of a LoRA adapter (Hu et al., 2021, arXiv:2106.09685).
 ///
@@ -40,10 +39,10 @@ pub struct LoraConfig {
     /// Settings of [`eva_initialise`](crate::eva_initialise).
     pub eva_config: Option<EvaConfig>,
     /// Ranks of layers that differ.
-    #[serde(with = "pattern")]
+    #[serde(with = "crate::pattern")]
     pub rank_pattern: Pattern<usize>,
     /// Alphas of layers that differ.
-    #[serde(with = "pattern")]
+    #[serde(with = "crate::pattern")]
     pub alpha_pattern: Pattern<f64>,
     /// What all methods have.
     #[serde(skip)]
@@ -90,14 +89,6 @@ impl LoraConfig {
         let r = self.rank_of(path) as f64;
         self.alpha_of(path) / if self.use_rslora { r.sqrt() } else { r }
     }
-}
-
-/// The value of the first pattern that matches the end of `path`.
-pub(crate) fn exception<T: Copy>(patterns: &[(String, T)], path: &str) -> Option<T> {
-    patterns
-        .iter()
-        .find(|(pattern, _)| ends_with_pattern(pattern).is_ok_and(|regex| regex.is_match(path)))
-        .map(|(_, value)| *value)
 }
 
 #[cfg(test)]
