@@ -10,7 +10,8 @@ use ft_peft::{
 };
 use serde_json::{Value, json};
 
-use crate::laws::{distance, drawing, logits, model};
+use crate::adapted_models::{distance, drawing, logits, model, with_adapter};
+use crate::golden::assert_close;
 use crate::methods::{adapter_gradients, count_gradients};
 
 /// A method with its settings, and what it promises.
@@ -96,55 +97,9 @@ fn for_every_case(law: impl Fn(&Case, &str)) {
     }
 }
 
-/// Adds numbers to every tensor of an adapter that trains, so that it does something.
-pub(crate) fn stirred<M: Parts>(model: M, name: &str) -> M {
-    let mut model = model;
-    // Adapters of other names get other numbers.
-    let mut place: usize = name.bytes().map(usize::from).sum();
-    model.for_each_part_mut(&mut |_, mut part| {
-        for adapter in part
-            .adapters()
-            .iter_mut()
-            .filter(|adapter| adapter.name == name)
-        {
-            for tensor in adapter.tensors.iter_mut().filter(|tensor| tensor.trains()) {
-                let old = tensor.data();
-                let shape = old.shape().clone();
-                let numbers = old.iter::<f32>().map(|x| {
-                    place += 1;
-                    x + 0.2 * (place as f32 * 1.7).sin()
-                });
-                let numbers: Vec<f32> = numbers.collect();
-                tensor.set(TensorData::new(numbers, shape));
-            }
-        }
-    });
-    model
-}
-
 /// A model with an adapter that does something.
 fn adapted(case: &Case, kind: &str, device: &Device) -> AutoCausalLm {
-    with_another(model(kind, device), &*case.config, "default")
-}
-
-/// The model with one more adapter, which is the only one that is active.
-fn with_another(model: AutoCausalLm, config: &dyn Method, name: &str) -> AutoCausalLm {
-    let mut model = model;
-    set_active(&mut model, &[]).expect("no adapter is active");
-    let model =
-        attach(model, config, name, 3).unwrap_or_else(|error| panic!("{config:?}: {error}"));
-    stirred(model, name)
-}
-
-fn assert_near(what: &str, found: &TensorData, expected: &TensorData, tolerance: f32) {
-    let largest = expected
-        .iter::<f32>()
-        .fold(1e-3, |m: f32, x| m.max(x.abs()));
-    let off = distance(found, expected);
-    assert!(
-        off <= tolerance * largest,
-        "{what}: differs by {off}, largest number {largest}"
-    );
+    with_adapter(model(kind, device), &*case.config, "default")
 }
 
 /// The loss, and the gradients of the adapters by key; nothing else has one.
@@ -172,7 +127,7 @@ fn assert_alike(
     assert!(found.len() > 1 && found.len() == expected.len(), "{case}");
     for ((key, found), (other, expected)) in found.iter().zip(expected) {
         assert_eq!(key, other, "{case}");
-        assert_near(&format!("{case}: {key}"), found, expected, tolerance);
+        assert_close(&format!("{case}: {key}"), found, expected, tolerance);
     }
 }
 
@@ -193,7 +148,7 @@ fn a_fresh_adapter_changes_nothing() {
         let model = attach(model, &*case.config, "default", 1).expect("attaches");
         let after = logits(&model, &device);
         if case.fresh {
-            assert_near(&case.name, &after, &before, 1e-5);
+            assert_close(&case.name, &after, &before, 1e-5);
         } else {
             assert!(
                 distance(&after, &before) > 1e-3,
@@ -241,10 +196,10 @@ fn merged_equals_unmerged() {
             return;
         }
         let base = logits(&without_adapters(&one), &device);
-        let two = with_another(one.clone(), &*case.config, "another");
-        let mixed = with_another(one.clone(), &lora, "lora");
-        let mixed_before = with_another(
-            with_another(model(kind, &device), &lora, "lora"),
+        let two = with_adapter(one.clone(), &*case.config, "another");
+        let mixed = with_adapter(one.clone(), &lora, "lora");
+        let mixed_before = with_adapter(
+            with_adapter(model(kind, &device), &lora, "lora"),
             &*case.config,
             "default",
         );
@@ -265,7 +220,7 @@ fn merged_equals_unmerged() {
             let merged = merge_and_unload(model);
             let merged = merged.unwrap_or_else(|error| panic!("{}: {error}", case.name));
             let what = format!("{} on {kind}, {names:?}", case.name);
-            assert_near(&what, &logits(&merged, &device), &expected, 1e-4);
+            assert_close(&what, &logits(&merged, &device), &expected, 1e-4);
         }
     });
 }
@@ -372,7 +327,7 @@ fn a_base_held_as_stored_trains_alike() {
             for device in [kept.clone(), kept.clone().gradient_checkpointing()] {
                 let [wide, stored] = [Weights::F32, Weights::Stored].map(|weights| {
                     let model = AutoCausalLm::from_pretrained_with(folder.path(), &device, weights);
-                    let model = with_another(model.expect("loads"), &*case.config, "default");
+                    let model = with_adapter(model.expect("loads"), &*case.config, "default");
                     loss_and_gradients(&model, &device)
                 });
                 assert_alike(&format!("{} on {kind}", case.name), &stored, &wide, 1e-4);
@@ -387,7 +342,7 @@ fn two_adapters_do_not_touch_each_other() {
     for_every_case(|case, kind| {
         let alone = adapted(case, kind, &device);
         let expected = logits(&alone, &device);
-        let mut model = with_another(alone, &*case.config, "another");
+        let mut model = with_adapter(alone, &*case.config, "another");
         set_active(&mut model, &["default"]).expect("there");
         assert_eq!(logits(&model, &device), expected, "{}", case.name);
         assert_eq!(active_adapters(&model), ["default"]);
@@ -420,7 +375,7 @@ fn what_is_dropped_follows_the_seed() {
     for settings in settings {
         let config = read_settings(&settings).expect("valid");
         let run = |device: &Device, seed: u64| {
-            let model = with_another(model("llama", device), &*config, "default");
+            let model = with_adapter(model("llama", device), &*config, "default");
             let _drawing = drawing();
             device.seed(seed);
             loss_and_gradients(&model, device)
@@ -433,7 +388,7 @@ fn what_is_dropped_follows_the_seed() {
             distance(&run(&kept, 2)[0].1, &one[0].1) > 1e-4,
             "{settings} drops nothing"
         );
-        let model = with_another(model("llama", &kept), &*config, "default").valid();
+        let model = with_adapter(model("llama", &kept), &*config, "default").valid();
         let plain = Device::default();
         assert_eq!(logits(&model, &plain), logits(&model, &plain), "{settings}");
     }

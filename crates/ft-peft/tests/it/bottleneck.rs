@@ -11,8 +11,8 @@ use ft_peft::{
 };
 use serde_json::Value;
 
+use crate::adapted_models::{distance, logits, model};
 use crate::golden::{assert_close, folder};
-use crate::laws::{logits, model};
 use crate::methods::{Base, config, count_gradients, gradient};
 
 const CASES: [&str; 4] = ["attention", "houlsby", "parallel", "pfeiffer"];
@@ -140,7 +140,7 @@ fn the_start_of_he_is_the_identity_and_those_of_houlsby_are_near_it() {
             ..BottleneckConfig::houlsby()
         };
         let model = attach(base.clone(), &config, "default", 1).expect("attaches");
-        crate::laws::distance(&logits(&model, &device), &before)
+        distance(&logits(&model, &device), &before)
     };
     assert_eq!(after(InitBottleneck::MamAdapter), 0.0);
     for init in [InitBottleneck::Bert, InitBottleneck::Houlsby] {

@@ -11,8 +11,8 @@ use ft_peft::{
     save_adapter, set_active, unload,
 };
 
+use crate::adapted_models::{distance, logits, model, with_random_b};
 use crate::golden::{assert_close, folder};
-use crate::laws::{distance, logits, model, stir};
 
 /// The base with adapters of these names, all switched off.
 fn with_adapters(names: &[&str]) -> AutoCausalLm {
@@ -162,7 +162,7 @@ fn two_lora(kind: &str, rslora: bool) -> AutoCausalLm {
             ..LoraConfig::default()
         };
         set_active(&mut made, &[]).expect("nothing to know");
-        made = stir(attach(made, &config, name, 3).expect("attaches"), name);
+        made = with_random_b(attach(made, &config, name, 3).expect("attaches"), name);
     }
     made
 }

@@ -14,7 +14,7 @@ use ft_peft::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::golden::{assert_close, folder};
+use crate::golden::{assert_close, folder, saved_settings, saved_tensors};
 
 const ALL: [(&str, &str); 5] = [
     ("untied", "head"),
@@ -79,20 +79,9 @@ fn trained_modules_are_written_again_as_they_were() {
         let model = load_adapter(base(base_name, &device), &theirs, "default", true);
         let ours = TempDir::new().expect("temporary folder");
         save_adapter(&model.expect("loads"), "default", ours.path()).expect("saves");
-        assert_eq!(settings(ours.path()), settings(&theirs));
-        assert_eq!(tensors(ours.path()), tensors(&theirs));
+        assert_eq!(saved_settings(ours.path()), saved_settings(&theirs));
+        assert_eq!(saved_tensors(ours.path()), saved_tensors(&theirs));
     }
-}
-
-fn settings(folder: &Path) -> Value {
-    let bytes = std::fs::read(folder.join("adapter_config.json")).expect("reads");
-    let mut json: Value = serde_json::from_slice(&bytes).expect("json");
-    json["peft_version"] = Value::Null;
-    json
-}
-
-fn tensors(folder: &Path) -> BTreeMap<String, TensorData> {
-    read_tensors(&folder.join("adapter_model.safetensors")).expect("reads")
 }
 
 /// Resized embeddings lie in the adapter's file if `modules_to_save` names them.
@@ -112,10 +101,10 @@ fn resized_embeddings_are_saved_with_an_adapter() {
         let folder = TempDir::new().expect("temporary folder");
         save_adapter(&model, "default", folder.path()).expect("saves");
         assert_eq!(
-            settings(folder.path())["ensure_weight_tying"],
+            saved_settings(folder.path())["ensure_weight_tying"],
             base_name == "tied"
         );
-        let shapes: Vec<_> = tensors(folder.path())
+        let shapes: Vec<_> = saved_tensors(folder.path())
             .iter()
             .filter(|(key, _)| !key.contains("lora_"))
             .map(|(key, data)| (key.clone(), data.shape().to_vec()))
@@ -183,7 +172,7 @@ fn changed(
     }
     let path = folder.path().join("adapter_config.json");
     std::fs::write(path, json.to_string()).expect("writes");
-    let mut tensors = tensors(place);
+    let mut tensors = saved_tensors(place);
     change(&mut tensors);
     let tensors: Vec<_> = tensors.into_iter().collect();
     let path = folder.path().join("adapter_model.safetensors");

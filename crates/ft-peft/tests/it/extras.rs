@@ -1,35 +1,27 @@
 //! What trains beside factors (copies of modules and of biases, rows of tokens), LoRA on embeddings and BitFit, against what
-//! PEFT computes (`golden/extras.py`), and their laws.
+//! PEFT computes (`golden/extras.py`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
-use ft_core::layers::AnyParam;
 use ft_core::safetensors_folder::read_tensors;
-use ft_core::{
-    AutoCausalLm, Backbone, Bert, CausalLm, Parts, Pass, SaveOptions, TokenBatch, causal_lm_loss,
-};
-use ft_peft::{
-    Bias, BitFitConfig, Error, Ia3Config, LoraConfig, Method, TargetModules, TokenIndices,
-    TrainableTokensConfig, attach, load_adapter, merge_and_unload, save_adapter, set_active,
-    trainable_parameters, unload, without_adapters,
-};
-use serde_json::Value;
+use ft_core::{AutoCausalLm, Backbone, Bert, CausalLm, Parts, Pass, TokenBatch, causal_lm_loss};
+use ft_peft::{load_adapter, merge_and_unload, save_adapter, without_adapters};
 use tempfile::TempDir;
 
-use crate::golden::{assert_close, folder};
-use crate::laws::{distance, model, on};
+use crate::adapted_models::distance;
+use crate::golden::{assert_close, folder, saved_settings, saved_tensors};
+use crate::methods::gradient;
 
 /// A decoder, whose outputs are logits, or an encoder, whose outputs are hidden states.
-trait Golden: Module + Parts {
+pub(crate) trait Golden: Module + Parts {
     fn load(base: &str, device: &Device) -> Self;
     fn outputs(&self, ids: Tensor<2, Int>) -> Tensor<3>;
     fn loss(&self, ids: Tensor<2, Int>) -> Tensor<1>;
 }
 
-fn golden_folder(base: &str) -> &'static str {
+pub(crate) fn golden_folder(base: &str) -> &'static str {
     match base {
         "llama" => "peft_embeddings/untied",
         "tied" => "peft_embeddings/tied",
@@ -69,7 +61,7 @@ impl Golden for Bert {
     }
 }
 
-fn place(case: &str) -> std::path::PathBuf {
+pub(crate) fn place(case: &str) -> std::path::PathBuf {
     folder("extras").join(case)
 }
 
@@ -97,16 +89,6 @@ fn agrees_with_peft<M: Golden>(case: &str) {
     }
 }
 
-/// The gradient of a parameter of any number of dimensions, and whether it trains.
-fn gradient(param: &AnyParam, grads: &Gradients) -> Option<TensorData> {
-    match param {
-        AnyParam::D1(param) => param.val().grad(grads).map(Tensor::into_data),
-        AnyParam::D2(param) => param.val().grad(grads).map(Tensor::into_data),
-        AnyParam::D3(param) => param.val().grad(grads).map(Tensor::into_data),
-        AnyParam::D4(param) => param.val().grad(grads).map(Tensor::into_data),
-    }
-}
-
 fn gradients_agree(
     case: &str,
     model: &impl Parts,
@@ -124,8 +106,7 @@ fn gradients_agree(
             let Some(expected) = expected.get(&key) else {
                 panic!("{case}: PEFT has no gradient of {path}.{}", tensor.name());
             };
-            let found =
-                gradient(tensor.param(), grads).unwrap_or_else(|| panic!("{case}: no {key}"));
+            let found = gradient(tensor, grads).unwrap_or_else(|| panic!("{case}: no {key}"));
             if distance(&found, expected) > rounding {
                 assert_close(&format!("{case}: {key}"), &found, expected, 1e-4);
             }
@@ -154,6 +135,7 @@ const DECODERS: [&str; 15] = [
     "gpt2_lora_bias",
     "gpt2_bitfit",
 ];
+
 const ENCODERS: [&str; 2] = ["bert_bias_all", "bert_embedding"];
 
 #[test]
@@ -187,13 +169,6 @@ fn every_golden_case_is_compared() {
     );
 }
 
-fn settings(folder: &Path) -> Value {
-    let bytes = std::fs::read(folder.join("adapter_config.json")).expect("reads");
-    let mut json: Value = serde_json::from_slice(&bytes).expect("json");
-    json["peft_version"] = Value::Null;
-    json
-}
-
 fn written_again<M: Golden>(case: &str) {
     let base = case.split('_').next().expect("a base");
     let model = M::load(base, &Device::default());
@@ -201,14 +176,16 @@ fn written_again<M: Golden>(case: &str) {
     let ours = TempDir::new().expect("temporary folder");
     save_adapter(&model, "default", ours.path()).expect("saves");
     if !case.ends_with("bitfit") {
-        assert_eq!(settings(ours.path()), settings(&place(case)), "{case}");
+        assert_eq!(
+            saved_settings(ours.path()),
+            saved_settings(&place(case)),
+            "{case}"
+        );
     }
-    let tensors =
-        |folder: &Path| read_tensors(&folder.join("adapter_model.safetensors")).expect("reads");
-    let mut theirs = tensors(&place(case));
+    let mut theirs = saved_tensors(&place(case));
     // PEFT adds the base weight of an embedding with factors.
     theirs.retain(|key, _| !key.ends_with("base_layer.weight"));
-    assert_eq!(tensors(ours.path()), theirs, "{case}");
+    assert_eq!(saved_tensors(ours.path()), theirs, "{case}");
 }
 
 /// What PEFT wrote comes out again with the same keys, settings and numbers.
@@ -216,395 +193,4 @@ fn written_again<M: Golden>(case: &str) {
 fn adapters_of_peft_are_written_again_as_they_were() {
     DECODERS.into_iter().for_each(written_again::<AutoCausalLm>);
     ENCODERS.into_iter().for_each(written_again::<Bert>);
-}
-
-/// A new adapter of each kind changes nothing, and trains only its own tensors.
-#[test]
-fn new_adapters_change_nothing_and_train_alone() {
-    let device = Device::default().autodiff();
-    let ids = Tensor::<2, Int>::from_data([[3, 14, 15, 9, 26]], &device);
-    let lora = |change: fn(&mut LoraConfig)| {
-        let mut config = LoraConfig {
-            r: 2,
-            ..LoraConfig::default()
-        };
-        change(&mut config);
-        config
-    };
-    // Numbers that train beside the factors of rank 2 on all linear layers.
-    let (width, inner, vocab) = (32, 48, 97);
-    let factors = 2 * (3 * (width + width) + width + width + 3 * (width + inner));
-    let kv = 2 * 2 * (width - 16);
-    let factors = factors - kv;
-    let cases = [
-        (lora(|_| {}), 0),
-        (
-            lora(|config| config.common.modules_to_save = vec!["lm_head".into(), "norm".into()]),
-            vocab * width + width,
-        ),
-        (
-            lora(|config| {
-                config.trainable_token_indices = Some(TokenIndices::Embedding(vec![3, 9]))
-            }),
-            2 * width,
-        ),
-        (
-            lora(|config| config.lora_bias = true),
-            2 * width + 2 * 16 + 2 * inner + width,
-        ),
-    ];
-    for (config, beside) in cases {
-        let plain = AutoCausalLm::load("llama", &device);
-        let model = attach(plain.clone(), &config, "default", 1).expect("attaches");
-        assert_eq!(
-            model.outputs(ids.clone()).into_data(),
-            plain.outputs(ids.clone()).into_data()
-        );
-        assert_eq!(trainable_parameters(&model).0, factors + beside);
-        assert_eq!(
-            unload(model).outputs(ids.clone()).into_data(),
-            plain.outputs(ids.clone()).into_data()
-        );
-    }
-}
-
-#[test]
-fn bitfit_trains_every_bias_and_adds_those_that_lack() {
-    let device = Device::default().autodiff();
-    let ids = Tensor::<2, Int>::from_data([[3, 14, 15, 9, 26]], &device);
-    let biases = 32 + 16 + 16 + 32 + 48 + 48 + 32;
-    let plain = AutoCausalLm::load("llama", &device);
-    let model = attach(plain.clone(), &BitFitConfig::default(), "default", 1).expect("attaches");
-    assert_eq!(trainable_parameters(&model).0, biases);
-    let outputs = plain.outputs(ids.clone()).into_data();
-    assert_close("zeros", &model.outputs(ids).into_data(), &outputs, 1e-6);
-    // Without `add_missing` a Llama has nothing to train.
-    let none = BitFitConfig {
-        add_missing: false,
-        ..BitFitConfig::default()
-    };
-    let error = attach(plain, &none, "default", 1).expect_err("nothing trains");
-    assert!(matches!(error, Error::NoTarget { .. }), "{error}");
-    let biases = 2 * (96 + 32 + 48 + 32 + 2 * 32) + 32;
-    let model = attach(AutoCausalLm::load("gpt2", &device), &none, "default", 1).expect("attaches");
-    assert_eq!(trainable_parameters(&model).0, biases);
-}
-
-/// Llama's configuration has settings for biases of all its layers, that of other families has none.
-#[test]
-fn merged_biases_are_saved_where_the_configuration_has_them() {
-    let device = Device::default();
-    let place = place("llama_bitfit");
-    let model = load_adapter(
-        AutoCausalLm::load("llama", &device),
-        &place,
-        "default",
-        false,
-    );
-    let merged = merge_and_unload(model.expect("loads")).expect("merges");
-    let folder = TempDir::new().expect("temporary folder");
-    merged
-        .save_pretrained(folder.path(), &SaveOptions::default())
-        .expect("saves");
-    let again = AutoCausalLm::from_pretrained(folder.path(), &device).expect("loads");
-    let ids = Tensor::<2, Int>::from_data([[3, 14, 15, 9, 26]], &device);
-    assert_eq!(
-        again.outputs(ids.clone()).into_data(),
-        merged.outputs(ids).into_data()
-    );
-
-    let config = BitFitConfig::default().with_targets(TargetModules::names(["q_proj"]));
-    let model = attach(AutoCausalLm::load("llama", &device), &config, "default", 1);
-    let merged = merge_and_unload(model.expect("attaches")).expect("merges");
-    let error = merged.save_pretrained(folder.path(), &SaveOptions::default());
-    let error = error.expect_err("no setting for one of them").to_string();
-    assert!(
-        error.contains("q_proj.bias") && error.contains("llama"),
-        "{error}"
-    );
-}
-
-#[test]
-fn merging_low_rank_into_a_tied_table_is_refused() {
-    let device = Device::default();
-    let load = || {
-        load_adapter(
-            AutoCausalLm::load("tied", &device),
-            &place("tied_embedding"),
-            "default",
-            false,
-        )
-    };
-    let error = merge_and_unload(load().expect("loads")).expect_err("refused");
-    assert!(matches!(error, Error::TiedMerge { .. }), "{error}");
-    for part in [
-        "model.embed_tokens",
-        "\"default\"",
-        "lm_head.weight",
-        "tie_word_embeddings",
-    ] {
-        assert!(error.to_string().contains(part), "{error}");
-    }
-    // Switched off it does not matter.
-    let mut model = load().expect("loads");
-    set_active(&mut model, &[]).expect("there");
-    let model = attach(model, &LoraConfig::default(), "other", 1).expect("attaches");
-    merge_and_unload(model).expect("merges");
-}
-
-/// In a tied model one name trains both, and PEFT is told so.
-#[test]
-fn a_tied_embedding_trains_once() {
-    let device = Device::default().autodiff();
-    for name in ["embed_tokens", "lm_head"] {
-        let mut config = LoraConfig::default();
-        config.common.modules_to_save = vec![name.into()];
-        let model = attach(AutoCausalLm::load("tied", &device), &config, "default", 1);
-        let model = model.expect("attaches");
-        let mut copies = 0;
-        model.for_each_part(&mut |_, part| {
-            let adapters = part.adapters().iter();
-            copies += adapters
-                .filter(|adapter| adapter.get("weight").is_some())
-                .count();
-        });
-        assert_eq!(copies, 1);
-        let folder = TempDir::new().expect("temporary folder");
-        save_adapter(&model, "default", folder.path()).expect("saves");
-        assert_eq!(settings(folder.path())["ensure_weight_tying"], true);
-    }
-}
-
-/// PEFT would take `norm` for the ends of other names too.
-#[test]
-fn modules_whose_names_other_names_end_in_are_written_as_paths() {
-    let mut config = LoraConfig::default();
-    config.common.modules_to_save = vec!["norm".into(), "lm_head".into()];
-    let model = attach(
-        AutoCausalLm::load("llama", &Device::default()),
-        &config,
-        "default",
-        1,
-    );
-    let folder = TempDir::new().expect("temporary folder");
-    save_adapter(&model.expect("attaches"), "default", folder.path()).expect("saves");
-    let written = &settings(folder.path())["modules_to_save"];
-    assert_eq!(written, &serde_json::json!(["model.norm", "lm_head"]));
-}
-
-#[test]
-fn settings_that_do_not_fit_are_explained() {
-    let device = Device::default();
-    let refused = |base: &str, config: &dyn Method, parts: &[&str]| {
-        let error = attach(AutoCausalLm::load(base, &device), config, "default", 1);
-        let error = error.expect_err("refused").to_string();
-        for part in parts {
-            assert!(error.contains(part), "{part} is not in: {error}");
-        }
-    };
-    let tokens = |tokens: Vec<usize>| LoraConfig {
-        trainable_token_indices: Some(TokenIndices::Embedding(tokens)),
-        ..LoraConfig::default()
-    };
-    refused("llama", &tokens(vec![]), &["empty"]);
-    refused("llama", &tokens(vec![4, 9, 4]), &["token 4", "twice"]);
-    refused(
-        "llama",
-        &tokens(vec![97]),
-        &["token 97", "embed_tokens", "97", "resize"],
-    );
-    let layers = BTreeMap::from([("embed".to_string(), vec![1])]);
-    let config = LoraConfig {
-        trainable_token_indices: Some(TokenIndices::Layers(layers)),
-        ..LoraConfig::default()
-    };
-    refused(
-        "llama",
-        &config,
-        &["trainable_token_indices", "embed", "embed_tokens"],
-    );
-    let mut both = tokens(vec![1]);
-    both.common.modules_to_save = vec!["embed_tokens".into()];
-    refused("llama", &both, &["modules_to_save", "one way"]);
-    let mut bias = LoraConfig::default();
-    bias.common.bias = Bias::All;
-    refused(
-        "llama",
-        &bias,
-        &["none of these layers has a bias", "BITFIT"],
-    );
-    let mut bias = Ia3Config::default();
-    bias.common.bias = Bias::All;
-    refused("gpt2", &bias, &["bias is not a setting of IA3"]);
-    let mut tokens = TrainableTokensConfig {
-        token_indices: vec![1],
-        ..TrainableTokensConfig::default()
-    };
-    tokens.common.modules_to_save = vec!["lm_head".into()];
-    refused(
-        "llama",
-        &tokens,
-        &["modules_to_save is not a setting of TRAINABLE_TOKENS"],
-    );
-    let on_embedding = LoraConfig {
-        use_dora: true,
-        common: on(TargetModules::names(["embed_tokens"])),
-        ..LoraConfig::default()
-    };
-    refused(
-        "llama",
-        &on_embedding,
-        &["use_dora", "embed_tokens is an embedding"],
-    );
-}
-
-/// Dropout in the kernel: another mask in every pass, the same when blocks are computed again, none without training.
-#[test]
-fn dropout_is_the_same_when_blocks_are_computed_again() {
-    let _drawing = crate::laws::drawing();
-    let config = LoraConfig {
-        r: 2,
-        lora_dropout: 0.5,
-        common: on(TargetModules::names(["q_proj", "down_proj", "lm_head"])),
-        ..LoraConfig::default()
-    };
-    let run = |device: Device, seed: u64| {
-        let model = AutoCausalLm::load("llama", &device);
-        let mut model = attach(model, &config, "default", 1).expect("attaches");
-        model.for_each_linear_mut(&mut |_, linear| {
-            for adapter in linear.adapters.iter_mut() {
-                let b = adapter.val2("lora_B.weight").ones_like() * 0.1;
-                crate::laws::set(adapter, "lora_B.weight", b);
-            }
-        });
-        device.seed(seed);
-        let ids = Tensor::<2, Int>::from_data([[3, 14, 15, 9, 26]], &device);
-        let loss = model.loss(ids);
-        let grads = loss.backward();
-        let mut found = vec![loss.into_data()];
-        model.for_each_linear(&mut |_, linear| {
-            for adapter in linear.adapters.iter() {
-                let gradient = adapter.val2("lora_A.weight").grad(&grads);
-                found.push(gradient.expect("gradient").into_data());
-            }
-        });
-        found
-    };
-    let device = Device::default().autodiff();
-    let found = run(device.clone(), 3);
-    assert_eq!(found, run(device.clone().gradient_checkpointing(), 3));
-    assert_eq!(found, run(device.clone(), 3));
-    assert_ne!(found, run(device, 4));
-}
-
-/// Two adapters with copies of the same layer: the last one counts, and each alone is what it was.
-#[test]
-fn copies_of_two_adapters_do_not_touch_each_other() {
-    let device = Device::default();
-    let ids = Tensor::<2, Int>::from_data([[3, 14, 15, 9, 26]], &device);
-    let mut config = LoraConfig::default();
-    config.common.modules_to_save = vec!["lm_head".into()];
-    let plain = model("llama", &device);
-    let model = attach(plain.clone(), &config, "a", 1).expect("attaches");
-    let mut model = model;
-    set_active(&mut model, &[]).expect("there");
-    let mut model = attach(model, &config, "b", 1).expect("attaches");
-    model.for_each_part_mut(&mut |_, mut part| {
-        for adapter in part
-            .adapters()
-            .iter_mut()
-            .filter(|adapter| adapter.name == "b")
-        {
-            if adapter.get("weight").is_some() {
-                let other = adapter.val2("weight") * 2.0;
-                crate::laws::set(adapter, "weight", other);
-            }
-        }
-    });
-    let of = |model: &AutoCausalLm| model.outputs(ids.clone()).into_data();
-    let with_b = of(&model);
-    assert_ne!(with_b, of(&plain));
-    set_active(&mut model, &["a"]).expect("there");
-    assert_close("a", &of(&model), &of(&plain), 1e-6);
-    set_active(&mut model, &["a", "b"]).expect("there");
-    assert_close("both", &of(&model), &with_b, 1e-6);
-}
-
-/// Adds numbers to everything that an adapter trains.
-fn stir(model: &mut impl Parts) {
-    model.for_each_part_mut(&mut |_, mut part| {
-        let adapters = part.adapters().iter_mut();
-        for tensor in adapters.flat_map(|adapter| &mut adapter.tensors) {
-            let data = tensor.data();
-            let shape = data.shape().clone();
-            let numbers = data.iter::<f32>().enumerate();
-            let numbers: Vec<f32> = numbers
-                .map(|(i, x)| x + 0.2 * (0.7 * (i + 1) as f32).sin())
-                .collect();
-            tensor.set(TensorData::new(numbers, shape));
-        }
-    });
-}
-
-#[test]
-#[ignore = "writes folders for golden/check_written.py to FT_WRITE_ADAPTERS"]
-fn adapters_for_peft() {
-    let out = std::env::var("FT_WRITE_ADAPTERS").expect("FT_WRITE_ADAPTERS names a folder");
-    let lora = |change: &dyn Fn(&mut LoraConfig)| -> Box<dyn Method> {
-        let mut config = LoraConfig::default();
-        change(&mut config);
-        Box::new(config)
-    };
-    let modules = |names: &'static [&'static str]| {
-        lora(&move |config| {
-            config.common.modules_to_save = names.iter().map(|name| name.to_string()).collect();
-        })
-    };
-    let targets = |names: &'static [&'static str]| {
-        lora(&move |config| {
-            config.common.target_modules = Some(TargetModules::names(names.iter().copied()))
-        })
-    };
-    let bias = |bias: Bias| lora(&move |config| config.common.bias = bias);
-    let tokens = TokenIndices::Embedding(vec![9, 3]);
-    let beside = lora(&|config| config.trainable_token_indices = Some(tokens.clone()));
-    let alone = Box::new(TrainableTokensConfig {
-        token_indices: vec![9, 3],
-        ..TrainableTokensConfig::default()
-    });
-    let cases: Vec<(&str, &str, Box<dyn Method>)> = vec![
-        (
-            "llama",
-            "modules",
-            modules(&["lm_head", "embed_tokens", "norm"]),
-        ),
-        ("llama", "module_of_layers", modules(&["self_attn"])),
-        (
-            "llama",
-            "embedding",
-            targets(&["q_proj", "embed_tokens", "lm_head"]),
-        ),
-        ("llama", "tokens", beside.boxed()),
-        ("llama", "trainable_tokens", alone.boxed()),
-        (
-            "llama",
-            "lora_bias",
-            lora(&|config| config.lora_bias = true),
-        ),
-        ("tied", "embed_tokens", modules(&["embed_tokens"])),
-        ("tied", "lm_head", modules(&["lm_head"])),
-        ("tied", "embedding", targets(&["q_proj", "embed_tokens"])),
-        ("tied", "tokens", beside),
-        ("tied", "trainable_tokens", alone),
-        ("gpt2", "bias_all", bias(Bias::All)),
-        ("gpt2", "bias_only", bias(Bias::Only)),
-        ("gpt2", "modules", modules(&["wpe", "ln_f"])),
-    ];
-    for (base, name, mut config) in cases {
-        config.common_mut().base_model_name_or_path = Some(golden_folder(base).into());
-        let model = AutoCausalLm::load(base, &Device::default());
-        let mut model = attach(model, &*config, "default", 1).expect("attaches");
-        stir(&mut model);
-        crate::lora_written::write(&model, &Path::new(&out).join(format!("{base}_{name}")));
-    }
 }

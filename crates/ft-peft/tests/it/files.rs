@@ -10,7 +10,7 @@ use ft_peft::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::laws::{distance, logits, model, on, set, stir};
+use crate::adapted_models::{distance, logits, model, on, set, with_random_b};
 
 fn config() -> LoraConfig {
     LoraConfig {
@@ -32,7 +32,7 @@ fn saved(kind: &str, name: &str, config: &LoraConfig) -> (TempDir, burn::tensor:
     let device = Device::default();
     let folder = TempDir::new().expect("temporary folder");
     let model = attach(model(kind, &device), config, name, 1).expect("attaches");
-    let model = stir(model, name);
+    let model = with_random_b(model, name);
     save_adapter(&model, name, folder.path()).expect("saves");
     let expected = logits(&model, &device);
     (folder, expected)
@@ -203,7 +203,7 @@ fn adapters_saved_side_by_side_load_by_their_names() {
     let mut model = attach(model("llama", &device), &config(), "default", 1).expect("attaches");
     set_active(&mut model, &[]).expect("there");
     let model = attach(model, &config(), "other", 2).expect("attaches");
-    let mut model = stir(stir(model, "default"), "other");
+    let mut model = with_random_b(with_random_b(model, "default"), "other");
     for name in ["default", "other"] {
         let place = save_adapter(&model, name, folder.path()).expect("saves");
         assert_eq!(place == folder.path(), name == "default");

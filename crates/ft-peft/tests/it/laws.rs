@@ -1,95 +1,15 @@
 //! Laws that hold for every adapter on every model.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Distribution, FloatDType, Tensor, TensorData};
-use ft_core::layers::Adapter;
 use ft_core::module_path::{PathMapper, PathVisitor, map_params, visit_params};
-use ft_core::{
-    AutoCausalLm, CausalLm, ModelConfig, Parts, SaveOptions, TokenBatch, Weights, causal_lm_loss,
-};
+use ft_core::{AutoCausalLm, CausalLm, Parts, SaveOptions, TokenBatch, Weights, causal_lm_loss};
 use ft_peft::{
-    Common, Error, LoraConfig, TargetModules, adapter_names, attach, delete, merge_and_unload,
-    set_active, set_trainable, trainable_parameters, unload, without_adapters,
+    Error, LoraConfig, TargetModules, adapter_names, attach, delete, merge_and_unload, set_active,
+    set_trainable, trainable_parameters, unload, without_adapters,
 };
-use serde_json::json;
 
-/// Burn's random numbers come from one generator for the whole process: whoever seeds it holds this
-/// while drawing.
-pub(crate) fn drawing() -> MutexGuard<'static, ()> {
-    static GENERATOR: Mutex<()> = Mutex::new(());
-    GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A small model of either layout: Llama's `[out, in]`, GPT-2's `[in, out]`.
-pub(crate) fn model(kind: &str, device: &Device) -> AutoCausalLm {
-    let json = match kind {
-        "llama" => json!({"model_type": "llama", "vocab_size": 50, "hidden_size": 24,
-            "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4,
-            "num_key_value_heads": 2, "initializer_range": 0.3}),
-        _ => json!({"model_type": "gpt2", "vocab_size": 50, "n_positions": 32, "n_embd": 24,
-            "n_layer": 2, "n_head": 4, "initializer_range": 0.3}),
-    };
-    let _drawing = drawing();
-    device.seed(7);
-    let config = ModelConfig::from_json(json).expect("valid");
-    let model = AutoCausalLm::from_config(&config, device).expect("valid");
-    // Draw the weights now, so that clones do not race for them.
-    let _ = logits(&model, device);
-    model
-}
-
-pub(crate) fn logits(model: &AutoCausalLm, device: &Device) -> TensorData {
-    let tokens = TokenBatch::from_ids(&[3, 14, 15, 9, 26], device);
-    model.logits(&tokens, None).into_data()
-}
-
-/// Gives every factor `B` of the adapter called `name` numbers that do something.
-pub(crate) fn stir(model: AutoCausalLm, name: &str) -> AutoCausalLm {
-    let _drawing = drawing();
-    // The same numbers in every run, whatever other tests draw; others for another name.
-    let seed = name.bytes().map(u64::from).sum();
-    Device::default().seed(seed);
-    let mut model = model;
-    model.for_each_linear_mut(&mut |_, linear| {
-        for adapter in linear.adapters.iter_mut().filter(|a| a.name == name) {
-            let b = adapter.val2("lora_B.weight");
-            let noise = b.random_like(Distribution::Normal(0.0, 0.3));
-            set(adapter, "lora_B.weight", noise);
-        }
-    });
-    model
-}
-
-/// Gives a tensor of an adapter other numbers.
-pub(crate) fn set(adapter: &mut Adapter, name: &str, value: Tensor<2>) {
-    let mut tensors = adapter.tensors.iter_mut();
-    let tensor = tensors.find(|tensor| tensor.name() == name);
-    tensor.expect("has it").set(value.into_data());
-}
-
-/// Settings for these targets.
-pub(crate) fn on(targets: TargetModules) -> Common {
-    Common {
-        target_modules: Some(targets),
-        ..Common::default()
-    }
-}
-
-/// Settings for all linear layers without these.
-pub(crate) fn without(excluded: TargetModules) -> Common {
-    Common {
-        exclude_modules: Some(excluded),
-        ..on(TargetModules::all_linear())
-    }
-}
-
-pub(crate) fn distance(a: &TensorData, b: &TensorData) -> f32 {
-    assert_eq!(a.shape(), b.shape());
-    let pairs = a.iter::<f32>().zip(b.iter::<f32>());
-    pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
-}
+use crate::adapted_models::{distance, drawing, logits, model, on, with_random_b};
 
 /// Every way to target and scale that a law should hold for.
 fn configs(kind: &str) -> Vec<LoraConfig> {
@@ -143,7 +63,7 @@ fn a_fresh_adapter_changes_nothing() {
 fn merged_equals_unmerged_and_leaves_no_adapter() {
     for_every_case(|model, config, device| {
         let base = logits(&model, device);
-        let model = stir(
+        let model = with_random_b(
             attach(model, config, "default", 1).expect("attaches"),
             "default",
         );
@@ -162,7 +82,7 @@ fn merged_equals_unmerged_and_leaves_no_adapter() {
 fn switched_off_unloaded_and_deleted_are_the_base() {
     for_every_case(|model, config, device| {
         let base = logits(&model, device);
-        let model = stir(
+        let model = with_random_b(
             attach(model, config, "default", 1).expect("attaches"),
             "default",
         );
@@ -186,7 +106,7 @@ fn only_factors_get_gradients() {
         for config in configs(kind) {
             let device = Device::default().autodiff();
             let model = attach(model(kind, &device), &config, "default", 1).expect("attaches");
-            let model = stir(model, "default");
+            let model = with_random_b(model, "default");
             let tokens = TokenBatch::from_ids(&[3, 14, 15, 9, 26], &device);
             let hidden = model.hidden_states(&tokens, None);
             let loss = causal_lm_loss(hidden, model.head(), &[3, 14, 15, 9, 26]);
@@ -232,9 +152,9 @@ fn two_adapters_add_up() {
     let device = Device::default();
     let config = &configs("llama")[0];
     let model = model("llama", &device);
-    let mut model = stir(attach(model, config, "one", 1).expect("attaches"), "one");
+    let mut model = with_random_b(attach(model, config, "one", 1).expect("attaches"), "one");
     set_active(&mut model, &[]).expect("there");
-    let mut model = stir(attach(model, config, "two", 2).expect("attaches"), "two");
+    let mut model = with_random_b(attach(model, config, "two", 2).expect("attaches"), "two");
     assert_eq!(adapter_names(&model), ["one", "two"]);
     // On the last layer's output alone the sum is linear: compare one layer.
     let x = {
@@ -272,7 +192,7 @@ fn dropout_acts_in_training_only_and_follows_the_seed() {
         ..configs("llama").remove(0)
     };
     let model = attach(model("llama", &device), &config, "default", 1).expect("attaches");
-    let model = stir(model, "default");
+    let model = with_random_b(model, "default");
     let _drawing = drawing();
     let draw = |seed| {
         device.seed(seed);

@@ -1,7 +1,7 @@
 //! LoRA's relatives against PEFT (`golden/lora_family.py`): DoRA, PiSSA, OLoRA, other initialisations, choice of layers.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
@@ -13,8 +13,8 @@ use ft_peft::{
 };
 use serde_json::Value;
 
-use crate::golden::{assert_close, folder};
-use crate::laws::distance;
+use crate::adapted_models::distance;
+use crate::golden::{assert_close, folder, saved_settings, saved_tensors};
 
 const LLAMA: [&str; 7] = [
     "dora_llama",
@@ -234,12 +234,6 @@ fn a_base_in_16_bits_computes_as_its_numbers_in_32() {
 /// What PEFT wrote comes out again with the same keys, settings and numbers.
 #[test]
 fn files_of_peft_are_written_again_as_they_were() {
-    let json = |folder: &Path| -> Value {
-        let bytes = std::fs::read(folder.join("adapter_config.json")).expect("reads");
-        let mut json: Value = serde_json::from_slice(&bytes).expect("json");
-        json["peft_version"] = Value::Null;
-        json
-    };
     for name in LLAMA
         .into_iter()
         .chain(["dora_gpt2", "pissa_gpt2", "orthogonal_llama"])
@@ -247,11 +241,14 @@ fn files_of_peft_are_written_again_as_they_were() {
         let model = load(name, &Device::default(), false);
         let ours = tempfile::tempdir().expect("temporary folder");
         save_adapter(&model, "default", ours.path()).expect("saves");
-        assert_eq!(json(ours.path()), json(&case(name)), "{name}");
-        let tensors = |folder: &Path| read_tensors(&folder.join("adapter_model.safetensors"));
         assert_eq!(
-            tensors(ours.path()).expect("reads"),
-            tensors(&case(name)).expect("reads"),
+            saved_settings(ours.path()),
+            saved_settings(&case(name)),
+            "{name}"
+        );
+        assert_eq!(
+            saved_tensors(ours.path()),
+            saved_tensors(&case(name)),
             "{name}"
         );
     }

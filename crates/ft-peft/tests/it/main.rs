@@ -1,20 +1,31 @@
 //! Integration tests of ft-peft, one binary.
 
+mod adapted_models;
 mod battery;
+mod bitfit;
 mod bottleneck;
 mod combine;
+mod convert;
+mod describe;
+mod dora;
+mod dropout;
 mod embeddings;
-mod encoder;
+mod eva;
 mod extras;
 mod files;
 mod golden;
+mod hot_swap;
 mod laws;
+mod lora_fa;
 mod lora_family;
-mod lora_laws;
-mod lora_written;
+mod lora_initialisation;
+mod merge;
 mod methods;
-mod operations;
 mod own_model;
 mod prompt_laws;
 mod prompts;
 mod reparameterization;
+mod rows;
+mod scale;
+mod trained_copies;
+mod written_for_peft;

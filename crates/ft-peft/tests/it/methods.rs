@@ -15,8 +15,8 @@ use ft_peft::{
 };
 use serde_json::Value;
 
-use crate::battery::stirred;
-use crate::golden::{assert_close, folder};
+use crate::adapted_models::stirred;
+use crate::golden::{assert_close, folder, saved_settings, saved_tensors};
 
 type Tensors = BTreeMap<String, TensorData>;
 
@@ -135,12 +135,7 @@ fn agrees<M: Base>(base: &Path, case: &Path) {
     let again = tempfile::tempdir().expect("temporary folder");
     save_adapter(&model, "default", again.path()).expect("saves");
     assert_eq!(config(again.path()), config(case), "{name}");
-    let tensors = |folder: &Path| read_tensors(&folder.join("adapter_model.safetensors"));
-    assert_eq!(
-        tensors(again.path()).expect("reads"),
-        tensors(case).expect("reads"),
-        "{name}"
-    );
+    assert_eq!(saved_tensors(again.path()), saved_tensors(case), "{name}");
 
     if golden.contains_key("merged") {
         let merged =
@@ -160,10 +155,7 @@ pub(crate) fn config(folder: &Path) -> Value {
             other => other,
         }
     }
-    let bytes = std::fs::read(folder.join("adapter_config.json")).expect("reads");
-    let mut json: Value = serde_json::from_slice(&bytes).expect("json");
-    json["peft_version"] = Value::Null;
-    floats(json)
+    floats(saved_settings(folder))
 }
 
 fn cases(base: &str) -> Vec<PathBuf> {

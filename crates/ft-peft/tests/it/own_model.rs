@@ -9,7 +9,7 @@ use ft_peft::{
     save_adapter, set_active, set_trainable, trainable_parameters,
 };
 
-use crate::laws::{distance, drawing, on, set, without};
+use crate::adapted_models::{distance, drawing, on, set, without};
 
 #[derive(Module, Parts, Debug)]
 #[parts(output = "score")]

@@ -16,9 +16,9 @@ use ft_peft::{
 };
 use serde_json::json;
 
-use crate::golden::{assert_close, folder};
-use crate::laws::{distance, drawing, logits, model};
-use crate::prompts::{configs, greedy, saved_tensors};
+use crate::adapted_models::{distance, drawing, logits, model};
+use crate::golden::{assert_close, folder, saved_tensors};
+use crate::prompts::{configs, greedy};
 
 fn batch(rows: &[&[i64]], device: &Device) -> Tensor<2, Int> {
     let numbers: Vec<i64> = rows.concat();

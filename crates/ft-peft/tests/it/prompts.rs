@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -17,7 +17,7 @@ use ft_peft::{
 };
 use serde_json::{Value, json};
 
-use crate::golden::{assert_close, folder};
+use crate::golden::{assert_close, folder, saved_settings, saved_tensors};
 
 const BASES: [&str; 2] = ["llama", "gpt2"];
 const CASES: [&str; 4] = ["prompt", "p_tuning", "prefix", "projected"];
@@ -153,17 +153,6 @@ fn networks_agree_with_peft_and_save_what_they_compute() {
     }
 }
 
-pub(crate) fn saved_tensors(folder: &Path) -> BTreeMap<String, TensorData> {
-    read_tensors(&folder.join("adapter_model.safetensors")).expect("reads")
-}
-
-fn saved_json(folder: &Path) -> Value {
-    let bytes = std::fs::read(folder.join("adapter_config.json")).expect("reads");
-    let mut json: Value = serde_json::from_slice(&bytes).expect("json");
-    json["peft_version"] = Value::Null;
-    json
-}
-
 /// What PEFT wrote comes out again with the same keys, settings and numbers.
 #[test]
 fn prompts_of_peft_are_written_again_as_they_were() {
@@ -173,7 +162,7 @@ fn prompts_of_peft_are_written_again_as_they_were() {
             let model = loaded(base, case, false, &Device::default());
             let ours = tempfile::tempdir().expect("temporary folder");
             save_adapter(&model, "default", ours.path()).expect("saves");
-            assert_eq!(saved_json(ours.path()), saved_json(&theirs));
+            assert_eq!(saved_settings(ours.path()), saved_settings(&theirs));
             assert_eq!(saved_tensors(ours.path()), saved_tensors(&theirs));
         }
     }
@@ -187,7 +176,7 @@ fn new_settings_have_the_sizes_of_the_model() {
             let model = attach(base_model(base, &Device::default()), &*config, "default", 1);
             let config = adapter_config(&model.expect("attaches"), "default").expect("there");
             let mut found = to_json(&*config, false);
-            let mut expected = saved_json(&adapter_folder(base, case));
+            let mut expected = saved_settings(&adapter_folder(base, case));
             expected["num_attention_heads"] = Value::Null;
             expected["base_model_name_or_path"] = Value::Null;
             // That of whoever writes the file.

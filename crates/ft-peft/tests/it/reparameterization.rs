@@ -5,7 +5,7 @@ use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor};
 use ft_peft::{LoraConfig, LowRank, LowRankReparameterizer, TargetModules, trainable_parameters};
 
-use crate::laws::{distance, drawing, on};
+use crate::adapted_models::{distance, drawing, on};
 
 #[derive(Module, Debug)]
 struct Foreign {
