@@ -78,17 +78,60 @@ pub(crate) fn embedding_and_blocks(model: &dyn Parts) -> Result<(usize, usize)> 
     }
 }
 
-/// What PEFT writes for all prompt methods, and what it means here.
-pub(crate) fn fixed() -> Value {
-    json!({"modules_to_save": null, "num_transformer_submodules": 1})
+/// What is the same for all prompt methods, in place of `method!`: the name, and the names of settings that PEFT writes
+/// as null.
+///
+/// A prompt method is put on the embedding of tokens. It has none of the settings that name layers, and its file holds the
+/// virtual tokens.
+macro_rules! prompt_method {
+    ($peft_type:literal $(, $null:literal)*) => {
+        $crate::method::method!($peft_type);
+
+        fn fixed(&self) -> serde_json::Value {
+            $crate::prompt_encoder::fixed(&[$($null),*])
+        }
+
+        fn keys(&self) -> &'static [&'static str] {
+            &[]
+        }
+
+        fn on_first(&self) -> bool {
+            true
+        }
+
+        fn takes(&self, part: ft_core::Part<'_>) -> bool {
+            matches!(part, ft_core::Part::Embedding(_))
+        }
+
+        fn saved(&self, adapter: &ft_core::layers::Adapter) -> Vec<ft_core::layers::AdapterTensor> {
+            $crate::prompt_encoder::saved(adapter)
+        }
+    };
+}
+pub(crate) use prompt_method;
+
+/// The settings that PEFT writes for all prompt methods, and more that it writes as null.
+pub(crate) fn fixed(null: &[&str]) -> Value {
+    let mut fixed = json!({"modules_to_save": null, "num_transformer_submodules": 1});
+    for name in null {
+        fixed[*name] = Value::Null;
+    }
+    fixed
 }
 
-/// The mistake of having no virtual tokens.
-pub(crate) fn mistakes(num_virtual_tokens: usize) -> Vec<String> {
-    match num_virtual_tokens {
-        0 => vec!["num_virtual_tokens must be at least 1".into()],
-        _ => Vec::new(),
+/// What is wrong with the numbers of a prompt method: that of virtual tokens, and the width of its network.
+pub(crate) fn mistakes(
+    num_virtual_tokens: usize,
+    encoder_hidden_size: Option<usize>,
+) -> Vec<String> {
+    let mut mistakes = Vec::new();
+    if num_virtual_tokens == 0 {
+        mistakes.push("num_virtual_tokens must be at least 1".into());
     }
+    if encoder_hidden_size == Some(0) {
+        mistakes.push("encoder_hidden_size must be at least 1".into());
+    }
+    mistakes
 }
 
 /// The key in a file.

@@ -1,14 +1,12 @@
 //! P-tuning: GPT Understands, Too (Liu et al., 2021, arXiv:2103.10385), section 3: embeddings before those of the tokens,
 //! computed by a network that trains.
 
-use ft_core::layers::{Adapter, AdapterTensor};
-use ft_core::{Part, Parts};
+use ft_core::Parts;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::adapter_config::json_settings;
-use crate::method::{Draw, Method, NewAdapter, Site, method};
-use crate::prompt_encoder::{self, Activation, Network, PromptSizes};
+use crate::method::{Draw, Method, NewAdapter, Site};
+use crate::prompt_encoder::{self, Activation, Network, PromptSizes, prompt_method};
 use crate::{Common, Error, Result};
 
 /// The network of [`PTuningConfig`].
@@ -84,40 +82,16 @@ impl PTuningConfig {
 }
 
 impl Method for PTuningConfig {
-    method!("P_TUNING");
+    prompt_method!("P_TUNING");
 
     fn mistakes(&self) -> Vec<String> {
-        let mut mistakes = prompt_encoder::mistakes(self.num_virtual_tokens);
-        if self.encoder_hidden_size == Some(0) {
-            mistakes.push("encoder_hidden_size must be at least 1".into());
-        }
-        mistakes
-    }
-
-    fn fixed(&self) -> Value {
-        prompt_encoder::fixed()
-    }
-
-    fn keys(&self) -> &'static [&'static str] {
-        &[]
-    }
-
-    fn on_first(&self) -> bool {
-        true
-    }
-
-    fn takes(&self, part: Part<'_>) -> bool {
-        matches!(part, Part::Embedding(_))
+        prompt_encoder::mistakes(self.num_virtual_tokens, self.encoder_hidden_size)
     }
 
     fn fit(&mut self, model: &dyn Parts) -> Result<()> {
         let (width, blocks) = prompt_encoder::embedding_and_blocks(model)?;
         self.encoder_hidden_size.get_or_insert(width);
         self.sizes.fit(width, blocks)
-    }
-
-    fn saved(&self, adapter: &Adapter) -> Vec<AdapterTensor> {
-        prompt_encoder::saved(adapter)
     }
 
     fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<NewAdapter> {

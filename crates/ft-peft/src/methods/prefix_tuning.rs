@@ -3,14 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use ft_core::layers::{Adapter, AdapterTensor};
-use ft_core::{Part, Parts};
+use ft_core::Parts;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::adapter_config::json_settings;
-use crate::method::{Draw, Method, NewAdapter, Site, method};
-use crate::prompt_encoder::{self, Activation, Network, PromptSizes};
+use crate::method::{Draw, Method, NewAdapter, Site};
+use crate::prompt_encoder::{self, Activation, Network, PromptSizes, prompt_method};
 use crate::{Common, Error, Result};
 
 /// How a prefix begins, where it is not random.
@@ -100,30 +98,10 @@ fn key_features(model: &dyn Parts) -> Vec<usize> {
 }
 
 impl Method for PrefixTuningConfig {
-    method!("PREFIX_TUNING");
+    prompt_method!("PREFIX_TUNING");
 
     fn mistakes(&self) -> Vec<String> {
-        let mut mistakes = prompt_encoder::mistakes(self.num_virtual_tokens);
-        if self.encoder_hidden_size == Some(0) {
-            mistakes.push("encoder_hidden_size must be at least 1".into());
-        }
-        mistakes
-    }
-
-    fn fixed(&self) -> Value {
-        prompt_encoder::fixed()
-    }
-
-    fn keys(&self) -> &'static [&'static str] {
-        &[]
-    }
-
-    fn on_first(&self) -> bool {
-        true
-    }
-
-    fn takes(&self, part: Part<'_>) -> bool {
-        matches!(part, Part::Embedding(_))
+        prompt_encoder::mistakes(self.num_virtual_tokens, self.encoder_hidden_size)
     }
 
     fn fit(&mut self, model: &dyn Parts) -> Result<()> {
@@ -143,10 +121,6 @@ impl Method for PrefixTuningConfig {
         }
         self.encoder_hidden_size.get_or_insert(*first);
         self.sizes.fit(*first, features.len())
-    }
-
-    fn saved(&self, adapter: &Adapter) -> Vec<AdapterTensor> {
-        prompt_encoder::saved(adapter)
     }
 
     fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<NewAdapter> {

@@ -2,15 +2,14 @@
 //! section 2: trained embeddings before those of the tokens.
 
 use burn::tensor::{DType, Int, Tensor};
-use ft_core::layers::{Adapter, AdapterTensor, Embedding};
-use ft_core::{Part, Parts, Tokenizer};
+use ft_core::layers::Embedding;
+use ft_core::{Parts, Tokenizer};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::adapter_config::json_settings;
-use crate::method::{Draw, Method, NewAdapter, Site, method};
-use crate::prompt_encoder::{self, PromptSizes};
+use crate::method::{Draw, Method, NewAdapter, Site};
+use crate::prompt_encoder::{self, PromptSizes, prompt_method};
 use crate::{Common, Error, Result};
 
 /// How the virtual tokens of [`PromptTuningConfig`] begin.
@@ -124,37 +123,15 @@ impl PromptTuningConfig {
 }
 
 impl Method for PromptTuningConfig {
-    method!("PROMPT_TUNING");
+    prompt_method!("PROMPT_TUNING", "tokenizer_kwargs");
 
     fn mistakes(&self) -> Vec<String> {
-        prompt_encoder::mistakes(self.num_virtual_tokens)
-    }
-
-    fn fixed(&self) -> Value {
-        let mut fixed = prompt_encoder::fixed();
-        fixed["tokenizer_kwargs"] = Value::Null;
-        fixed
-    }
-
-    fn keys(&self) -> &'static [&'static str] {
-        &[]
-    }
-
-    fn on_first(&self) -> bool {
-        true
-    }
-
-    fn takes(&self, part: Part<'_>) -> bool {
-        matches!(part, Part::Embedding(_))
+        prompt_encoder::mistakes(self.num_virtual_tokens, None)
     }
 
     fn fit(&mut self, model: &dyn Parts) -> Result<()> {
         let (width, blocks) = prompt_encoder::embedding_and_blocks(model)?;
         self.sizes.fit(width, blocks)
-    }
-
-    fn saved(&self, adapter: &Adapter) -> Vec<AdapterTensor> {
-        prompt_encoder::saved(adapter)
     }
 
     fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<NewAdapter> {
