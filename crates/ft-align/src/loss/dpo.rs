@@ -2,6 +2,8 @@
 
 use burn::tensor::{Tensor, activation::log_sigmoid};
 
+use super::row_logps::per_token;
+
 /// `−(1 − ε) ln σ(x) − ε ln σ(−x)`: the logistic loss of a label that is wrong with probability ε.
 pub(crate) fn smoothed_logistic(x: Tensor<1>, label_smoothing: f64) -> Tensor<1> {
     let kept = log_sigmoid(x.clone()) * -(1.0 - label_smoothing);
@@ -72,7 +74,7 @@ pub fn sigmoid_norm(
     rejected_tokens: Tensor<1>,
     beta: f64,
 ) -> Tensor<1> {
-    let chosen = chosen / chosen_tokens.clamp_min(1.0);
-    let rejected = rejected / rejected_tokens.clamp_min(1.0);
+    let chosen = per_token(chosen, chosen_tokens);
+    let rejected = per_token(rejected, rejected_tokens);
     dpo(chosen, rejected, beta, 0.0)
 }

@@ -2,6 +2,8 @@
 
 use burn::tensor::Tensor;
 
+use super::row_logps::per_token;
+
 /// IPO: `(w/n_w − l/n_l − 1/(2β))²`, with log-ratios divided by their completions' tokens (at least 1).
 ///
 /// Equation 17 of Azar et al., 2023 (arXiv:2310.12036), where β is called τ. The paper does not mention the division by
@@ -19,7 +21,7 @@ pub fn ipo(
     rejected_tokens: Tensor<1>,
     beta: f64,
 ) -> Tensor<1> {
-    let chosen = chosen / chosen_tokens.clamp_min(1.0);
-    let rejected = rejected / rejected_tokens.clamp_min(1.0);
+    let chosen = per_token(chosen, chosen_tokens);
+    let rejected = per_token(rejected, rejected_tokens);
     (chosen - rejected - 1.0 / (2.0 * beta)).square()
 }

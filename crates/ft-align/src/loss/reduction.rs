@@ -4,7 +4,7 @@ use std::fmt;
 
 use burn::tensor::Tensor;
 
-use super::row_logps::{masked, row_sums};
+use super::row_logps::{masked, per_token, row_sums};
 
 /// How terms of tokens are averaged. `x` are the terms, `m` the mask.
 ///
@@ -42,7 +42,7 @@ impl Reduction {
         let [rows, _] = mask.dims();
         let terms = masked(terms.expand(mask.dims()), mask);
         match self {
-            Self::Grpo => (row_sums(terms) / row_sums(mask.clone()).clamp_min(1.0)).mean(),
+            Self::Grpo => per_token(row_sums(terms), row_sums(mask.clone())).mean(),
             Self::Bnpo => terms.sum() / mask.clone().sum().clamp_min(1.0),
             Self::DrGrpo {
                 max_completion_length,

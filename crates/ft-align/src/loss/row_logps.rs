@@ -12,6 +12,11 @@ pub(crate) fn row_sums(values: Tensor<2>) -> Tensor<1> {
     values.sum_dim(1).squeeze_dim(1)
 }
 
+/// Sums over a row's tokens, divided by how many these are (at least 1), `[rows]`.
+pub(crate) fn per_token(sums: Tensor<1>, tokens: Tensor<1>) -> Tensor<1> {
+    sums / tokens.clamp_min(1.0)
+}
+
 /// The log-probability of each row's completion: `Σₜ mₜ ln p(yₜ)`. A row without tokens has 0.
 ///
 /// # Shapes
@@ -28,5 +33,5 @@ pub fn sum_logps(logps: Tensor<2>, mask: &Tensor<2>) -> Tensor<1> {
 ///
 /// As [`sum_logps`].
 pub fn mean_logps(logps: Tensor<2>, mask: &Tensor<2>) -> Tensor<1> {
-    sum_logps(logps, mask) / row_sums(mask.clone()).clamp_min(1.0)
+    per_token(sum_logps(logps, mask), row_sums(mask.clone()))
 }
