@@ -14,27 +14,18 @@ The base is peft_llama/. In adalora/:
 Steps count from 1, so that the last allocation is made whatever tfinal is. AdamW, rate 0.02, without decay.
 """
 
-import json
 import shutil
 
 import torch
-from adapters import HERE, VOCAB, load_base
+from adapters import VOCAB
+from golden_files import HERE, check_versions, load_base, save_adapter
 from peft import AdaLoraConfig, PeftModel, get_peft_model
 from safetensors.torch import save_file
 
+check_versions()
+
 STEPS, FINAL = 9, 2
 OUT = HERE / "adalora"
-
-
-def save(model, name):
-    model.peft_config["default"].base_model_name_or_path = "peft_llama"
-    model.save_pretrained(OUT / name)
-    (OUT / name / "README.md").unlink()
-    # PEFT writes sets, in an order that changes from run to run.
-    path = OUT / name / "adapter_config.json"
-    config = json.loads(path.read_text())
-    config["target_modules"].sort()
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def main():
@@ -46,7 +37,7 @@ def main():
         orth_reg_weight=0.3, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM",
     )
     model = get_peft_model(load_base(HERE / "peft_llama"), config)
-    save(model, "start")
+    save_adapter(model, OUT / "start", "peft_llama")
     model.train()
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=0.02, weight_decay=0.0)
@@ -70,7 +61,7 @@ def main():
     assert 0 < masks[-1].sum() < len(masks[-1]), "some ranks are removed"
     golden["losses"] = torch.tensor(losses)
     golden["masks"] = torch.stack(masks)
-    save(model, "end")
+    save_adapter(model, OUT / "end", "peft_llama")
     loaded = PeftModel.from_pretrained(load_base(HERE / "peft_llama"), OUT / "end").eval()
     with torch.no_grad():
         golden["logits"] = loaded(input_ids=input_ids[0]).logits

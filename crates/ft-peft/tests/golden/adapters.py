@@ -14,22 +14,16 @@ with `rslora.` before the name. Both factors are random: with PEFT's zero B noth
 """
 
 import copy
-import importlib.metadata
-import json
 import shutil
-from pathlib import Path
 
 import torch
+from golden_files import HERE, check_versions, load_base, randomise, save_adapter
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
-PINNED = {"torch": "2.15.0", "transformers": "5.23.0", "peft": "0.21.2", "safetensors": "0.8.0"}
-for package, pinned in PINNED.items():
-    found = importlib.metadata.version(package).split("+")[0]
-    assert found == pinned, f"{package} {found} is installed, the golden files need {pinned}"
+check_versions()
 
-HERE = Path(__file__).parent
 VOCAB = 97
 
 LLAMA = LlamaConfig(
@@ -48,25 +42,11 @@ GPT2 = GPT2Config(
 ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def randomise_base(model, generator):
-    """Weights and biases of deviation 0.2, norms around one."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            norm = ("norm" in name or ".ln_" in name) and name.endswith("weight")
-            noise = torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(1 + 0.3 * noise if norm else 0.2 * noise)
-
-
-def load_base(folder):
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
-    return model.eval()
-
-
 def write_base(name, config, generator):
     folder = HERE / name
     shutil.rmtree(folder, ignore_errors=True)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
-    randomise_base(model, generator)
+    randomise(model, generator)
     model.save_pretrained(folder)
     (folder / "generation_config.json").unlink()
     return folder
@@ -78,14 +58,7 @@ def write_adapter(folder, base, settings, generator):
         for name, parameter in model.named_parameters():
             if "lora_" in name:
                 parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
-    model.peft_config["default"].base_model_name_or_path = base.name
-    model.save_pretrained(folder, save_embedding_layers=False)
-    (folder / "README.md").unlink()
-    # PEFT writes a set, in an order that changes from run to run.
-    path = folder / "adapter_config.json"
-    config = json.loads(path.read_text())
-    config["target_modules"].sort()
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    save_adapter(model, folder, base.name, save_embedding_layers=False)
 
 
 def golden(base, adapter, input_ids, prefix):

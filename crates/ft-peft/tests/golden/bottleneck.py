@@ -9,14 +9,14 @@ golden.safetensors as in methods/: output, loss, and grad.<key in the adapter's 
 none is zero.
 """
 
-import importlib.metadata
 import json
 import shutil
 import sys
 import zlib
-from pathlib import Path
 
-# The script beside this one that has the package's name.
+from golden_files import HERE, check_versions, write_json
+
+# The script beside this one has the package's name.
 sys.path.pop(0)
 
 import adapters
@@ -26,12 +26,8 @@ from adapters import BnConfig, DoubleSeqBnConfig, ParBnConfig, SeqBnConfig
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForCausalLM
 
-PINNED = {"torch": "2.15.0", "transformers": "4.51.3", "adapters": "1.2.0", "safetensors": "0.8.0"}
-for package, pinned in PINNED.items():
-    found = importlib.metadata.version(package).split("+")[0]
-    assert found == pinned, f"{package} {found} is installed, the golden files need {pinned}"
+check_versions({"torch": "2.15.0", "transformers": "4.51.3", "adapters": "1.2.0", "safetensors": "0.8.0"})
 
-HERE = Path(__file__).parent
 BASES, OUT = HERE / "methods", HERE / "bottleneck"
 CASES = {
     "houlsby": DoubleSeqBnConfig(reduction_factor=4),
@@ -108,7 +104,7 @@ def write(name, case, config):
     path = folder / "adapter_config.json"
     settings = json.loads(path.read_text())
     settings["model_name"] = name
-    path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+    write_json(path, settings)
     for other in set(folder.iterdir()) - {path, folder / "adapter.safetensors", folder / "golden.safetensors"}:
         other.unlink()
     change = (output - base).abs().max().item()

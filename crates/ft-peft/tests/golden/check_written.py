@@ -13,17 +13,14 @@ import warnings
 from pathlib import Path
 
 import torch
+from golden_files import HERE, load_base
 from peft import PeftConfig, PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
-
-HERE = Path(__file__).parent
 
 
 def check(folder):
     config = PeftConfig.from_pretrained(folder)
-    base = HERE / config.base_model_name_or_path
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="eager").eval()
+    model = load_base(HERE / config.base_model_name_or_path)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*(missing|unexpected).*")
         model = PeftModel.from_pretrained(model, folder).eval()

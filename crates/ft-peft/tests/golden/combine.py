@@ -11,23 +11,16 @@ svd_clamp cuts at a quantile of numbers whose signs depend on those of the singu
 fixed here by making the largest number of each column of U positive.
 """
 
-import importlib.metadata
-import json
 import shutil
-from pathlib import Path
 
 import torch
+from golden_files import HERE, check_versions, load_base, save_adapter
 from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM
 
-PINNED = {"torch": "2.15.0", "transformers": "5.23.0", "peft": "0.21.2", "safetensors": "0.8.0"}
-for package, pinned in PINNED.items():
-    found = importlib.metadata.version(package).split("+")[0]
-    assert found == pinned, f"{package} {found} is installed, the golden files need {pinned}"
+check_versions()
 
-HERE = Path(__file__).parent
-FOLDER = HERE / "combine"
+BASE, FOLDER = HERE / "peft_llama", HERE / "combine"
 
 LORA = {
     "a": LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"]),
@@ -67,32 +60,20 @@ def svd_with_fixed_signs(matrix, full_matrices=True, driver=None):
 torch.linalg.svd = svd_with_fixed_signs
 
 
-def base():
-    model = AutoModelForCausalLM.from_pretrained(HERE / "peft_llama", dtype=torch.float32)
-    return model.eval()
-
-
 def save(configs, generator):
     for name, config in configs.items():
         config.task_type = "CAUSAL_LM"
-        model = get_peft_model(base(), config)
+        model = get_peft_model(load_base(BASE), config)
         with torch.no_grad():
             for key, parameter in model.named_parameters():
                 if "lora_" in key or "ia3_" in key:
                     noise = torch.randn(parameter.shape, generator=generator)
                     parameter.copy_(1 + 0.3 * noise if "ia3_" in key else 0.3 * noise)
-        model.peft_config["default"].base_model_name_or_path = "peft_llama"
-        model.save_pretrained(FOLDER / name)
-        (FOLDER / name / "README.md").unlink()
-        # PEFT writes sets, in an order that changes from run to run.
-        path = FOLDER / name / "adapter_config.json"
-        settings = json.loads(path.read_text())
-        settings["target_modules"].sort()
-        path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+        save_adapter(model, FOLDER / name, "peft_llama")
 
 
 def load(names):
-    model = PeftModel.from_pretrained(base(), FOLDER / names[0], adapter_name=names[0])
+    model = PeftModel.from_pretrained(load_base(BASE), FOLDER / names[0], adapter_name=names[0])
     for name in names[1:]:
         model.load_adapter(FOLDER / name, adapter_name=name)
     return model

@@ -14,14 +14,16 @@ input_ids.safetensors: input_ids [2, 9]. logits.safetensors beside every adapter
 """
 
 import copy
-import json
 import shutil
 
 import torch
-from adapters import HERE, LLAMA, VOCAB, load_base, randomise_base
+from adapters import LLAMA, VOCAB
+from golden_files import HERE, check_versions, load_base, randomise, save_adapter
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
+
+check_versions()
 
 FOLDER = HERE / "peft_embeddings"
 NEW_VOCAB = VOCAB + 3
@@ -49,7 +51,7 @@ def write_base(name, generator):
     config.num_hidden_layers = 1
     config.tie_word_embeddings = name == "tied"
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
-    randomise_base(model, generator)
+    randomise(model, generator)
     model.save_pretrained(FOLDER / name)
     (FOLDER / name / "generation_config.json").unlink()
 
@@ -71,16 +73,9 @@ def write_adapter(base, name, settings, input_ids, generator):
             elif changed:
                 parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
         trained = model.eval()(input_ids).logits
-    # Where PEFT looks for the vocabulary that the base has.
-    model.peft_config["default"].base_model_name_or_path = str(FOLDER / base)
     folder = FOLDER / base / name
-    model.save_pretrained(folder)
-    (folder / "README.md").unlink()
-    path = folder / "adapter_config.json"
-    config = json.loads(path.read_text()) | {"base_model_name_or_path": base}
-    for key in ["target_modules", "modules_to_save"]:
-        config[key] = config[key] and sorted(config[key])
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    # PEFT reads the vocabulary of the base.
+    save_adapter(model, folder, base, base=FOLDER / base)
 
     keys = load_file(folder / "adapter_model.safetensors")
     extra = sorted(key.removeprefix("base_model.model.") for key in keys if "q_proj" not in key)

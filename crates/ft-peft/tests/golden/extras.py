@@ -10,22 +10,24 @@ BASES has the folder of each case's base model. BitFit is no method of PEFT: its
 """
 
 import copy
-import json
 import shutil
 import warnings
 
 import torch
-from adapters import HERE, VOCAB
+from adapters import VOCAB
+from golden_files import BERT, HERE, check_versions, load_base, save_adapter, write_json
 from peft import LoraConfig, PeftModel, TrainableTokensConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoModelForCausalLM
+from transformers import AutoModel
+
+check_versions()
 
 FOLDER = HERE / "extras"
 BASES = {
     "llama": HERE / "peft_embeddings" / "untied",
     "tied": HERE / "peft_embeddings" / "tied",
     "gpt2": HERE / "peft_gpt2",
-    "bert": HERE / "../../../ft-core/tests/golden/bert",
+    "bert": BERT,
 }
 
 
@@ -55,11 +57,10 @@ CASES = {
 UNMERGED = {"tied_embedding"}
 
 
-def load_base(kind):
-    arguments = dict(dtype=torch.float32, attn_implementation="eager")
+def base_of(kind):
     if kind == "bert":
-        return AutoModel.from_pretrained(BASES[kind], add_pooling_layer=False, **arguments).eval()
-    return AutoModelForCausalLM.from_pretrained(BASES[kind], **arguments).eval()
+        return load_base(BERT, AutoModel, add_pooling_layer=False)
+    return load_base(BASES[kind])
 
 
 def run(kind, model, input_ids):
@@ -82,27 +83,19 @@ def on_disk(name, keys):
 def write(case, config, generator):
     kind = case.split("_")[0]
     folder = FOLDER / case
-    model = get_peft_model(load_base(kind), config)
+    model = get_peft_model(base_of(kind), config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
-    model.peft_config["default"].base_model_name_or_path = str(BASES[kind])
-    model.save_pretrained(folder)
-    (folder / "README.md").unlink()
-    path = folder / "adapter_config.json"
-    config = json.loads(path.read_text()) | {"base_model_name_or_path": kind}
-    for key in ["target_modules", "modules_to_save"]:
-        if isinstance(config.get(key), list):
-            config[key] = sorted(config[key])
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    save_adapter(model, folder, kind, base=BASES[kind])
 
     input_ids = torch.randint(1, VOCAB if kind != "bert" else 61, (2, 9), generator=generator)
     # Tokens whose rows train, and the padding of the encoder.
     input_ids[0, :4] = torch.tensor([3, 1, 50 if kind != "bert" else 7, 3])
     if kind == "bert":
         input_ids[1, 7:] = 0
-    loaded = PeftModel.from_pretrained(load_base(kind), folder, is_trainable=True).eval()
+    loaded = PeftModel.from_pretrained(base_of(kind), folder, is_trainable=True).eval()
     logits, loss = run(kind, loaded, input_ids)
     loss.backward()
     torch.testing.assert_close(logits, run(kind, model.eval(), input_ids)[0])
@@ -119,7 +112,7 @@ def write(case, config, generator):
             tensors["logits_merged"] = run(kind, merged, input_ids)[0]
         torch.testing.assert_close(tensors["logits_merged"], tensors["logits"], rtol=1e-4, atol=1e-4)
     with torch.no_grad():
-        change = (run(kind, load_base(kind), input_ids)[0] - logits).abs().max().item()
+        change = (run(kind, base_of(kind), input_ids)[0] - logits).abs().max().item()
     assert change > 0.2, f"{case}: changes the logits by {change} only"
     save_file({key: value.contiguous() for key, value in tensors.items()}, folder / "golden.safetensors")
     print(f"{case}: loss {loss.item():.4f}, changes logits by up to {change:.2f}; {len(keys)} keys:")
@@ -130,7 +123,7 @@ def write_bitfit(kind, generator):
     """Biases on the base itself; those that it lacks are zeros at the beginning."""
     folder = FOLDER / f"{kind}_bitfit"
     folder.mkdir()
-    model = load_base(kind)
+    model = base_of(kind)
     head = model.get_output_embeddings()
     for module in model.modules():
         if isinstance(module, torch.nn.Linear) and module.bias is None and module is not head:
@@ -154,7 +147,7 @@ def write_bitfit(kind, generator):
     save_file(adapter, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     save_file(tensors, folder / "golden.safetensors")
     config = {"peft_type": "BITFIT", "add_missing": True, "target_modules": ".*", "base_model_name_or_path": kind}
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    write_json(folder / "adapter_config.json", config)
     print(f"{folder.name}: loss {loss.item():.4f}, {len(adapter)} biases")
 
 

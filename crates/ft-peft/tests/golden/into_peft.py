@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 
 import torch
-from methods import HERE, compute, load_base
+from methods import FOLDER, base_of, compute
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file
 from transformers.utils.logging import disable_progress_bar
@@ -23,13 +23,13 @@ worst, count = 0.0, 0
 for folder in sorted(Path(sys.argv[1]).glob("*/*")):
     name = folder.parent.name
     # An AdaLoRA adapter that does not train computes no loss in PEFT.
-    model = PeftModel.from_pretrained(load_base(name), folder, is_trainable=True).eval()
+    model = PeftModel.from_pretrained(base_of(name), folder, is_trainable=True).eval()
     written, read = load_file(folder / "adapter_model.safetensors"), get_peft_model_state_dict(model)
     assert written.keys() == read.keys(), (folder, written.keys() ^ read.keys())
     for key, tensor in written.items():
         assert torch.equal(tensor, read[key]), (folder, key)
     with torch.no_grad():
-        output = compute(model, load_file(HERE / name / "inputs.safetensors"))[0]
+        output = compute(model, load_file(FOLDER / name / "inputs.safetensors"))[0]
     expected = load_file(folder / "output.safetensors")["output"]
     off = ((output - expected).abs().max() / expected.abs().max()).item()
     print(f"{name}/{folder.name}: differs by {off:.1e} of the largest number")

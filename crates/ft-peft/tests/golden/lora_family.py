@@ -14,24 +14,23 @@ lora_family/selection.json: names that PEFT chooses for settings of target_modul
 import copy
 import json
 import shutil
-from pathlib import Path
 
 import torch
+from golden_files import BERT, HERE, check_versions, load_base, save_adapter
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForCausalLM
 
-HERE = Path(__file__).parent
+check_versions()
+
 OUT = HERE / "lora_family"
-BERT = HERE / "../../../ft-core/tests/golden/bert"
 ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 SOME = ["q_proj", "v_proj", "down_proj"]
 GPT2 = ["c_attn", "c_proj", "c_fc"]
 
 
-def load_base(folder):
-    kind = AutoModel if folder == BERT else AutoModelForCausalLM
-    return kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+def base_of(folder):
+    return load_base(folder, AutoModel if folder == BERT else AutoModelForCausalLM)
 
 
 def outputs(model, input_ids):
@@ -49,7 +48,7 @@ def write_adapter(folder, base, settings, generator):
     if base != BERT:
         settings["task_type"] = "CAUSAL_LM"
     torch.manual_seed(0)
-    model = get_peft_model(load_base(base), LoraConfig(**settings))
+    model = get_peft_model(base_of(base), LoraConfig(**settings))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator) if "lora_" in name else None
@@ -57,17 +56,11 @@ def write_adapter(folder, base, settings, generator):
                 parameter.mul_(1 + 0.2 * noise)
             elif noise is not None:
                 parameter.add_(0.2 * noise)
-    model.peft_config["default"].base_model_name_or_path = base.name
-    model.save_pretrained(folder, save_embedding_layers=False)
-    (folder / "README.md").unlink()
-    path = folder / "adapter_config.json"
-    config = json.loads(path.read_text())
-    config["target_modules"].sort()
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    save_adapter(model, folder, base.name, save_embedding_layers=False)
 
 
 def golden(base, adapter, input_ids):
-    model = PeftModel.from_pretrained(load_base(base), adapter, is_trainable=True).eval()
+    model = PeftModel.from_pretrained(base_of(base), adapter, is_trainable=True).eval()
     logits, loss = outputs(model.base_model.model, input_ids)
     loss.backward()
     tensors = {"input_ids": input_ids, "logits": logits.detach(), "loss": loss.detach().reshape(1)}
@@ -89,12 +82,12 @@ def case(name, base, settings, seed):
     base = BERT if base == "bert" else HERE / base
     generator = torch.Generator().manual_seed(seed)
     folder = OUT / name
-    input_ids = torch.randint(0, load_base(base).config.vocab_size, (2, 12), generator=generator)
+    input_ids = torch.randint(0, base_of(base).config.vocab_size, (2, 12), generator=generator)
     write_adapter(folder, base, settings, generator)
     tensors = golden(base, folder, input_ids)
     save_file(tensors, folder / "golden.safetensors")
     with torch.no_grad():
-        change = (tensors["logits"] - outputs(load_base(base), input_ids)[0]).abs().max().item()
+        change = (tensors["logits"] - outputs(base_of(base), input_ids)[0]).abs().max().item()
     assert change > 0.1, f"the adapter changes the output by {change} only"
     print(f"{name}: loss {tensors['loss'].item():.4f}, changes the output by up to {change:.2f}")
 
@@ -102,7 +95,7 @@ def case(name, base, settings, seed):
 def beside():
     """A plain adapter and DoRA on the same layers."""
     input_ids = load_file(OUT / "dora_llama/golden.safetensors")["input_ids"]
-    model = PeftModel.from_pretrained(load_base(HERE / "peft_llama"), HERE / "peft_llama/adapter", "plain")
+    model = PeftModel.from_pretrained(base_of(HERE / "peft_llama"), HERE / "peft_llama/adapter", "plain")
     model.load_adapter(OUT / "dora_llama", "dora")
     tensors = {}
     for order in (["plain", "dora"], ["dora", "plain"]):
@@ -133,7 +126,7 @@ def selections():
     ]
     found = []
     for base, settings in cases:
-        model = get_peft_model(load_base(HERE / base), LoraConfig(**settings))
+        model = get_peft_model(base_of(HERE / base), LoraConfig(**settings))
         names = [name.removeprefix("base_model.model.") for name, module in model.named_modules() if hasattr(module, "lora_A")]
         found.append({"base": base, "settings": settings, "chosen": sorted(names)})
     (OUT / "selection.json").write_text(json.dumps(found, indent=1) + "\n")

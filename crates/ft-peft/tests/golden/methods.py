@@ -16,27 +16,22 @@ To add a case, add a line to CASES.
 """
 
 import copy
-import importlib.metadata
-import json
 import shutil
 import sys
 import warnings
 import zlib
-from pathlib import Path
 
 import peft
 import torch
+from golden_files import HERE, check_versions, load_base, randomise, save_adapter
 from peft import PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForCausalLM, BertConfig, GPT2Config, LlamaConfig
 from transformers.utils.logging import disable_progress_bar
 
-PINNED = {"torch": "2.15.0", "transformers": "5.23.0", "peft": "0.21.2", "safetensors": "0.8.0"}
-for package, pinned in PINNED.items():
-    found = importlib.metadata.version(package).split("+")[0]
-    assert found == pinned, f"{package} {found} is installed, the golden files need {pinned}"
+check_versions()
 
-HERE = Path(__file__).parent / "methods"
+FOLDER = HERE / "methods"
 VOCAB = 40
 
 BASES = {
@@ -132,23 +127,19 @@ def class_of(name):
     return (AutoModel, {"add_pooling_layer": False}) if name == "bert" else (AutoModelForCausalLM, {})
 
 
-def load_base(name):
+def base_of(name):
     kind, extra = class_of(name)
-    return kind.from_pretrained(HERE / name, dtype=torch.float32, attn_implementation="eager", **extra).eval()
+    return load_base(FOLDER / name, kind, **extra)
 
 
 def write_base(name):
-    """Weights and biases of deviation 0.2, norms around one."""
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-    config, folder = BASES[name], HERE / name
+    config, folder = BASES[name], FOLDER / name
     kind, extra = class_of(name)
     model = kind.from_config(config, attn_implementation="eager", **extra)
-    with torch.no_grad():
-        for key, parameter in model.named_parameters():
-            norm = any(part in key for part in ("norm", ".ln_", "LayerNorm")) and key.endswith("weight")
-            noise = torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(1 + 0.3 * noise if norm else 0.2 * noise)
-        if name == "bert":
+    randomise(model, generator)
+    if name == "bert":
+        with torch.no_grad():
             model.embeddings.word_embeddings.weight[config.pad_token_id] = 0
     model.save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
@@ -173,7 +164,7 @@ def settings_of(name, settings):
     if isinstance(settings["target_modules"], dict):
         settings["target_modules"] = settings["target_modules"][name]
     # Names of the other bases are left out.
-    present = {module.rsplit(".", 1)[-1] for module, _ in load_base(name).named_modules()}
+    present = {module.rsplit(".", 1)[-1] for module, _ in base_of(name).named_modules()}
     for key in ("target_modules", "feedforward_modules"):
         if isinstance(settings.get(key), list):
             settings[key] = [module for module in settings[key] if module in present]
@@ -184,25 +175,16 @@ def settings_of(name, settings):
 
 def write_adapter(folder, name, kind, settings, generator):
     task = "FEATURE_EXTRACTION" if name == "bert" else "CAUSAL_LM"
-    model = get_peft_model(load_base(name), getattr(peft, kind)(task_type=task, **settings_of(name, settings)))
+    model = get_peft_model(base_of(name), getattr(peft, kind)(task_type=task, **settings_of(name, settings)))
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
-    model.peft_config["default"].base_model_name_or_path = name
-    model.save_pretrained(folder, save_embedding_layers=False)
-    (folder / "README.md").unlink()
-    # PEFT writes sets, in an order that changes from run to run.
-    path = folder / "adapter_config.json"
-    config = json.loads(path.read_text())
-    for key in ("target_modules", "exclude_modules", "feedforward_modules"):
-        if isinstance(config.get(key), list):
-            config[key].sort()
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    save_adapter(model, folder, name, save_embedding_layers=False)
 
 
 def golden(folder, name, inputs):
-    model = PeftModel.from_pretrained(load_base(name), folder, is_trainable=True).eval()
+    model = PeftModel.from_pretrained(base_of(name), folder, is_trainable=True).eval()
     output, loss = compute(model, inputs)
     loss.backward()
     tensors = {"output": output, "loss": loss.reshape(1)}
@@ -227,13 +209,13 @@ def write(case, kind, name, settings):
     # PEFT draws from the global generator.
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    folder = HERE / name / case
+    folder = FOLDER / name / case
     shutil.rmtree(folder, ignore_errors=True)
-    inputs = load_file(HERE / name / "inputs.safetensors")
+    inputs = load_file(FOLDER / name / "inputs.safetensors")
     write_adapter(folder, name, kind, settings, generator)
     tensors = golden(folder, name, inputs)
     with torch.no_grad():
-        change = (tensors["output"] - compute(load_base(name), inputs)[0]).abs().max().item()
+        change = (tensors["output"] - compute(base_of(name), inputs)[0]).abs().max().item()
     assert change > 0.1, f"{name}/{case} changes the output by {change} only"
     print(f"{name}/{case}: loss {tensors['loss'].item():.4f}, changes the output by up to {change:.2f}")
 
@@ -244,7 +226,7 @@ if __name__ == "__main__":
     disable_progress_bar()
     wanted = sys.argv[1:]
     for name in BASES:
-        if not (HERE / name / "model.safetensors").is_file():
+        if not (FOLDER / name / "model.safetensors").is_file():
             write_base(name)
     for case, kind, names, settings in CASES:
         for name in names:

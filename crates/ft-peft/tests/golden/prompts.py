@@ -16,22 +16,15 @@ prompts/BASE.safetensors: input_ids [2, 12], and for each CASE
   the first 3 of the second.
 """
 
-import importlib.metadata
-import json
 import shutil
-from pathlib import Path
 
 import torch
+from golden_files import HERE, check_versions, load_base, save_adapter
 from peft import PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig, get_peft_model
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM
 
-PINNED = {"torch": "2.15.0", "transformers": "5.23.0", "peft": "0.21.2", "safetensors": "0.8.0"}
-for package, pinned in PINNED.items():
-    found = importlib.metadata.version(package).split("+")[0]
-    assert found == pinned, f"{package} {found} is installed, the golden files need {pinned}"
+check_versions()
 
-HERE = Path(__file__).parent
 VOCAB = 97
 TOKENS = 5
 
@@ -44,11 +37,9 @@ CASES = {
 
 
 def write_case(base, case, config, input_ids, generator):
-    model = AutoModelForCausalLM.from_pretrained(
-        HERE / f"peft_{base}", dtype=torch.float32, attn_implementation="eager"
-    )
+    model = load_base(HERE / f"peft_{base}")
     with torch.no_grad():
-        before = model.eval()(input_ids).logits
+        before = model(input_ids).logits
     model = get_peft_model(model, config(num_virtual_tokens=TOKENS, task_type="CAUSAL_LM")).eval()
     encoder = model.prompt_encoder["default"]
     with torch.no_grad():
@@ -79,12 +70,7 @@ def write_case(base, case, config, input_ids, generator):
         tensors[f"generated.{row}"] = text[0, length:]
         assert len(tensors[f"generated.{row}"]) == 8
 
-    folder = HERE / "prompts" / f"{base}-{case}"
-    model.peft_config["default"].base_model_name_or_path = f"peft_{base}"
-    model.save_pretrained(folder)
-    (folder / "README.md").unlink()
-    path = folder / "adapter_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()), indent=2, sort_keys=True) + "\n")
+    save_adapter(model, HERE / "prompts" / f"{base}-{case}", f"peft_{base}")
     print(f"{base}-{case}: loss {loss.item():.4f}, changes logits by up to {change:.2f}")
     return {f"{case}.{key}": value.contiguous() for key, value in tensors.items()}
 
