@@ -30,6 +30,9 @@ STEPS = [
 # Adapters of `peft_step.py`; ft begins with what PEFT saved before its first step, where PEFT has the method.
 ADAPTERS = ["lora", "dora", "ia3", "vera", "prefix", "prompt", "bitfit", "loha", "lokr", "oft", "miss", "adalora"]
 NOT_IN_PEFT = ["bitfit"]
+# PEFT's prompt tuning also scores the first token of a row, which the last virtual token predicts, if its label is not masked:
+# one term more a row than here.
+OTHER_LOSS = ["prompt"]
 DECODE = [("decoding, f32", WIDE), ("decoding, weights as stored", STORED)]
 
 
@@ -80,7 +83,7 @@ def adapter(method, a, ft, common):
         theirs, ours = pairs(theirs, ours, a.pairs)
     # AdaLoRA's own loss has a penalty on top.
     first = [r.get("losses_ce", r["losses"])[0] for r in theirs + ours]
-    if max(first) - min(first) > 2e-4:
+    if method not in OTHER_LOSS and max(first) - min(first) > 2e-4:
         raise SystemExit(f"{method}: the first losses differ: {first}")
     row(f"adapter {method}", theirs, ours, "tokens_per_s")
 
