@@ -1,8 +1,8 @@
 //! `adapter_config.json`: the settings of an adapter as PEFT writes and reads them.
 //!
 //! Settings are read one by one, so that all mistakes are reported at once. A setting of PEFT that is not implemented here
-//! could change what an adapter computes: it is an error unless it is off, and so is a setting that is not known.
-//! Settings that do not matter once an adapter is trained (which version wrote it) are kept and written again.
+//! could change what an adapter computes: it is an error unless it is off, and so is an unknown setting. Settings without
+//! effect on a trained adapter (which version wrote it) are kept and written again.
 
 use std::path::Path;
 
@@ -20,8 +20,8 @@ pub(crate) const FILE: &str = "adapter_config.json";
 /// The version of PEFT whose form the files have. PEFT refuses some files without a version.
 const PEFT_VERSION: &str = "0.21.2";
 
-/// Settings that say nothing about what a trained adapter computes, whatever they are. `ensure_weight_tying` is looked
-/// at where weights of the base are stored.
+/// Settings without effect on what a trained adapter computes, whatever their values. `ensure_weight_tying` is checked where
+/// weights of the base are stored.
 const WITHOUT_EFFECT: [&str; 13] = [
     "auto_mapping",
     "corda_config",
@@ -38,8 +38,8 @@ const WITHOUT_EFFECT: [&str; 13] = [
     "use_effective_conv2d",
 ];
 
-/// Settings that are not kept since they are written anew: the layout of the weights is known from the model, as PEFT
-/// corrects it too.
+/// Settings that are not kept, since they are determined again when the file is written. The layout of the weights follows
+/// from the model; PEFT corrects it too.
 const WRITTEN_ANEW: [&str; 4] = [
     "fan_in_fan_out",
     "inference_mode",
@@ -47,13 +47,13 @@ const WRITTEN_ANEW: [&str; 4] = [
     "peft_version",
 ];
 
-/// Who wrote the settings.
+/// Where settings come from.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Writer {
-    /// PEFT, perhaps a later version: what it must have written has to be there, and what is not known may be there if
-    /// it is off.
+    /// A file of PEFT, perhaps of a later version: required keys must be there, and an unknown key is accepted if its value
+    /// means "off".
     Peft,
-    /// A person: everything has a default, and an unknown name is a typing error.
+    /// Settings written by hand: every key has a default, and an unknown key is an error.
     Person,
 }
 
@@ -82,7 +82,7 @@ pub(crate) fn read_json(folder: &Path) -> Result<Value> {
     Ok(serde_json::from_str(&text).map_err(invalid)?)
 }
 
-/// Reads settings that a person wrote, of the method that `peft_type` names: every other key may be left out.
+/// Reads settings written by hand, of the method that `peft_type` names: every other key may be left out.
 ///
 /// ```
 /// let json = serde_json::json!({"peft_type": "VERA", "r": 64});
@@ -121,8 +121,7 @@ fn whole(value: Value) -> Value {
     }
 }
 
-/// `adapter_config.json` with every key that PEFT 0.21 writes; `fan_in_fan_out` tells that the base weights are
-/// `[in, out]`.
+/// `adapter_config.json` with every key that PEFT 0.21 writes; `fan_in_fan_out` is whether the base weights are `[in, out]`.
 pub fn to_json(method: &dyn Method, fan_in_fan_out: bool) -> Value {
     let common = method.common();
     let all = object(common);
@@ -212,8 +211,8 @@ where
             extra.insert(name.clone(), value.clone());
         } else {
             mistakes.push(format!(
-                "{name} = {value} is not known, and could change what the adapter computes: remove it from the file if \
-                 it does not"
+                "{name} = {value} is unknown and could change what the adapter computes: remove it from the file if it \
+                 does not"
             ));
         }
     }
@@ -252,7 +251,7 @@ fn is_common(method: &dyn Method, key: &str) -> bool {
         || key == "bias" && method.bias_only().is_some()
 }
 
-/// Keeps a setting if the type has it and takes the value.
+/// Keeps a setting if the type has it and accepts the value.
 fn try_setting<T: DeserializeOwned>(
     name: &str,
     value: &Value,
@@ -269,7 +268,7 @@ fn try_setting<T: DeserializeOwned>(
     }
 }
 
-/// Whether a setting is left at what means "not used".
+/// Whether a setting has a value that means "not used".
 pub(crate) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
@@ -280,7 +279,7 @@ pub(crate) fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// `from_pretrained`, `from_json` and `to_json` of the settings of a method, and JSON of a person through serde.
+/// `from_pretrained`, `from_json` and `to_json` of the settings of a method, and settings written by hand through serde.
 macro_rules! json_settings {
     ($config:ident) => {
         impl $config {
@@ -311,7 +310,7 @@ macro_rules! json_settings {
                     .map_err($crate::Error::Settings)
             }
 
-            /// Reads settings that a person wrote: every key may be left out.
+            /// Reads settings written by hand: every key may be left out.
             ///
             /// # Errors
             ///
@@ -321,7 +320,7 @@ macro_rules! json_settings {
                     .map_err($crate::Error::Settings)
             }
 
-            /// `adapter_config.json` with every key that PEFT writes; `fan_in_fan_out` tells that the base weights are
+            /// `adapter_config.json` with every key that PEFT writes; `fan_in_fan_out` is whether the base weights are
             /// `[in, out]`.
             pub fn to_json(&self, fan_in_fan_out: bool) -> serde_json::Value {
                 $crate::adapter_config::to_json(self, fan_in_fan_out)
@@ -343,7 +342,7 @@ macro_rules! json_settings {
                 self
             }
 
-            /// The same settings, which say where the base model came from.
+            /// The same settings with the hub id or path of the base model.
             #[must_use]
             pub fn with_base(mut self, name_or_path: &str) -> Self {
                 self.common.base_model_name_or_path = Some(name_or_path.to_string());

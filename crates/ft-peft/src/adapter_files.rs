@@ -1,8 +1,8 @@
 //! Adapters in PEFT's files: `adapter_config.json` and `adapter_model.safetensors`.
 //!
 //! Keys are `base_model.model.<layer>.<tensor>`, `base_model.<tensor>` of tensors that all layers share, and the name alone
-//! of virtual tokens; the adapter's name is not part of them. An adapter not called `default` lies in a subfolder of its
-//! name, as PEFT saves it. Weights of the base can lie beside the adapter.
+//! of virtual tokens; the adapter's name is not part of them. An adapter not called `default` is in a subfolder of its name,
+//! as PEFT saves it. Weights of the base can be stored beside the adapter.
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -51,13 +51,12 @@ fn key(path: &str, tensor: &AdapterTensor) -> String {
     }
 }
 
-/// Writes the adapter called `name` so that PEFT loads it, and returns the folder it lies in. Bottleneck adapters, which PEFT
-/// does not have, are written so that AdapterHub's package loads them.
+/// Writes the adapter called `name` so that PEFT loads it, and returns its folder. Bottleneck adapters, which PEFT does not
+/// have, are written so that AdapterHub's package loads them.
 ///
-/// `all-linear` is written as the names of the layers, so that readers need not know the model to know the targets. An
-/// adapter of a model whose vocabulary was resized should have embedding and output layer among `modules_to_save`: its file
-/// then has the new rows. LoRA that began with `pissa_niter_N` is written as plain LoRA: see
-/// [`into_plain_lora`](crate::into_plain_lora).
+/// `all-linear` is written as the names of the layers, so that the targets can be read without the model. An adapter of a
+/// model whose vocabulary was resized should have embedding and output layer among `modules_to_save`: its file then has the
+/// new rows. LoRA that began with `pissa_niter_N` is written as plain LoRA: see [`into_plain_lora`](crate::into_plain_lora).
 ///
 /// # Errors
 ///
@@ -66,7 +65,7 @@ pub fn save_adapter<M: Module + Parts>(model: &M, name: &str, folder: &Path) -> 
     save(model, name, folder, None)
 }
 
-/// The same with a model card that says what the adapter was trained on and how. It takes the place of an existing one.
+/// The same with a model card about data and training. It replaces an existing card.
 ///
 /// # Errors
 ///
@@ -103,7 +102,7 @@ fn save<M: Module + Parts>(
         for adapter in part.adapters().iter().filter(|a| a.name == name) {
             transposed |= matches!(part, Part::Linear(linear) if linear.layout() == Layout::InOut);
             for tensor in &config.saved(adapter) {
-                // As in PEFT, what trains in a tied embedding lies there under the name of the output layer too.
+                // As in PEFT, tensors that train in a tied embedding are written under the name of the output layer too.
                 if vocabulary.is_tied(path) && TWICE.contains(&tensor.name()) {
                     tensors.insert(key(vocabulary.output, tensor), tensor.data());
                 }
@@ -153,7 +152,7 @@ fn place(folder: &Path, name: &str) -> PathBuf {
     }
 }
 
-/// The folder in which an adapter of this name lies.
+/// The folder of an adapter of this name.
 pub(crate) fn adapter_folder(folder: &Path, name: &str) -> PathBuf {
     let own = place(folder, name);
     match own.join(CONFIG).is_file() {
@@ -162,23 +161,23 @@ pub(crate) fn adapter_folder(folder: &Path, name: &str) -> PathBuf {
     }
 }
 
-/// Attaches the adapter that lies in `folder` under `name`, switched on.
+/// Attaches the adapter called `name` that is saved in `folder`, switched on.
 ///
-/// It trains if `trainable`, in which case everything else is frozen; else it is frozen,
-/// and whatever trained before still does. An adapter not called `default` is looked for in the
-/// subfolder of its name first, where PEFT and [`save_adapter`] put it, then in `folder` itself.
+/// If `trainable`, it trains and everything else is frozen. Otherwise it is frozen, and what trained before still trains. An
+/// adapter not called `default` is looked for in the subfolder of its name first, where PEFT and [`save_adapter`] put it,
+/// then in `folder` itself.
 ///
-/// Weights of the base that lie beside the adapter take the place of the model's, also when the adapter is switched
-/// off or removed: PEFT stores the base weight of an output layer with factors, and embeddings that were resized. An
-/// embedding with other rows resizes that of the model. What `modules_to_save` names is part of the adapter.
+/// Weights of the base that are stored beside the adapter replace the model's. They stay when the adapter is switched off or
+/// removed: PEFT stores the base weight of an output layer with factors, and embeddings that were resized. An embedding with
+/// other rows resizes that of the model. What `modules_to_save` names is part of the adapter.
 ///
-/// The model remembers the settings: [`adapter_config`] gives them.
+/// The settings are kept in the model: [`adapter_config`] returns them.
 ///
 /// # Errors
 ///
-/// If a file is missing or broken, the configuration asks for what is not supported, a layer is
-/// missing, left over or of another shape, the name is taken, or another adapter is active.
-/// [`Error::Tied`] if the adapter needs an output layer that is not the model's embedding.
+/// If a file is missing or broken, a setting is not supported, a layer is missing, left over or of another shape, the name
+/// is taken, or another adapter is active. [`Error::Tied`] if the adapter needs an output layer that is not the model's
+/// embedding.
 pub fn load_adapter<M: Module + Parts>(
     model: M,
     folder: &Path,
@@ -223,7 +222,7 @@ pub fn load_adapter<M: Module + Parts>(
     Ok(finish(model, name, trainable))
 }
 
-/// Lets the new adapter train alone, or not.
+/// Makes the new adapter the only part that trains, or freezes it.
 fn finish<M: Module + Parts>(model: M, name: &str, trainable: bool) -> M {
     let mut model = match trainable {
         true => freeze_all(model),

@@ -1,9 +1,9 @@
 //! AdapterHub's form of bottleneck adapters: `adapter_config.json`, whose settings are below `config`, and
 //! `adapter.safetensors` with keys `<module>.adapters.<name>.<tensor>`, as its package `adapters` 1.2 writes and reads them.
 //!
-//! The modules of BERT are those after which an adapter stands, `attention.output` and `output`; those of other models
-//! have names of their own, `attention_adapters` and `output_adapters`, which the parts of models here have too. A file
-//! may name modules with what stands around the model (`bert.`).
+//! In files of BERT the module is the one before the adapter, `attention.output` or `output`. In those of other models it is
+//! `attention_adapters` or `output_adapters`, as the parts of models are called here. A file may have a prefix before the
+//! names of modules (`bert.`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ use crate::{BottleneckConfig, Features, Result};
 const WEIGHTS: &str = "adapter.safetensors";
 /// What old versions wrote instead.
 const PICKLED: &str = "pytorch_adapter.bin";
-/// What `adapters` knows the form by.
+/// The version of the form, by which `adapters` recognizes it.
 const VERSION: &str = "adapters.1.2.0";
 
 /// Settings that AdapterHub writes and that are not implemented, with the values that have no effect.
@@ -61,7 +61,7 @@ fn fixed() -> Map<String, Value> {
     }
 }
 
-/// Settings that only matter where another one, which must be off, is on, and what does not matter after training.
+/// Settings that have an effect only with another one that must be off here, or only in training.
 fn is_ignored(key: &str) -> bool {
     key.contains("phm") && key != "phm_layer"
         || matches!(
@@ -73,7 +73,7 @@ fn is_ignored(key: &str) -> bool {
         )
 }
 
-/// What is read or written anew of the file; the rest says nothing about what an adapter computes and is kept.
+/// The keys that are read or written; the others have no effect on what an adapter computes, and are kept.
 const KNOWN: [&str; 5] = ["config", "hidden_size", "model_name", "name", "version"];
 
 /// Whether an `adapter_config.json` is of AdapterHub.
@@ -193,7 +193,7 @@ pub(crate) fn save<M: Parts>(
     Ok(folder.to_path_buf())
 }
 
-/// Attaches the adapter that lies in a folder with this `adapter_config.json`.
+/// Attaches the adapter in a folder with this `adapter_config.json`.
 pub(crate) fn load<M: Parts>(model: M, json: &Value, name: &str, folder: &Path) -> Result<M> {
     let invalid = |file: &str, reason: String| {
         crate::Error::from(ft_core::Error::invalid(&folder.join(file), reason))
@@ -245,8 +245,8 @@ pub(crate) fn load<M: Parts>(model: M, json: &Value, name: &str, folder: &Path) 
     }
 }
 
-/// The tensors of a file, of an adapter of this name, by the part's path and their own name; and the keys of what is of no
-/// part.
+/// The tensors of the adapter of this name in a file, by the path of their part and their own name, and the keys that belong
+/// to no part.
 fn by_part(
     tensors: BTreeMap<String, TensorData>,
     name: &str,

@@ -18,11 +18,11 @@ use crate::{Method, Result};
 
 /// Attaches a new adapter called `name`, active and trainable, and freezes everything else.
 ///
-/// `config` is the settings of a method: [`LoraConfig`](crate::LoraConfig) and its like. The model remembers them.
-/// PEFT calls the first adapter `default`. A model with an active adapter is an error: an adapter trained
-/// on top of another one works only together with it. Call [`merge_and_unload`](crate::merge_and_unload)
-/// first, or deactivate the other adapter; [`set_active`](crate::set_active) can activate both afterwards.
-/// New numbers are drawn from `seed` on the host, so they are the same on every device.
+/// `config` holds the settings of a method, such as [`LoraConfig`](crate::LoraConfig). They are kept in the model. PEFT
+/// calls the first adapter `default`. A model with an active adapter is an error: an adapter trained on top of another one
+/// works only together with it. Call [`merge_and_unload`](crate::merge_and_unload) first, or deactivate the other adapter;
+/// [`set_active`](crate::set_active) can activate both afterwards. New numbers are drawn from `seed` on the host, so they
+/// are the same on every device.
 ///
 /// Layers that `modules_to_save` names and biases that `bias` chooses get trained copies under the same name, so that the
 /// base stays as it is. In a model whose output layer is its embedding, naming one of them trains both.
@@ -49,7 +49,7 @@ pub fn attach<M: Module + Parts>(
     Ok(model)
 }
 
-/// Puts new adapters on the chosen layers. Without a seed the numbers of a file will take the place of theirs.
+/// Puts new adapters on the chosen layers. Without a seed, their numbers will be replaced with those of a file.
 pub(crate) fn put(
     model: &mut impl Parts,
     method: Arc<dyn Method>,
@@ -105,7 +105,7 @@ pub(crate) fn put(
     }
 }
 
-/// Where the numbers of a part are; none if it has no numbers.
+/// The device of a part; none if it has no parameters.
 fn device_of(part: Part<'_>) -> Option<Device> {
     match part {
         Part::Linear(linear) => Some(linear.weight.lazy_device()),

@@ -25,17 +25,17 @@ const BASE_BIAS: &str = "base_layer.bias";
 /// Rows of tokens beside other tensors.
 const TOKENS: &str = "token_adapter.trainable_tokens_delta";
 
-/// What lies beside a method's own tensors, by the paths of layers.
+/// What trains beside a method's own tensors, by the paths of layers.
 #[derive(Debug)]
 pub(crate) struct Beside {
     copies: BTreeMap<String, Copies>,
     tokens: BTreeMap<String, Vec<usize>>,
-    /// Tensors of the method's own that are called as those of the base.
+    /// Tensors of the method that have the names of tensors of the base.
     named_as_base: BTreeSet<(String, &'static str)>,
 }
 
 impl Beside {
-    /// What the settings put on the layers of a model, of which the method itself is on the chosen ones.
+    /// What the settings put on the layers of a model. The method's own tensors are on the chosen ones.
     pub(crate) fn of(model: &impl Parts, method: &dyn Method, chosen: &Chosen) -> Self {
         let common = method.common();
         let vocabulary = Vocabulary::of(model);
@@ -133,7 +133,7 @@ fn of_layer<'a>(
     }
 }
 
-/// The names of `modules_to_save` that mean the layer. That of a tied output layer means the embedding.
+/// The names of `modules_to_save` that match the layer. That of a tied output layer matches the embedding.
 fn named<'a>(common: &'a Common, vocabulary: &Vocabulary, path: &str) -> Vec<&'a str> {
     let means = |name: &&str| {
         lies_in(path, name) || vocabulary.is_tied(path) && ends_with_name(vocabulary.output, name)
@@ -146,7 +146,7 @@ fn named<'a>(common: &'a Common, vocabulary: &Vocabulary, path: &str) -> Vec<&'a
         .collect()
 }
 
-/// The names of `modules_to_save` that mean no layer, and the last parts of the names of layers.
+/// The names of `modules_to_save` that match no layer, and the last parts of the names of layers.
 pub(crate) fn unknown_modules(model: &impl Parts, common: &Common) -> (Vec<String>, Vec<String>) {
     let vocabulary = Vocabulary::of(model);
     let (mut used, mut paths) = (BTreeSet::new(), Vec::new());
@@ -165,8 +165,8 @@ pub(crate) fn unknown_modules(model: &impl Parts, common: &Common) -> (Vec<Strin
     (unknown.cloned().collect(), kinds(&paths))
 }
 
-/// `modules_to_save` for a file: PEFT takes every module whose name ends in the letters of one of these, `norm` for
-/// `input_layernorm` too, so such names are written as whole paths.
+/// `modules_to_save` for a file. PEFT matches every module whose name ends in one of these, so that `norm` matches
+/// `input_layernorm` too: such names are written as whole paths.
 pub(crate) fn modules_for_peft(model: &impl Parts, common: &Common) -> Vec<String> {
     let mut modules = BTreeSet::new();
     model.for_each_part(&mut |path, _| {
@@ -184,8 +184,8 @@ pub(crate) fn modules_for_peft(model: &impl Parts, common: &Common) -> Vec<Strin
     written.collect()
 }
 
-/// Checks what new adapters ask for, strictly, so that typing errors are reported; and marks settings that train a tied
-/// embedding, so that PEFT keeps it tied.
+/// Checks that every name in the settings of a new adapter matches a layer, so that typing errors are reported. Marks
+/// settings that train a tied embedding, so that PEFT keeps it tied.
 ///
 /// # Errors
 ///

@@ -10,7 +10,7 @@ pub enum Bias {
     None,
     /// All of the model.
     All,
-    /// Those of the layers that have the adapter: `lora_only` and its like in PEFT.
+    /// Those of the layers that have the adapter: in PEFT `lora_only`, and such names for other methods.
     Only,
 }
 

@@ -1,4 +1,4 @@
-//! A method by its name, for settings that people write.
+//! A method by its name, for settings written by hand.
 
 use serde_json::{Map, Value};
 
@@ -12,7 +12,7 @@ type Alias = (
     &'static [(&'static str, &'static str)],
 );
 
-/// Other names of methods, and what of their settings they stand for.
+/// Other names of methods, and the settings that they stand for.
 const ALIASES: [Alias; 12] = [
     ("dora", "LORA", &[("use_dora", "true")]),
     ("rslora", "LORA", &[("use_rslora", "true")]),

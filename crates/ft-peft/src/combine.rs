@@ -1,8 +1,8 @@
 //! Weighted combinations of adapters: one adapter made of several.
 //!
-//! Of LoRA adapters with factors `Aᵢ`, `Bᵢ` and scales `sᵢ`, `σᵢ = wᵢsᵢ` is what one counts. `cat` and `svd` without a
+//! LoRA adapters have factors `Aᵢ`, `Bᵢ` and scales `sᵢ`; with the weights `wᵢ` let `σᵢ = wᵢsᵢ`. `cat` and `svd` without a
 //! smaller rank give exactly `Σ σᵢBᵢAᵢ`. The others act on factors or, with `_svd`, on the products `sᵢBᵢAᵢ`, of which the
-//! nearest matrix of the wanted rank is kept. On factors, the sum has cross terms `BᵢAⱼ`.
+//! nearest matrix of the requested rank is kept. On factors, the sum has cross terms `BᵢAⱼ`.
 
 mod cat;
 mod dare;
@@ -37,7 +37,7 @@ pub enum CombinationType {
     Linear,
     /// Factors side by side: exact. The rank is the sum of the ranks.
     Cat,
-    /// The sum, cut to the wanted rank: exact if that is at least the sum of the ranks.
+    /// The sum, cut to the requested rank: exact if that is at least the sum of the ranks.
     #[default]
     Svd,
     /// TIES (Yadav et al., 2023, arXiv:2306.01708) of the factors: the largest numbers of each, and of those the ones with
@@ -139,7 +139,7 @@ pub struct Combination {
     pub svd_rank: Option<usize>,
     /// Factors of what is decomposed are cut to ± the number below which this share of them lies.
     pub svd_clamp: Option<f64>,
-    /// What DARE draws from.
+    /// The seed of DARE.
     pub seed: u64,
 }
 
@@ -187,10 +187,9 @@ impl Combination {
 /// Adds an adapter called `name`, made of the given adapters, each with its weight. It is switched off and frozen:
 /// [`set_active`](crate::set_active) switches it on.
 ///
-/// LoRA adapters are combined as PEFT's `add_weighted_adapter` does, except that what would be lost silently there is an
-/// error: magnitudes of DoRA, biases, trained copies of layers. The result has the scale 1, also if the adapters have
-/// `use_rslora`. Of IA3 adapters the vectors are added, and where one has none its factor is one; of `how` only the
-/// default is for them.
+/// LoRA adapters are combined as by PEFT's `add_weighted_adapter`. What PEFT drops without a message is an error: magnitudes
+/// of DoRA, biases, trained copies of layers. The result has the scale 1, also if the adapters have `use_rslora`. Of IA3
+/// adapters the vectors are added; where an adapter has none, its factor is one. For them `how` must be the default.
 ///
 /// # Errors
 ///
@@ -334,7 +333,7 @@ fn of_layer(
             let first = adapters[0].rank();
             if let Some(other) = adapters.iter().find(|one| one.rank() != first) {
                 return Err(format!(
-                    "the ranks {first} and {} differ: {kind} needs equal ranks, cat and what ends in svd do not",
+                    "the ranks {first} and {} differ: {kind} needs equal ranks, cat and names that end in svd do not",
                     other.rank()
                 ));
             }

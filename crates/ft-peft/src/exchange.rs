@@ -52,7 +52,7 @@ pub(crate) fn on_layers(model: &impl Parts, name: &str) -> OnLayers {
     found
 }
 
-/// Puts `new` in the places of what the adapter of the name has; `adopt` gives each what it keeps of the old one.
+/// Replaces what the adapter of the name has with `new`; `adopt` copies to each what it keeps of the old one.
 ///
 /// # Panics
 ///

@@ -9,7 +9,7 @@ use ft_core::Parts;
 use crate::Result;
 use crate::switch::check_known;
 
-/// Lets exactly the adapters of these names train; the rest of the model is frozen.
+/// Makes exactly the adapters of these names trainable; the rest of the model is frozen.
 ///
 /// Which adapters are active and which train are independent: a frozen reference adapter can be
 /// active beside the one that trains. A frozen adapter is a fixed function, without dropout.

@@ -1,4 +1,4 @@
-//! Another adapter in the place of one, while the model stays.
+//! An adapter replaced with another one, on the same model.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -13,8 +13,8 @@ use crate::exchange::{OnLayers, exchange, on_layers, twin_without};
 use crate::switch::adapter_config;
 use crate::{Error, Result, read_config};
 
-/// Puts the adapter that lies in `folder` into the place of the one called `name`, as if it had been loaded there: it is
-/// active, and trains, if the old one did. Ranks, scales and other settings may differ; the method and the layers may not.
+/// Replaces the adapter called `name` with the one that is saved in `folder`. The new one is active if the old one was, and
+/// trains if the old one did. Ranks, scales and other settings may differ; the method and the layers may not.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Small linear algebra on the host in `f64`, for how adapters begin.
+//! Small linear algebra on the host in `f64`, for the initialisation of adapters.
 
 mod singular;
 mod tridiagonal;

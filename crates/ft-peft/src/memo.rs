@@ -1,4 +1,4 @@
-//! A tensor that is computed again only when one of those it was made of is another.
+//! A tensor that is computed again only when one of its inputs has changed.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +7,8 @@ use burn::tensor::Tensor;
 
 /// A vector and the matrices it was computed from, all outside any graph.
 ///
-/// On devices where [`is_same`](ft_kernels::is_same) tells nothing, the vector is computed every time.
+/// On devices other than Burn's CPU backend, where [`is_same`](ft_kernels::is_same) is always false, the vector is computed
+/// every time.
 #[derive(Default)]
 pub(crate) struct Memo(Mutex<Option<(Vec<Tensor<2>>, Tensor<1>)>>);
 
@@ -60,7 +61,7 @@ mod tests {
         );
     }
 
-    /// What holds the matrix changes it in place only if it owns it alone.
+    /// A tensor is changed in place only if nothing else holds it, so a matrix that is kept is never changed.
     #[test]
     fn a_matrix_that_changed_in_place_is_another() {
         let mut a = Tensor::<2>::ones([2, 3], &Device::default());

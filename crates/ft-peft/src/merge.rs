@@ -1,4 +1,4 @@
-//! Adapters into weights, after which nothing of them is left.
+//! Adapters merged into weights, and removed.
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor};
@@ -12,9 +12,8 @@ use crate::{Error, Result};
 /// Merges every active adapter into its layer and removes all adapters, also those that are switched
 /// off. The result computes the same without them, up to rounding.
 ///
-/// What was frozen stays frozen: call `unfreeze` to train all of the merged model, or
-/// [`attach`](crate::attach) for the next stage. On failure the model is lost to the caller, who
-/// should keep a clone (which shares the parameters) if that matters.
+/// What was frozen stays frozen: call `unfreeze` to train all of the merged model, or [`attach`](crate::attach) for the next
+/// stage. On failure the model is dropped: keep a clone, which shares the parameters, if it is still needed.
 ///
 /// # Errors
 ///
@@ -50,7 +49,7 @@ pub fn merge_and_unload<M: Module + Parts>(model: M) -> Result<M> {
 
 /// What a part is once its active adapters are merged.
 pub(crate) enum MergedPart {
-    /// Of a linear layer, as it lies there, or an embedding.
+    /// Of a linear layer, in its layout, or an embedding.
     Matrix {
         /// The weight without adapters.
         base: Tensor<2>,
@@ -69,7 +68,7 @@ pub(crate) fn merged(path: &str, part: Part<'_>) -> Result<Option<MergedPart>> {
     let mut active = part.adapters().active();
     if let Some(adapter) = active.clone().find(|adapter| adapter.is_by_row()) {
         return Err(Error::Name(format!(
-            "adapter {:?} acts on some rows of a batch only, which no weight does: merge the model that with_rows was \
+            "adapter {:?} acts on some rows of a batch only, and a weight acts on all: merge the model that with_rows was \
              called with",
             adapter.name
         )));

@@ -48,7 +48,7 @@ pub trait Method: Any + Debug + Send + Sync {
     /// The method's own settings.
     fn own(&self) -> Map<String, Value>;
 
-    /// The same settings for one more owner.
+    /// A copy of the settings.
     fn boxed(&self) -> Box<dyn Method>;
 
     /// What is wrong with the method's own settings.
@@ -56,7 +56,7 @@ pub trait Method: Any + Debug + Send + Sync {
         Vec::new()
     }
 
-    /// Why settings without mistakes cannot be used all the same: for a new adapter, or for one in a file.
+    /// Why settings without mistakes cannot be used for a new adapter, or for one in a file.
     fn refuses(&self, origin: Origin) -> Option<String> {
         let _ = origin;
         None
@@ -73,7 +73,8 @@ pub trait Method: Any + Debug + Send + Sync {
         Vec::new()
     }
 
-    /// Settings that PEFT writes and that change nothing here, or are not implemented, with the values that mean so.
+    /// Settings that PEFT writes and that change nothing here, or are not implemented, with the values at which they have no
+    /// effect.
     fn fixed(&self) -> Value {
         Value::Object(Map::new())
     }
@@ -104,7 +105,7 @@ pub trait Method: Any + Debug + Send + Sync {
         false
     }
 
-    /// Takes over what the settings need of the model: sizes that are not given.
+    /// Fills in settings that follow from the model: sizes that are not given.
     ///
     /// # Errors
     ///
@@ -117,17 +118,17 @@ pub trait Method: Any + Debug + Send + Sync {
     /// Fills in settings that follow from `target_modules`, once these are known.
     fn settle(&mut self) {}
 
-    /// Whether the method has something for such a part.
+    /// Whether the method can be put on such a part.
     fn takes(&self, part: Part<'_>) -> bool {
         matches!(part, Part::Linear(_))
     }
 
-    /// Whether the method has something for such an output layer, where its targets name it.
+    /// Whether the method can be put on such an output layer, where its targets name it.
     fn takes_output(&self, part: Part<'_>) -> bool {
         self.takes(part)
     }
 
-    /// The names of its tensors that tensors of the base have too. What a file has under them is the method's.
+    /// Names that tensors of the method and tensors of the base share. In a file they are the method's.
     fn names_of_base(&self) -> &'static [&'static str] {
         &[]
     }
@@ -192,7 +193,7 @@ pub struct Site<'a> {
     pub part: Part<'a>,
     /// Tensors that all layers share.
     pub shared: &'a [AdapterTensor],
-    /// Whether the numbers of a file will take the place of the tensors.
+    /// Whether the tensors will be replaced with those of a file.
     pub loaded: bool,
 }
 

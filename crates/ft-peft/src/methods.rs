@@ -10,7 +10,6 @@ macro_rules! methods {
     ($($module:ident: $config:ident),* $(,)?) => {
         $(pub(crate) mod $module; pub use $module::$config;)*
 
-        /// PEFT's names of all methods.
         /// PEFT's names of all methods, and `BOTTLENECK`, which PEFT does not have.
         pub fn peft_types() -> Vec<&'static str> {
             vec![$($config::default().peft_type()),*]
@@ -25,9 +24,6 @@ macro_rules! methods {
                     return adapter_config::parse::<$config>(json, writer).map(|config| Box::new(config) as _);
                 }
             )*
-            $(if $config::default().peft_type() == name {
-                return adapter_config::parse::<$config>(json, writer).map(|config| Box::new(config) as _);
-            })*
             let known = peft_types().join(", ");
             Err(format!("peft_type {name:?} is not supported; there are: {known}"))
         }

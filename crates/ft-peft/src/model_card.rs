@@ -1,5 +1,5 @@
-//! `README.md` of an adapter's folder, as hubs show it: the front matter of PEFT's cards, and what the caller says about
-//! data and training.
+//! `README.md` of an adapter's folder, as hubs show it: the front matter of PEFT's cards, and the caller's text about data
+//! and training.
 
 use std::any::Any;
 
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::{BottleneckConfig, Method};
 
-/// What a model card says beside the method and its settings. All of it is optional.
+/// The content of a model card beside the method and its settings. All of it is optional.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelCard {
     /// The hub id of the base model, if it is not `base_model_name_or_path` of the settings.
@@ -27,7 +27,7 @@ pub struct ModelCard {
     pub results: Map<String, Value>,
 }
 
-/// The lines between `---` on top, which hubs read. Strings of JSON are strings of YAML.
+/// The front matter: the lines between `---` at the top. Strings of JSON are strings of YAML.
 #[derive(Serialize)]
 struct FrontMatter {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,7 +99,7 @@ impl ModelCard {
     }
 
     fn front_matter(&self, method: &dyn Method, base: &Option<String>) -> String {
-        // A path on this machine means nothing to a hub, which refuses it.
+        // A hub rejects a local path as the base model.
         let base_model = base.clone().filter(|base| is_hub_id(base));
         let tag = base_model
             .iter()

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use crate::method::{Draw, NewAdapter};
 use crate::{Error, Result};
 
-/// Sizes of the model that PEFT writes beside the settings of a prompt method. They are read off the model where they are
-/// not given.
+/// Sizes of the model that PEFT writes beside the settings of a prompt method. Those that are not given are taken from the
+/// model.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PromptSizes {
@@ -21,13 +21,12 @@ pub struct PromptSizes {
     pub token_dim: Option<usize>,
     /// The number of blocks.
     pub num_layers: Option<usize>,
-    /// The number of heads, with prefix tuning of key heads. It is kept for PEFT, which fills it in; the model's blocks
-    /// have theirs.
+    /// The number of heads, with prefix tuning of key heads. It is kept for PEFT, which fills it in, and has no effect here.
     pub num_attention_heads: Option<usize>,
 }
 
 impl PromptSizes {
-    /// Takes over the sizes of the model.
+    /// Fills in the sizes of the model.
     ///
     /// # Errors
     ///
@@ -73,7 +72,7 @@ pub(crate) fn embedding_and_blocks(model: &dyn Parts) -> Result<(usize, usize)> 
     match width {
         Some(width) => Ok((width, blocks.len())),
         None => Err(Error::Settings(
-            "the model has no embedding of tokens, before which virtual tokens stand".into(),
+            "the model has no embedding of tokens, which virtual tokens need".into(),
         )),
     }
 }
@@ -255,7 +254,7 @@ impl AdapterKind for PromptEncoder {
 
 /// `count` parts of `x`, `[tokens, width]`, of equal width.
 ///
-/// They are halves of halves: the gradient of a part is as large as what the part was cut from.
+/// It is halved again and again, because the gradient of a part has the size of the tensor that the part is cut from.
 fn parts(x: Tensor<2>, count: usize) -> Vec<Tensor<2>> {
     if count < 2 {
         return vec![x];

@@ -1,9 +1,10 @@
 //! AdaLoRA's training (Zhang et al., 2023, arXiv:2303.10512): which ranks of which layers are kept.
 //!
-//! The sensitivity of a number is `I = |w·∂L/∂w|` (equation 8), smoothed to `Ī` with β₁, its uncertainty `|I − Ī|`,
-//! smoothed to `Ū` with β₂, and its score `Ī·Ū` (equations 9 to 11). A rank of a layer scores the score of its singular
-//! value plus the mean scores of its two vectors (equation 7). The ranks of all layers compete: those that the budget has
-//! no room for get a singular value of zero (equation 6). They may return until the last allocation.
+//! The sensitivity of a number is `I = |w·∂L/∂w|` (equation 8), smoothed to `Ī` with β₁, its uncertainty `|I − Ī|`, smoothed
+//! to `Ū` with β₂, and its score `Ī·Ū` (equations 9 to 11). A rank of a layer scores the score of its singular value plus
+//! the mean scores of its two vectors (equation 7). Of all layers together, as many ranks as the budget allows are kept,
+//! those with the highest scores. The others get a singular value of zero (equation 6), and can be kept again until the last
+//! allocation.
 //!
 //! Order and rounding are PEFT's, so that both keep the same ranks. PEFT fails if nothing is to be removed yet. Here
 //! all ranks are kept.
@@ -99,8 +100,8 @@ impl RankAllocator {
         &self.kept
     }
 
-    /// Keeps the gradients of a step, to be called before the update: `gradient` gives that of a parameter, of the
-    /// mean loss, if it has one.
+    /// Keeps the gradients of a step. To be called before the update. `gradient` returns the gradient of the mean loss with
+    /// respect to a parameter, if it has one.
     pub fn observe(
         &mut self,
         model: &impl Parts,
@@ -119,8 +120,8 @@ impl RankAllocator {
         self.gradients = Some(gradients);
     }
 
-    /// Updates the importance of all ranks and zeroes the singular values of those that are not kept, as step `step`
-    /// of the schedule says. To be called after each update; `step` is how many were made.
+    /// Updates the importance of all ranks, and zeroes the singular values of those that are not kept at `step` of the
+    /// schedule. To be called after each update; `step` is the number of updates so far.
     ///
     /// # Errors
     ///
@@ -149,7 +150,7 @@ impl RankAllocator {
         Ok(())
     }
 
-    /// How many ranks are kept at a step; none if nothing is decided.
+    /// How many ranks are kept at a step; none if there is no allocation in it.
     ///
     /// With `t` steps of `n` between the first and the last allocation: `⌊(b₀ − b₁)(1 − t/n)³ + b₁⌋` (equation 12).
     fn budget_at(&self, step: usize) -> Option<usize> {
@@ -194,8 +195,8 @@ impl RankAllocator {
         }
     }
 
-    /// The ranks that score highest, as many as the budget allows; of several that score the same as the first one that
-    /// is not kept, none.
+    /// The ranks with the highest scores, as many as the budget allows. Ranks with the same score as the best one that is
+    /// removed are removed too.
     fn choose(&self, budget: usize) -> BTreeMap<String, Vec<bool>> {
         let score = |path: &str, name: &str| {
             let [mean, uncertainty] = &self.averages[&(path.to_string(), name.to_string())];
@@ -247,8 +248,8 @@ impl RankAllocator {
         });
     }
 
-    /// The model with the ranks that were kept alone, which computes the same. Its adapter's settings name them
-    /// (`rank_pattern`), as in a file of PEFT. Without an allocation so far the model stays as it is.
+    /// The model with only the ranks that were kept, which computes the same. The settings of its adapter list them
+    /// (`rank_pattern`), as in a file of PEFT. Without an allocation so far the model is not changed.
     pub fn trim<M: Module + Parts>(&self, model: M) -> M {
         let mut model = model;
         let pattern: Pattern<Vec<bool>> = self
@@ -276,7 +277,7 @@ impl RankAllocator {
         model
     }
 
-    /// Writes what a training that goes on later needs.
+    /// Writes the state that is needed to resume training.
     ///
     /// # Errors
     ///

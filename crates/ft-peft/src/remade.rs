@@ -1,9 +1,10 @@
-//! A matrix that is made of an adapter's tensors, and made again in the backward pass in place of what its making keeps.
+//! A matrix that is computed from an adapter's tensors, and computed again in the backward pass, so that no intermediate
+//! results are stored.
 
 use burn::tensor::{Device, Tensor};
 use ft_core::layers::{Adapter, Adapters};
 
-/// `make(adapter)`, computed again in the backward pass. Only the matrix itself is kept, by whoever uses it.
+/// `make(adapter)`, computed again in the backward pass. Only the matrix itself is kept, by the operations that use it.
 ///
 /// `device` is that of the adapter; `make` has to use tensors that train only through its argument.
 pub(crate) fn remade(

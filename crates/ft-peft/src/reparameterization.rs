@@ -1,9 +1,8 @@
-//! The same adapter for modules that are not ours, as a Burn reparameterization.
+//! The same adapter for other Burn modules, as a Burn reparameterization.
 //!
-//! Burn lets a parameter be computed from a stored base: here `W = W₀ + s·AB`, with `W₀` frozen and
-//! `A`, `B` trained. This works on any Burn module without touching its code, at Burn's price: the
-//! sum `W` and its gradient, both of the size of `W₀`, exist in every step. Models of ft-core do
-//! without ([`attach`](crate::attach)).
+//! In Burn a parameter can be computed from a stored base: here `W = W₀ + s·AB`, with `W₀` frozen and `A`, `B` trained. This
+//! works on any Burn module without changes to its code. The cost: the sum `W` and its gradient, both of the size of `W₀`,
+//! exist in every step. In models of ft-core they do not ([`attach`](crate::attach)).
 //!
 //! Unlike `Module::apply_lora`, which takes every parameter of rank 2, embeddings included, this
 //! takes the weights of Burn's own `Linear` layers only, and of those the ones that are named.
@@ -57,12 +56,13 @@ impl LowRankReparameterizer {
     ///
     /// # Errors
     ///
-    /// If the settings are wrong, ask for dropout, DoRA or factors taken from the weight, or name what is no `burn::nn::Linear`.
+    /// If the settings are wrong, use dropout, DoRA or factors taken from the weight, or name a layer that is not a
+    /// `burn::nn::Linear`.
     pub fn new(module: &impl Module, config: &LoraConfig) -> Result<Self> {
         config.validate()?;
         if config.lora_dropout > 0.0 {
             return Err(Error::Settings(
-                "lora_dropout acts on activations, which a reparameterization does not see: set it to 0"
+                "lora_dropout acts on activations, and a reparameterization on weights: set it to 0"
                     .into(),
             ));
         }

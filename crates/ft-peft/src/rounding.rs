@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::Result;
 use crate::merge::{MergedPart, merged};
 
-/// What rounding the merged weights to a type does to the change that merging is about.
+/// How much of the merged change is lost when merged weights are rounded to a type.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MergeReport {
     /// Each merged layer.

@@ -9,8 +9,8 @@ use crate::switch::adapter_config;
 use crate::targets::Layers;
 use crate::{Error, Result};
 
-/// Multiplies what the adapter called `name` adds to its layers by `factor`. Its settings change with it, so the adapter is
-/// saved as it is: `lora_alpha` is multiplied.
+/// Multiplies what the adapter called `name` adds to its layers by `factor`. `lora_alpha` in its settings is multiplied too,
+/// so that a saved adapter computes the same.
 ///
 /// # Errors
 ///
@@ -18,7 +18,7 @@ use crate::{Error, Result};
 pub fn scale_adapter<M: Module + Parts>(model: &mut M, name: &str, factor: f64) -> Result<()> {
     if !(factor > 0.0 && factor.is_finite()) {
         return Err(Error::Settings(format!(
-            "a factor of a scale is above 0, not {factor}; set_active switches an adapter off"
+            "the factor must be above 0, not {factor}; set_active switches an adapter off"
         )));
     }
     let method = adapter_config(model, name)?;

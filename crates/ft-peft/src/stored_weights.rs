@@ -1,9 +1,9 @@
-//! Weights of the base that lie in an adapter's file beside its tensors: embeddings and output layers that were resized or
-//! have factors of their own.
+//! Weights of the base that are stored in an adapter's file beside its tensors: embeddings and output layers that were
+//! resized or have factors of their own.
 //!
-//! Their keys are `base_model.model.<layer>.weight`, or `….base_layer.weight` where the layer has factors. As in PEFT
-//! they take the place of the base's weights. Unlike there, an embedding that has other rows resizes the model's. What
-//! `modules_to_save` names becomes a copy in the adapter; of its rows the base only gets those that it lacks.
+//! Their keys are `base_model.model.<layer>.weight`, or `….base_layer.weight` where the layer has factors. As in PEFT they
+//! take the place of the base's weights. Unlike in PEFT, an embedding with another number of rows resizes the model's. What
+//! `modules_to_save` names becomes a copy in the adapter; the base gets only the rows that it lacks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -24,7 +24,7 @@ use crate::{Common, Error, Result};
 #[derive(Debug, Default)]
 pub(crate) struct StoredWeights {
     tensors: BTreeMap<String, TensorData>,
-    /// Those of which the base gets only the rows that it lacks.
+    /// Those from which the base gets only the rows that it lacks.
     copied: BTreeSet<String>,
 }
 
@@ -33,7 +33,7 @@ fn layer_of(path: &str) -> &str {
     path.rsplit_once('.').map_or("", |(layer, _)| layer)
 }
 
-/// The path of the base's parameter that a key of the file would mean.
+/// The path of the base's parameter that a key of the file names.
 fn base_path(key: &str) -> Option<String> {
     let path = key.strip_prefix(PREFIX)?;
     Some(
@@ -43,8 +43,7 @@ fn base_path(key: &str) -> Option<String> {
 }
 
 impl StoredWeights {
-    /// Takes the weights of the base from the tensors of the file `file`. Those that lie beside the adapter's own as copies
-    /// stay among the tensors.
+    /// Removes the weights of the base from the tensors of the file `file`. Trained copies stay among the tensors.
     ///
     /// # Errors
     ///

@@ -87,7 +87,7 @@ impl TargetModules {
     }
 }
 
-/// A regular expression that must match a whole text, for `pattern` as a person wrote it.
+/// A regular expression that must match a whole text; the error quotes `pattern`.
 fn whole_match(regex: &str, pattern: &str) -> Result<Regex, String> {
     Regex::new(&format!(r"\A(?:{regex})\z"))
         .map_err(|e| format!("{pattern:?} is not a regular expression: {e}"))
@@ -104,7 +104,7 @@ pub(crate) fn ends_with_name(path: &str, name: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-/// Whether `name` means the layer at `path`, or a module that it is part of.
+/// Whether `name` is that of the layer at `path`, or of a module that contains it.
 pub(crate) fn lies_in(path: &str, name: &str) -> bool {
     let ends = path.match_indices('.').map(|(dot, _)| dot);
     ends.chain([path.len()])
@@ -287,7 +287,7 @@ impl Layers {
         Ok(chosen)
     }
 
-    /// The targets of a method that was given none.
+    /// The targets of settings without `target_modules`.
     fn default_of(&self, method: &dyn Method) -> Result<TargetModules> {
         let candidates = method.default_targets();
         if candidates.is_empty() {

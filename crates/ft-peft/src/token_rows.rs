@@ -1,7 +1,7 @@
 //! Rows of an embedding that train, by their tokens: the rest of the table stays frozen.
 //!
-//! The trained tensor holds whole rows, not differences, and begins as a copy. An output layer that is the embedding
-//! follows. No table with other rows is formed: looked-up rows are exchanged, and so are columns of the logits.
+//! The trained tensor holds whole rows, not differences, and begins as a copy. An output layer that is the embedding changes
+//! with it. No second table is formed: rows that are looked up are replaced, and so are columns of the logits.
 
 use std::collections::{BTreeMap, BTreeSet};
 

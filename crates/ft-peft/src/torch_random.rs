@@ -1,5 +1,5 @@
-//! PyTorch's generator of random numbers on the CPU, `torch.Generator().manual_seed(seed)`: some files of PEFT hold only
-//! the seed of what they need.
+//! PyTorch's generator of random numbers on the CPU, `torch.Generator().manual_seed(seed)`: some files of PEFT have only the
+//! seed of random tensors.
 //!
 //! It is MT19937 (Matsumoto and Nishimura, 1998, doi:10.1145/272991.272995), initialized with the low 32 bits of the seed.
 
@@ -58,10 +58,10 @@ impl TorchRandom {
             .collect()
     }
 
-    /// The first `count` numbers of `torch.randperm(n)`, for `n` below [`LONGEST`](Self::LONGEST): the steps of the
-    /// shuffle by Fisher and Yates that decide them.
+    /// The first `count` numbers of `torch.randperm(n)`, for `n` below [`LONGEST`](Self::LONGEST): the steps of Fisher and
+    /// Yates' shuffle that determine them.
     pub(crate) fn permutation(&mut self, n: usize, count: usize) -> Vec<usize> {
-        // What stands at a place, where it is not the place's own number.
+        // The numbers at places where a number other than the place's own is.
         let mut moved = HashMap::new();
         let at = |moved: &HashMap<usize, usize>, i: usize| moved.get(&i).copied().unwrap_or(i);
         let numbers = (0..count.min(n)).map(|i| {

@@ -1,7 +1,7 @@
 //! Merging that can be undone: merged weights beside the base's own.
 //!
-//! The merged weights are one more adapter, which takes the place of the layers' own tensors. The base and the merged
-//! adapters stay, switched off, so undoing gives the same bits.
+//! The merged weights are one more adapter, whose tensors replace the layers' own. The base and the merged adapters stay,
+//! switched off, so undoing gives the same bits.
 
 use std::sync::Arc;
 
@@ -23,8 +23,8 @@ const BIAS: &str = "bias";
 /// The adapters that were merged.
 struct MergedFrom(Vec<String>);
 
-/// Merges the active adapters, so that the model computes as fast as without them, and keeps what
-/// [`unmerge_adapters`] needs: the base weights and the adapters, at the memory of the merged layers' weights.
+/// Merges the active adapters, so that the model computes as fast as without them. The base weights and the adapters are
+/// kept for [`unmerge_adapters`], so the weights of merged layers take memory twice.
 ///
 /// The merged weights are an adapter called `merged`: switching another one on in its place gives the base with that one.
 /// [`merge_and_unload`](crate::merge_and_unload) keeps nothing.

@@ -1,4 +1,4 @@
-//! What of a model has to do with its vocabulary: embedding and output layer, and whether they are one.
+//! The layers of a model with a row for each token: embedding and output layer, and whether they are one.
 
 use burn::tensor::DType;
 use ft_core::{Part, Parts};
@@ -49,7 +49,7 @@ impl Vocabulary {
     }
 }
 
-/// Checks that merging the active adapters does not change an output layer that they leave as it is.
+/// Checks that merging the active adapters does not change a tied output layer that they do not change.
 ///
 /// # Errors
 ///
@@ -63,7 +63,7 @@ pub(crate) fn check_tied_merge(model: &impl Parts) -> Result<()> {
         }
         for adapter in part.adapters().active() {
             let kind = adapter.kind();
-            // What cannot be merged at all is reported as such.
+            // Adapters that cannot be merged at all are not an error of this kind.
             let merges = matches!(part, Part::Embedding(table)
                 if kind.merge_table(adapter, table.table().cast(DType::F32)).is_some());
             if merges && kind.weight(adapter).is_none() && kind.other_rows(adapter).is_none() {

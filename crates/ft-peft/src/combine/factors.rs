@@ -28,7 +28,7 @@ pub(crate) struct Scaled {
     pub(crate) b: Tensor<2>,
     /// The scale of the adapter.
     pub(crate) scaling: f64,
-    /// What the adapter counts.
+    /// The weight of the adapter.
     pub(crate) weight: f64,
 }
 
@@ -77,8 +77,8 @@ impl Scaled {
     }
 }
 
-/// The model with those of the adapters that are LoRA as plain LoRA: what began as a part of the base weight has other
-/// factors beside its own.
+/// The model with its LoRA adapters of these names as plain LoRA: those that began as a part of the base weight get further
+/// factors.
 pub(crate) fn plain<'a, M: Module + Parts>(
     model: &M,
     names: impl IntoIterator<Item = &'a str>,

@@ -74,7 +74,7 @@ fn of_wide(matrix: &Matrix, count: usize) -> Singular {
         let rest = space.beside[size - 1];
         let allowed = EXACT * values[0].abs();
         let exact = (0..count).all(|i| (rest * vectors[(i, size - 1)]).abs() <= allowed);
-        // After a rest of zero another space begins, whose values are not known yet.
+        // After a rest of zero another space begins, whose values are not computed yet.
         if exact && rest > 0.0 || size == n || values[0] == 0.0 {
             break vectors.first(count);
         }

@@ -194,7 +194,7 @@ impl Method for AdaLoraConfig {
             "megatron_core": "megatron.core",
             "monteclora_config": null,
             "qalora_group_size": 16,
-            // A setting of LoRA, which PEFT ignores here.
+            // A setting of LoRA, which PEFT does not use for AdaLoRA.
             "r": 8,
             "target_parameters": null,
             "trainable_token_indices": null,

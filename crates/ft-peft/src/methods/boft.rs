@@ -5,8 +5,8 @@
 //! blocks together, and Cayley's rotations `R = (I − Q)(I + Q)⁻¹` of `Q = (D − Dᵀ)/2`. The factors act on activations
 //! one after another: no matrix of the size of the layer's input squared is made.
 //!
-//! Without its CUDA extension PEFT makes one factor, whatever the settings say. Here there are as many factors as the
-//! settings say, and a file with another number is an error.
+//! Without its CUDA extension PEFT makes one factor, whatever `boft_n_butterfly_factor` is. Here it is the number of
+//! factors, and a file with another number is an error.
 
 use burn::tensor::{Distribution, Int, Tensor, TensorData};
 use ft_core::layers::{AdapterKind, AdapterTensor, At, Merged, Stage};
@@ -104,7 +104,7 @@ impl Method for BoftConfig {
         match (self.boft_block_num, self.boft_block_size) {
             (0, 0) => mistakes.push("one of boft_block_size and boft_block_num must be above 0".to_string()),
             (1.., 1..) => mistakes.push(format!(
-                "boft_block_num = {} and boft_block_size = {} are two ways to say the same: set the other one to 0",
+                "boft_block_num = {} and boft_block_size = {} are both above 0: set one of them to 0",
                 self.boft_block_num, self.boft_block_size
             )),
             _ => {}

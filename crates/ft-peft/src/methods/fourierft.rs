@@ -114,7 +114,7 @@ impl Method for FourierFtConfig {
         let sizes: BTreeSet<(usize, usize)> = layers.iter().map(|f| (f.outputs, f.inputs)).collect();
         let mut tables = Vec::new();
         for (outputs, inputs) in sizes {
-            // Those that fit no layer are reported where they are needed.
+            // A number that is too large for its layer is reported when the layer gets its adapter.
             for n in counts.iter().filter(|n| **n <= outputs * inputs) {
                 let size = Features { inputs, outputs };
                 let (rows, columns) = self.waves(size, *n)?;

@@ -5,9 +5,9 @@
 //! halves on the diagonal (Schreiber and Van Loan, 1989, SIAM J. Sci. Stat. Comput. 10(1), section 2). It acts on
 //! activations at the cost of a low-rank adapter.
 //!
-//! With `apply_GS` the columns are made orthonormal, `G`, and the product is the reflection `I − 2GGᵀ`. That is never
-//! the identity. PEFT begins all the same with columns that are equal in pairs, of which it norms the rounding error.
-//! Here the columns begin independent, and the layer as a random reflection.
+//! With `apply_GS` the columns are made orthonormal, `G`, and the product is the reflection `I − 2GGᵀ`. That is never the
+//! identity. PEFT nevertheless begins with columns that are equal in pairs, and so normalizes rounding errors. Here the
+//! columns begin independent, and the adapter as a random reflection.
 
 use burn::tensor::Tensor;
 use ft_core::layers::{AdapterKind, AdapterTensor, At, Merged, Stage};

@@ -66,7 +66,7 @@ impl Method for LoraConfig {
     }
 
     fn scaled(&self, factor: f64) -> Option<Box<dyn Method>> {
-        // DoRA's change is not linear in the scale, and what PiSSA takes off does not depend on it.
+        // DoRA's change is not linear in the scale, and what PiSSA subtracts does not depend on it.
         if self.use_dora || self.init_lora_weights.is_principal_part() {
             return None;
         }

@@ -3,8 +3,8 @@
 //!
 //! - `mini`: `D` is `[r, mini_r]`, and repeated over the outputs.
 //! - `bat`: for each shard `o` of the output `ΔWₒᵢ = WₒᵢDₒ + Dₒ`, where the `Wₒᵢ` are the blocks `[r, r]` of the weight.
-//!   With several adapters on a layer each one's `W` is that of the base, so that their order does not matter; in PEFT an
-//!   adapter sees the changes of those before it.
+//!   With several adapters on a layer each one's `W` is that of the base, so that their order does not matter; in PEFT it
+//!   includes the changes of the adapters before it.
 
 use burn::tensor::ops::PadMode;
 use burn::tensor::{DType, Tensor};

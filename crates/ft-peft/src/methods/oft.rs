@@ -30,7 +30,7 @@ pub struct OftConfig {
     /// Features of a block, if `r` is 0. Where it does not divide the features of a layer, the nearest divisor is taken,
     /// and `r` likewise.
     pub oft_block_size: usize,
-    /// A setting of PEFT, which it does not use.
+    /// A setting of PEFT that PEFT does not use.
     pub module_dropout: f64,
     /// Whether rotations stay near the identity.
     pub coft: bool,
@@ -114,7 +114,7 @@ impl Method for OftConfig {
         match (self.r, self.oft_block_size) {
             (0, 0) => mistakes.push("one of r and oft_block_size must be above 0".to_string()),
             (1.., 1..) => mistakes.push(format!(
-                "r = {} and oft_block_size = {} are two ways to say the same: set the other one to 0",
+                "r = {} and oft_block_size = {} are both above 0: set one of them to 0",
                 self.r, self.oft_block_size
             )),
             _ => {}

@@ -27,8 +27,8 @@ pub enum PromptTuningInit {
 
 /// Settings of prompt tuning (Lester et al., 2021, arXiv:2104.08691).
 ///
-/// The virtual tokens take places of the longest sequence, and losses, evaluation and generation need nothing more.
-/// Learning rates are much higher than those of other methods: 0.03 and above.
+/// The virtual tokens take positions, so that the longest sequence is shorter. Losses, evaluation and generation work as
+/// without them. Learning rates are much higher than those of other methods: 0.03 and above.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PromptTuningConfig {
@@ -107,7 +107,7 @@ impl PromptTuningConfig {
         };
         if ids.is_empty() {
             return Err(Error::Settings(
-                "prompt_tuning_init is TEXT, but the tokens of the text are not known: make the settings with \
+                "prompt_tuning_init is TEXT, but the settings have no tokens of the text: make them with \
                  PromptTuningConfig::from_text"
                     .into(),
             ));

@@ -1,4 +1,4 @@
-//! Small models, and adapters on them that do something: what the tests share.
+//! Small models, and adapters on them whose tensors have an effect: what the tests share.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,8 +16,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
 
-/// Burn's random numbers come from one generator for the whole process: whoever seeds it holds this
-/// while drawing.
+/// Burn's random numbers come from one generator for the whole process: a test that seeds it holds this while drawing.
 pub(crate) fn drawing() -> MutexGuard<'static, ()> {
     static GENERATOR: Mutex<()> = Mutex::new(());
     GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
@@ -146,7 +145,7 @@ pub(crate) fn with_adapter(model: AutoCausalLm, config: &dyn Method, name: &str)
     stirred(model, name)
 }
 
-/// Adds numbers to every tensor of an adapter that trains, so that it does something.
+/// Adds numbers to every tensor of an adapter that trains, so that it has an effect.
 pub(crate) fn stirred<M: Parts>(model: M, name: &str) -> M {
     let mut model = model;
     // Adapters of other names get other numbers.
@@ -169,7 +168,7 @@ pub(crate) fn stirred<M: Parts>(model: M, name: &str) -> M {
     model
 }
 
-/// Gives every factor `B` of the adapter called `name` numbers that do something.
+/// Gives every factor `B` of the adapter called `name` random numbers.
 pub(crate) fn with_random_b(model: AutoCausalLm, name: &str) -> AutoCausalLm {
     let _drawing = drawing();
     // The same numbers in every run, whatever other tests draw; others for another name.

@@ -14,7 +14,7 @@ use crate::adapted_models::{distance, drawing, logits, model, with_adapter};
 use crate::golden::assert_close;
 use crate::methods::{adapter_gradients, count_gradients};
 
-/// A method with its settings, and what it promises.
+/// A method with its settings, and what holds for it.
 struct Case {
     config: Box<dyn Method>,
     name: String,
@@ -27,7 +27,7 @@ struct Case {
 /// Methods that are no change of weights.
 const NO_WEIGHTS: [&str; 4] = ["BOTTLENECK", "PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING"];
 
-/// The methods with settings that fit both models: settings, and what is not promised.
+/// The methods, with settings that fit both models.
 fn cases() -> Vec<Case> {
     let all = "all-linear";
     let settings = [
@@ -97,7 +97,7 @@ fn for_every_case(law: impl Fn(&Case, &str)) {
     }
 }
 
-/// A model with an adapter that does something.
+/// A model with an adapter that has an effect.
 fn adapted(case: &Case, kind: &str, device: &Device) -> AutoCausalLm {
     with_adapter(model(kind, device), &*case.config, "default")
 }
@@ -152,7 +152,7 @@ fn a_fresh_adapter_changes_nothing() {
         } else {
             assert!(
                 distance(&after, &before) > 1e-3,
-                "{} changes nothing, and could promise it",
+                "{} changes nothing: its case should be `fresh`",
                 case.name
             );
         }
@@ -214,7 +214,7 @@ fn merged_equals_unmerged() {
             let expected = logits(&model, &device);
             assert!(
                 distance(&expected, &base) > 0.01,
-                "{}: {names:?} does nothing",
+                "{}: {names:?} has no effect",
                 case.name
             );
             let merged = merge_and_unload(model);
@@ -269,7 +269,7 @@ fn switched_off_deleted_and_unloaded_are_the_base() {
         let adapted = logits(&model, &device);
         assert!(
             distance(&adapted, &base) > 0.01,
-            "{} does nothing",
+            "{} has no effect",
             case.name
         );
         assert_eq!(
@@ -337,7 +337,7 @@ fn a_base_held_as_stored_trains_alike() {
 }
 
 #[test]
-fn two_adapters_do_not_touch_each_other() {
+fn two_adapters_are_independent() {
     let device = Device::default().autodiff();
     for_every_case(|case, kind| {
         let alone = adapted(case, kind, &device);

@@ -129,7 +129,7 @@ fn keys_with_a_prefix_are_read_and_others_are_reported() {
 }
 
 #[test]
-fn the_start_of_he_is_the_identity_and_those_of_houlsby_are_near_it() {
+fn new_adapters_of_he_are_the_identity_and_those_of_houlsby_are_near_it() {
     let device = Device::default();
     let base = model("llama", &device);
     let before = logits(&base, &device);

@@ -161,7 +161,7 @@ fn two_lora(kind: &str, rslora: bool) -> AutoCausalLm {
             use_rslora: rslora,
             ..LoraConfig::default()
         };
-        set_active(&mut made, &[]).expect("nothing to know");
+        set_active(&mut made, &[]).expect("no names");
         made = with_random_b(attach(made, &config, name, 3).expect("attaches"), name);
     }
     made
@@ -225,7 +225,7 @@ fn dare_that_keeps_all_is_what_it_is_without() {
 }
 
 #[test]
-fn dare_draws_from_its_seed() {
+fn dare_follows_its_seed() {
     let made = |seed| {
         let how = Combination {
             combination_type: CombinationType::DareLinear,
@@ -246,7 +246,7 @@ fn dare_draws_from_its_seed() {
 }
 
 #[test]
-fn a_vector_that_an_adapter_lacks_is_one() {
+fn a_missing_vector_counts_as_one() {
     let mut made = model("llama", &Device::default());
     for (name, targets) in [("one", vec!["k_proj"]), ("two", vec!["k_proj", "v_proj"])] {
         let config = Ia3Config {
@@ -254,7 +254,7 @@ fn a_vector_that_an_adapter_lacks_is_one() {
             init_ia3_weights: false,
             ..Ia3Config::default()
         };
-        set_active(&mut made, &[]).expect("nothing to know");
+        set_active(&mut made, &[]).expect("no names");
         made = attach(
             made,
             &config.with_targets(TargetModules::names(targets)),

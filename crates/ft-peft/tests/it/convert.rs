@@ -59,7 +59,7 @@ fn converted_adapters_change_the_same_up_to_the_error() {
 }
 
 #[test]
-fn what_is_more_than_a_change_of_weights_is_not_converted() {
+fn adapters_that_change_more_than_weights_are_not_converted() {
     let device = Device::default();
     for (kind, method, part) in [
         (

@@ -28,7 +28,7 @@ fn one_layer(model: &AutoCausalLm) -> Linear {
     found.expect("the layer")
 }
 
-/// In training with dropout all that DoRA changes of the output reads what dropout leaves of the input, as in PEFT.
+/// In training, all that DoRA changes of the output is computed from the input after dropout, as in PEFT.
 #[test]
 fn dropout_under_dora_acts_as_in_peft() {
     let device = Device::default().autodiff();
@@ -53,7 +53,7 @@ fn dropout_under_dora_acts_as_in_peft() {
         device.seed(11);
         let dropped = adapter.dropout.forward(x.clone());
 
-        // PEFT's formula on a base from which PiSSA took its part
+        // PEFT's formula on a base from which PiSSA's part is subtracted
         let mut base = linear.matrix();
         if let (Some(a), Some(b)) = (adapter.get("start_A"), adapter.get("start_B")) {
             base = base + b.val2().matmul(a.val2()) * 2.0;
@@ -74,7 +74,7 @@ fn dropout_under_dora_acts_as_in_peft() {
     }
 }
 
-/// Norms are kept between calls. They belong to the present tensors all the same.
+/// Norms are kept between calls, and computed again when a tensor has changed.
 #[test]
 fn norms_follow_the_weight_and_the_factors() {
     let device = Device::default();

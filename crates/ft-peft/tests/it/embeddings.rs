@@ -84,7 +84,7 @@ fn trained_modules_are_written_again_as_they_were() {
     }
 }
 
-/// Resized embeddings lie in the adapter's file if `modules_to_save` names them.
+/// Resized embeddings are saved in the adapter's file if `modules_to_save` names them.
 #[test]
 fn resized_embeddings_are_saved_with_an_adapter() {
     let device = Device::default();
@@ -185,7 +185,7 @@ const EMBEDDING: &str = "base_model.model.model.embed_tokens.weight";
 
 /// PEFT computes with a head that is not the embedding, which a tied model cannot.
 #[test]
-fn what_breaks_the_tie_is_refused() {
+fn files_that_need_an_untied_output_layer_are_refused() {
     let device = Device::default();
     let load = |place: &Path| load_adapter(base("tied", &device), place, "default", false);
     let refused = |place: &Path| {
@@ -210,7 +210,7 @@ fn what_breaks_the_tie_is_refused() {
             tensors.remove(missing);
         });
         refused(folder.path());
-        // The setting says that they are one, so one is enough.
+        // With `ensure_weight_tying` one of the two tensors is enough.
         let settings = json!({"modules_to_save": ["lm_head"]});
         let folder = changed(&trained, settings, |tensors| {
             tensors.remove(missing);
@@ -281,7 +281,7 @@ fn copies_of_a_trained_module_are_ignored() {
     assert_close("logits", &found, &expected("untied", "trained"), 1e-5);
 }
 
-/// Rows that the base lacks stay in place when the adapter is off; what it trained goes with it.
+/// With the adapter off, the rows that the base lacked are still there, and trained weights are not used.
 #[test]
 fn with_the_adapter_off_the_model_is_the_base() {
     for base_name in ["tied", "untied"] {

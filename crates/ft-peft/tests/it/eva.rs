@@ -27,7 +27,7 @@ fn run(model: &AutoCausalLm, tokens: &TokenBatch) {
 }
 
 #[test]
-fn eva_shares_out_the_ranks_and_changes_nothing_yet() {
+fn eva_distributes_the_ranks_and_changes_nothing() {
     let device = Device::default();
     let base = model("llama", &device);
     let before = logits(&base, &device);

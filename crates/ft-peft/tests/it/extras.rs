@@ -96,7 +96,7 @@ fn gradients_agree(
     expected: &BTreeMap<String, TensorData>,
 ) {
     let mut seen = BTreeSet::new();
-    // A bias of keys has no gradient: what is left of it is the rounding of the others.
+    // The gradient of a bias of keys is zero but for rounding, which is not compared.
     let all = expected.iter().filter(|(key, _)| key.starts_with("grad."));
     let largest = all.flat_map(|(_, data)| data.iter::<f32>().collect::<Vec<_>>());
     let rounding = 1e-6 * largest.fold(0.0, |largest: f32, x| largest.max(x.abs()));

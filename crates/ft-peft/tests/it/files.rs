@@ -1,4 +1,4 @@
-//! Adapter files: what is saved loads again, and what does not fit explains itself.
+//! Adapter files: saved adapters load again, and the error of a file that does not fit names the reason.
 
 use std::path::Path;
 

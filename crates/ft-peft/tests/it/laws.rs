@@ -70,7 +70,7 @@ fn merged_equals_unmerged_and_leaves_no_adapter() {
         let adapted = logits(&model, device);
         assert!(
             distance(&adapted, &base) > 0.01,
-            "the adapter does something"
+            "the adapter has an effect"
         );
         let merged = merge_and_unload(model).expect("merges");
         assert!(distance(&logits(&merged, device), &adapted) < 1e-4);
@@ -205,7 +205,7 @@ fn dropout_acts_in_training_only_and_follows_the_seed() {
 }
 
 #[test]
-fn the_seed_decides_the_factors() {
+fn the_seed_determines_the_factors() {
     let device = Device::default();
     let factors = |seed| {
         let model = attach(

@@ -13,7 +13,7 @@ use crate::adapted_models::{
 };
 
 #[test]
-fn a_fresh_relative_changes_nothing_but_rounding() {
+fn a_fresh_adapter_of_any_initialisation_changes_nothing_but_rounding() {
     let device = Device::default();
     for kind in ["llama", "gpt2"] {
         let base = model(kind, &device);
@@ -50,7 +50,7 @@ fn a_fresh_relative_changes_nothing_but_rounding() {
 
 /// `[A; A₀]` and `[B, −B₀]` compute what `BA − B₀A₀` does, here and after loading, with every scale.
 #[test]
-fn plain_lora_computes_what_its_relative_did() {
+fn plain_lora_computes_the_same_as_pissa_and_olora() {
     let device = Device::default();
     let patterned = LoraConfig {
         rank_pattern: vec![("q_proj|c_attn".into(), 2)],
@@ -92,7 +92,7 @@ fn plain_lora_computes_what_its_relative_did() {
 }
 
 #[test]
-fn plain_lora_trains_as_its_relative_did() {
+fn plain_lora_trains_if_the_adapter_trained_before() {
     let device = Device::default().autodiff();
     let fresh = attach(
         model("llama", &device),
@@ -109,7 +109,8 @@ fn plain_lora_trains_as_its_relative_did() {
     assert_eq!(trainable_parameters(&plain).0, 0);
 }
 
-/// A random part of the base cannot be found again: the file is that of plain LoRA, and one of PEFT that is not is refused.
+/// A part of the base that was found with random numbers cannot be computed again, so the file is that of plain LoRA. A file
+/// of PEFT that is not is refused.
 #[test]
 fn the_random_form_of_pissa_is_saved_as_plain_lora() {
     let device = Device::default();
@@ -123,7 +124,7 @@ fn the_random_form_of_pissa_is_saved_as_plain_lora() {
     save_adapter(&trained, "default", folder.path()).expect("saves");
     let loaded = load_adapter(base.clone(), folder.path(), "default", false).expect("loads");
     assert!(distance(&logits(&loaded, &device), &logits(&trained, &device)) < 1e-4);
-    // the model goes on as it was
+    // The model itself is not changed.
     let kept = adapter_config(&trained, "default").expect("settings").own();
     assert_eq!(kept["init_lora_weights"], json!("pissa_niter_4"));
 
@@ -143,7 +144,7 @@ fn the_random_form_of_pissa_is_saved_as_plain_lora() {
     );
 }
 
-/// Only `B` of MiCA is as it was, also when a file is trained on.
+/// `B` of MiCA does not train, also not after loading.
 #[test]
 fn mica_trains_a_alone() {
     let device = Device::default().autodiff();
@@ -166,7 +167,7 @@ fn mica_trains_a_alone() {
 }
 
 #[test]
-fn what_cannot_be_initialised_is_an_error_that_tells_why() {
+fn what_cannot_be_initialised_is_an_error_with_the_reason() {
     let device = Device::default();
     let base = model("llama", &device);
     let refused = |json: serde_json::Value, part: &str| {

@@ -41,7 +41,7 @@ fn unmerged_is_as_before_to_the_bit() {
 }
 
 #[test]
-fn what_is_not_finite_is_not_merged_and_nothing_is_lost() {
+fn numbers_that_are_not_finite_are_not_merged_and_the_model_stays() {
     let device = Device::default();
     for (method, tensor) in [
         (Box::new(lora(4)) as Box<dyn Method>, "lora_B.weight"),

@@ -53,7 +53,7 @@ impl Scorer {
         self.forward(device).into_data()
     }
 
-    /// Gives both factors of the adapter called `name` numbers that do something.
+    /// Gives both factors of the adapter called `name` random numbers.
     fn stir(mut self, name: &str) -> Self {
         let _drawing = drawing();
         self.for_each_linear_mut(&mut |_, linear| {
@@ -124,7 +124,7 @@ fn adapters_with_gradients(model: &Scorer, device: &Device) -> Vec<String> {
 }
 
 #[test]
-fn all_linear_spares_the_output_layer_of_the_model() {
+fn all_linear_leaves_out_the_output_layer() {
     let device = Device::default();
     let model = attach(Scorer::new(&device), &config(), "default", 1).expect("attaches");
     assert_eq!(model.layers_with_adapters(), ["block.up", "block.down"]);
@@ -206,7 +206,7 @@ fn a_frozen_adapter_has_no_dropout() {
 }
 
 #[test]
-fn names_that_mean_nothing_are_errors_even_beside_others() {
+fn names_that_match_nothing_are_errors_even_beside_others() {
     let device = Device::default();
     let attach = |config: &LoraConfig| attach(Scorer::new(&device), config, "default", 1);
     for (setting, config) in [

@@ -70,7 +70,7 @@ fn with_a_cache_the_logits_are_the_same() {
     });
 }
 
-/// Documents of a packed row, and rows that are padded on the left, see the virtual tokens as if they stood alone.
+/// Documents of a packed row, and rows that are padded on the left, attend to the virtual tokens as separate rows do.
 #[test]
 fn packed_and_padded_rows_equal_separate_ones() {
     for_every_case(&["llama", "gpt2"], |kind, model, config, device| {
@@ -168,7 +168,7 @@ fn switched_off_unloaded_and_deleted_prompts_are_the_base() {
         let model = attach(model, config, "default", 1).expect("attaches");
         assert!(
             distance(&logits(&model, device), &base) > 0.01,
-            "the adapter does something"
+            "the adapter has an effect"
         );
         assert_eq!(model.dims().max_position_embeddings, longest - 3);
         assert_eq!(logits(&without_adapters(&model), device), base);
@@ -387,7 +387,7 @@ fn encoder(device: &Device) -> Bert {
 }
 
 #[test]
-fn an_encoder_takes_no_prefix() {
+fn a_prefix_on_an_encoder_is_refused() {
     let error = attach(
         encoder(&Device::default()),
         &PrefixTuningConfig::default(),
@@ -400,7 +400,7 @@ fn an_encoder_takes_no_prefix() {
 
 #[test]
 #[should_panic(expected = "not supported on encoders")]
-fn an_encoder_takes_no_prompt() {
+fn a_prompt_on_an_encoder_is_refused() {
     let device = Device::default();
     let bert = attach(
         encoder(&device),

@@ -179,7 +179,7 @@ fn new_settings_have_the_sizes_of_the_model() {
             let mut expected = saved_settings(&adapter_folder(base, case));
             expected["num_attention_heads"] = Value::Null;
             expected["base_model_name_or_path"] = Value::Null;
-            // That of whoever writes the file.
+            // The version of the writer.
             for json in [&mut found, &mut expected] {
                 json["peft_version"] = Value::Null;
             }

@@ -1,4 +1,4 @@
-//! Low-rank reparameterization of modules that are not ours.
+//! Low-rank reparameterization of other Burn modules.
 
 use burn::module::Module;
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
@@ -113,7 +113,7 @@ fn targets_that_match_nothing_are_explained() {
     assert!(error.to_string().contains("lora_dropout"), "{error}");
 }
 
-/// A struct of a user that is called as Burn's layer is not taken for it.
+/// A user's struct with the name of Burn's layer is not matched.
 #[test]
 fn only_weights_right_inside_a_linear_layer_are_taken() {
     mod user {

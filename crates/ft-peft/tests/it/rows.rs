@@ -17,7 +17,7 @@ fn batch(rows: &[[i64; 5]], device: &Device) -> TokenBatch {
 }
 
 #[test]
-fn rows_get_what_they_get_alone() {
+fn rows_of_a_batch_equal_rows_alone() {
     let device = Device::default();
     let rows = [
         [3, 14, 15, 9, 26],
@@ -68,9 +68,7 @@ fn rows_of_one_adapter_are_that_adapter_and_unknown_ones_are_refused() {
     assert!(with_rows(&made, &[]).is_err());
     let some = with_rows(&made, &[Some("one"), None]).expect("known");
     assert!(scale_adapter(&mut some.clone(), "one", 2.0).is_err());
-    let error = merge_and_unload(some)
-        .expect_err("no weight does that")
-        .to_string();
+    let error = merge_and_unload(some).expect_err("rows differ").to_string();
     assert!(error.contains("some rows"), "{error}");
 }
 
@@ -172,7 +170,7 @@ fn decoded_rows_have_adapters_of_their_own() {
         set_active(&mut alone, adapter.as_slice()).expect("known");
         assert_eq!(*tokens, continued(&alone, prompt, &config), "{adapter:?}");
     }
-    // A row that says nothing has the active adapter.
+    // A row without an adapter of its own has the active one.
     assert_eq!(active_adapters(&made), ["two"]);
     let mut alone = made.clone();
     set_active(&mut alone, &["one"]).expect("known");

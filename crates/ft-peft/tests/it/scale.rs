@@ -56,8 +56,8 @@ fn a_scaled_adapter_has_another_alpha_in_its_file_too() {
     assert!(error.contains("convert_to_lora"), "{error}");
 }
 
-/// The file of a scaled adapter has to say the same: what PiSSA takes off does not depend on the scale, and a magnitude is
-/// no change that grows with it.
+/// A scaled adapter computes the same after saving and loading. PiSSA and DoRA cannot be scaled: the part that PiSSA
+/// subtracts and the magnitudes of DoRA do not depend on the scale.
 #[test]
 fn only_what_is_linear_in_the_scale_can_be_scaled() {
     let device = Device::default();

@@ -66,7 +66,7 @@ fn new_adapters_change_nothing_and_train_alone() {
 
 /// Two adapters with copies of the same layer: the last one counts, and each alone is what it was.
 #[test]
-fn copies_of_two_adapters_do_not_touch_each_other() {
+fn copies_of_two_adapters_are_independent() {
     let device = Device::default();
     let ids = Tensor::<2, Int>::from_data([[3, 14, 15, 9, 26]], &device);
     let mut config = LoraConfig::default();
@@ -97,7 +97,7 @@ fn copies_of_two_adapters_do_not_touch_each_other() {
     assert_close("both", &of(&model), &with_b, 1e-6);
 }
 
-/// In a tied model one name trains both, and PEFT is told so.
+/// In a tied model one name trains both layers, and `ensure_weight_tying` is written for PEFT.
 #[test]
 fn a_tied_embedding_trains_once() {
     let device = Device::default().autodiff();
@@ -148,9 +148,9 @@ fn merging_low_rank_into_a_tied_table_is_refused() {
     merge_and_unload(model).expect("merges");
 }
 
-/// PEFT would take `norm` for the ends of other names too.
+/// PEFT matches the ends of names: `norm` would match `input_layernorm` too.
 #[test]
-fn modules_whose_names_other_names_end_in_are_written_as_paths() {
+fn modules_whose_names_are_ambiguous_in_peft_are_written_as_paths() {
     let mut config = LoraConfig::default();
     config.common.modules_to_save = vec!["norm".into(), "lm_head".into()];
     let model = attach(

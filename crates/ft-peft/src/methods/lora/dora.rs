@@ -18,8 +18,8 @@ pub(super) const MAGNITUDE: &str = "lora_magnitude_vector";
 
 /// `m/‖V‖ ⊙ (y + s·B(Ax))`.
 ///
-/// Dropout acts as in PEFT: what the layer computes without the adapter reads all of `x`, all that the adapter changes of
-/// it reads what is left of `x`.
+/// Dropout acts as in PEFT: the layer's own product is computed from `x`, and all that the adapter changes of it from `x`
+/// after dropout.
 #[derive(Clone, Debug)]
 pub(super) struct Dora {
     lora: Lora,
@@ -77,7 +77,7 @@ fn row_norms(weight: Tensor<2>, squares: Tensor<1>, factors: LowRank) -> Tensor<
     let across = b.clone().matmul(a.clone().matmul(a.transpose()));
     let squares =
         squares + sum(along * b.clone()) * (2.0 * scale) + sum(across * b) * scale.powi(2);
-    // A row of zeros stays one, in place of 0/0.
+    // A row of zeros stays zero, since 0/0 is not a number.
     squares.clamp_min(f32::MIN_POSITIVE).sqrt()
 }
 

@@ -1,5 +1,5 @@
-//! EVA: Explained Variance Adaptation (Paischer et al., 2024, arXiv:2410.07170). `A` begins as the principal components of
-//! what a layer reads, and layers whose components explain more of it get higher ranks.
+//! EVA: Explained Variance Adaptation (Paischer et al., 2024, arXiv:2410.07170). `A` begins as the principal components of a
+//! layer's inputs, and layers whose components explain more of them get higher ranks.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::{Method, Result, TargetModules};
 pub struct EvaConfig {
     /// A layer has at most this many times its rank; 1 leaves all ranks as they are.
     pub rho: f64,
-    /// A component is known when the cosine of the angle by which a batch turns it is at least this.
+    /// A component has converged when a batch turns it by an angle whose cosine is at least this.
     pub tau: f64,
     /// Count only tokens whose label is not `label_mask_value`.
     pub use_label_mask: bool,
@@ -31,7 +31,7 @@ pub struct EvaConfig {
     pub label_mask_value: i64,
     /// Divide components by the roots of their singular values.
     pub whiten: bool,
-    /// Change alpha as the rank of a layer, so that its scale stays.
+    /// Change alpha in proportion to the rank of a layer, so that its scale stays the same.
     pub adjust_scaling_factors: bool,
 }
 
@@ -58,10 +58,10 @@ impl EvaConfig {
 /// Attaches a new LoRA adapter called `name` as [`attach`](crate::attach) does, whose `A` holds the principal components of
 /// the layers' inputs on `batches` (EVA; Paischer et al., 2024, arXiv:2410.07170).
 ///
-/// `run` computes the model on a batch; beside the tokens of a batch stand their labels, row after row, which tell by
-/// [`EvaConfig`] which tokens count. The batches are gone through again and again until the components are known. Then the
-/// sum of all ranks goes to the layers whose components explain most: `rank_pattern`, `alpha_pattern` and `target_modules` of
-/// the settings that the model remembers are those found.
+/// `run` computes the model on a batch. Each batch has its tokens and their labels, row after row; by the labels
+/// [`EvaConfig`] selects the tokens that count. The batches are repeated until the components have converged. Then the sum
+/// of all ranks is distributed to the layers whose components explain most. The settings that are kept in the model have the
+/// `rank_pattern`, `alpha_pattern` and `target_modules` that were found.
 ///
 /// ```no_run
 /// use ft_core::{AutoCausalLm, CausalLm, TokenBatch};
@@ -78,7 +78,8 @@ impl EvaConfig {
 ///
 /// # Errors
 ///
-/// As [`attach`](crate::attach), and [`Error::Settings`](crate::Error::Settings) if there is too little data to know the components.
+/// As [`attach`](crate::attach), and [`Error::Settings`](crate::Error::Settings) if there is too little data for the
+/// components to converge.
 pub fn eva_initialise<M: Module + Parts>(
     model: M,
     config: &LoraConfig,

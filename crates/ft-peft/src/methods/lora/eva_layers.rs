@@ -1,4 +1,4 @@
-//! What layers read on batches of data, its principal components, and the ranks that these get.
+//! The inputs of layers on batches of data, their principal components, and the ranks that layers get.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,10 +12,10 @@ use crate::linalg::Matrix;
 use crate::targets::Chosen;
 use crate::{Error, Result};
 
-/// So many batches are enough to know the components of any data that has some.
+/// After so many batches the components of any data that has them have converged.
 const BATCHES: usize = 1000;
 
-/// A layer whose inputs are looked at.
+/// A layer whose inputs are recorded.
 pub(super) struct Layer {
     pub(super) path: String,
     /// The rank that the settings give it.
@@ -23,7 +23,7 @@ pub(super) struct Layer {
     /// The rank that it gets.
     pub(super) rank: usize,
     recorder: Arc<Recorder>,
-    /// The number of the first layer that reads the same; its own if it is that.
+    /// The number of the first layer with the same input, which may be this one.
     same_as: usize,
     pca: IncrementalPca,
 }
@@ -35,7 +35,7 @@ impl Layer {
     }
 }
 
-/// Keeps what a layer reads.
+/// Keeps the input of a layer.
 #[derive(Debug, Default)]
 struct Recorder(Mutex<Option<Tensor<2>>>);
 
@@ -86,7 +86,7 @@ pub(super) fn record(
     layers
 }
 
-/// Goes through the batches until the components of all layers are known, and shares out the ranks.
+/// Computes the batches until the components of all layers have converged, and distributes the ranks.
 pub(super) fn find_components(
     layers: &mut [Layer],
     eva: &EvaConfig,
@@ -109,8 +109,8 @@ pub(super) fn find_components(
         if step == BATCHES || skipped {
             let layer = &layers[first];
             return Err(Error::Settings(format!(
-                "init_lora_weights = eva: the {} components of what {} reads are not known after {step} batches: give larger \
-                 batches, of more tokens that count than components, or lower r, rho or tau",
+                "init_lora_weights = eva: the {} components of the input of {} have not converged after {step} batches: give \
+                 larger batches, of more tokens that count than components, or lower r, rho or tau",
                 layer.pca.count(),
                 layer.path
             )));
@@ -149,7 +149,7 @@ fn counted(tokens: &TokenBatch, labels: &[i64], eva: &EvaConfig) -> TensorData {
     TensorData::new(places, [count])
 }
 
-/// Layers that read the same tensor share its components.
+/// Layers with the same input share its components.
 fn find_same(layers: &mut [Layer]) {
     let inputs: Vec<_> = layers.iter().map(|layer| layer.recorder.inputs()).collect();
     for i in 0..layers.len() {
@@ -167,7 +167,7 @@ fn find_same(layers: &mut [Layer]) {
     }
 }
 
-/// Gives the sum of all wanted ranks to the components that explain most of what their layer reads.
+/// Distributes the sum of all ranks to the components that explain most of their layer's input.
 fn share_out(layers: &mut [Layer]) {
     let budget: usize = layers.iter().map(|layer| layer.wanted).sum();
     let mut shares = Vec::new();

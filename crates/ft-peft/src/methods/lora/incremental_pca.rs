@@ -3,7 +3,7 @@
 
 use crate::linalg::{Matrix, Singular, add_scaled, dot, largest, norm};
 
-/// The components of the rows seen so far.
+/// The components of the rows so far.
 #[derive(Clone, Debug)]
 pub(super) struct IncrementalPca {
     count: usize,
@@ -17,7 +17,7 @@ pub(super) struct IncrementalPca {
 }
 
 impl IncrementalPca {
-    /// For so many components.
+    /// An analysis into this many components.
     pub(super) fn new(count: usize) -> Self {
         Self {
             count,
@@ -44,7 +44,7 @@ impl IncrementalPca {
         values.map(|value| value * value / self.spread).collect()
     }
 
-    /// Takes in rows. A batch with fewer rows than components is left out.
+    /// Adds rows. A batch with fewer rows than components is ignored.
     pub(super) fn add(&mut self, rows: &Matrix) {
         let (count, width) = (rows.rows(), rows.cols());
         if count < self.count {
@@ -86,7 +86,7 @@ impl IncrementalPca {
         let found = largest(&stacked, self.count);
         if let Some(before) = &self.found {
             let pairs = before.right.all_rows().zip(found.right.all_rows());
-            // The sign of a component means nothing.
+            // The sign of a component is arbitrary.
             let cosine =
                 |(a, b): (&[f64], &[f64])| dot(a, b).abs() / (norm(a) * norm(b)).max(1e-300);
             self.agreement = pairs.map(cosine).collect();

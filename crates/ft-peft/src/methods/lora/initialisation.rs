@@ -1,8 +1,8 @@
 //! How the factors of LoRA begin.
 //!
-//! Some begin as a part of the base weight. PEFT takes that part off the base weight; here the base stays as it is, and the
-//! adapter takes it off: see [`Lora`](super::low_rank::Lora). Both compute the same, but here the model with the adapter
-//! switched off is the base. The part is not saved: it is computed again from the base, as in PEFT.
+//! Some begin as a part of the base weight. PEFT subtracts that part from the base weight; here the base does not change,
+//! and the adapter subtracts the part: see [`Lora`](super::low_rank::Lora). Both compute the same, but here the model with
+//! the adapter switched off is the base. The part is not saved: it is computed again from the base, as in PEFT.
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
@@ -101,7 +101,7 @@ impl<'de> Deserialize<'de> for InitLoraWeights {
     }
 }
 
-/// How to get rid of a changed base.
+/// How to get a file that does not need a changed base.
 const CONVERT: &str =
     "save it from PEFT with path_initial_model_for_weight_conversion, which makes it plain LoRA";
 
@@ -121,8 +121,8 @@ impl InitLoraWeights {
                 "init_lora_weights = eva begins from the inputs of the layers: make the adapter with eva_initialise".into(),
             ),
             (Self::PissaNiter(_), Origin::File) => Some(format!(
-                "init_lora_weights = {PISSA_NITER}N took a part off the base weight that depends on PyTorch's random \
-                 numbers: {CONVERT}"
+                "init_lora_weights = {PISSA_NITER}N subtracted a part from the base weight that depends on PyTorch's \
+                 random numbers: {CONVERT}"
             )),
             _ => None,
         }
@@ -134,12 +134,12 @@ impl InitLoraWeights {
         odd.then(|| format!("init_lora_weights = orthogonal needs an even r, not {r}"))
     }
 
-    /// Whether the adapter is one only together with what its file does not have.
+    /// Whether the part of the base weight cannot be computed again, since it depends on random numbers.
     pub(super) fn is_random_part(self) -> bool {
         matches!(self, Self::PissaNiter(_))
     }
 
-    /// Whether a part of the base weight is taken off that does not depend on the scale.
+    /// Whether the adapter subtracts a part of the base weight that does not depend on the scale.
     pub(super) fn is_principal_part(self) -> bool {
         matches!(self, Self::Pissa | Self::PissaNiter(_))
     }

@@ -18,8 +18,8 @@ pub(super) const START_B: &str = "start_B";
 
 /// `s·B(Ax)`, added to the product.
 ///
-/// Where the factors began as a part of the base weight, that part is taken off: `s·(BA − B₀A₀)x`. So the base weight stays
-/// as it is.
+/// Where the factors began as a part of the base weight, that part is subtracted: `s·(BA − B₀A₀)x`. So the base weight does
+/// not change.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lora {
     /// `s`.
@@ -53,7 +53,7 @@ impl Lora {
         times(x, a, b) * self.scaling
     }
 
-    /// What is taken off for inputs `x`, as a negative number, if anything is.
+    /// `−s·B₀A₀x`, if a part is subtracted.
     pub(super) fn taken_off(self, adapter: &Adapter, x: Tensor<2>) -> Option<Tensor<2>> {
         start(adapter).map(|(a, b)| times(x, a, b) * self.scaling)
     }
@@ -84,7 +84,7 @@ impl AdapterKind for Lora {
     fn low_rank(&self, at: &At<'_>, x: &Tensor<2>) -> Option<LowRank> {
         let drops_out = at.adapter.drops_out(x);
         if drops_out && start(at.adapter).is_some() {
-            // What is taken off does not drop out.
+            // Dropout does not act on the part that is subtracted.
             return None;
         }
         let dropout = drops_out.then(|| Dropout {

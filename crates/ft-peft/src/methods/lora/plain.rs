@@ -16,8 +16,8 @@ use crate::{Error, Method, Result};
 /// Makes the LoRA adapter called `name` independent of how it began, so that its file can be used with the base alone, in
 /// any program: PiSSA and OLoRA become plain LoRA of twice the rank, which computes the same.
 ///
-/// Rank and alpha double (with rsLoRA alpha grows by √2, which keeps the scale), and `init_lora_weights` becomes `true`. Whether it trains
-/// and is active stays as it is, but all of the factors train now, and [`lora_fa`](crate::lora_fa) has to be called again. An
+/// Rank and alpha double (with rsLoRA alpha grows by √2, which keeps the scale), and `init_lora_weights` becomes `true`. It
+/// is active and trains if it did before, but all factors train, and [`lora_fa`](crate::lora_fa) has to be called again. An
 /// adapter that did not take its factors from the base weight is not changed.
 ///
 /// # Errors
