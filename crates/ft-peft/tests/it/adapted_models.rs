@@ -12,6 +12,8 @@ use ft_peft::{
     BitFitConfig, BoftConfig, Common, Ia3Config, InitLoraWeights, LnTuningConfig, LoraConfig,
     Method, OftConfig, TargetModules, TrainableTokensConfig, VeraConfig, attach, set_active,
 };
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use serde_json::json;
 
 /// Burn's random numbers come from one generator for the whole process: a test that seeds it holds this while drawing.
@@ -147,7 +149,7 @@ pub(crate) fn with_adapter(model: AutoCausalLm, config: &dyn Method, name: &str)
 pub(crate) fn stirred<M: Parts>(model: M, name: &str) -> M {
     let mut model = model;
     // Adapters of other names get other numbers.
-    let mut place: usize = name.bytes().map(usize::from).sum();
+    let mut rng = StdRng::seed_from_u64(name.bytes().map(u64::from).sum());
     model.for_each_part_mut(&mut |_, mut part| {
         for adapter in part
             .adapters()
@@ -157,10 +159,7 @@ pub(crate) fn stirred<M: Parts>(model: M, name: &str) -> M {
             for tensor in adapter.tensors.iter_mut().filter(|tensor| tensor.trains()) {
                 let old = tensor.data();
                 let shape = old.shape().clone();
-                let numbers = old.iter::<f32>().map(|x| {
-                    place += 1;
-                    x + 0.2 * (place as f32 * 1.7).sin()
-                });
+                let numbers = old.iter::<f32>().map(|x| x + rng.random_range(-0.2..0.2));
                 let numbers: Vec<f32> = numbers.collect();
                 tensor.set(TensorData::new(numbers, shape));
             }

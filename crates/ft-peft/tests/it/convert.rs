@@ -30,6 +30,7 @@ fn converted_adapters_change_the_same_up_to_the_error() {
         ("llama", Box::new(Ia3Config::default()), 24, true),
         ("llama", Box::new(Ia3Config::default()), 8, false),
     ] {
+        let what = format!("{} of rank {rank} on {kind}", method.peft_type());
         let made = with_adapter(model(kind, &device), &*method, "default");
         let (mut converted, loss) =
             convert_to_lora(made.clone(), "default", rank, "new").expect("converts");
@@ -44,12 +45,16 @@ fn converted_adapters_change_the_same_up_to_the_error() {
             assert!((cosine - near / whole).abs() < 1e-3);
         }
         match exact {
-            true => assert!(loss.error < 1e-5, "{}", loss.error),
-            false => assert!(loss.error > 0.05 && loss.error < 1.0, "{}", loss.error),
+            true => assert!(loss.error < 1e-5, "{what}: {}", loss.error),
+            false => assert!(
+                loss.error > 0.05 && loss.error < 1.0,
+                "{what}: {}",
+                loss.error
+            ),
         }
         set_active(&mut converted, &["new"]).expect("known");
         let apart = distance(&logits(&converted, &device), &logits(&made, &device));
-        assert_eq!(apart < 1e-3, exact, "{apart}");
+        assert_eq!(apart < 1e-3, exact, "{what}: {apart}");
     }
 }
 

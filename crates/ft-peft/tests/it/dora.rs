@@ -3,7 +3,7 @@
 use burn::module::Param;
 use burn::tensor::{Device, Tensor};
 use ft_core::layers::{Adapter, AdapterKind, At, Linear};
-use ft_core::{AutoCausalLm, CausalLm, Layout, Parts};
+use ft_core::{AutoCausalLm, Layout, Parts};
 use ft_peft::{InitLoraWeights, LoraConfig, TargetModules, attach};
 
 use crate::adapted_models::{
@@ -84,7 +84,12 @@ fn norms_follow_the_weight_and_the_factors() {
         copy.for_each_linear_mut(&mut |_, linear| {
             for adapter in linear.adapters.iter_mut() {
                 // another kind, which has computed nothing yet
-                let new = attach(model("gpt2", &Device::default()), &dora(), "x", 0);
+                let new = attach(
+                    crate::adapted_models::model("gpt2", &Device::default()),
+                    &dora(),
+                    "x",
+                    0,
+                );
                 let kind = std::sync::Arc::new(Copied(one_layer(&new.expect("attaches"))));
                 adapter.set_kind(kind);
             }

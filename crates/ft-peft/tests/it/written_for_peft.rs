@@ -12,7 +12,7 @@ use ft_peft::{
 
 use crate::adapted_models::{stirred, with_other_magnitudes, with_random_b};
 use crate::eva::eva_batches;
-use crate::extras::golden_folder;
+use crate::extras::{Golden, golden_folder};
 use crate::golden::folder;
 
 #[test]
