@@ -78,7 +78,7 @@ fn main() -> Result<()> {
         let (train, held_out) = dataset.split(common.eval_fraction, common.seed)?;
         let method = ReferenceFree::new(loss, settings, train, args.batch_size, seed)?
             .with_evaluation(held_out)?;
-        let (_, report) = common.fit(&start, policy, method, &identity)?;
+        let (_, report) = common.fit(&start, policy, method, &identity, None)?;
         report_pairs(common, &report);
         return Ok(());
     }
@@ -127,7 +127,7 @@ fn main() -> Result<()> {
     let (train, held_out) = dataset.split(common.eval_fraction, common.seed)?;
     let method = Dpo::new(config, reference, &policy, train, args.batch_size, seed)?
         .with_evaluation(held_out)?;
-    let (_, report) = common.fit(&start, policy, method, &identity)?;
+    let (_, report) = common.fit(&start, policy, method, &identity, None)?;
     report_pairs(common, &report);
     Ok(())
 }

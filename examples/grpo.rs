@@ -17,7 +17,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use ft::align::loss::{Clip, PolicyLoss, PolicySettings, Scaling};
 use ft::align::reward::{Reward, WeightedSum, by_name};
-use ft::align::{Grpo, GrpoConfig};
+use ft::align::{Grpo, GrpoConfig, PolicyWatch};
 use ft::core::GenerationConfig;
 use ft::data::PromptDataset;
 use serde_json::json;
@@ -139,7 +139,13 @@ fn main() -> Result<()> {
     let (tokenizer, seed) = (start.tokenizer.clone(), Some(common.seed));
     let mut method = Grpo::new(config, rewards, tokenizer, reference, &policy, train, seed)?
         .with_evaluation(held_out)?;
-    let (_, report) = common.fit(&start, policy, &mut method, &identity)?;
+    let (_, report) = common.fit(
+        &start,
+        policy,
+        &mut method,
+        &identity,
+        Some(PolicyWatch::default()),
+    )?;
     let sampled = method.sampled();
     let generation = sampled.generation.as_secs_f64();
     let last = report.train_metrics.last().context("no step was taken")?;

@@ -67,7 +67,7 @@ fn main() -> Result<()> {
     let (size, seed) = (args.batch_size, Some(common.seed));
     let method =
         Kto::new(config, reference, &policy, train, size, seed)?.with_evaluation(held_out)?;
-    let (_, report) = common.fit(&start, policy, method, &identity)?;
+    let (_, report) = common.fit(&start, policy, method, &identity, None)?;
     let [before, after] = [report.eval_before(), report.eval_after()].map(evaluation);
     eprintln!("held out: {before} -> {after}");
     if common.json {

@@ -69,7 +69,7 @@ fn main() -> Result<()> {
     )?
     .with_evaluation(held_out)?;
     let policy = common.policy(&start)?;
-    let (_, report) = common.fit(&start, policy, method, &identity)?;
+    let (_, report) = common.fit(&start, policy, method, &identity, None)?;
     report_pairs(common, &report);
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use ft::align::Reference;
+use ft::align::{PolicyWatch, Reference};
 use ft::burn::tensor::Device;
 use ft::core::{
     AutoCausalLm, CausalLm, HubOptions, SaveOptions, Tokenizer, Weights, copy_generation_config,
@@ -150,6 +150,7 @@ impl Common {
         policy: AutoCausalLm,
         method: T,
         identity: &[(&str, Value)],
+        watch: Option<PolicyWatch>,
     ) -> Result<(AutoCausalLm, TrainReport)> {
         let mut trainer = Trainer::with_method(self.train_config(), method)
             .with_identity("model", self.model.as_str())
@@ -157,6 +158,9 @@ impl Common {
             .with_identity("r", self.r);
         for (name, value) in identity {
             trainer = trainer.with_identity(name, value.clone());
+        }
+        if let Some(watch) = watch {
+            trainer = trainer.with_callback(watch);
         }
         if !self.full {
             trainer = trainer.with_callback(SaveAdapter);

@@ -52,11 +52,11 @@ fn json_with(example: &str, arguments: &[&str], variables: &[(&str, &str)]) -> V
     serde_json::from_str(last).expect("JSON")
 }
 
-fn path(path: &Path) -> &str {
+pub(crate) fn path(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
-fn number(json: &Value, key: &str) -> f64 {
+pub(crate) fn number(json: &Value, key: &str) -> f64 {
     json[key]
         .as_f64()
         .unwrap_or_else(|| panic!("{key} in {json}"))
@@ -205,6 +205,11 @@ fn every_example_has_help() {
         "pretrain",
         "manual_loop",
         "corpus",
+        "dpo",
+        "orpo",
+        "kto",
+        "grpo",
+        "grpo_tiny",
     ] {
         let output = run(example, &["--help"]);
         let text = String::from_utf8_lossy(&output.stdout);

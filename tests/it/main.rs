@@ -3,6 +3,7 @@
 
 mod adalora;
 mod agreement;
+mod alignment_examples;
 mod bad_input;
 mod bert_score;
 mod evaluation_examples;

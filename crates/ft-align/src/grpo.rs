@@ -8,206 +8,22 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::{Tensor, TensorData};
 use ft_core::{
-    CausalLm, GenerationConfig, IGNORE_INDEX, LossSum, Tokenizer, mix_seed,
-    predicted_logps_and_entropy,
+    CausalLm, GenerationConfig, LossSum, Tokenizer, mix_seed, predicted_logps_and_entropy,
 };
 use ft_data::{Batches, Loader, Prompt, PromptDataset, PromptExample, Tokenized};
 use ft_train::{BoxError, Method, ModelView, StepContext, StepOutput, StepResult};
-use serde::{Deserialize, Serialize};
 
 use crate::loss::{
-    PolicyLoss, PolicySettings, PolicyTokens, Reduction, Scaling, clipped_terms, k3,
-    top_entropy_mask, without_truncated,
+    PolicyLoss, PolicyTokens, Reduction, Scaling, clipped_terms, k3, top_entropy_mask,
+    without_truncated,
 };
 use crate::reward::{Completion, PromptRef, WeightedSum};
 use crate::rollout::{Rollout, RolloutConfig, sample};
+use crate::scored_rollout::{
+    Group, PolicyBatch, Score, ScoredRollout, by_name, group_metrics, mean, tokenized,
+};
 use crate::sequences::{collate, completion_logps, device_of};
-use crate::{Error, Reference, Result};
-
-/// The settings of [`Grpo`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct GrpoConfig {
-    /// The loss.
-    pub loss: PolicyLoss,
-    /// Its numbers. The largest length of a completion is taken from `generation`.
-    pub settings: PolicySettings,
-    /// What advantages are divided by.
-    pub scaling: Scaling,
-    /// β: the weight of the KL divergence from the reference; 0 needs no reference.
-    pub beta: f64,
-    /// Completions of each prompt.
-    pub num_generations: usize,
-    /// Prompts that are sampled together.
-    pub prompts_per_batch: usize,
-    /// Updates on each set of completions.
-    pub num_iterations: usize,
-    /// Parts that a set of completions is split into, each with an update of its own; a divisor of `prompts_per_batch`.
-    pub minibatches: usize,
-    /// How completions are sampled.
-    pub generation: GenerationConfig,
-    /// The largest number of completions that are sampled at the same time.
-    pub max_rows: usize,
-    /// Completions that were cut at the largest length have no loss.
-    pub mask_truncated_completions: bool,
-    /// How often groups whose rewards are all alike are replaced by those of other prompts (DAPO's dynamic sampling); 0 keeps
-    /// them.
-    pub dynamic_sampling: usize,
-    /// The weight of the entropy, which is made larger.
-    pub entropy_coef: f64,
-    /// The share of the tokens with the highest entropies that learn; 1 for all.
-    pub top_entropy_quantile: f64,
-    /// How long a reward may take for a batch.
-    pub reward_time_limit: Duration,
-}
-
-impl Default for GrpoConfig {
-    /// 8 completions of each of 4 prompts, one update on each set, the loss `dapo` without a reference.
-    fn default() -> Self {
-        Self {
-            loss: PolicyLoss::Dapo,
-            settings: PolicySettings::default(),
-            scaling: Scaling::Group,
-            beta: 0.0,
-            num_generations: 8,
-            prompts_per_batch: 4,
-            num_iterations: 1,
-            minibatches: 1,
-            generation: GenerationConfig {
-                max_new_tokens: 256,
-                temperature: 1.0,
-                ..GenerationConfig::default()
-            },
-            max_rows: 64,
-            mask_truncated_completions: false,
-            dynamic_sampling: 0,
-            entropy_coef: 0.0,
-            top_entropy_quantile: 1.0,
-            reward_time_limit: Duration::from_secs(60),
-        }
-    }
-}
-
-impl GrpoConfig {
-    /// Checks all settings.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Settings`] with all mistakes.
-    pub fn validate(&self) -> Result<()> {
-        let mut mistakes = Vec::new();
-        let mut must = |holds: bool, text: String| {
-            if !holds {
-                mistakes.push(text);
-            }
-        };
-        must(
-            self.num_generations >= 2,
-            format!(
-                "num_generations must be 2 or more, not {}: a completion is compared with the others of its prompt",
-                self.num_generations
-            ),
-        );
-        must(
-            self.prompts_per_batch > 0,
-            "prompts_per_batch must be 1 or more".into(),
-        );
-        must(
-            self.num_iterations > 0,
-            "num_iterations must be 1 or more".into(),
-        );
-        must(
-            self.minibatches > 0
-                && self
-                    .prompts_per_batch
-                    .is_multiple_of(self.minibatches.max(1)),
-            format!(
-                "minibatches must divide prompts_per_batch ({}), and {} does not",
-                self.prompts_per_batch, self.minibatches
-            ),
-        );
-        must(
-            self.generation.temperature > 0.0,
-            "the temperature must be above 0: completions that are all alike teach nothing".into(),
-        );
-        must(
-            !self.generation.eos_token_ids.is_empty(),
-            "no token ends a completion: set eos_token_ids (GenerationConfig::from_pretrained reads them)".into(),
-        );
-        if let Err(error) = self.generation.validate() {
-            must(false, error.to_string());
-        }
-        for (name, value) in [("beta", self.beta), ("entropy_coef", self.entropy_coef)] {
-            must(
-                value >= 0.0 && value.is_finite(),
-                format!("{name} must be 0 or more, not {value}"),
-            );
-        }
-        must(
-            self.top_entropy_quantile > 0.0 && self.top_entropy_quantile <= 1.0,
-            format!(
-                "top_entropy_quantile must be above 0 and at most 1, not {}",
-                self.top_entropy_quantile
-            ),
-        );
-        let clip = self.settings.clip;
-        must(
-            clip.low >= 0.0 && clip.low <= 1.0 && clip.high >= 0.0,
-            format!(
-                "the bounds of ratios must be from 0 to 1 below and 0 or more above, not {} and {}",
-                clip.low, clip.high
-            ),
-        );
-        must(
-            clip.two_sided.is_none_or(|delta| delta > 1.0 + clip.high),
-            format!(
-                "the bound of two-sided clipping must be above 1 + {}, or no ratio of a negative advantage is free",
-                clip.high
-            ),
-        );
-        match mistakes.is_empty() {
-            true => Ok(()),
-            false => Err(Error::Settings(mistakes)),
-        }
-    }
-
-    /// Batches for each set of completions.
-    fn updates(&self) -> usize {
-        self.num_iterations * self.minibatches
-    }
-
-    fn policy_settings(&self) -> PolicySettings {
-        PolicySettings {
-            max_completion_length: self.generation.max_new_tokens,
-            ..self.settings
-        }
-    }
-}
-
-/// A completion with what the update needs.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct ScoredRollout {
-    /// The tokens of the prompt.
-    pub prompt_ids: Vec<u32>,
-    /// The completion.
-    pub rollout: Rollout,
-    /// Its reward; none if no reward applies.
-    pub reward: Option<f64>,
-    /// Its advantage over the others of its prompt.
-    pub advantage: f64,
-    /// Log-probabilities of its tokens under the reference; empty without one.
-    pub reference: Vec<f32>,
-}
-
-/// Completions that a step is taken on, group by group.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct PolicyBatch {
-    /// The completions.
-    pub rows: Vec<ScoredRollout>,
-    /// Whether log-probabilities of the sampling are those of another policy than the current one.
-    pub off_policy: bool,
-    /// Numbers about the set of completions.
-    pub metrics: BTreeMap<String, f64>,
-}
+use crate::{Error, GrpoConfig, Reference, Result};
 
 /// Trains a policy on completions that it samples itself (Shao et al., 2024, arXiv:2402.03300).
 ///
@@ -350,7 +166,7 @@ impl<M: CausalLm> Grpo<M> {
         }
         let mut batch = PolicyBatch {
             off_policy: self.config.updates() > 1,
-            metrics: self.metrics(&groups),
+            metrics: group_metrics(&groups),
             rows: Vec::new(),
         };
         batch.rows = groups.into_iter().flat_map(|group| group.rows).collect();
@@ -500,50 +316,6 @@ impl<M: CausalLm> Grpo<M> {
             .collect()
     }
 
-    /// Numbers about completions and their rewards.
-    fn metrics(&self, groups: &[Group]) -> BTreeMap<String, f64> {
-        let rows = || groups.iter().flat_map(|group| &group.rows);
-        let mut metrics = BTreeMap::new();
-        let mut put = |name: &str, value: f64| metrics.insert(name.to_string(), value);
-        let rewards: Vec<f64> = rows().filter_map(|row| row.reward).collect();
-        put("reward", mean(&rewards));
-        put("reward_std", deviation(&rewards));
-        let alike = groups.iter().filter(|group| {
-            let rewards: Vec<f64> = group.rows.iter().filter_map(|row| row.reward).collect();
-            deviation(&rewards) == 0.0
-        });
-        put(
-            "frac_reward_zero_std",
-            alike.count() as f64 / groups.len().max(1) as f64,
-        );
-        let lengths = |wanted: fn(&Rollout) -> bool| {
-            let rollouts = rows()
-                .map(|row| &row.rollout)
-                .filter(|rollout| wanted(rollout));
-            rollouts
-                .map(|rollout| rollout.token_ids.len() as f64)
-                .collect::<Vec<f64>>()
-        };
-        let all = lengths(|_| true);
-        let ended = lengths(|rollout| rollout.finished);
-        put("completions/mean_length", mean(&all));
-        put("completions/mean_terminated_length", mean(&ended));
-        put(
-            "completions/clipped_ratio",
-            1.0 - ended.len() as f64 / all.len().max(1) as f64,
-        );
-        let parts = groups.iter().flat_map(|group| &group.parts).flatten();
-        let mut by_name: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-        for (name, score) in parts {
-            by_name.entry(name).or_default().extend(*score);
-        }
-        for (name, scores) in by_name {
-            put(&format!("rewards/{name}/mean"), mean(&scores));
-            put(&format!("rewards/{name}/std"), deviation(&scores));
-        }
-        metrics
-    }
-
     /// Answers held-out prompts greedily.
     fn evaluate(&mut self, model: &M, prompts: &[PromptExample]) -> Result<PolicyBatch, BoxError> {
         let config = RolloutConfig {
@@ -557,8 +329,13 @@ impl<M: CausalLm> Grpo<M> {
         let ids: Vec<&[u32]> = prompts.iter().map(|prompt| &prompt.input_ids[..]).collect();
         let sampled = sample(model, &self.tokenizer, &ids, &config, 0)?;
         let scores = self.score(prompts, &sampled);
+        let mut metrics = BTreeMap::new();
+        for (name, values) in by_name(scores.iter().map(|score| &score.parts)) {
+            metrics.insert(format!("rewards/{name}/mean"), mean(&values));
+        }
         let rows = sampled.into_iter().flatten().zip(scores);
         Ok(PolicyBatch {
+            metrics,
             rows: rows
                 .map(|(rollout, score)| ScoredRollout {
                     rollout,
@@ -569,18 +346,6 @@ impl<M: CausalLm> Grpo<M> {
             ..PolicyBatch::default()
         })
     }
-}
-
-/// The completions of a prompt, and the parts of their rewards.
-struct Group {
-    rows: Vec<ScoredRollout>,
-    parts: Vec<Vec<(String, Option<f64>)>>,
-}
-
-/// The reward of a completion.
-struct Score {
-    total: Option<f64>,
-    parts: Vec<(String, Option<f64>)>,
 }
 
 fn loader(
@@ -594,32 +359,6 @@ fn loader(
         shuffle_seed,
         |prompts| prompts.iter().map(|prompt| (*prompt).clone()).collect(),
     )?)
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
-}
-
-/// The unbiased standard deviation; 0 for fewer than two values.
-fn deviation(values: &[f64]) -> f64 {
-    let mean = mean(values);
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    (squares / values.len().saturating_sub(1).max(1) as f64).sqrt()
-}
-
-/// Prompts with their completions, which are what is learnt.
-fn tokenized(rows: &[ScoredRollout]) -> Vec<Tokenized> {
-    let rows = rows.iter().map(|row| {
-        let completion = &row.rollout.token_ids;
-        let labels = row.prompt_ids.iter().map(|_| IGNORE_INDEX);
-        Tokenized {
-            input_ids: [&row.prompt_ids[..], completion].concat(),
-            labels: labels
-                .chain(completion.iter().map(|&id| i64::from(id)))
-                .collect(),
-        }
-    });
-    rows.collect()
 }
 
 impl<M: CausalLm> Method<M> for Grpo<M> {
@@ -676,13 +415,14 @@ impl<M: CausalLm> Method<M> for Grpo<M> {
                 sum,
                 count: rewards.len(),
             };
-            return Ok(StepOutput::from(loss)
+            let (tokens, rows) = (lengths.sum::<usize>() as f64, count as f64);
+            let mut output = StepOutput::from(loss)
                 .with_metric("reward", total, rewards.len() as f64)
-                .with_metric(
-                    "completions/mean_length",
-                    lengths.sum::<usize>() as f64,
-                    count as f64,
-                ));
+                .with_metric("completions/mean_length", tokens, rows);
+            for (name, value) in &batch.metrics {
+                output = output.with_metric(name.clone(), value * rows, rows);
+            }
+            return Ok(output);
         }
         let sequences = tokenized(&batch.rows);
         let groups: Vec<Vec<&Tokenized>> = (sequences.chunks(self.config.num_generations))

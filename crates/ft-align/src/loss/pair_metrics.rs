@@ -14,8 +14,8 @@ pub struct PairMetrics {
     /// `rewards/margins`: their difference.
     pub rewards_margins: Tensor<1>,
     /// `rewards/accuracies`: 1 if the chosen reward is greater than the rejected one, otherwise 0, also if both are
-    /// equal: a new
-    /// adapter begins with 0.
+    /// equal: a new adapter begins with 0. Rewards that differ by less than 10⁻⁶ of their log-probabilities are equal, since
+    /// the numbers are `f32`.
     pub rewards_accuracies: Tensor<1>,
     /// `logps/chosen`: `lp_w`.
     pub logps_chosen: Tensor<1>,
@@ -28,12 +28,12 @@ impl PairMetrics {
     pub fn new(pairs: &PairLogps, beta: f64) -> Self {
         let rewards_chosen = pairs.chosen_log_ratios().detach() * beta;
         let rewards_rejected = pairs.rejected_log_ratios().detach() * beta;
+        let sizes = pairs.chosen.clone().abs() + pairs.rejected.clone().abs();
+        let rounding = sizes.detach() * (1e-6 * beta);
+        let rewards_margins = rewards_chosen.clone() - rewards_rejected.clone();
         Self {
-            rewards_margins: rewards_chosen.clone() - rewards_rejected.clone(),
-            rewards_accuracies: rewards_chosen
-                .clone()
-                .greater(rewards_rejected.clone())
-                .float(),
+            rewards_accuracies: rewards_margins.clone().greater(rounding).float(),
+            rewards_margins,
             rewards_chosen,
             rewards_rejected,
             logps_chosen: pairs.chosen.clone().detach(),

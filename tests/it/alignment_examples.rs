@@ -1,0 +1,202 @@
+//! The examples of alignment on the shipped model, run as a user does.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::examples::{DATA, json, number, path, run};
+use crate::shipped_model::folder;
+
+/// Questions of the shipped data with their answers.
+fn questions(count: usize) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(DATA).expect("the data");
+    let rows = text.lines().take(count).map(|line| {
+        let row: Value = serde_json::from_str(line).expect("JSON");
+        let message = |i: usize| {
+            row["messages"][i]["content"]
+                .as_str()
+                .expect("a text")
+                .to_string()
+        };
+        (message(0), message(1))
+    });
+    rows.collect()
+}
+
+fn write(folder: &Path, name: &str, rows: impl Iterator<Item = Value>) -> PathBuf {
+    let path = folder.join(name);
+    let lines: Vec<String> = rows.map(|row| row.to_string()).collect();
+    std::fs::write(&path, lines.join("\n")).expect("writes");
+    path
+}
+
+/// Each question with its answer and a refusal, which is easily told from it.
+fn pairs(to: &Path) -> PathBuf {
+    let message = |role: &str, text: &str| json!([{"role": role, "content": text}]);
+    let questions = questions(60);
+    let rows = questions.iter().map(|(question, answer)| {
+        json!({
+            "prompt": message("user", question),
+            "chosen": message("assistant", answer),
+            "rejected": message("assistant", REFUSAL),
+        })
+    });
+    write(to, "pairs.jsonl", rows)
+}
+
+const REFUSAL: &str = "No. I do not like this question.";
+
+fn common<'a>(model: &'a str, data: &'a str, output: &'a str) -> Vec<&'a str> {
+    let common = ["--model", model, "--data", data, "--output", output];
+    [&common[..], &["--lr", "2e-3", "--eval-fraction", "0.2"]].concat()
+}
+
+#[test]
+fn preferences_are_learned_resumed_and_merged() {
+    let at = tempfile::tempdir().expect("temporary folder");
+    let data = pairs(at.path());
+    let model = folder();
+    let output = at.path().join("dpo");
+    let base = common(path(&model), path(&data), path(&output));
+    let arguments = [
+        &base[..],
+        &[
+            "--max-steps",
+            "8",
+            "--save-every",
+            "4",
+            "--reference",
+            "cached",
+        ],
+    ]
+    .concat();
+    let found = json("dpo", &arguments);
+    assert_eq!(number(&found, "steps"), 8.0);
+    let [before, after] = [&found["eval_before"], &found["eval_after"]];
+    assert!((number(before, "loss") - 2f64.ln()).abs() < 1e-5);
+    assert!(number(after, "accuracy") > 0.7, "{found}");
+    assert!(number(after, "margin") > number(before, "margin"));
+    assert!(output.join("adapter_model.safetensors").is_file());
+    assert!(output.join("reference_logps.json").is_file());
+
+    // What was trained is the start of the next stage: refused as it is, taken with its own start as reference.
+    let next = at.path().join("next");
+    let base = common(path(&model), path(&data), path(&next));
+    let adapter = ["--adapter", path(&output), "--max-steps", "2"];
+    let refused = run(
+        "dpo",
+        &[&base[..], &adapter, &["--reference", "adapter-off"]].concat(),
+    );
+    let message = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success() && message.contains("earlier stage"),
+        "{message}"
+    );
+    let arguments = [&base[..], &adapter, &["--overwrite"]].concat();
+    let found = json("dpo", &arguments);
+    assert!(
+        (number(&found["eval_before"], "loss") - 2f64.ln()).abs() < 1e-5,
+        "{found}"
+    );
+}
+
+#[test]
+fn one_stage_without_a_reference() {
+    let at = tempfile::tempdir().expect("temporary folder");
+    let data = pairs(at.path());
+    let model = folder();
+    for loss in ["orpo", "simpo"] {
+        let output = at.path().join(loss);
+        let base = common(path(&model), path(&data), path(&output));
+        let found = json(
+            "orpo",
+            &[&base[..], &["--max-steps", "8", "--loss", loss]].concat(),
+        );
+        let [before, after] = [&found["eval_before"], &found["eval_after"]];
+        assert!(
+            number(after, "loss") < number(before, "loss"),
+            "{loss}: {found}"
+        );
+    }
+    let output = at.path().join("dpo");
+    let base = common(path(&model), path(&data), path(&output));
+    let found = run("dpo", &[&base[..], &["--reference", "none"]].concat());
+    let message = String::from_utf8_lossy(&found.stderr);
+    assert!(message.contains("needs a reference"), "{message}");
+}
+
+#[test]
+fn single_answers_are_learned() {
+    let at = tempfile::tempdir().expect("temporary folder");
+    let questions = questions(60);
+    let rows = questions.iter().enumerate().map(|(i, (question, answer))| {
+        let text = if i % 3 == 0 { answer } else { REFUSAL };
+        json!({
+            "prompt": [{"role": "user", "content": question}],
+            "completion": [{"role": "assistant", "content": text}],
+            "label": i % 3 == 0,
+        })
+    });
+    let data = write(at.path(), "answers.jsonl", rows);
+    let (model, output) = (folder(), at.path().join("kto"));
+    let base = common(path(&model), path(&data), path(&output));
+    let found = json("kto", &[&base[..], &["--max-steps", "12"]].concat());
+    let after = &found["eval_after"];
+    assert!(number(after, "margin") > 0.05, "{found}");
+}
+
+#[test]
+fn a_verifier_is_learned_from() {
+    let at = tempfile::tempdir().expect("temporary folder");
+    let rows = questions(40);
+    let rows = rows
+        .iter()
+        .map(|(question, answer)| json!({"question": question, "answer": answer}));
+    let data = write(at.path(), "questions.jsonl", rows);
+    let (model, output) = (folder(), at.path().join("grpo"));
+    let base = common(path(&model), path(&data), path(&output));
+    let options = [
+        "--reward",
+        "exact,length:8",
+        "--max-steps",
+        "3",
+        "--group-size",
+        "4",
+        "--max-new-tokens",
+        "12",
+    ];
+    let found = json("grpo", &[&base[..], &options, &["--beta", "0.01"]].concat());
+    assert_eq!(found["rewards"].as_array().map(Vec::len), Some(3));
+    for key in [
+        "eval_reward_before",
+        "eval_reward_after",
+        "kl",
+        "mean_length",
+    ] {
+        assert!(found[key].is_number(), "{key}: {found}");
+    }
+    for key in [
+        "generation_tokens_per_s",
+        "seconds_generation",
+        "seconds_update",
+        "peak_rss_mb",
+    ] {
+        assert!(number(&found, key) > 0.0, "{key}: {found}");
+    }
+    assert!(output.join("adapter_config.json").is_file());
+    let unknown = run("grpo", &[&base[..], &["--reward", "gsm9k"]].concat());
+    let message = String::from_utf8_lossy(&unknown.stderr);
+    assert!(
+        message.contains("gsm9k") && message.contains("gsm8k"),
+        "{message}"
+    );
+
+    let output = at.path().join("tiny");
+    let few = ["--shown", "60", "--steps", "2", "--output", path(&output)];
+    // Two updates need not help.
+    let found = run("grpo_tiny", &few);
+    assert!(
+        output.join("adapter/adapter_model.safetensors").is_file(),
+        "{found:?}"
+    );
+}
