@@ -20,6 +20,7 @@ mod product;
 pub(crate) mod rms_norm;
 pub(crate) mod rotary;
 pub(crate) mod score_tokens;
+mod some_rows;
 pub(crate) mod sum_of_squares;
 pub(crate) mod token_logps;
 mod weight;

@@ -2,7 +2,8 @@
 //!
 //! Every number of `f16` and `bf16` is a number of `f32`, so widening is exact and the mathematics are those of `f32`. For
 //! many rows, panels of the weight are widened into the cache and multiplied by `gemm`. For few rows, as in decoding, the
-//! time is that of reading the weight once, so one pass over its rows widens them in registers.
+//! time is that of reading the weight once, so one pass over its rows widens them in registers; for some more a pass over
+//! them multiplies each with 16 rows at a time.
 
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
@@ -12,11 +13,14 @@ use rayon::prelude::*;
 use super::half::{dot, dot_bf16, dot_f16, widen_bf16, widen_f16};
 use super::pieces::each;
 use super::product::{Matrix, Output, product, product_in_rows, threads_for};
+use super::some_rows::{SideBySide, TOGETHER};
 
 /// The number of elements of a widened panel: 1 MiB of `f32`.
 const PANEL: usize = 1 << 18;
-/// Up to this many rows, a pass over the weight's rows is faster than `gemm`.
+/// Up to this many rows, a pass over the weight's rows is fastest.
 const FEW: usize = 4;
+/// Up to this many rows, a pass over the weight's rows with 16 rows at a time is faster than `gemm`.
+const SOME: usize = 48;
 /// The number of elements of the weight for each task of such a pass.
 const PIECE: usize = 1 << 16;
 
@@ -119,10 +123,13 @@ impl<'a> Stored<'a> {
             out.fill(0.0);
             return;
         }
-        if x.rows() <= FEW
-            && let Some(x) = x.as_rows()
+        if x.rows() <= SOME
+            && let Some(numbers) = x.as_rows()
         {
-            self.dot_rows(x, out);
+            match x.rows() <= FEW {
+                true => self.dot_rows(numbers, out),
+                false => self.times_some_rows(numbers, out),
+            }
             if scale != 1.0 {
                 out.iter_mut().for_each(|out| *out *= scale);
             }
@@ -223,10 +230,51 @@ impl<'a> Stored<'a> {
         let mut by_row = vec![0.0; out.len()];
         let pieces = by_row.par_chunks_mut(rows * count).enumerate();
         each(pieces, |(i, piece)| dot_piece(i * rows, piece));
-        for (i, out) in out.chunks_exact_mut(self.rows).enumerate() {
+        self.transpose(&by_row, out);
+    }
+
+    /// The same for more rows.
+    fn times_some_rows(&self, x: &[f32], out: &mut [f32]) {
+        let count = x.len() / self.cols;
+        let x = SideBySide::new(x, self.cols);
+        // Whole groups of rows in each piece.
+        let rows = (PIECE / self.cols)
+            .clamp(1, self.rows)
+            .next_multiple_of(TOGETHER);
+        let mut by_row = vec![0.0; out.len()];
+        let pieces = by_row.par_chunks_mut(rows * count).enumerate();
+        each(pieces, |(i, piece)| {
+            let mut wide = vec![0.0; TOGETHER * self.cols];
+            for (group, out) in piece.chunks_mut(TOGETHER * count).enumerate() {
+                let first = i * rows + group * TOGETHER;
+                // The last group may have fewer rows; what lies in the others is not used.
+                for (row, wide) in wide
+                    .chunks_exact_mut(self.cols)
+                    .take(out.len() / count)
+                    .enumerate()
+                {
+                    self.widen_row(first + row, wide);
+                }
+                let mut rows = wide.chunks_exact(self.cols);
+                let rows = std::array::from_fn(|_| rows.next().unwrap_or_default());
+                x.times(&rows, out);
+            }
+        });
+        self.transpose(&by_row, out);
+    }
+
+    /// From `[rows, count]` to `[count, rows]`.
+    fn transpose(&self, by_row: &[f32], out: &mut [f32]) {
+        let count = out.len() / self.rows;
+        let copy = |(i, out): (usize, &mut [f32])| {
             for (out, row) in out.iter_mut().zip(by_row.chunks_exact(count)) {
                 *out = row[i];
             }
+        };
+        if by_row.len() > PIECE {
+            each(out.par_chunks_exact_mut(self.rows).enumerate(), copy);
+        } else {
+            out.chunks_exact_mut(self.rows).enumerate().for_each(copy);
         }
     }
 
