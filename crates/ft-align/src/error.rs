@@ -1,4 +1,4 @@
-//! What can go wrong with the settings of a loss.
+//! What can go wrong with the settings of a loss, and with what is scored.
 
 /// A `Result` of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -20,6 +20,9 @@ pub enum Error {
         /// The names that there are.
         known: String,
     },
+    /// A reward was wanted of a model that gives several scores to a sequence, or of a sequence without tokens.
+    #[error("{0}")]
+    Reward(String),
     /// A number after a name cannot be read or is out of range.
     #[error("`{text}`: {reason}")]
     Number {
