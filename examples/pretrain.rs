@@ -345,12 +345,13 @@ impl Batches for Blocks {
         let chosen = order[start..end].iter();
         let ids = chosen.flat_map(|&block| &self.blocks[block]);
         let input_ids: Vec<i64> = ids.map(|&id| i64::from(id)).collect();
+        let (batch, seq) = (end - start, input_ids.len() / (end - start));
         Batch {
             labels: input_ids.clone(),
-            tokens: input_ids.len(),
-            seq: input_ids.len() / (end - start),
-            batch: end - start,
             input_ids,
+            batch,
+            seq,
+            lengths: vec![seq; batch],
             ..Batch::default()
         }
     }

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use ft::core::AutoSequenceClassifier;
+use serde_json::{Value, json as object};
 use tempfile::TempDir;
 
 use crate::shipped_model::folder;
@@ -194,6 +195,50 @@ fn a_model_is_pretrained() {
     assert!(number(&said, "prompt_tokens") >= 1.0);
 }
 
+/// Questions with their answers, which are preferred to an answer without content.
+fn preferences() -> String {
+    let text = std::fs::read_to_string(DATA).expect("reads");
+    let lines = text.lines().take(96).map(|line| {
+        let row: Value = serde_json::from_str(line).expect("JSON");
+        let turn = |turn: usize| &row["messages"][turn]["content"];
+        let pair = object!({"prompt": turn(0), "chosen": turn(1), "rejected": "I do not know."});
+        format!("{pair}\n")
+    });
+    lines.collect()
+}
+
+#[test]
+fn a_reward_model_learns_which_answer_is_preferred() {
+    let work = TempDir::new().expect("folder");
+    let at = |name: &str| -> PathBuf { work.path().join(name) };
+    let (data, adapter, merged) = (at("pairs.jsonl"), at("adapter"), at("merged"));
+    std::fs::write(&data, preferences()).expect("writes");
+    let model = folder();
+    let train = |output: &Path, more: &[&str]| {
+        let mut arguments = vec!["--model", path(&model), "--data", path(&data)];
+        arguments.extend(["--output", path(output), "--seq-len", "128"]);
+        arguments.extend(["--lr", "2e-3", "--eval-fraction", "0.2"]);
+        arguments.extend(more);
+        json("reward_model", &arguments)
+    };
+    let trained = train(&adapter, &["--max-steps", "6"]);
+    assert_eq!(trained["losses"].as_array().map(Vec::len), Some(6));
+    assert!(number(&trained, "accuracy_after") > 0.9, "{trained}");
+    let margin = |name| number(&trained, name);
+    assert!(
+        margin("margin_after") > margin("margin_before") + 2.0,
+        "{trained}"
+    );
+    assert!(adapter.join("adapter_model.safetensors").is_file());
+    // A whole model begins from the same numbers, and is one that scores.
+    let whole = train(&merged, &["--max-steps", "1", "--merged"]);
+    let first = |run: &Value| run["losses"][0].as_f64().expect("a loss");
+    assert!((first(&whole) - first(&trained)).abs() < 1e-4, "{whole}");
+    let device = ft::device("cpu").expect("cpu");
+    let model = AutoSequenceClassifier::from_pretrained(&merged, &device).expect("loads");
+    assert_eq!(model.num_labels(), 1);
+}
+
 #[test]
 fn every_example_has_help() {
     for example in [
@@ -210,6 +255,7 @@ fn every_example_has_help() {
         "kto",
         "grpo",
         "grpo_tiny",
+        "reward_model",
     ] {
         let output = run(example, &["--help"]);
         let text = String::from_utf8_lossy(&output.stdout);

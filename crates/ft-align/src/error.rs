@@ -55,6 +55,9 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A reward was wanted of a model that gives several scores to a sequence, or of a sequence without tokens.
+    #[error("{0}")]
+    RewardModel(String),
     /// A number after a name cannot be read or is out of range.
     #[error("`{text}`: {reason}")]
     Number {

@@ -12,7 +12,9 @@ mod reference;
 mod reference_free;
 mod reference_logps;
 pub mod reward;
+mod reward_model;
 mod rollout;
+mod score_rows;
 mod scored_rollout;
 mod sequences;
 
@@ -26,5 +28,7 @@ pub use policy_watch::PolicyWatch;
 pub use reference::Reference;
 pub use reference_free::ReferenceFree;
 pub use reference_logps::add_reference_logps;
+pub use reward_model::RewardModel;
 pub use rollout::{Rollout, RolloutConfig, sample};
+pub use score_rows::score_rows;
 pub use scored_rollout::{PolicyBatch, ScoredRollout};

@@ -4,7 +4,8 @@
 //!
 //! - `models`: [`AutoCausalLm`], one loader by `model_type`. A model is a body ([`Backbone`]) that turns ids into
 //!   embeddings and embeddings into hidden states, and a [`Head`], separately, so that training never holds the logits.
-//!   [`Bert`] is a body too, the encoder of BERT and RoBERTa;
+//!   [`Bert`] is a body too, the encoder of BERT and RoBERTa. [`AutoSequenceClassifier`] is a body with a head that scores
+//!   whole sequences;
 //! - [`layers`]: what models are made of. [`Linear`] is the one projection of every model, with adapters
 //!   applied to activations; operations are functions of [`ft_kernels`];
 //! - [`Parts`]: the walk over a model's layers by path, and [`mod@module_path`], the same over parameters;

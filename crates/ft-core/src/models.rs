@@ -16,6 +16,7 @@ pub(crate) mod olmo2;
 pub(crate) mod phi;
 pub(crate) mod phi3;
 mod resize;
+pub(crate) mod sequence_classifier;
 pub(crate) mod smollm3;
 pub(crate) mod token_batch;
 
@@ -33,5 +34,6 @@ pub use llama::Llama;
 pub use olmo2::Olmo2;
 pub use phi::Phi;
 pub use phi3::Phi3;
+pub use sequence_classifier::AutoSequenceClassifier;
 pub use smollm3::SmolLm3;
 pub use token_batch::TokenBatch;

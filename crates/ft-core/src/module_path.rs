@@ -3,7 +3,8 @@
 //! The paths are Burn's, joined with dots, without the name of the enum variant that an
 //! [`AutoCausalLm`](crate::AutoCausalLm) adds: `model.layers.0.self_attn.q_proj.weight`. Checkpoints,
 //! adapters, optimizers and error messages all speak of parameters by these names. A field whose name ends in
-//! `_` loses it: `self_` is `self`, which Rust does not allow as a name.
+//! `_` loses it: `self_` is `self`, which Rust does not allow as a name. A field whose name begins with `_` has no name in
+//! paths: what it holds is called as if it were part of the struct itself.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Shape, Tensor};
@@ -18,7 +19,7 @@ pub struct PathStack {
 impl PathStack {
     /// Steps into a module.
     pub fn enter(&mut self, name: &str, container_type: &str) {
-        let counts = !container_type.starts_with("Enum:");
+        let counts = !container_type.starts_with("Enum:") && !name.starts_with('_');
         self.counted.push(counts);
         if counts {
             self.names

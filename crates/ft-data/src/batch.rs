@@ -19,8 +19,8 @@ pub struct Batch {
     pub batch: usize,
     /// How many positions a row has.
     pub seq: usize,
-    /// How many tokens are not padding.
-    pub tokens: usize,
+    /// How many positions of each row are not padding, which is on the right.
+    pub lengths: Vec<usize>,
 }
 
 impl Batch {
@@ -50,7 +50,7 @@ impl Batch {
 
     /// How many tokens are not padding.
     pub fn token_count(&self) -> usize {
-        self.tokens
+        self.lengths.iter().sum()
     }
 
     fn tensor(&self, values: &[i64], device: &Device) -> Tensor<2, Int> {

@@ -64,7 +64,7 @@ pub fn collate_branches(groups: &[Vec<&Tokenized>], groups_per_row: usize) -> Br
             segment_ids: Some(padded(|row| &row.segment_ids)),
             batch: rows.len(),
             seq,
-            tokens: lengths.sum(),
+            lengths: lengths.collect(),
         },
         completions: completions.into_iter().map(shifted).collect(),
         prompts: prompts.into_iter().map(shifted).collect(),
@@ -225,7 +225,7 @@ mod tests {
         );
         assert_eq!(apart.completions[2], [at(5, 6)]);
         assert_eq!(
-            (apart.batch.batch, apart.batch.seq, apart.batch.tokens),
+            (apart.batch.batch, apart.batch.seq, apart.batch.token_count()),
             (2, 5, 7)
         );
 

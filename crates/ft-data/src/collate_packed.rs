@@ -19,7 +19,7 @@ pub fn collate_packed(rows: &[Vec<&Tokenized>], seq_len: usize, pad_id: u32) -> 
     let mut labels = Vec::with_capacity(capacity);
     let mut position_ids = Vec::with_capacity(capacity);
     let mut segment_ids = Vec::with_capacity(capacity);
-    let mut tokens = 0;
+    let mut lengths = Vec::with_capacity(rows.len());
     for (row, documents) in rows.iter().enumerate() {
         for (document, segment) in documents.iter().zip(1..) {
             input_ids.extend(document.input_ids.iter().map(|&id| i64::from(id)));
@@ -32,8 +32,8 @@ pub fn collate_packed(rows: &[Vec<&Tokenized>], seq_len: usize, pad_id: u32) -> 
             );
             position_ids.extend((0..).take(document.len()));
             segment_ids.resize(input_ids.len(), segment);
-            tokens += document.len();
         }
+        lengths.push(input_ids.len() - row * seq_len);
         let end = (row + 1) * seq_len;
         assert!(
             input_ids.len() <= end,
@@ -51,7 +51,7 @@ pub fn collate_packed(rows: &[Vec<&Tokenized>], seq_len: usize, pad_id: u32) -> 
         segment_ids: Some(segment_ids),
         batch: rows.len(),
         seq: seq_len,
-        tokens,
+        lengths,
     }
 }
 

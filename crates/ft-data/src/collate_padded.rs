@@ -13,7 +13,7 @@ pub fn collate_padded(examples: &[&Tokenized], multiple: usize, pad_id: u32) -> 
     let mut batch = Batch {
         batch: examples.len(),
         seq,
-        tokens: examples.iter().map(|example| example.len()).sum(),
+        lengths: examples.iter().map(|example| example.len()).collect(),
         ..Batch::default()
     };
     for (row, example) in examples.iter().enumerate() {
@@ -44,6 +44,7 @@ mod tests {
         assert_eq!(batch.input_ids, [1, 2, 3, 9, 4, 9, 9, 9]);
         assert_eq!(batch.labels, [-100, 2, 3, -100, 4, -100, -100, -100]);
         assert_eq!((batch.batch, batch.seq), (2, 4));
+        assert_eq!(batch.lengths, [3, 1]);
         assert_eq!((batch.token_count(), batch.label_count()), (4, 2));
         assert_eq!((batch.position_ids, batch.segment_ids), (None, None));
         assert_eq!(collate_padded(&[&long], 0, 9).seq, 3);

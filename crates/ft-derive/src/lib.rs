@@ -7,7 +7,7 @@ use syn::{Attribute, Data, DeriveInput, Fields, LitStr, Path, parse_macro_input,
 /// Implements `ft_core::Parts` for a struct whose fields are parts, or for an enum with one of them a variant.
 ///
 /// The path of a field is its name. A name that ends in `_` loses it, so that `self_` is `self`, which Rust
-/// does not allow as a name.
+/// does not allow as a name. A field whose name begins with `_` adds nothing to the paths of its parts.
 ///
 /// Fields with `#[module(skip)]` or `#[parts(skip)]` are left out. `#[parts(output = "embed_out")]` on the struct
 /// names its output layer; without it, it is `lm_head`. `#[parts(crate = ft::core)]` names the path of ft-core where a
@@ -93,11 +93,15 @@ fn of_struct(fields: &Fields, core: &Path) -> syn::Result<(TokenStream, TokenStr
             }
         };
         let path = format_ident!("path");
+        let path = match name.starts_with('_') {
+            true => quote!(#path),
+            false => quote!(&#core::module_path::join(#path, #name)),
+        };
         walk.extend(quote! {
-            #core::Parts::walk(&self.#member, &#core::module_path::join(#path, #name), visit);
+            #core::Parts::walk(&self.#member, #path, visit);
         });
         walk_mut.extend(quote! {
-            #core::Parts::walk_mut(&mut self.#member, &#core::module_path::join(#path, #name), visit);
+            #core::Parts::walk_mut(&mut self.#member, #path, visit);
         });
     }
     Ok((walk, walk_mut))
@@ -163,6 +167,15 @@ mod tests {
         });
         assert!(code.contains("::join(path,\"self\")"), "{code}");
         assert!(!code.contains("scale"), "{code}");
+    }
+
+    #[test]
+    fn a_field_whose_name_begins_with_an_underscore_adds_nothing_to_paths() {
+        let code = expanded(parse_quote! {
+            struct Classifier { _body: Decoder, score: Linear }
+        });
+        assert!(code.contains("walk(&self._body,path,visit)"), "{code}");
+        assert!(code.contains("::join(path,\"score\")"), "{code}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use burn::module::{Module, Param, ParamId};
 use burn::tensor::{DType, Tensor, TensorData};
 use ft_core::Parts;
 use ft_core::module_path::{self, PathMapper};
+use serde_json::Value;
 
 use crate::adapter_files::{PREFIX, unfit};
 use crate::beside::{Beside, TYING, unknown_modules};
@@ -40,6 +41,15 @@ fn base_path(key: &str) -> Option<String> {
         path.replace(".token_adapter.base_layer.", ".")
             .replace(".base_layer.", "."),
     )
+}
+
+/// The names that PEFT adds to `modules_to_save` for a task, whether the model has such layers or not.
+fn added_by_peft(common: &Common) -> &'static [&'static str] {
+    match common.extra.get("task_type").and_then(Value::as_str) {
+        Some("SEQ_CLS" | "TOKEN_CLS") => &["classifier", "score"],
+        Some("QUESTION_ANS") => &["qa_outputs"],
+        _ => &[],
+    }
 }
 
 impl StoredWeights {
@@ -150,6 +160,7 @@ impl StoredWeights {
         let (unknown, _) = unknown_modules(model, common);
         let missing = unknown
             .into_iter()
+            .filter(|name| !added_by_peft(common).contains(&name.as_str()))
             .map(|name| format!("{name} of modules_to_save"))
             .collect();
         match unfit(

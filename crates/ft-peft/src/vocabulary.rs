@@ -14,6 +14,8 @@ pub(crate) struct Vocabulary {
     pub(crate) output: &'static str,
     /// Whether the output layer is the embedding.
     pub(crate) tied: bool,
+    /// Whether the output layer has a row for every token. That of a classifier has one for every label.
+    of_tokens: bool,
 }
 
 impl Vocabulary {
@@ -21,15 +23,23 @@ impl Vocabulary {
         let mut embedding = None;
         let output = model.output_layer();
         let mut tied = !output.is_empty();
+        let (mut rows, mut outputs) = (None, None);
         model.for_each_part(&mut |path, part| match part {
-            Part::Embedding(_) if embedding.is_none() => embedding = Some(path.to_string()),
-            Part::Linear(_) if path == output => tied = false,
+            Part::Embedding(table) if embedding.is_none() => {
+                embedding = Some(path.to_string());
+                rows = Some(table.rows());
+            }
+            Part::Linear(linear) if path == output => {
+                tied = false;
+                outputs = Some(linear.out_features());
+            }
             _ => {}
         });
         Self {
             embedding,
             output,
             tied,
+            of_tokens: tied || outputs == rows,
         }
     }
 
@@ -45,7 +55,7 @@ impl Vocabulary {
 
     /// Whether the layer has a row for every token.
     pub(crate) fn counts_tokens(&self, layer: &str) -> bool {
-        layer == self.output || self.is_embedding(layer)
+        layer == self.output && self.of_tokens || self.is_embedding(layer)
     }
 }
 

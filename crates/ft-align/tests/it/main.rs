@@ -6,5 +6,6 @@ mod grpo;
 mod losses;
 mod methods;
 mod policy;
+mod reward_model;
 mod rewards;
 mod trajectories;

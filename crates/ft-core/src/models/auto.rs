@@ -52,7 +52,11 @@ macro_rules! families {
                 unreachable!("{name} is of no family, although it is on their list")
             }
 
-            fn family(&self) -> &dyn Family {
+            pub(super) fn family(&self) -> &dyn Family {
+                match self { $(Self::$name(config) => config,)* }
+            }
+
+            fn family_mut(&mut self) -> &mut dyn Family {
                 match self { $(Self::$name(config) => config,)* }
             }
         }
@@ -65,11 +69,15 @@ macro_rules! families {
             /// If the configuration contradicts itself.
             pub fn from_config(config: &ModelConfig, device: &Device) -> Result<Self> {
                 config.validate()?;
+                Ok(Self::of(config, device))
+            }
+
+            fn of(config: &ModelConfig, device: &Device) -> Self {
                 let mut model = match config {
                     $(ModelConfig::$name(config) => Self::$name($model::from_config(config, device)),)*
                 };
                 model.set_padding(config.family());
-                Ok(model)
+                model
             }
 
             /// The configuration; its `vocab_size` is the number of rows that the embedding has now.
@@ -175,6 +183,18 @@ impl ModelConfig {
 }
 
 impl AutoCausalLm {
+    /// [`from_config`](Self::from_config) without weights of an output layer: the body for other heads.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_config`](Self::from_config).
+    pub(super) fn without_output_layer(config: &ModelConfig, device: &Device) -> Result<Self> {
+        config.validate()?;
+        let mut config = config.clone();
+        config.family_mut().set_tie_word_embeddings(true);
+        Ok(Self::of(&config, device))
+    }
+
     fn set_padding(&mut self, family: &dyn Family) {
         let (embedding, padding) = (family.embedding(), family.padding());
         self.for_each_part_mut(&mut |path, part| {
@@ -233,56 +253,62 @@ impl AutoCausalLm {
     /// ([`Error::NotFinite`], with nothing written) a weight is not finite or has no finite number in the type of the file:
     /// above 65,504 in `f16`.
     pub fn save_pretrained(&self, folder: &Path, options: &SaveOptions) -> Result<()> {
-        save_pretrained(self, self.fitting_config()?, folder, options)
+        let made = |config: &ModelConfig| Self::from_config(config, &Device::default());
+        let config = fitting_config(self, &self.config(), made)?;
+        save_pretrained(self, config, folder, options)
     }
+}
 
-    /// The configuration, with the settings of the biases that merging an adapter may have added.
-    fn fitting_config(&self) -> Result<Value> {
-        let tensors = |model: &Self| -> BTreeMap<String, Shape> {
-            let all = module_path::shapes(model).into_iter();
-            all.filter(|(path, _)| !path.contains(".adapters."))
-                .collect()
-        };
-        let own = tensors(self);
-        let config = self.config().to_json();
-        let mut expected = None;
-        for settings in [
-            &[][..],
-            &["attention_bias"],
-            &["mlp_bias"],
-            &["attention_bias", "mlp_bias"],
-        ] {
-            let mut config = config.clone();
-            settings.iter().for_each(|name| config[*name] = true.into());
-            let model = ModelConfig::from_json(config.clone())
-                .and_then(|config| Self::from_config(&config, &Device::default()));
-            let Ok(model) = model else { continue };
-            let found = tensors(&model);
-            if found == own {
-                return Ok(config);
-            }
-            expected.get_or_insert(found);
+/// The `config.json` of a model, with the settings of the biases that merging an adapter may have added to it. `made` makes
+/// a model of a configuration.
+pub(super) fn fitting_config<M: Module>(
+    model: &M,
+    config: &ModelConfig,
+    made: impl Fn(&ModelConfig) -> Result<M>,
+) -> Result<Value> {
+    let tensors = |model: &M| -> BTreeMap<String, Shape> {
+        let all = module_path::shapes(model).into_iter();
+        all.filter(|(path, _)| !path.contains(".adapters."))
+            .collect()
+    };
+    let own = tensors(model);
+    let json = config.to_json();
+    let mut expected = None;
+    for settings in [
+        &[][..],
+        &["attention_bias"],
+        &["mlp_bias"],
+        &["attention_bias", "mlp_bias"],
+    ] {
+        let mut json = json.clone();
+        settings.iter().for_each(|name| json[*name] = true.into());
+        let model = ModelConfig::from_json(json.clone()).and_then(|config| made(&config));
+        let Ok(model) = model else { continue };
+        let found = tensors(&model);
+        if found == own {
+            return Ok(json);
         }
-        let expected = expected.unwrap_or_default();
-        let added: Vec<_> = own
-            .keys()
-            .filter(|path| !expected.contains_key(*path))
-            .collect();
-        match added.first() {
-            None => Ok(config),
-            Some(first) => Err(Error::Settings(format!(
-                "config.json of a {} has no setting for {} tensors of this model (the first is {first}), as merging an adapter \
-                 that adds biases leaves them: save the adapter by itself",
-                self.config().model_type(),
-                added.len()
-            ))),
-        }
+        expected.get_or_insert(found);
+    }
+    let expected = expected.unwrap_or_default();
+    let added: Vec<_> = own
+        .keys()
+        .filter(|path| !expected.contains_key(*path))
+        .collect();
+    match added.first() {
+        None => Ok(json),
+        Some(first) => Err(Error::Settings(format!(
+            "config.json of a {} has no setting for {} tensors of this model (the first is {first}), as merging an adapter \
+             that adds biases leaves them: save the adapter by itself",
+            config.model_type(),
+            added.len()
+        ))),
     }
 }
 
 /// Keys that old checkpoints hold although they are no parameters, and the head of a tied model, which
 /// [`check_tied_head`] has compared.
-fn is_buffer(name: &str) -> bool {
+pub(super) fn is_buffer(name: &str) -> bool {
     name.ends_with(".rotary_emb.inv_freq")
         || name.ends_with(".attn.bias")
         || name.ends_with(".attn.masked_bias")

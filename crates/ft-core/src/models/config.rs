@@ -13,6 +13,7 @@ mod olmo2;
 mod phi;
 mod phi3;
 mod rope_parameters;
+mod sequence_classifier;
 mod smollm3;
 
 use std::path::{Path, PathBuf};
@@ -35,6 +36,7 @@ pub use llama::{LlamaConfig, LlamaKind};
 pub use olmo2::Olmo2Config;
 pub use phi::PhiConfig;
 pub use phi3::Phi3Config;
+pub use sequence_classifier::{ProblemType, SequenceClassifierConfig};
 pub use smollm3::SmolLm3Config;
 
 /// What the configurations of all families of causal language models say.
@@ -45,6 +47,14 @@ pub(crate) trait Family {
     /// The name of transformers' class.
     fn architecture(&self) -> &'static str;
 
+    /// The name of transformers' class whose head scores sequences.
+    fn classifier_architecture(&self) -> String {
+        let name = self.architecture();
+        let ends = ["ForCausalLM", "LMHeadModel"];
+        let family = ends.iter().find_map(|end| name.strip_suffix(end));
+        format!("{}ForSequenceClassification", family.unwrap_or(name))
+    }
+
     /// The measures of the model.
     fn dims(&self) -> Dims;
 
@@ -53,6 +63,9 @@ pub(crate) trait Family {
 
     /// Whether the embedding serves as head too.
     fn tie_word_embeddings(&self) -> bool;
+
+    /// Whether the embedding serves as head too. A model of such a configuration has no weights of an output layer.
+    fn set_tie_word_embeddings(&mut self, tied: bool);
 
     /// The beginning of the body's keys in a checkpoint.
     fn body_prefix(&self) -> &'static str {

@@ -20,7 +20,8 @@ use crate::{Backbone, CausalLm, Dims, Head, KvCache, Parts, Pass};
 #[derive(Module, Parts, Debug)]
 pub struct Phi {
     model: Decoder,
-    lm_head: Linear,
+    /// Absent in a body without output layer.
+    lm_head: Option<Linear>,
     #[module(skip)]
     config: PhiConfig,
 }
@@ -90,7 +91,8 @@ impl Phi {
                 dims: config.dims(),
                 rope: Rope::new(config.rotated(), config.rope_theta, &config.rope_scaling),
             },
-            lm_head: projection(hidden, vocab, config, device),
+            lm_head: (!config.tie_word_embeddings)
+                .then(|| projection(hidden, vocab, config, device)),
             config: config.clone(),
         }
     }
@@ -107,7 +109,7 @@ impl CausalLm for Phi {
     }
 
     fn head(&self) -> Head<'_> {
-        Head::linear(&self.lm_head)
+        Head::new(self.lm_head.as_ref(), &self.model.embed_tokens)
     }
 }
 

@@ -13,4 +13,5 @@ mod low_rank;
 mod models;
 mod resize;
 mod sampling;
+mod sequence_classifier;
 mod tokenizer;

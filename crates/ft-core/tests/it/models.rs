@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use burn::module::Param;
-use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
+use burn::module::{Module, Param};
+use burn::tensor::{DType, Device, FloatDType, Gradients, Int, Tensor, TensorData};
 use ft_core::module_path::{PathVisitor, visit_params};
 use ft_core::safetensors_folder::read_tensors;
 use ft_core::{
@@ -92,8 +92,17 @@ fn gradients_agree(model: AutoCausalLm, device: &Device, expected: &BTreeMap<Str
         "loss {found}, expected {golden}"
     );
 
+    assert_gradients(&model, mean.backward(), expected);
+}
+
+/// Compares the gradient of every parameter with `grad.<parameter>`; none is left over.
+pub(crate) fn assert_gradients(
+    model: &impl Module,
+    grads: Gradients,
+    expected: &BTreeMap<String, TensorData>,
+) {
     struct Check<'a> {
-        grads: burn::tensor::Gradients,
+        grads: Gradients,
         expected: &'a BTreeMap<String, TensorData>,
         seen: usize,
     }
@@ -107,11 +116,11 @@ fn gradients_agree(model: AutoCausalLm, device: &Device, expected: &BTreeMap<Str
         }
     }
     let mut check = Check {
-        grads: mean.backward(),
+        grads,
         expected,
         seen: 0,
     };
-    visit_params(&model, &mut check);
+    visit_params(model, &mut check);
     let known = expected
         .keys()
         .filter(|key| key.starts_with("grad."))

@@ -67,7 +67,7 @@ impl Batches for Rows {
             input_ids,
             batch,
             seq,
-            tokens: batch * seq,
+            lengths: vec![seq; batch],
             ..Batch::default()
         }
     }

@@ -194,12 +194,24 @@ impl Family for GemmaConfig {
         }
     }
 
+    fn classifier_architecture(&self) -> String {
+        match self.model_type {
+            GemmaKind::Gemma => "GemmaForSequenceClassification".into(),
+            GemmaKind::Gemma2 => "Gemma2ForSequenceClassification".into(),
+            GemmaKind::Gemma3 => "Gemma3TextForSequenceClassification".into(),
+        }
+    }
+
     fn dims(&self) -> Dims {
         self.decoder.dims()
     }
 
     fn set_vocab_size(&mut self, vocab_size: usize) {
         self.decoder.vocab_size = vocab_size;
+    }
+
+    fn set_tie_word_embeddings(&mut self, tied: bool) {
+        self.decoder.tie_word_embeddings = tied;
     }
 
     fn tie_word_embeddings(&self) -> bool {

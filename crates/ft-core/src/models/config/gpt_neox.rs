@@ -130,6 +130,10 @@ impl Family for GptNeoxConfig {
         self.vocab_size = vocab_size;
     }
 
+    fn set_tie_word_embeddings(&mut self, tied: bool) {
+        self.tie_word_embeddings = tied;
+    }
+
     fn tie_word_embeddings(&self) -> bool {
         self.tie_word_embeddings
     }

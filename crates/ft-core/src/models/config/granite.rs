@@ -82,6 +82,10 @@ impl Family for GraniteConfig {
         self.decoder.vocab_size = vocab_size;
     }
 
+    fn set_tie_word_embeddings(&mut self, tied: bool) {
+        self.decoder.tie_word_embeddings = tied;
+    }
+
     fn tie_word_embeddings(&self) -> bool {
         self.decoder.tie_word_embeddings
     }

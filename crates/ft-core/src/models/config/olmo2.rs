@@ -57,6 +57,10 @@ impl Family for Olmo2Config {
         self.decoder.vocab_size = vocab_size;
     }
 
+    fn set_tie_word_embeddings(&mut self, tied: bool) {
+        self.decoder.tie_word_embeddings = tied;
+    }
+
     fn tie_word_embeddings(&self) -> bool {
         self.decoder.tie_word_embeddings
     }
