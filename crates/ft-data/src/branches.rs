@@ -225,7 +225,11 @@ mod tests {
         );
         assert_eq!(apart.completions[2], [at(5, 6)]);
         assert_eq!(
-            (apart.batch.batch, apart.batch.seq, apart.batch.token_count()),
+            (
+                apart.batch.batch,
+                apart.batch.seq,
+                apart.batch.token_count()
+            ),
             (2, 5, 7)
         );
 

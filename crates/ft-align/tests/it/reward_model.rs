@@ -94,7 +94,11 @@ fn train(
     let golden = Golden::read();
     let examples = golden.pairs().into_iter().map(|[chosen, rejected]| {
         let (chosen, rejected) = (tokenized(&chosen), tokenized(&rejected));
-        PreferenceExample { chosen, rejected }
+        PreferenceExample {
+            chosen,
+            rejected,
+            reference_logps: None,
+        }
     });
     let batches = PreferenceDataset::from_examples(examples.collect());
     let size = golden.number("batch_size") as usize;
@@ -238,7 +242,7 @@ fn rows_are_scored_in_their_order_whatever_their_batches() {
         assert!((alone - found).abs() < 1e-5, "{alone} {found}");
     }
     let none: [&[u32]; 0] = [];
-    assert_eq!(score_rows(&model, &none, 3), Ok(Vec::new()));
+    assert_eq!(score_rows(&model, &none, 3).unwrap(), Vec::<f32>::new());
 }
 
 #[test]
@@ -246,7 +250,7 @@ fn rows_without_tokens_and_models_of_several_labels_are_errors() {
     let device = Device::default();
     let empty = score_rows(&base(&device), &[vec![1], Vec::new()], 2);
     assert!(
-        matches!(&empty, Err(Error::Reward(text)) if text.contains("row 2")),
+        matches!(&empty, Err(Error::RewardModel(text)) if text.contains("row 2")),
         "{empty:?}"
     );
     let mut config = SequenceClassifierConfig::from_pretrained(&folder()).expect("config");
@@ -254,7 +258,7 @@ fn rows_without_tokens_and_models_of_several_labels_are_errors() {
     let model = AutoSequenceClassifier::from_config(&config, &device).expect("random");
     let several = score_rows(&model, &[vec![1]], 2);
     assert!(
-        matches!(&several, Err(Error::Reward(text)) if text.contains("2 labels")),
+        matches!(&several, Err(Error::RewardModel(text)) if text.contains("2 labels")),
         "{several:?}"
     );
     let batch = ft_data::collate_padded(&[&tokenized(&[1]), &tokenized(&[2])], 1, 0);
