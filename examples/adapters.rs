@@ -33,7 +33,7 @@ enum Command {
     List(Adapters),
     /// Settings that differ, and how alike the changes of the weights of two adapters are, layer by layer.
     Compare(Adapters),
-    /// Any adapter that can be merged, as LoRA, with the error.
+    /// An adapter that changes the weights of linear layers, as LoRA, with the error.
     Convert {
         #[command(flatten)]
         adapters: Adapters,

@@ -10,7 +10,8 @@ use syn::{Attribute, Data, DeriveInput, Fields, LitStr, Path, parse_macro_input,
 /// does not allow as a name. A field whose name begins with `_` adds nothing to the paths of its parts.
 ///
 /// Fields with `#[module(skip)]` or `#[parts(skip)]` are left out. `#[parts(output = "embed_out")]` on the struct
-/// names its output layer; without it, it is `lm_head`. `#[parts(crate = ft::core)]` names the path of ft-core where a
+/// names its output layer; without it, it is `lm_head`. `#[parts(key_heads)]` marks the field of an attention layer that
+/// holds the number of key heads. `#[parts(crate = ft::core)]` names the path of ft-core where a
 /// crate depends on the facade alone.
 #[proc_macro_derive(Parts, attributes(module, parts))]
 pub fn derive_parts(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
@@ -27,12 +28,13 @@ fn implementation(input: &DeriveInput) -> syn::Result<TokenStream> {
     let (walk, walk_mut, output) = match &input.data {
         Data::Struct(data) => {
             let (walk, walk_mut) = of_struct(&data.fields, &core)?;
+            let key_heads = key_heads(&data.fields, &core)?;
             let output = output.map(|path| {
                 quote! {
                     fn output_layer(&self) -> &'static str { #path }
                 }
             });
-            (walk, walk_mut, output.unwrap_or_default())
+            (walk, walk_mut, quote!(#output #key_heads))
         }
         Data::Enum(data) => {
             let variants: Vec<_> = data.variants.iter().map(|variant| &variant.ident).collect();
@@ -48,6 +50,9 @@ fn implementation(input: &DeriveInput) -> syn::Result<TokenStream> {
                 quote! {
                     fn output_layer(&self) -> &'static str {
                         match self { #(Self::#variants(part) => #core::Parts::output_layer(part),)* }
+                    }
+                    fn key_heads(&self) -> Option<usize> {
+                        match self { #(Self::#variants(part) => #core::Parts::key_heads(part),)* }
                     }
                 },
             )
@@ -75,7 +80,7 @@ fn implementation(input: &DeriveInput) -> syn::Result<TokenStream> {
 fn of_struct(fields: &Fields, core: &Path) -> syn::Result<(TokenStream, TokenStream)> {
     let (mut walk, mut walk_mut) = (TokenStream::new(), TokenStream::new());
     for (index, field) in fields.iter().enumerate() {
-        if skipped(&field.attrs)? {
+        if has(&field.attrs, "skip")? {
             continue;
         }
         let (member, name) = match &field.ident {
@@ -107,18 +112,40 @@ fn of_struct(fields: &Fields, core: &Path) -> syn::Result<(TokenStream, TokenStr
     Ok((walk, walk_mut))
 }
 
-/// Whether `#[module(skip)]` or `#[parts(skip)]` is among the attributes of a field.
-fn skipped(attributes: &[Attribute]) -> syn::Result<bool> {
-    let mut skip = false;
+/// The first number of key heads that a field is or has.
+fn key_heads(fields: &Fields, core: &Path) -> syn::Result<TokenStream> {
+    let mut found = TokenStream::new();
+    for (index, field) in fields.iter().enumerate() {
+        let member = match &field.ident {
+            Some(ident) => quote!(#ident),
+            None => {
+                let place = syn::Index::from(index);
+                quote!(#place)
+            }
+        };
+        if has(&field.attrs, "key_heads")? {
+            found.extend(quote!(.or(Some(self.#member))));
+        } else if !has(&field.attrs, "skip")? {
+            found.extend(quote!(.or_else(|| #core::Parts::key_heads(&self.#member))));
+        }
+    }
+    Ok(quote! {
+        fn key_heads(&self) -> Option<usize> { None #found }
+    })
+}
+
+/// Whether `#[module(NAME)]` or `#[parts(NAME)]` is among the attributes of a field.
+fn has(attributes: &[Attribute], name: &str) -> syn::Result<bool> {
+    let mut found = false;
     for attribute in attributes {
         if attribute.path().is_ident("module") || attribute.path().is_ident("parts") {
             attribute.parse_nested_meta(|meta| {
-                skip |= meta.path.is_ident("skip");
+                found |= meta.path.is_ident(name);
                 Ok(())
             })?;
         }
     }
-    Ok(skip)
+    Ok(found)
 }
 
 /// What `#[parts(...)]` on a struct says.

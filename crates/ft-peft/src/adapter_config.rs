@@ -192,7 +192,9 @@ where
         } else if is_common(&default, key) {
             try_setting::<Common>(name, value, &mut common, &mut mistakes);
         } else if WRITTEN_ANEW.contains(&key) {
-        } else if WITHOUT_EFFECT.contains(&key) {
+        } else if WITHOUT_EFFECT.contains(&key)
+            || writer == Writer::Peft && default.ignored_in_files().contains(&key)
+        {
             if written.get(key) != Some(value) {
                 extra.insert(name.clone(), value.clone());
             }

@@ -9,17 +9,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
-use burn::tensor::{FloatDType, TensorData};
+use burn::tensor::{DType, FloatDType, TensorData};
 use ft_core::layers::AdapterTensor;
-use ft_core::safetensors_folder::{
-    check_finite, read_tensors, write_file, write_json, write_tensors,
-};
+use ft_core::safetensors_folder::{check_finite, read_tensors, write_file, write_tensors_and_json};
 use ft_core::{Layout, Part, Parts, module_path};
 
 use crate::adapter_config::{FILE as CONFIG, read_config, read_json, to_json};
 use crate::adapter_hub;
-use crate::attach::put;
-use crate::beside::{Beside, modules_for_peft};
+use crate::attach::{Numbers, put};
+use crate::beside::{Beside, modules_for_peft, modules_of_peft};
 use crate::freeze::freeze_all;
 use crate::method::{Origin, check_origin};
 use crate::methods::{TOKENS_DELTA, into_plain_lora, saved_as_plain};
@@ -128,8 +126,13 @@ fn save<M: Module + Parts>(
     let folder = place(folder, name);
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
     let tensors: Vec<(String, TensorData)> = tensors.into_iter().collect();
-    write_tensors(&folder.join(WEIGHTS), &tensors, &metadata)?;
-    write_json(&folder.join(CONFIG), &to_json(&*config, transposed))?;
+    write_tensors_and_json(
+        &folder.join(WEIGHTS),
+        &tensors,
+        &metadata,
+        &folder.join(CONFIG),
+        &to_json(&*config, transposed),
+    )?;
     write_card(&folder, card, &*config)?;
     Ok(folder)
 }
@@ -194,6 +197,7 @@ pub fn load_adapter<M: Module + Parts>(
     let mut config = read_config(folder)?;
     check_origin(&*config, Origin::File)?;
     config.fit(&model)?;
+    config.common_mut().modules_to_save = modules_of_peft(&model, config.common());
     let path = folder.join(WEIGHTS);
     if !path.is_file() && folder.join(PICKLED).is_file() {
         return Err(ft_core::Error::invalid(
@@ -203,9 +207,12 @@ pub fn load_adapter<M: Module + Parts>(
         )
         .into());
     }
-    let mut tensors = read_tensors(&path)?;
+    let mut tensors = read_numbers(&path)?;
+    let most = largest(&tensors);
     let chosen = Layers::of(&model, &*config).select(config.common())?;
     let shapes = module_path::shapes(&model).into_iter();
+    // A file has no tensors of other adapters.
+    let shapes = shapes.filter(|(path, _)| !path.contains(".adapters."));
     let shapes = shapes.map(|(path, shape)| (path, shape.to_vec())).collect();
     let beside = Beside::of(&model, &*config, &chosen);
     let stored = StoredWeights::take(
@@ -217,9 +224,42 @@ pub fn load_adapter<M: Module + Parts>(
         &path,
     )?;
     let mut model = stored.put(model);
-    put(&mut model, config.into(), &chosen, name, None)?;
+    put(
+        &mut model,
+        config.into(),
+        &chosen,
+        name,
+        Numbers::Stored { most },
+    )?;
     fill(&mut model, name, tensors, &path)?;
     Ok(finish(model, name, trainable))
+}
+
+/// The tensors of an adapter's file.
+///
+/// # Errors
+///
+/// If it cannot be read, or one of them has other numbers than finite floats.
+pub(crate) fn read_numbers(path: &Path) -> Result<BTreeMap<String, TensorData>> {
+    let tensors = read_tensors(path)?;
+    for (key, data) in &tensors {
+        if data.dtype() != DType::F32 {
+            let reason = format!(
+                "{key} has integers, and tensors of adapters have floating-point numbers: the file is of something else, or \
+                 was quantized"
+            );
+            return Err(ft_core::Error::invalid(path, reason).into());
+        }
+        check_finite(key, data, FloatDType::F32)
+            .map_err(|error| ft_core::Error::invalid(path, error.to_string()))?;
+    }
+    Ok(tensors)
+}
+
+/// How many numbers the largest of these tensors has.
+pub(crate) fn largest(tensors: &BTreeMap<String, TensorData>) -> usize {
+    let counts = tensors.values().map(|data| data.shape().num_elements());
+    counts.max().unwrap_or(0)
 }
 
 /// Makes the new adapter the only part that trains, or freezes it.

@@ -11,12 +11,12 @@ use std::sync::Arc;
 
 use burn::tensor::{FloatDType, TensorData};
 use ft_core::Parts;
-use ft_core::safetensors_folder::{check_finite, read_tensors, write_json, write_tensors};
+use ft_core::safetensors_folder::{check_finite, write_tensors_and_json};
 use serde_json::{Map, Value, json};
 
 use crate::adapter_config::{FILE as CONFIG, Writer, parse};
-use crate::adapter_files::unfit;
-use crate::attach::put;
+use crate::adapter_files::{largest, read_numbers, unfit};
+use crate::attach::{Numbers, put};
 use crate::targets::{Chosen, Layers};
 use crate::{BottleneckConfig, Features, Result};
 
@@ -188,8 +188,13 @@ pub(crate) fn save<M: Parts>(
         check_finite(key, data, FloatDType::F32)?;
     }
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-    write_tensors(&folder.join(WEIGHTS), &tensors, &metadata)?;
-    write_json(&folder.join(CONFIG), &to_json(config, name, width))?;
+    write_tensors_and_json(
+        &folder.join(WEIGHTS),
+        &tensors,
+        &metadata,
+        &folder.join(CONFIG),
+        &to_json(config, name, width),
+    )?;
     Ok(folder.to_path_buf())
 }
 
@@ -210,9 +215,17 @@ pub(crate) fn load<M: Parts>(model: M, json: &Value, name: &str, folder: &Path) 
     }
     let chosen = Layers::of(&model, &config).select(&config.common)?;
     let stored_name = json.get("name").and_then(Value::as_str).unwrap_or(name);
-    let (mut tensors, left_over) = by_part(read_tensors(&path)?, stored_name, &chosen);
+    let tensors = read_numbers(&path)?;
+    let most = largest(&tensors);
+    let (mut tensors, left_over) = by_part(tensors, stored_name, &chosen);
     let mut model = model;
-    put(&mut model, Arc::new(config), &chosen, name, None)?;
+    put(
+        &mut model,
+        Arc::new(config),
+        &chosen,
+        name,
+        Numbers::Stored { most },
+    )?;
     let (mut missing, mut misshapen) = (Vec::new(), Vec::new());
     model.for_each_part_mut(&mut |part_path, mut part| {
         for adapter in part.adapters().iter_mut().filter(|a| a.name == name) {

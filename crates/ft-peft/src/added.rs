@@ -7,7 +7,7 @@ use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use ft_core::Parts;
 
-use crate::attach::put;
+use crate::attach::{Numbers, put};
 use crate::targets::{Chosen, Layers, kinds};
 use crate::{Common, LoraConfig, Method, Result, TargetModules};
 
@@ -27,7 +27,8 @@ pub(crate) fn add<M: Module + Parts>(
 ) -> Result<M> {
     let mut model = model;
     let chosen: Chosen = tensors.keys().cloned().collect();
-    put(&mut model, Arc::new(config), &chosen, name, None)?;
+    let numbers = Numbers::Stored { most: usize::MAX };
+    put(&mut model, Arc::new(config), &chosen, name, numbers)?;
     model.for_each_part_mut(&mut |path, mut part| {
         for adapter in part
             .adapters()

@@ -45,20 +45,39 @@ pub fn attach<M: Module + Parts>(
     let chosen = Layers::of(&model, config.as_ref()).select_strictly(&mut *config)?;
     beside::check(&model, &mut *config, &chosen)?;
     let mut model = freeze_all(model);
-    put(&mut model, config.into(), &chosen, name, Some(seed))?;
+    put(
+        &mut model,
+        config.into(),
+        &chosen,
+        name,
+        Numbers::Drawn(seed),
+    )?;
     Ok(model)
 }
 
-/// Puts new adapters on the chosen layers. Without a seed, their numbers will be replaced with those of a file.
+/// Where the numbers of new adapters come from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Numbers {
+    /// They are drawn from this seed.
+    Drawn(u64),
+    /// They will be replaced with others, of which a tensor has at most so many. Until then they are zeros without memory.
+    Stored { most: usize },
+}
+
+/// Puts new adapters on the chosen layers.
 pub(crate) fn put(
     model: &mut impl Parts,
     method: Arc<dyn Method>,
     chosen: &Chosen,
     name: &str,
-    seed: Option<u64>,
+    numbers: Numbers,
 ) -> Result<()> {
     let beside = Beside::of(model, &*method, chosen);
-    let mut rng = StdRng::seed_from_u64(seed.unwrap_or_default());
+    let (seed, stored) = match numbers {
+        Numbers::Drawn(seed) => (seed, None),
+        Numbers::Stored { most } => (0, Some(most)),
+    };
+    let mut rng = StdRng::seed_from_u64(seed);
     let mut layers = Vec::new();
     let (mut device, mut of_layers) = (None, None);
     model.for_each_part(&mut |path, part| {
@@ -76,6 +95,7 @@ pub(crate) fn put(
     let mut draw = Draw {
         rng: &mut rng,
         device,
+        stored,
     };
     let shared = method.shared(&layers, &mut draw)?;
     let mut failure = None;
@@ -88,7 +108,7 @@ pub(crate) fn put(
             path,
             part: part.as_part(),
             shared: &shared,
-            loaded: seed.is_none(),
+            loaded: stored.is_some(),
         };
         match method.on(&site, &mut draw) {
             Ok(new) => {

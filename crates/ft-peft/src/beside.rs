@@ -165,14 +165,39 @@ pub(crate) fn unknown_modules(model: &impl Parts, common: &Common) -> (Vec<Strin
     (unknown.cloned().collect(), kinds(&paths))
 }
 
+/// The paths of all modules: of layers, and of what contains them.
+fn all_modules(model: &impl Parts) -> BTreeSet<String> {
+    let mut modules = BTreeSet::new();
+    let mut add = |path: &str| {
+        let dots = path.match_indices('.').map(|(dot, _)| dot);
+        modules.extend(dots.chain([path.len()]).map(|end| path[..end].to_string()));
+    };
+    model.for_each_part(&mut |path, _| add(path));
+    // A tied output layer is no part, and a module in PEFT.
+    add(model.output_layer());
+    modules.remove("");
+    modules
+}
+
+/// `modules_to_save` of a file. PEFT trains every module whose name ends in the letters of one of these, so that `norm` stands
+/// for `input_layernorm` too: the names of such modules are given whole.
+pub(crate) fn modules_of_peft(model: &impl Parts, common: &Common) -> Vec<String> {
+    let modules = all_modules(model);
+    let meant = common.modules_to_save.iter().flat_map(|name| {
+        let ends = modules.iter().filter(|path| path.ends_with(name.as_str()));
+        let ends: Vec<&String> = ends.collect();
+        match ends.iter().all(|path| ends_with_name(path, name)) || name.is_empty() {
+            true => vec![name.clone()],
+            false => ends.into_iter().cloned().collect(),
+        }
+    });
+    meant.collect()
+}
+
 /// `modules_to_save` for a file. PEFT matches every module whose name ends in one of these, so that `norm` matches
 /// `input_layernorm` too: such names are written as whole paths.
 pub(crate) fn modules_for_peft(model: &impl Parts, common: &Common) -> Vec<String> {
-    let mut modules = BTreeSet::new();
-    model.for_each_part(&mut |path, _| {
-        let dots = path.match_indices('.').map(|(dot, _)| dot);
-        modules.extend(dots.chain([path.len()]).map(|end| path[..end].to_string()));
-    });
+    let modules = all_modules(model);
     let written = common.modules_to_save.iter().flat_map(|name| {
         let ends = modules.iter().filter(|path| path.ends_with(name.as_str()));
         let (meant, others): (Vec<_>, Vec<_>) = ends.partition(|path| ends_with_name(path, name));

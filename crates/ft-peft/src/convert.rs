@@ -38,7 +38,7 @@ pub struct LayerConversion {
 /// the adapter called `name`, and returns how near they are. It is switched off and frozen. The scale is 1, as in PEFT's
 /// `convert_to_lora`.
 ///
-/// The changes are those that merging makes, so any method that can be merged can be converted.
+/// The changes are those that merging makes, so any method can be converted that changes the weights of linear layers alone.
 ///
 /// # Errors
 ///

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use ft_core::Parts;
+use ft_core::layers::AdapterTensor;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -69,18 +70,24 @@ fn one(model: &impl Parts, name: String) -> AdapterDescription {
                 found.method = Some(method.peft_type().to_string());
                 found.settings = method.own();
             }
-            for tensor in &adapter.tensors {
-                if tensor.is_shared() && !shared.insert(tensor.name().to_string()) {
-                    continue;
-                }
-                let numbers = tensor.shape().num_elements();
-                if tensor.is_saved() {
-                    found.parameters += numbers;
-                }
-                if tensor.is_trainable() {
-                    found.trainable_parameters += numbers;
+            let own = adapter.tensors.iter().filter(|tensor| tensor.is_saved());
+            let saved: Vec<AdapterTensor> = match settings_of(adapter) {
+                Some(method) => method.saved(adapter),
+                None => own.cloned().collect(),
+            };
+            for tensor in &saved {
+                if !tensor.is_shared() || shared.insert(tensor.name().to_string()) {
+                    found.parameters += tensor.shape().num_elements();
                 }
             }
+            // Tensors that are shared never train.
+            let trained = adapter
+                .tensors
+                .iter()
+                .filter(|tensor| tensor.is_trainable());
+            found.trainable_parameters += trained
+                .map(|tensor| tensor.shape().num_elements())
+                .sum::<usize>();
         }
     });
     // Files of adapters hold f32.

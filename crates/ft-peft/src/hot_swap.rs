@@ -10,11 +10,13 @@ use ft_core::module_path::{PathVisitor, visit_params};
 
 use crate::adapter_files::{adapter_folder, load_adapter};
 use crate::exchange::{OnLayers, exchange, on_layers, twin_without};
+use crate::methods::{precondition, preconditions};
 use crate::switch::adapter_config;
 use crate::{Error, Result, read_config};
 
 /// Replaces the adapter called `name` with the one that is saved in `folder`. The new one is active if the old one was, and
-/// trains if the old one did. Ranks, scales and other settings may differ; the method and the layers may not.
+/// trains if the old one did, as LoRA-FA if the old one did so. Ranks, scales and other settings may differ; the method and the
+/// layers may not.
 ///
 /// # Errors
 ///
@@ -41,6 +43,7 @@ pub fn hot_swap<M: Module + Parts>(model: &mut M, name: &str, folder: &Path) -> 
             "its file has weights of the base, and those of the model would be lost. Load it on the base".into(),
         ));
     }
+    let lora_fa = preconditions(model, name);
     let (before, after) = (on_layers(model, name), on_layers(&twin, name));
     if let Some(difference) = difference(&before, &after) {
         return Err(wrong(difference));
@@ -49,7 +52,10 @@ pub fn hot_swap<M: Module + Parts>(model: &mut M, name: &str, folder: &Path) -> 
         let trains = old.tensors.iter().any(|tensor| tensor.is_trainable());
         new.set_trainable(trains);
     });
-    Ok(())
+    match lora_fa {
+        true => precondition(model, name),
+        false => Ok(()),
+    }
 }
 
 /// Layers that one of two adapters lacks.

@@ -87,9 +87,9 @@ pub(crate) struct LycorisDropout {
 }
 
 impl LycorisDropout {
-    /// The probability that a number of `ΔW` is dropped.
+    /// The probability that a number of `ΔW` is dropped. It is below one also where the sum is rounded to one.
     pub(crate) fn total(&self) -> f64 {
-        1.0 - (1.0 - self.rank) * (1.0 - self.module)
+        (1.0 - (1.0 - self.rank) * (1.0 - self.module)).min(1.0 - f64::EPSILON)
     }
 
     /// The adapter's product, `[tokens, out]`, without what is dropped.

@@ -136,7 +136,6 @@ fn merge_linear(path: &str, linear: &Linear) -> Result<MergedPart> {
         let at = At {
             layer: linear,
             adapter,
-            alone: active.len() == 1,
             fused: false,
         };
         let own_weight = adapter.kind().weight(adapter);

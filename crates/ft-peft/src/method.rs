@@ -79,6 +79,11 @@ pub trait Method: Any + Debug + Send + Sync {
         Value::Object(Map::new())
     }
 
+    /// Settings that PEFT writes and does not use, whatever their values.
+    fn ignored_in_files(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Which settings of [`Common`] the method has in PEFT, beside `base_model_name_or_path`.
     fn keys(&self) -> &'static [&'static str] {
         &TARGETS
@@ -204,6 +209,8 @@ pub struct Draw<'a> {
     pub rng: &'a mut StdRng,
     /// Where tensors are made.
     pub device: Device,
+    /// How many numbers a tensor of the file has at most, if those of a file replace what is drawn.
+    pub(crate) stored: Option<usize>,
 }
 
 /// What a method puts on a layer.

@@ -56,8 +56,8 @@ mod inverse;
 
 pub use bottleneck::InitBottleneck;
 pub use lokr::InitLokrWeights;
-pub(crate) use lora::saved_as_plain;
 pub use lora::{EvaConfig, InitLoraWeights, eva_initialise, into_plain_lora, lora_fa};
+pub(crate) use lora::{precondition, preconditions, saved_as_plain};
 pub use miss::InitMissWeights;
 pub use p_tuning::EncoderType;
 pub use prefix_tuning::InitPrefix;

@@ -21,7 +21,7 @@ pub struct PromptSizes {
     pub token_dim: Option<usize>,
     /// The number of blocks.
     pub num_layers: Option<usize>,
-    /// The number of heads, with prefix tuning of key heads. It is kept for PEFT, which fills it in, and has no effect here.
+    /// The number of heads, with prefix tuning of key heads, which PEFT's width of a head follows from. It has no effect here.
     pub num_attention_heads: Option<usize>,
 }
 

@@ -5,9 +5,26 @@ use rand::Rng;
 
 use crate::method::Draw;
 
+/// No tensor of a file has more rows or columns. With it sizes do not overflow.
+const LONGEST: usize = 1 << 31;
+
 impl Draw<'_> {
+    /// Zeros that take no memory, in place of numbers that a file will replace: a size that the settings of a broken file
+    /// give is compared with that of its tensors before anything is allocated.
+    fn unread<const D: usize>(&self, shape: [usize; D]) -> Option<Tensor<D>> {
+        self.stored?;
+        let shape = shape.map(|size| size.min(LONGEST));
+        Some(match shape.contains(&0) {
+            true => Tensor::<D>::zeros(shape, &self.device),
+            false => Tensor::<D>::zeros([1; D], &self.device).expand(shape),
+        })
+    }
+
     /// Numbers of a uniform distribution over `±bound`.
     pub fn uniform<const D: usize>(&mut self, shape: [usize; D], bound: f64) -> Tensor<D> {
+        if let Some(unread) = self.unread(shape) {
+            return unread;
+        }
         let bound = bound as f32;
         let count = shape.iter().product::<usize>();
         let numbers = (0..count).map(|_| match bound > 0.0 {
@@ -20,6 +37,9 @@ impl Draw<'_> {
 
     /// Numbers of a normal distribution with mean 0.
     pub fn normal<const D: usize>(&mut self, shape: [usize; D], std: f64) -> Tensor<D> {
+        if let Some(unread) = self.unread(shape) {
+            return unread;
+        }
         let count = shape.iter().product::<usize>();
         let numbers = (0..count).map(|_| normal(self.rng) * std as f32).collect();
         self.tensor(numbers, shape)
@@ -27,6 +47,9 @@ impl Draw<'_> {
 
     /// Numbers of a normal distribution with mean 0, of at most two deviations.
     pub fn truncated_normal<const D: usize>(&mut self, shape: [usize; D], std: f64) -> Tensor<D> {
+        if let Some(unread) = self.unread(shape) {
+            return unread;
+        }
         let count = shape.iter().product::<usize>();
         let draws = std::iter::repeat_with(|| normal(self.rng)).filter(|x| x.abs() <= 2.0);
         let numbers = draws.take(count).map(|x| x * std as f32).collect();
@@ -40,12 +63,12 @@ impl Draw<'_> {
 
     /// Zeros.
     pub fn zeros<const D: usize>(&self, shape: [usize; D]) -> Tensor<D> {
-        Tensor::zeros(shape, &self.device)
+        (self.unread(shape)).unwrap_or_else(|| Tensor::zeros(shape, &self.device))
     }
 
     /// Ones.
     pub fn ones<const D: usize>(&self, shape: [usize; D]) -> Tensor<D> {
-        Tensor::ones(shape, &self.device)
+        (self.unread(shape)).unwrap_or_else(|| Tensor::ones(shape, &self.device))
     }
 }
 

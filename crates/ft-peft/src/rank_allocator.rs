@@ -20,6 +20,7 @@ use ft_core::layers::{Adapter, AdapterTensor, AnyParam, Settings};
 use ft_core::safetensors_folder::{read_tensors, write_tensors};
 
 use crate::adapter_files::unfit;
+use crate::method::Origin;
 use crate::methods::adalora::{A, AdaLoraConfig, B, E, pattern_name};
 use crate::switch::adapter_config;
 use crate::{Error, Method, Pattern, Result};
@@ -66,6 +67,9 @@ impl RankAllocator {
             return Err(Error::Settings(format!(
                 "the ranks of adapter {name:?} are final (rank_pattern): train it without an allocator"
             )));
+        }
+        if let Some(reason) = config.refuses(Origin::New) {
+            return Err(Error::Settings(reason));
         }
         let (mut ranks, mut layers) = (0, 0);
         let (mut shapes, mut device) = (BTreeMap::new(), Device::default());

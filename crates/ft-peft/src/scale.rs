@@ -3,8 +3,9 @@
 use burn::module::Module;
 use ft_core::Parts;
 
-use crate::attach::put;
+use crate::attach::{Numbers, put};
 use crate::exchange::{exchange, on_layers, twin_without};
+use crate::methods::{precondition, preconditions};
 use crate::switch::adapter_config;
 use crate::targets::Layers;
 use crate::{Error, Result};
@@ -28,13 +29,18 @@ pub fn scale_adapter<M: Module + Parts>(model: &mut M, name: &str, factor: f64) 
             method.peft_type()
         ))
     })?;
+    let lora_fa = preconditions(model, name);
     let mut twin = twin_without(model, name)?;
     let chosen = Layers::of(&twin, &*scaled).select(scaled.common())?;
-    put(&mut twin, scaled.into(), &chosen, name, None)?;
+    let numbers = Numbers::Stored { most: usize::MAX };
+    put(&mut twin, scaled.into(), &chosen, name, numbers)?;
     let new = on_layers(&twin, name);
     exchange(model, name, new, |new, old| {
         new.tensors = old.tensors;
         new.dropout = old.dropout;
     });
-    Ok(())
+    match lora_fa {
+        true => precondition(model, name),
+        false => Ok(()),
+    }
 }

@@ -191,11 +191,11 @@ impl StoredWeights {
                 .get(path)
                 .map_or(&shape[..], |data| data.shape());
             let counts_tokens = vocabulary.counts_tokens(layer_of(path));
-            if counts_tokens {
-                rows.insert(found[0]);
-            }
             let alike = found.len() == shape.len()
                 && (counts_tokens && found[1..] == shape[1..] || found[..] == shape[..]);
+            if alike && counts_tokens {
+                rows.insert(found[0]);
+            }
             if !alike {
                 misshapen.push(format!("{path} (model {shape:?}, file {:?})", &found));
             }

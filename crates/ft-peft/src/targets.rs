@@ -22,6 +22,9 @@ pub enum TargetModules {
 /// Whether a layer of this path is chosen.
 type Matcher = Box<dyn Fn(&str) -> bool>;
 
+/// The group of the number of a block.
+const BLOCK: &str = "block_of_layer";
+
 /// PEFT's name for every linear layer except the output layer.
 const ALL_LINEAR: &str = "all-linear";
 
@@ -230,10 +233,10 @@ impl Layers {
             return Ok(Box::new(|_| true));
         }
         let patterns: Vec<String> = match &common.layers_pattern[..] {
-            [] => vec![r".*\.[^.]*\.(\d+)\.".to_string()],
+            [] => vec![format!(r".*\.[^.]*\.(?<{BLOCK}>\d+)\.")],
             names => names
                 .iter()
-                .map(|name| format!(r".*\.{name}\.(\d+)\."))
+                .map(|name| format!(r".*\.{name}\.(?<{BLOCK}>\d+)\."))
                 .collect(),
         };
         let patterns = patterns.iter().map(|pattern| {
@@ -247,7 +250,9 @@ impl Layers {
         let numbers = common.layers_to_transform.clone();
         Ok(Box::new(move |path| {
             let captures = patterns.iter().find_map(|pattern| pattern.captures(path));
-            let number = captures.and_then(|found| found[1].parse::<usize>().ok());
+            // A pattern can have groups of its own, and alternatives without the number.
+            let number =
+                captures.and_then(|found| found.name(BLOCK)?.as_str().parse::<usize>().ok());
             number.is_some_and(|number| numbers.contains(&number))
         }))
     }
@@ -414,5 +419,26 @@ mod tests {
             "model.layers.0.mlp.down_proj"
         ));
         assert!(!matches(&TargetModules::all_linear(), "lm_head"));
+    }
+
+    /// A pattern has groups of its own, of which one does not always match.
+    #[test]
+    fn the_number_of_a_block_is_found_beside_other_groups() {
+        let paths = [
+            "model.layers.0.q_proj",
+            "model.layers.1.q_proj",
+            "model.h.1.q_proj",
+        ];
+        let layers = Layers::linear(paths.map(String::from).into(), "lm_head");
+        let common = |pattern: &str| Common {
+            target_modules: Some(TargetModules::names(["q_proj"])),
+            layers_to_transform: vec![1],
+            layers_pattern: vec![pattern.into()],
+            ..Common::default()
+        };
+        let chosen = |pattern| layers.select(&common(pattern)).expect("some");
+        assert_eq!(chosen("(x)?layers").len(), 1);
+        assert_eq!(chosen("(lay(ers)?|h)").len(), 2);
+        assert!(layers.select(&common("nothing|(layers)")).is_err());
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor};
-use ft_core::layers::{Adapter, AdapterKind, AdapterTensor, At, Merged};
+use ft_core::layers::{Adapter, AdapterKind, AdapterTensor, At, Merged, Stage};
 use ft_core::{Layout, Part};
 use serde::{Deserialize, Serialize};
 
@@ -147,6 +147,10 @@ impl AdapterKind for TokenRows {
         let indices = self.indices(&new);
         let old = y.clone().select(1, indices.clone());
         y.select_assign(1, indices, new - old, IndexingUpdateOp::Add)
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::Replacement
     }
 
     fn merge(&self, at: &At<'_>, merged: Merged) -> Option<Merged> {

@@ -106,18 +106,19 @@ pub fn merge_adapters<M: Module + Parts>(model: &mut M) -> Result<()> {
 ///
 /// # Errors
 ///
-/// If no adapters are merged.
+/// If no adapters are merged, or one of them was deleted since. Nothing is changed then.
 pub fn unmerge_adapters<M: Module + Parts>(model: &mut M) -> Result<()> {
     let Some(names) = merged_from(model) else {
         return Err(Error::Name(
             "no adapters are merged: merge_adapters merges the active ones".into(),
         ));
     };
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    set_active(model, &names)?;
     model.for_each_part_mut(&mut |_, mut part| {
         part.adapters().retain(|adapter| adapter.name != MERGED);
     });
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    set_active(model, &names)
+    Ok(())
 }
 
 /// The names of the adapters that are merged.

@@ -14,7 +14,7 @@ mod weight_files;
 pub use atomic_write::{write_file, write_json};
 pub use finite::check_finite;
 pub use module_weights::{Weights, load_module, module_tensors, write_module};
-pub use tensor_file::{read_metadata, read_tensors, write_tensors};
+pub use tensor_file::{read_metadata, read_tensors, write_tensors, write_tensors_and_json};
 pub use weight_files::WeightFiles;
 
 /// The name of an unsharded checkpoint.

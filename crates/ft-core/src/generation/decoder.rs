@@ -109,8 +109,7 @@ impl<'a, M: CausalLm> Decoder<'a, M> {
     /// If a setting makes no sense, the prompt is empty or leaves no room in the model's longest sequence, a token is not in
     /// the vocabulary, or stop strings are given without a tokenizer.
     pub fn join(&mut self, prompt: &[u32], config: &GenerationConfig) -> Result<RowId> {
-        self.check(prompt, config)?;
-        let row = self.new_row(prompt, config.clone())?;
+        let row = self.new_row(prompt, config.clone(), self.of_model())?;
         let id = row.id;
         self.joining.push(vec![row]);
         Ok(id)
@@ -121,22 +120,26 @@ impl<'a, M: CausalLm> Decoder<'a, M> {
     ///
     /// # Errors
     ///
-    /// As [`join`](Self::join), and if the model has no adapter of this name, or several are active.
+    /// As [`join`](Self::join), and if the model has no adapter of this name, or several are active. Virtual tokens are those
+    /// of all rows of a pass: a row whose adapter has some cannot join rows that have another adapter.
     pub fn join_as(
         &mut self,
         prompt: &[u32],
         config: &GenerationConfig,
         adapter: Option<&str>,
     ) -> Result<RowId> {
-        with_rows(self.model, &[adapter])?;
+        let own = with_rows(self.model, &[adapter])?;
         if let [first, second, ..] = &self.active_adapters()[..] {
             return Err(Error::Settings(format!(
                 "a row has one adapter, and the model has active ones called {first:?} and {second:?}: switch one off"
             )));
         }
-        self.check(prompt, config)?;
-        let mut row = self.new_row(prompt, config.clone())?;
-        row.adapter = adapter.map(str::to_string);
+        let of_row = OfRow {
+            adapter: adapter.map(str::to_string),
+            virtual_tokens: own.num_virtual_tokens(),
+            longest: own.dims().max_position_embeddings,
+        };
+        let row = self.new_row(prompt, config.clone(), of_row)?;
         let id = row.id;
         self.joining.push(vec![row]);
         Ok(id)
@@ -155,11 +158,16 @@ impl<'a, M: CausalLm> Decoder<'a, M> {
         count: usize,
         config: &GenerationConfig,
     ) -> Result<Vec<RowId>> {
-        self.check(prompt, config)?;
+        let of_model = self.of_model();
+        self.check(prompt, config, of_model.longest)?;
         let rows = (0..count as u64).map(|i| {
             let seed = mix_seed(config.seed, i);
             let config = config.clone();
-            self.new_row(prompt, GenerationConfig { seed, ..config })
+            self.new_row(
+                prompt,
+                GenerationConfig { seed, ..config },
+                of_model.clone(),
+            )
         });
         let rows = rows.collect::<Result<Vec<Row>>>()?;
         let ids = rows.iter().map(|row| row.id).collect();
@@ -246,7 +254,8 @@ impl<'a, M: CausalLm> Decoder<'a, M> {
     /// How many of the first prompts are read as one batch: all; with virtual tokens, which stand between the padding of
     /// a row and its prompt, those that need no padding.
     fn batch_size(&self, prompts: &[Vec<Row>]) -> usize {
-        if self.model.num_virtual_tokens() == 0 {
+        // All rows have the same virtual tokens, or none has any.
+        if prompts.iter().flatten().all(|row| row.virtual_tokens == 0) {
             return prompts.len();
         }
         let len = |rows: &[Row]| rows[0].seen.len();
@@ -333,19 +342,51 @@ impl<'a, M: CausalLm> Decoder<'a, M> {
         self.cache.trim_padding(&lengths);
     }
 
-    fn new_row(&mut self, prompt: &[u32], config: GenerationConfig) -> Result<Row> {
+    /// A row of the model as it is.
+    fn of_model(&self) -> OfRow {
+        OfRow {
+            adapter: self.active_adapters().into_iter().next(),
+            virtual_tokens: self.model.num_virtual_tokens(),
+            longest: self.model.dims().max_position_embeddings,
+        }
+    }
+
+    fn new_row(&mut self, prompt: &[u32], config: GenerationConfig, of: OfRow) -> Result<Row> {
+        self.check(prompt, &config, of.longest)?;
+        self.check_together(&of)?;
         let id = RowId(self.next_id);
         self.next_id += 1;
-        let longest = self.model.dims().max_position_embeddings;
-        let mut row = Row::new(id, prompt, longest, config, self.tokenizer)?;
-        row.adapter = self.active_adapters().into_iter().next();
+        let mut row = Row::new(id, prompt, of.longest, config, self.tokenizer)?;
+        row.adapter = of.adapter;
+        row.virtual_tokens = of.virtual_tokens;
         Ok(row)
     }
 
-    fn check(&self, prompt: &[u32], config: &GenerationConfig) -> Result<()> {
+    /// Checks that the row can share passes with those that run or join.
+    fn check_together(&self, new: &OfRow) -> Result<()> {
+        let running = self.running.iter().filter(|row| row.runs());
+        let mut rows = running.chain(self.joining.iter().flatten());
+        let other = rows.find(|row| {
+            row.adapter != new.adapter && (row.virtual_tokens > 0 || new.virtual_tokens > 0)
+        });
+        let Some(other) = other else {
+            return Ok(());
+        };
+        let name = |adapter: &Option<String>| match adapter {
+            Some(name) => format!("adapter {name:?}"),
+            None => "no adapter".to_string(),
+        };
+        Err(Error::Settings(format!(
+            "a row with {} cannot join one with {}: virtual tokens are those of all rows of a pass. Let the others end \
+             first, or give it a decoder of its own",
+            name(&new.adapter),
+            name(&other.adapter)
+        )))
+    }
+
+    fn check(&self, prompt: &[u32], config: &GenerationConfig, most: usize) -> Result<()> {
         config.validate()?;
-        let dims = self.model.dims();
-        let (most, vocab) = (dims.max_position_embeddings, dims.vocab_size);
+        let vocab = self.model.dims().vocab_size;
         let mistake = if prompt.is_empty() {
             "a prompt must hold at least one token".to_string()
         } else if prompt.len() >= most {
@@ -365,6 +406,15 @@ impl<'a, M: CausalLm> Decoder<'a, M> {
         };
         Err(Error::Settings(mistake))
     }
+}
+
+/// What a row has of its adapter.
+#[derive(Clone, Debug)]
+struct OfRow {
+    adapter: Option<String>,
+    virtual_tokens: usize,
+    /// How long it may become.
+    longest: usize,
 }
 
 /// The logits of the last token of every row, `[rows, vocab]`.

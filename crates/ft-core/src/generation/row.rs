@@ -17,6 +17,8 @@ pub(crate) struct Row {
     pub seen: Vec<u32>,
     /// The adapter it has.
     pub adapter: Option<String>,
+    /// How many virtual tokens that has.
+    pub virtual_tokens: usize,
     /// Why it ended; none while it runs.
     pub finish_reason: Option<FinishReason>,
     /// How long it may become.
@@ -41,6 +43,7 @@ impl Row {
             id,
             seen: prompt.to_vec(),
             adapter: None,
+            virtual_tokens: 0,
             finish_reason: None,
             longest: longest.min(prompt.len().saturating_add(config.max_new_tokens)),
             rng: StdRng::seed_from_u64(config.seed),

@@ -202,12 +202,12 @@ impl Adapters {
         by_row.filter_map(move |adapter| Some((adapter, of(adapter.kind(), adapter)?)))
     }
 
-    /// Whether no other active adapter acts where this one does.
-    pub(crate) fn is_alone(&self, adapter: &Adapter) -> bool {
-        let apart = |other: &&Adapter| {
-            adapter.is_by_row() && other.is_by_row() && other.name != adapter.name
-        };
-        self.active().filter(|other| !apart(other)).count() == 1
+    /// The same with the masks of rows on this device.
+    fn rows_on(mut self, device: &Device) -> Self {
+        for adapter in &mut self.0 {
+            adapter.rows = adapter.rows.take().map(|rows| rows.to_device(device));
+        }
+        self
     }
 }
 
@@ -265,11 +265,11 @@ impl Module for Adapters {
     }
 
     fn fork(self, device: &Device) -> Self {
-        each!(self, module => module.fork(device))
+        each!(self.rows_on(device), module => module.fork(device))
     }
 
     fn to_device(self, device: &Device) -> Self {
-        each!(self, module => module.to_device(device))
+        each!(self.rows_on(device), module => module.to_device(device))
     }
 
     fn train(self) -> Self {

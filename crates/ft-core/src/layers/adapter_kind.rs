@@ -13,8 +13,9 @@ use crate::layers::virtual_tokens::VirtualTokens;
 /// The mathematics of an adapter. Each method has a default that changes nothing.
 ///
 /// A linear layer with active adapters computes `y = output(product(W·input(x)) + b)`: every adapter sees what the
-/// others made of `x` and `y`. The adapter that was attached last changes the input first, so that merging the adapters
-/// one after the other, in the order of their [`Stage`]s, gives the same function.
+/// others made of `x` and `y`. Adapters act in the order of their [`Stage`]s, those of one stage as they were attached. The
+/// input is changed the other way round, by the last one first. So merging the adapters one after the other gives the same
+/// function.
 ///
 /// Rows of tokens are flat: `x` is `[tokens, in_features]`, `y` is `[tokens, out_features]`.
 pub trait AdapterKind: Debug + Send + Sync + 'static {
@@ -49,7 +50,7 @@ pub trait AdapterKind: Debug + Send + Sync + 'static {
         None
     }
 
-    /// When this kind merges, where layers have adapters of several kinds.
+    /// When this kind acts and merges, where layers have adapters of several kinds.
     fn stage(&self) -> Stage {
         Stage::Product
     }
@@ -123,8 +124,6 @@ pub struct At<'a> {
     pub layer: &'a Linear,
     /// The adapter, with its tensors.
     pub adapter: &'a Adapter,
-    /// Whether no other adapter is active on the layer.
-    pub alone: bool,
     /// Whether the product took along the adapter's factors.
     pub fused: bool,
 }
@@ -140,12 +139,14 @@ pub struct Merged {
     pub bias: Option<Tensor<1>>,
 }
 
-/// When a kind of adapter merges. All adapters of one stage merge before those of the next.
+/// When a kind of adapter acts and merges. All adapters of one stage do before those of the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// It changes the product.
     Product,
-    /// It changes the input.
+    /// It replaces numbers of the product, whatever others added to them.
+    Replacement,
+    /// It changes the input, or scales the product.
     Input,
     /// It changes the output.
     Output,

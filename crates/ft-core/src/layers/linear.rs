@@ -102,24 +102,22 @@ impl Linear {
         let active = self.adapters.active().map(|adapter| At {
             layer: self,
             adapter,
-            alone: self.adapters.is_alone(adapter),
             fused: false,
         });
-        let input = active.clone().rev().fold(input, |input, at| {
-            match at.adapter.kind().input(&at, input.value()) {
+        let mut active: Vec<At<'_>> = active.collect();
+        active.sort_by_key(|at| at.adapter.kind().stage());
+        let input = active.iter().rev().fold(input, |input, at| {
+            match at.adapter.kind().input(at, input.value()) {
                 Some(x) => Input::from(at.adapter.on_its_rows(input.value().clone(), |_| x)),
                 None => input,
             }
         });
         let x = input.value().clone();
         let mut fused = None;
-        let of_all_rows = active
-            .clone()
-            .enumerate()
-            .filter(|(_, at)| !at.adapter.is_by_row());
+        let of_all_rows = (active.iter().enumerate()).filter(|(_, at)| !at.adapter.is_by_row());
         let low_rank = of_all_rows.into_iter().find_map(|(i, at)| {
             fused = Some(i);
-            at.adapter.kind().low_rank(&at, &x)
+            at.adapter.kind().low_rank(at, &x)
         });
         let fused = fused.filter(|_| low_rank.is_some());
         let y = ft_kernels::linear(input, self.matrix(), low_rank);
@@ -131,10 +129,10 @@ impl Linear {
                 ft_kernels::linear(x.clone(), self.out_in(weight), None)
             })
         });
-        let y = active.clone().enumerate().fold(y, |y, (i, at)| {
+        let y = active.iter().enumerate().fold(y, |y, (i, at)| {
             let at = At {
                 fused: fused == Some(i),
-                ..at
+                ..*at
             };
             at.adapter
                 .on_its_rows(y, |y| at.adapter.kind().product(&at, &x, y))
@@ -145,9 +143,9 @@ impl Linear {
         let y = own.fold(self.plus_bias(y.clone()), |biased, (adapter, bias)| {
             adapter.on_its_rows(biased, |_| y.clone() + bias.unsqueeze())
         });
-        active.fold(y, |y, at| {
+        active.iter().fold(y, |y, at| {
             at.adapter
-                .on_its_rows(y, |y| at.adapter.kind().output(&at, &x, y))
+                .on_its_rows(y, |y| at.adapter.kind().output(at, &x, y))
         })
     }
 

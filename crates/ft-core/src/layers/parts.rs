@@ -122,6 +122,11 @@ pub trait Parts {
         "lm_head"
     }
 
+    /// The number of key heads of an attention layer, the first one's; none if none tells.
+    fn key_heads(&self) -> Option<usize> {
+        None
+    }
+
     /// Shows every part to `visit`.
     fn for_each_part(&self, visit: &mut dyn FnMut(&str, Part<'_>)) {
         self.walk("", visit);
@@ -196,6 +201,9 @@ impl<P: Parts> Parts for Option<P> {
             part.walk_mut(path, visit);
         }
     }
+    fn key_heads(&self) -> Option<usize> {
+        self.as_ref().and_then(Parts::key_heads)
+    }
 }
 
 impl<P: Parts> Parts for Vec<P> {
@@ -208,5 +216,8 @@ impl<P: Parts> Parts for Vec<P> {
         for (i, part) in self.iter_mut().enumerate() {
             part.walk_mut(&join(path, &i.to_string()), visit);
         }
+    }
+    fn key_heads(&self) -> Option<usize> {
+        self.iter().find_map(Parts::key_heads)
     }
 }

@@ -31,6 +31,7 @@ pub struct SelfAttention {
     /// The number of query heads.
     pub heads: usize,
     /// The number of key and value heads, which divides that of query heads.
+    #[parts(key_heads)]
     pub kv_heads: usize,
     /// How scores are made of products.
     #[module(skip)]

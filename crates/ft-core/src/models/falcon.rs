@@ -60,6 +60,7 @@ struct Block {
 struct Attention {
     query_key_value: Linear,
     dense: Linear,
+    #[parts(key_heads)]
     kv_heads: usize,
     head_dim: usize,
 }

@@ -50,6 +50,7 @@ struct Block {
 struct Attention {
     c_attn: Linear,
     c_proj: Linear,
+    #[parts(key_heads)]
     heads: usize,
     scale: f64,
 }

@@ -53,6 +53,7 @@ struct Block {
 struct Attention {
     query_key_value: Linear,
     dense: Linear,
+    #[parts(key_heads)]
     heads: usize,
     head_dim: usize,
 }

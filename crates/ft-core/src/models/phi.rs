@@ -53,6 +53,7 @@ struct Attention {
     q_layernorm: Option<LayerNorm>,
     k_layernorm: Option<LayerNorm>,
     heads: usize,
+    #[parts(key_heads)]
     kv_heads: usize,
     head_dim: usize,
 }

@@ -53,6 +53,7 @@ struct Attention {
     qkv_proj: Linear,
     o_proj: Linear,
     heads: usize,
+    #[parts(key_heads)]
     kv_heads: usize,
     head_dim: usize,
 }

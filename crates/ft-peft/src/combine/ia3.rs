@@ -1,7 +1,5 @@
 //! `Σ wᵢlᵢ` of the vectors of IA3 adapters.
 
-use std::collections::BTreeMap;
-
 use burn::module::Module;
 use burn::tensor::Tensor;
 use ft_core::Parts;
@@ -9,6 +7,7 @@ use ft_core::layers::Adapter;
 
 use crate::added::{NewTensors, add, targets_for};
 use crate::switch::adapter_config;
+use crate::targets::kinds;
 use crate::{Error, Ia3Config, Result, TargetModules};
 
 const L: &str = "ia3_l";
@@ -58,12 +57,24 @@ pub(super) fn combine<M: Module + Parts>(
     if let Some(lost) = lost {
         return Err(Error::Settings(lost));
     }
-    let mut config = Ia3Config {
-        feedforward_modules: Some(TargetModules::Names(feedforward)),
-        ..Ia3Config::default()
+    let mut config = Ia3Config::default();
+    let (inputs, outputs): (Vec<String>, Vec<String>) =
+        (sums.keys().cloned()).partition(|path| feedforward.contains(path));
+    let targets = targets_for(&model, &config, sums.keys());
+    // PEFT requires that the same names are among both. The last part of a path is one where all such layers scale alike.
+    let short = kinds(&inputs);
+    let (targets, feedforward) = match &targets {
+        TargetModules::Names(names)
+            if short
+                .iter()
+                .all(|name| names.contains(name) && !kinds(&outputs).contains(name)) =>
+        {
+            (targets, short)
+        }
+        _ => (TargetModules::Names(sums.keys().cloned().collect()), inputs),
     };
-    let layers: BTreeMap<_, _> = sums.iter().collect();
-    config.common.target_modules = Some(targets_for(&model, &config, layers.into_keys()));
+    config.common.target_modules = Some(targets);
+    config.feedforward_modules = Some(TargetModules::Names(feedforward));
     let first = adapter_config(&model, adapters[0].0)?;
     config.common.base_model_name_or_path = first.common().base_model_name_or_path.clone();
     add(model, config, name, &sums)

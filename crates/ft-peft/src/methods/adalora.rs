@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use crate::adapter_config::json_settings;
-use crate::method::{Draw, Method, NewAdapter, QUERIES_AND_VALUES, Site, method};
+use crate::method::{Draw, Method, NewAdapter, Origin, QUERIES_AND_VALUES, Site, method};
 use crate::{Common, Error, Pattern, Result};
 
 /// Settings of an AdaLoRA adapter (Zhang et al., 2023, arXiv:2303.10512).
@@ -134,11 +134,8 @@ impl Method for AdaLoraConfig {
 
     fn mistakes(&self) -> Vec<String> {
         let mut mistakes = Vec::new();
-        if self.init_r <= self.target_r || self.target_r == 0 {
-            mistakes.push(format!(
-                "init_r = {} must be above target_r = {}, which must be above 0: without ranks to remove, use LoRA",
-                self.init_r, self.target_r
-            ));
+        if self.init_r == 0 {
+            mistakes.push("init_r must be at least 1".to_string());
         }
         match self.total_step {
             None | Some(0) => mistakes.push("total_step must be given: how many steps the training has".to_string()),
@@ -177,6 +174,22 @@ impl Method for AdaLoraConfig {
         mistakes
     }
 
+    // PEFT reads and trains such adapters, without effect on the ranks.
+    fn refuses(&self, origin: Origin) -> Option<String> {
+        let useless = self.init_r <= self.target_r || self.target_r == 0;
+        (useless && origin == Origin::New).then(|| {
+            format!(
+                "init_r = {} must be above target_r = {}, which must be above 0: without ranks to remove, use LoRA",
+                self.init_r, self.target_r
+            )
+        })
+    }
+
+    fn ignored_in_files(&self) -> &'static [&'static str] {
+        // A setting of LoRA, which PEFT does not use for AdaLoRA.
+        &["r"]
+    }
+
     fn fixed(&self) -> Value {
         json!({
             "alora_invocation_tokens": null,
@@ -194,7 +207,6 @@ impl Method for AdaLoraConfig {
             "megatron_core": "megatron.core",
             "monteclora_config": null,
             "qalora_group_size": 16,
-            // A setting of LoRA, which PEFT does not use for AdaLoRA.
             "r": 8,
             "target_parameters": null,
             "trainable_token_indices": null,
@@ -314,9 +326,12 @@ mod tests {
             ..AdaLoraConfig::default()
         };
         let message = config.validate().expect_err("wrong").to_string();
-        for part in ["target_r = 8", "deltaT", "beta2", "total_step = 10"] {
+        for part in ["deltaT", "beta2", "total_step = 10"] {
             assert!(message.contains(part), "{message}");
         }
+        let reason = config.refuses(Origin::New).expect("no ranks to remove");
+        assert!(reason.contains("target_r = 8"), "{reason}");
+        assert!(config.refuses(Origin::File).is_none());
         let message = AdaLoraConfig::default()
             .validate()
             .expect_err("wrong")

@@ -69,7 +69,7 @@ impl Method for HraConfig {
 
     fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<NewAdapter> {
         let (features, r) = (site.linear()?.in_features(), self.r);
-        let pairs = self.init_weights && !self.apply_gs && r.is_multiple_of(2);
+        let pairs = self.init_weights && !self.apply_gs && r.is_multiple_of(2) && !site.loaded;
         let u = match pairs {
             true => {
                 let half = draw.uniform([features, r / 2, 1], (r as f64 / 2.0).powf(-0.5));

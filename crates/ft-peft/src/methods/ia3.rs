@@ -66,6 +66,25 @@ impl Ia3Config {
 impl Method for Ia3Config {
     method!("IA3");
 
+    fn mistakes(&self) -> Vec<String> {
+        let (Some(TargetModules::Names(feedforward)), Some(TargetModules::Names(targets))) =
+            (&self.feedforward_modules, &self.common.target_modules)
+        else {
+            return Vec::new();
+        };
+        let others: Vec<&str> = (feedforward.iter().filter(|name| !targets.contains(name)))
+            .map(String::as_str)
+            .collect();
+        match others.is_empty() {
+            true => Vec::new(),
+            false => vec![format!(
+                "feedforward_modules has names that target_modules does not have: {}; both must name layers alike, or be \
+                 a pattern",
+                others.join(", ")
+            )],
+        }
+    }
+
     fn keys(&self) -> &'static [&'static str] {
         &["target_modules", "exclude_modules", "modules_to_save"]
     }
@@ -86,7 +105,15 @@ impl Method for Ia3Config {
     }
 
     fn settle(&mut self) {
-        self.feedforward_modules = Some(self.feedforward());
+        let feedforward = self.feedforward();
+        // `all-linear` is written as names, which may be others than these.
+        self.feedforward_modules = Some(match (feedforward, &self.common.target_modules) {
+            (TargetModules::Names(names), Some(TargetModules::Pattern(_))) => {
+                let names: Vec<String> = names.iter().map(|name| regex::escape(name)).collect();
+                TargetModules::Pattern(format!(r"(.*\.)?({})", names.join("|")))
+            }
+            (feedforward, _) => feedforward,
+        });
     }
 
     fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<NewAdapter> {

@@ -123,7 +123,8 @@ impl Method for LohaConfig {
         ];
         let kind = Loha {
             scaling: ranks.scaling_of(site.path),
-            on_activations: r * r * (inputs + outputs) <= inputs * outputs,
+            on_activations: r.saturating_mul(r).saturating_mul(inputs + outputs)
+                <= inputs * outputs,
             dropout: ranks.dropout,
         };
         Ok(NewAdapter {

@@ -157,7 +157,7 @@ impl Method for LokrConfig {
         let factor = usize::try_from(self.decompose_factor).ok();
         let (in_m, in_n) = factorization(linear.in_features(), factor);
         let (out_l, out_k) = factorization(linear.out_features(), factor);
-        let low_rank = |[rows, cols]: [usize; 2]| 2 * r < rows.max(cols);
+        let low_rank = |[rows, cols]: [usize; 2]| r.saturating_mul(2) < rows.max(cols);
         let mut tensors = Vec::new();
         let mut put = |name: &'static str, shape: [usize; 2], zero: bool| {
             let tensor = match zero {

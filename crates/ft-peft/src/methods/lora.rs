@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 pub use eva::{EvaConfig, eva_initialise};
 pub use initialisation::InitLoraWeights;
 pub use lora_fa::lora_fa;
+pub(crate) use lora_fa::{precondition, preconditions};
 pub use plain::into_plain_lora;
 pub(crate) use plain::saved_as_plain;
 pub use settings::LoraConfig;
@@ -160,8 +161,13 @@ impl Method for LoraConfig {
                     dropout: None,
                 }),
             };
-            let magnitude = dora::magnitude(linear.matrix(), added);
-            let magnitude = Tensor::<1>::from_data(magnitude.into_data(), &draw.device);
+            let magnitude = match site.loaded {
+                true => draw.zeros([linear.out_features()]),
+                false => {
+                    let magnitude = dora::magnitude(linear.matrix(), added);
+                    Tensor::<1>::from_data(magnitude.into_data(), &draw.device)
+                }
+            };
             tensors.push(AdapterTensor::new(MAGNITUDE, magnitude));
         }
         if start.of_base {

@@ -7,8 +7,8 @@
 //! that was trained with one is of no use with the other.
 //!
 //! COFT holds each `Q` within a small ball. PEFT projects the stored numbers in each forward pass. Here the projection is
-//! a part of the function, and its gradient passes unchanged, so outputs and gradients are PEFT's, but what is stored is
-//! not yet projected.
+//! a part of the function, and its gradient passes unchanged, so outputs and gradients of the same numbers are PEFT's. What is
+//! stored is not projected: from the second step on, training differs from PEFT's where a `Q` has left the ball.
 
 use burn::tensor::{Int, Tensor, TensorData};
 use ft_core::layers::{AdapterKind, AdapterTensor, At, Merged, Stage};

@@ -120,6 +120,8 @@ impl Method for PrefixTuningConfig {
             ));
         }
         self.encoder_hidden_size.get_or_insert(*first);
+        // PEFT divides the features by it. Without it PEFT takes the number of query heads.
+        self.sizes.num_attention_heads = self.sizes.num_attention_heads.or(model.key_heads());
         self.sizes.fit(*first, features.len())
     }
 

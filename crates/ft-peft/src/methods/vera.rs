@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::adapter_config::json_settings;
 use crate::method::{Draw, Features, Method, NewAdapter, QUERIES_AND_VALUES, Site, method};
 use crate::torch_random::TorchRandom;
-use crate::{Common, Result};
+use crate::{Common, Error, Result};
 
 /// Settings of a VeRA adapter (Kopiczko et al., 2023, arXiv:2310.11454).
 ///
@@ -91,6 +91,12 @@ impl Method for VeraConfig {
     }
 
     fn shared(&self, layers: &[Features], draw: &mut Draw<'_>) -> Result<Vec<AdapterTensor>> {
+        if let Some(most) = draw.stored.filter(|most| self.r > *most) {
+            return Err(Error::Settings(format!(
+                "r = {} does not fit the tensors of the file, of which the largest has {most} numbers",
+                self.r
+            )));
+        }
         let widest = |width: fn(&Features) -> usize| layers.iter().map(width).max().unwrap_or(0);
         let (inputs, outputs) = (widest(|f| f.inputs), widest(|f| f.outputs));
         let mut random = TorchRandom::new(self.projection_prng_key);
@@ -110,6 +116,7 @@ impl Method for VeraConfig {
     fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<NewAdapter> {
         let linear = site.linear()?;
         let (b, d) = match self.init_weights {
+            _ if site.loaded => (draw.zeros([linear.out_features()]), draw.zeros([self.r])),
             true => (
                 draw.zeros([linear.out_features()]),
                 draw.ones([self.r]) * self.d_initial,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from methods import FOLDER, base_of, compute
-from peft import PeftModel, get_peft_model_state_dict
+from peft import PeftConfig, PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file
 from transformers.utils.logging import disable_progress_bar
 
@@ -22,14 +22,21 @@ disable_progress_bar()
 worst, count = 0.0, 0
 for folder in sorted(Path(sys.argv[1]).glob("*/*")):
     name = folder.parent.name
-    # An AdaLoRA adapter that does not train computes no loss in PEFT.
-    model = PeftModel.from_pretrained(base_of(name), folder, is_trainable=True).eval()
+    prompts = PeftConfig.from_pretrained(folder).is_prompt_learning
+    # An AdaLoRA adapter that does not train computes no loss in PEFT. Networks of prompts are not in files.
+    model = PeftModel.from_pretrained(base_of(name), folder, is_trainable=not prompts).eval()
     written, read = load_file(folder / "adapter_model.safetensors"), get_peft_model_state_dict(model)
     assert written.keys() == read.keys(), (folder, written.keys() ^ read.keys())
     for key, tensor in written.items():
         assert torch.equal(tensor, read[key]), (folder, key)
     with torch.no_grad():
-        output = compute(model, load_file(FOLDER / name / "inputs.safetensors"))[0]
+        inputs = load_file(FOLDER / name / "inputs.safetensors")
+        if prompts:
+            # A prefix is a cache, and the logits of a prompt have its places too.
+            ids = inputs["input_ids"]
+            output = model(input_ids=ids, use_cache=True).logits[:, -ids.shape[1] :]
+        else:
+            output = compute(model, inputs)[0]
     expected = load_file(folder / "output.safetensors")["output"]
     off = ((output - expected).abs().max() / expected.abs().max()).item()
     print(f"{name}/{folder.name}: differs by {off:.1e} of the largest number")

@@ -12,7 +12,7 @@ use ft_peft::{
 };
 
 use crate::adapted_models::{distance, logits, model, with_random_b};
-use crate::golden::{assert_close, folder};
+use crate::golden::{assert_close, folder, saved_settings};
 
 /// The base with adapters of these names, all switched off.
 fn with_adapters(names: &[&str]) -> AutoCausalLm {
@@ -347,4 +347,52 @@ fn a_combination_leaves_the_others_as_they_are() {
     }
     let report = merge_report(&after, burn::tensor::FloatDType::F32).expect("nothing is active");
     assert!(report.layers.is_empty());
+}
+
+/// PEFT requires that `feedforward_modules` are among `target_modules`.
+#[test]
+fn combined_vectors_name_layers_alike() {
+    for kind in ["llama", "gpt2"] {
+        let base = model(kind, &Device::default());
+        let mut both = attach(base, &Ia3Config::default(), "one", 1).expect("attaches");
+        set_active(&mut both, &[]).expect("no names");
+        let both = attach(both, &Ia3Config::default(), "two", 2).expect("attaches");
+        let both = combine(
+            both,
+            &[("one", 0.5), ("two", 0.5)],
+            "both",
+            &Combination::default(),
+        );
+        let both = both.expect("combines");
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = save_adapter(&both, "both", folder.path()).expect("saves");
+        let settings = saved_settings(&place);
+        let names = |key: &str| {
+            let names = settings[key].as_array().expect("names").iter();
+            names
+                .map(|name| name.as_str().expect("a name").to_string())
+                .collect::<Vec<_>>()
+        };
+        let (feedforward, targets) = (names("feedforward_modules"), names("target_modules"));
+        assert!(!feedforward.is_empty());
+        assert!(
+            feedforward.iter().all(|name| targets.contains(name)),
+            "{feedforward:?} {targets:?}"
+        );
+        let loaded = load_adapter(unload(both.clone()), &place, "both", false).expect("loads");
+        assert_eq!(changes(&loaded, "both"), changes(&both, "both"));
+    }
+    let apart = Ia3Config {
+        feedforward_modules: Some(TargetModules::names(["mlp.down_proj"])),
+        ..Ia3Config::default()
+    };
+    let error = apart
+        .with_targets(TargetModules::names(["k_proj", "down_proj"]))
+        .validate();
+    assert!(
+        error
+            .expect_err("not among them")
+            .to_string()
+            .contains("mlp.down_proj")
+    );
 }

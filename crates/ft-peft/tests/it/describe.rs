@@ -5,6 +5,7 @@ use ft_peft::{InitLoraWeights, LoraConfig, TargetModules, compare, describe};
 use serde_json::json;
 
 use crate::adapted_models::{lora, model, with_adapter};
+use crate::prompts::configs;
 
 #[test]
 fn adapters_are_described_and_compared() {
@@ -43,4 +44,22 @@ fn adapters_are_described_and_compared() {
     let same = compare(&made, "one", "one").expect("linear layers");
     assert!(same.settings.is_empty() && (same.cosine.expect("changes") - 1.0).abs() < 1e-6);
     assert!(same.to_string().contains("##########"));
+}
+
+/// The file of an adapter whose virtual tokens a network computes has them, and not the network.
+#[test]
+fn numbers_that_a_network_computes_are_those_of_its_file() {
+    let device = Device::default();
+    for (config, numbers) in configs(3)
+        .iter()
+        .zip([3 * 24, 3 * 24, 3 * 2 * 2 * 12, 3 * 2 * 2 * 12])
+    {
+        let made = with_adapter(model("llama", &device), &**config, "default");
+        let about = &describe(&made).0[0];
+        assert_eq!(
+            (about.parameters, about.bytes),
+            (numbers, 4 * numbers),
+            "{config:?}"
+        );
+    }
 }

@@ -137,3 +137,27 @@ fn eva_with_too_little_data_is_an_error() {
         assert!(error.to_string().contains("batch"), "{error}");
     }
 }
+
+#[test]
+fn settings_that_eva_cannot_use_are_refused() {
+    let device = Device::default();
+    let batches = eva_batches(&device, 12);
+    let refused = |change: fn(&mut LoraConfig), reason: &str| {
+        let mut config = with_init(InitLoraWeights::Eva);
+        change(&mut config);
+        let model = model("llama", &device);
+        let error = eva_initialise(model, &config, "default", 1, &batches, run);
+        let error = error.expect_err("refused").to_string();
+        assert!(error.contains(reason), "{error}");
+    };
+    refused(
+        |config| config.common.modules_to_save = vec!["nrom".into()],
+        "nrom",
+    );
+    refused(
+        |config| {
+            config.common.target_modules = Some(TargetModules::names(["q_proj", "embed_tokens"]))
+        },
+        "embed_tokens is an embedding",
+    );
+}

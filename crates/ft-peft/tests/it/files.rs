@@ -1,16 +1,20 @@
 //! Adapter files: saved adapters load again, and the error of a file that does not fit names the reason.
 
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, TensorData};
 use ft_core::Parts;
+use ft_core::safetensors_folder::{read_tensors, write_tensors};
 use ft_peft::{
-    Common, LoraConfig, TargetModules, attach, load_adapter, save_adapter, set_active, unload,
+    Common, LoraConfig, RankAllocator, TargetModules, attach, load_adapter, read_settings,
+    save_adapter, set_active, unload,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::adapted_models::{distance, logits, model, on, set, with_random_b};
+use crate::golden::saved_settings;
 
 fn config() -> LoraConfig {
     LoraConfig {
@@ -230,4 +234,128 @@ fn settings_read_from_a_folder_are_those_that_were_saved() {
     let (folder, _) = saved("llama", "default", &config);
     let read = LoraConfig::from_pretrained(folder.path()).expect("reads");
     assert_eq!(read, config);
+}
+
+/// Changes the tensors of a saved adapter.
+fn change_tensors(folder: &TempDir, change: impl FnOnce(&mut BTreeMap<String, TensorData>)) {
+    let path = folder.path().join("adapter_model.safetensors");
+    let mut tensors = read_tensors(&path).expect("reads");
+    change(&mut tensors);
+    let tensors: Vec<(String, TensorData)> = tensors.into_iter().collect();
+    write_tensors(&path, &tensors, &HashMap::new()).expect("writes");
+}
+
+const KEY: &str = "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight";
+
+#[test]
+fn tensors_without_finite_floats_are_refused() {
+    for (data, reason) in [
+        (TensorData::new(vec![f32::NAN; 24 * 4], [24, 4]), "NaN"),
+        (TensorData::new(vec![1i64; 24 * 4], [24, 4]), "integers"),
+        (TensorData::new(vec![1u8; 24 * 4], [24, 4]), "integers"),
+    ] {
+        let (folder, _) = saved("llama", "default", &config());
+        change_tensors(&folder, |tensors| {
+            tensors.insert(KEY.into(), data);
+        });
+        explains(folder.path(), &["adapter_model.safetensors", KEY, reason]);
+    }
+}
+
+#[test]
+fn a_number_in_place_of_a_matrix_is_refused() {
+    let (folder, _) = saved("llama", "default", &config());
+    change_tensors(&folder, |tensors| {
+        let scalar = TensorData::new(vec![1.0f32], Vec::<usize>::new());
+        tensors.insert("base_model.model.model.embed_tokens.weight".into(), scalar);
+    });
+    explains(
+        folder.path(),
+        &["of another shape (1)", "model.embed_tokens.weight", "[]"],
+    );
+}
+
+#[test]
+fn sizes_that_no_tensor_has_are_refused_without_memory_for_them() {
+    for settings in [
+        json!({"peft_type": "LORA", "r": 4}),
+        json!({"peft_type": "LORA", "r": 4, "use_dora": true}),
+        json!({"peft_type": "LORA", "r": 4, "init_lora_weights": "orthogonal"}),
+        json!({"peft_type": "LORA", "r": 4, "target_modules": ["embed_tokens"]}),
+        json!({"peft_type": "LOHA", "r": 4}),
+        json!({"peft_type": "LOKR", "r": 1}),
+        json!({"peft_type": "HRA", "r": 4}),
+        json!({"peft_type": "VERA", "r": 4}),
+        json!({"peft_type": "VERA", "r": 4, "save_projection": false}),
+        json!({"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 4}),
+        json!({"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 4}),
+    ] {
+        let made = attach(
+            model("llama", &Device::default()),
+            &*read_settings(&settings).expect("settings"),
+            "default",
+            1,
+        );
+        let folder = TempDir::new().expect("temporary folder");
+        save_adapter(&made.expect("attaches"), "default", folder.path()).expect("saves");
+        change_config(&folder, |json| {
+            for key in ["r", "num_virtual_tokens"] {
+                if settings.get(key).is_some() {
+                    json[key] = 4_000_000_000u64.into();
+                }
+            }
+        });
+        explains(folder.path(), &[]);
+    }
+}
+
+#[test]
+fn a_file_does_not_change_another_adapter() {
+    let device = Device::default();
+    let (folder, _) = saved("llama", "default", &config());
+    change_tensors(&folder, |tensors| {
+        let data = tensors[KEY].clone();
+        tensors.insert(KEY.replace("lora_B", "adapters.one.lora_B"), data);
+    });
+    let mut other = attach(model("llama", &device), &config(), "one", 5).expect("attaches");
+    set_active(&mut other, &[]).expect("there");
+    let error = load_adapter(other, folder.path(), "default", false).expect_err("refused");
+    assert!(error.to_string().contains("left over (1)"), "{error}");
+}
+
+/// Both dropouts together are one in `f64`.
+#[test]
+fn dropouts_near_one_do_not_panic() {
+    for peft_type in ["LOHA", "LOKR"] {
+        let settings = json!({"peft_type": peft_type, "rank_dropout": 0.999_999_999,
+            "module_dropout": 0.999_999_999});
+        let settings = read_settings(&settings).expect("settings");
+        attach(model("llama", &Device::default()), &*settings, "default", 1).expect("attaches");
+    }
+}
+
+/// PEFT does not use `r` of AdaLoRA's files, and reads adapters without ranks to remove.
+#[test]
+fn settings_of_adalora_that_peft_ignores_are_read() {
+    let device = Device::default();
+    let settings = json!({"peft_type": "ADALORA", "init_r": 6, "target_r": 3, "total_step": 10});
+    let settings = read_settings(&settings).expect("settings");
+    let made = attach(model("llama", &device), &*settings, "default", 1).expect("attaches");
+    let folder = TempDir::new().expect("temporary folder");
+    save_adapter(&made, "default", folder.path()).expect("saves");
+    change_config(&folder, |json| {
+        json["r"] = 16.into();
+        json["target_r"] = 8.into();
+    });
+    let loaded = load_adapter(model("llama", &device), folder.path(), "default", true);
+    let loaded = loaded.expect("loads");
+    assert_eq!(logits(&loaded, &device), logits(&made, &device));
+    // There are no ranks to remove while it trains.
+    assert!(RankAllocator::new(&loaded, "default").is_err());
+    let again = TempDir::new().expect("temporary folder");
+    save_adapter(&loaded, "default", again.path()).expect("saves");
+    assert_eq!(saved_settings(again.path())["r"], 16);
+    let new = json!({"peft_type": "ADALORA", "init_r": 6, "target_r": 8, "total_step": 10});
+    let new = read_settings(&new).expect("settings");
+    assert!(attach(model("llama", &device), &*new, "default", 1).is_err());
 }

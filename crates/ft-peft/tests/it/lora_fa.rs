@@ -1,10 +1,14 @@
 //! Laws of LoRA-FA.
 
 use burn::tensor::{Device, Tensor};
-use ft_core::Parts;
-use ft_peft::{InitLoraWeights, attach, lora_fa, set_trainable, trainable_parameters};
+use ft_core::{AutoCausalLm, Parts};
+use ft_peft::{
+    InitLoraWeights, attach, hot_swap, lora_fa, save_adapter, scale_adapter, set_trainable,
+    trainable_parameters,
+};
 
 use crate::adapted_models::{distance, factor_gradients, logits, model, with_init, with_random_b};
+use crate::golden::assert_close;
 
 /// `A` is frozen, and the gradient of `B` is `s⁻²·g·(AAᵀ + 1e-8·I)⁻¹`; the model computes the same.
 #[test]
@@ -43,4 +47,46 @@ fn lora_fa_preconditions_the_gradient_of_b() {
     let again = set_trainable(frozen, &["default"]).expect("trains");
     assert_eq!(factor_gradients(&again, &device).len(), 14);
     assert!(lora_fa(again, "other").is_err());
+}
+
+/// The factor of the gradient follows the scale and `A`.
+#[test]
+fn the_preconditioner_is_made_again_with_another_scale_and_another_a() {
+    let device = Device::default().autodiff();
+    let config = with_init(InitLoraWeights::Kaiming);
+    let made = |seed| {
+        let made = attach(model("llama", &device), &config, "default", seed).expect("attaches");
+        with_random_b(made, "default")
+    };
+    let factors = |model: &AutoCausalLm| {
+        let mut found = Vec::new();
+        model.for_each_linear(&mut |_, linear| {
+            let of_fa = linear
+                .adapters
+                .iter()
+                .filter_map(|adapter| adapter.get("lora_fa"));
+            found.extend(of_fa.map(|factor| factor.data()));
+        });
+        found
+    };
+    let check = |found: &AutoCausalLm, fresh: AutoCausalLm| {
+        let expected = factors(&lora_fa(fresh, "default").expect("an adapter"));
+        let found = factors(found);
+        assert_eq!((found.len(), expected.len()), (14, 14));
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_close("preconditioner", found, expected, 1e-5);
+        }
+    };
+    let mut scaled = lora_fa(made(1), "default").expect("an adapter");
+    scale_adapter(&mut scaled, "default", 3.0).expect("scales");
+    let mut fresh = made(1);
+    scale_adapter(&mut fresh, "default", 3.0).expect("scales");
+    check(&scaled, fresh);
+    let folder = tempfile::tempdir().expect("a folder");
+    save_adapter(&made(2), "default", folder.path()).expect("saves");
+    let mut swapped = lora_fa(made(1), "default").expect("an adapter");
+    let before = trainable_parameters(&swapped);
+    hot_swap(&mut swapped, "default", folder.path()).expect("swaps");
+    assert_eq!(trainable_parameters(&swapped), before);
+    check(&swapped, made(2));
 }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use ft_core::{AutoCausalLm, Parts};
 use ft_peft::{
-    LnTuningConfig, Method, active_adapters, adapter_names, merge_adapters, merge_and_unload,
-    merge_report, set_active, unload, unmerge_adapters,
+    LnTuningConfig, Method, active_adapters, adapter_names, delete, merge_adapters,
+    merge_and_unload, merge_report, read_settings, set_active, unload, unmerge_adapters,
 };
+use serde_json::json;
 
 use crate::adapted_models::{bits, distance, logits, lora, methods, model, with_adapter};
 
@@ -108,4 +109,55 @@ fn a_report_gives_the_rounding_of_merged_weights() {
         }
         assert!(report.error > 0.0 && report.error < 0.1, "{}", report.error);
     }
+}
+
+/// Adapters of several kinds on the same layers, in both orders of attachment.
+#[test]
+fn stacks_of_different_kinds_merge_as_they_act() {
+    let device = Device::default();
+    let all = "all-linear";
+    let methods = [
+        json!({"peft_type": "LORA", "r": 3, "target_modules": all}),
+        json!({"peft_type": "LORA", "r": 3, "lora_bias": true, "target_modules": all}),
+        json!({"peft_type": "LORA", "r": 3, "use_dora": true, "target_modules": all}),
+        json!({"peft_type": "LOKR", "r": 2, "target_modules": all}),
+        json!({"peft_type": "BOFT", "target_modules": all}),
+        json!({"peft_type": "OFT", "oft_block_size": 4, "target_modules": all}),
+        json!({"peft_type": "IA3", "target_modules": all}),
+        json!({"peft_type": "LORA", "r": 3, "target_modules": ["lm_head"]}),
+        json!({"peft_type": "LORA", "r": 3, "target_modules": ["q_proj"],
+            "trainable_token_indices": {"lm_head": [3, 9, 14]}}),
+    ];
+    let methods = methods.map(|json| read_settings(&json).expect("settings"));
+    for (i, first) in methods.iter().enumerate() {
+        for (j, second) in methods.iter().enumerate().filter(|(j, _)| *j != i) {
+            let made = with_adapter(model("llama", &device), &**first, "one");
+            let mut made = with_adapter(made, &**second, "two");
+            set_active(&mut made, &["one", "two"]).expect("known");
+            let expected = logits(&made, &device);
+            let merged = logits(&merge_and_unload(made).expect("merges"), &device);
+            let off = distance(&merged, &expected);
+            assert!(
+                off < 5e-4,
+                "{i} {}, then {j} {}: {off}",
+                first.peft_type(),
+                second.peft_type()
+            );
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_unmerged_stays_merged() {
+    let device = Device::default();
+    let mut made = with_adapter(model("llama", &device), &lora(4), "one");
+    merge_adapters(&mut made).expect("merges");
+    delete(&mut made, "one").expect("known");
+    let before = logits(&made, &device);
+    let error = unmerge_adapters(&mut made)
+        .expect_err("deleted")
+        .to_string();
+    assert!(error.contains("\"one\""), "{error}");
+    assert_eq!(active_adapters(&made), ["merged"]);
+    assert_eq!(logits(&made, &device), before);
 }

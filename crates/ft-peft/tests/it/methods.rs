@@ -10,13 +10,14 @@ use ft_core::module_path::{PathVisitor, visit_params};
 use ft_core::safetensors_folder::{read_tensors, write_tensors};
 use ft_core::{AutoCausalLm, Backbone, Bert, CausalLm, Parts, Pass, TokenBatch, causal_lm_loss};
 use ft_peft::{
-    attach, load_adapter, merge_and_unload, peft_types, read_config, save_adapter,
-    trainable_parameters,
+    Combination, Ia3Config, Method, attach, combine, load_adapter, merge_and_unload, peft_types,
+    read_config, save_adapter, set_active, trainable_parameters,
 };
 use serde_json::Value;
 
-use crate::adapted_models::stirred;
+use crate::adapted_models::{lora, stirred, with_adapter};
 use crate::golden::{assert_close, folder, saved_settings, saved_tensors};
+use crate::prompts::configs;
 
 type Tensors = BTreeMap<String, TensorData>;
 
@@ -256,16 +257,49 @@ fn write_for_peft<M: Base>(base: &str, output: &Path) {
         let model = stirred(model, "default");
         let output = output.join(base).join(case.file_name().expect("a name"));
         save_adapter(&model, "default", &output).expect("saves");
-        let computed = vec![(
-            "output".to_string(),
-            model.compute(&inputs, &device).0.into_data(),
-        )];
-        write_tensors(
-            &output.join("output.safetensors"),
-            &computed,
-            &HashMap::new(),
-        )
-        .expect("writes");
+        write_output(&output, model.compute(&inputs, &device).0.into_data());
+    }
+}
+
+fn write_output(folder: &Path, output: TensorData) {
+    let computed = vec![("output".to_string(), output)];
+    write_tensors(
+        &folder.join("output.safetensors"),
+        &computed,
+        &HashMap::new(),
+    )
+    .expect("writes");
+}
+
+/// Prompts, and adapters that are combined from two.
+fn write_prompts_and_combined(base: &str, output: &Path) {
+    let device = Device::default();
+    let folder = folder("methods").join(base);
+    let inputs = read_tensors(&folder.join("inputs.safetensors")).expect("inputs");
+    let plain = AutoCausalLm::load(&folder, &device);
+    for (config, name) in configs(3)
+        .iter()
+        .zip(["prompt", "p_tuning", "prefix", "projected"])
+    {
+        let model = attach(plain.clone(), &**config, "default", 1).expect("attaches");
+        let model = stirred(model, "default");
+        let output = output.join(base).join(name);
+        save_adapter(&model, "default", &output).expect("saves");
+        write_output(&output, model.compute(&inputs, &device).0.into_data());
+    }
+    let kinds: [(&str, Box<dyn Method>); 2] = [
+        ("combined_lora", Box::new(lora(3))),
+        ("combined_ia3", Box::new(Ia3Config::default())),
+    ];
+    for (name, config) in kinds {
+        let model = with_adapter(plain.clone(), &*config, "one");
+        let model = with_adapter(model, &*config, "two");
+        let both = [("one", 0.6), ("two", 0.7)];
+        let model = combine(model, &both, name, &Combination::default()).expect("combines");
+        let mut model = model;
+        set_active(&mut model, &[name]).expect("known");
+        let folder = save_adapter(&model, name, &output.join(base)).expect("saves");
+        write_output(&folder, model.compute(&inputs, &device).0.into_data());
     }
 }
 
@@ -279,4 +313,6 @@ fn adapters_are_written_for_peft() {
     write_for_peft::<AutoCausalLm>("llama", &output);
     write_for_peft::<AutoCausalLm>("gpt2", &output);
     write_for_peft::<Bert>("bert", &output);
+    write_prompts_and_combined("llama", &output);
+    write_prompts_and_combined("gpt2", &output);
 }

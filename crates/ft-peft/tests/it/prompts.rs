@@ -168,7 +168,7 @@ fn prompts_of_peft_are_written_again_as_they_were() {
     }
 }
 
-/// New settings are written as PEFT writes them, but for the number of heads, which it fills in.
+/// New settings are written as PEFT writes them, but for the number of heads where it has no effect.
 #[test]
 fn new_settings_have_the_sizes_of_the_model() {
     for base in BASES {
@@ -177,7 +177,9 @@ fn new_settings_have_the_sizes_of_the_model() {
             let config = adapter_config(&model.expect("attaches"), "default").expect("there");
             let mut found = to_json(&*config, false);
             let mut expected = saved_settings(&adapter_folder(base, case));
-            expected["num_attention_heads"] = Value::Null;
+            if !["prefix", "projected"].contains(case) {
+                expected["num_attention_heads"] = Value::Null;
+            }
             expected["base_model_name_or_path"] = Value::Null;
             // The version of the writer.
             for json in [&mut found, &mut expected] {

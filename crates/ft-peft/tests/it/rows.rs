@@ -3,8 +3,8 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ft_core::{AutoCausalLm, CausalLm, Decoder, GenerationConfig, Parts, TokenBatch};
 use ft_peft::{
-    Ia3Config, active_adapters, merge_and_unload, scale_adapter, set_active, set_trainable,
-    with_rows, without_adapters,
+    Ia3Config, PromptTuningConfig, active_adapters, merge_and_unload, scale_adapter, set_active,
+    set_trainable, with_rows, without_adapters,
 };
 
 use crate::adapted_models::{distance, lora, methods, model, with_adapter};
@@ -187,4 +187,47 @@ fn decoded_rows_have_adapters_of_their_own() {
             .join_as(&[1], &config, None)
             .is_err()
     );
+}
+
+/// A prompt that is switched off in the model takes part where a row names it: prompts of several lengths, to the longest
+/// sequence of the model.
+#[test]
+fn rows_with_virtual_tokens_are_those_of_the_active_adapter() {
+    let device = Device::default();
+    let prompt = PromptTuningConfig {
+        num_virtual_tokens: 5,
+        ..PromptTuningConfig::default()
+    };
+    let mut made = with_adapter(model("gpt2", &device), &prompt, "prompt");
+    let config = GenerationConfig {
+        max_new_tokens: 40,
+        ..GenerationConfig::default()
+    };
+    let prompts: [&[u32]; 3] = [&[3, 14, 15], &[9, 2], &[5, 35, 8, 9]];
+    let expected = prompts.map(|prompt| continued(&made, prompt, &config));
+    assert_eq!(expected[0].len(), 32 - 5 - 3);
+    set_active(&mut made, &[]).expect("no names");
+    let mut decoder = Decoder::new(&made, None, &device);
+    let rows = prompts.map(|ids| (decoder.join_as(ids, &config, Some("prompt"))).expect("joins"));
+    // Virtual tokens are those of all rows: what cannot share a pass is refused, and the others go on.
+    for other in [
+        decoder.join_as(&[1], &config, None),
+        decoder.join(&[1], &config),
+    ] {
+        let error = other.expect_err("mixed").to_string();
+        assert!(error.contains("\"prompt\""), "{error}");
+    }
+    let mut found = vec![Vec::new(); 3];
+    while !decoder.is_empty() {
+        for next in decoder.step().expect("steps") {
+            let row = rows.iter().position(|row| *row == next.row);
+            found[row.expect("joined")].push(next.token_id);
+        }
+        assert!(decoder.is_empty() || decoder.join(&[1], &config).is_err());
+    }
+    assert_eq!(found, expected);
+    // Once they have ended, others can join, and then no prompt.
+    decoder.join(&[1], &config).expect("joins");
+    assert!(decoder.join_as(&[1], &config, Some("prompt")).is_err());
+    assert_eq!(decoder.step().expect("steps").len(), 1);
 }

@@ -7,12 +7,13 @@ use ft_core::{AutoCausalLm, Parts};
 use ft_peft::{
     Bias, Error, Ia3Config, LoraConfig, Method, TargetModules, TokenIndices, TrainableTokensConfig,
     attach, load_adapter, merge_and_unload, save_adapter, set_active, trainable_parameters, unload,
+    without_adapters,
 };
 use tempfile::TempDir;
 
-use crate::adapted_models::{model, on, set};
+use crate::adapted_models::{model, on, set, stirred};
 use crate::extras::{Golden, place};
-use crate::golden::{assert_close, saved_settings};
+use crate::golden::{assert_close, saved_settings, saved_tensors};
 
 /// A new adapter of each kind changes nothing, and trains only its own tensors.
 #[test]
@@ -229,4 +230,33 @@ fn settings_that_do_not_fit_are_explained() {
         &on_embedding,
         &["use_dora", "embed_tokens is an embedding"],
     );
+}
+
+/// PEFT trains every module whose name ends in the letters of `modules_to_save`: all norms of Llama for `norm`.
+#[test]
+fn names_of_a_file_match_by_letters_as_in_peft() {
+    let device = Device::default();
+    let ids = Tensor::<2, Int>::from_data([[3, 14, 15, 9, 26]], &device);
+    let of = |model: &AutoCausalLm| model.outputs(ids.clone()).into_data();
+    let plain = model("llama", &device);
+    let mut config = LoraConfig::default();
+    config.common.modules_to_save = ["norm", "input_layernorm", "post_attention_layernorm"]
+        .map(String::from)
+        .into();
+    let trained = stirred(
+        attach(plain.clone(), &config, "default", 1).expect("attaches"),
+        "default",
+    );
+    let folder = TempDir::new().expect("temporary folder");
+    save_adapter(&trained, "default", folder.path()).expect("saves");
+    let path = folder.path().join("adapter_config.json");
+    let mut settings = saved_settings(folder.path());
+    settings["modules_to_save"] = serde_json::json!(["norm"]);
+    std::fs::write(&path, settings.to_string()).expect("writes");
+    let loaded = load_adapter(plain.clone(), folder.path(), "default", false).expect("loads");
+    assert_eq!(of(&loaded), of(&trained));
+    assert_eq!(of(&without_adapters(&loaded)), of(&plain));
+    let again = TempDir::new().expect("temporary folder");
+    save_adapter(&loaded, "default", again.path()).expect("saves");
+    assert_eq!(saved_tensors(again.path()), saved_tensors(folder.path()));
 }

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use burn::tensor::{DType, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, View};
+use serde::Serialize;
 
 use super::WeightFiles;
-use super::atomic_write::replace;
+use super::atomic_write::{json_bytes, replace, replace_both};
 use super::weight_files::map_file;
 use crate::{Error, Result};
 
@@ -39,6 +40,46 @@ pub fn write_tensors(
     tensors: &[(String, TensorData)],
     metadata: &HashMap<String, String>,
 ) -> Result<()> {
+    let views = views(path, tensors)?;
+    replace(path, |part| serialize(views, metadata, part))
+}
+
+/// Writes one safetensors file and its settings, which are a JSON file of the same folder. A kill at any moment leaves the
+/// old files, the new ones, or no settings, but never settings that belong to other tensors.
+///
+/// # Errors
+///
+/// As [`write_tensors`].
+pub fn write_tensors_and_json(
+    path: &Path,
+    tensors: &[(String, TensorData)],
+    metadata: &HashMap<String, String>,
+    settings_path: &Path,
+    settings: &impl Serialize,
+) -> Result<()> {
+    let views = views(path, tensors)?;
+    let settings = json_bytes(settings_path, settings)?;
+    replace_both(
+        path,
+        |part| serialize(views, metadata, part),
+        settings_path,
+        &settings,
+    )
+}
+
+fn serialize(
+    views: Vec<(&str, Numbers<'_>)>,
+    metadata: &HashMap<String, String>,
+    part: &Path,
+) -> std::io::Result<()> {
+    safetensors::serialize_to_file(views, Some(metadata.clone()), part)
+        .map_err(|e| std::io::Error::other(e.to_string()))
+}
+
+fn views<'a>(
+    path: &Path,
+    tensors: &'a [(String, TensorData)],
+) -> Result<Vec<(&'a str, Numbers<'a>)>> {
     let mut views = Vec::with_capacity(tensors.len());
     for (name, data) in tensors {
         let dtype = match data.dtype() {
@@ -58,10 +99,7 @@ pub fn write_tensors(
         };
         views.push((name.as_str(), Numbers(data, dtype)));
     }
-    replace(path, |part| {
-        safetensors::serialize_to_file(views, Some(metadata.clone()), part)
-            .map_err(|e| std::io::Error::other(e.to_string()))
-    })
+    Ok(views)
 }
 
 /// Reads one safetensors file whole, floats widened to `f32`, integers to `i64`, bytes as they are.

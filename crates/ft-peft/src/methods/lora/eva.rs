@@ -10,12 +10,13 @@ use serde::{Deserialize, Serialize};
 use super::eva_layers::{components, find_components, record};
 use super::low_rank::A;
 use super::{InitLoraWeights, LoraConfig};
-use crate::attach::put;
+use crate::attach::{Numbers, put};
+use crate::beside;
 use crate::freeze::freeze_all;
 use crate::method::validate;
 use crate::switch::{check_new, without_adapters};
 use crate::targets::{Chosen, Layers};
-use crate::{Method, Result, TargetModules};
+use crate::{Error, Method, Result, TargetModules};
 
 /// Settings of [`eva_initialise`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,9 +94,17 @@ pub fn eva_initialise<M: Module + Parts>(
     let eva = config.eva_config.get_or_insert_default().clone();
     validate(&config)?;
     check_new(&model, name)?;
+    config.fit(&model)?;
     let chosen = Layers::of(&model, &config).select_strictly(&mut config)?;
+    beside::check(&model, &mut config, &chosen)?;
     let mut recording = freeze_all(without_adapters(&model));
     let mut layers = record(&mut recording, &chosen, &config, eva.rho);
+    if let Some(other) = chosen.iter().find(|path| layers.iter().all(|layer| layer.path != **path)) {
+        return Err(Error::Settings(format!(
+            "init_lora_weights = eva is for linear layers, which have inputs, and {other} is an embedding: leave it out of \
+             target_modules"
+        )));
+    }
     let run = |tokens: &TokenBatch| run(&recording, tokens);
     find_components(&mut layers, &eva, batches, run)?;
 
@@ -130,7 +139,7 @@ pub fn eva_initialise<M: Module + Parts>(
         Arc::new(config) as Arc<dyn Method>,
         &chosen,
         name,
-        Some(seed),
+        Numbers::Drawn(seed),
     )?;
     model.for_each_linear_mut(&mut |path, linear| {
         let found = factors.iter().find(|(layer, _)| layer == path);

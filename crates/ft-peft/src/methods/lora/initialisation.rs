@@ -159,6 +159,9 @@ impl InitLoraWeights {
             b,
             of_base: false,
         };
+        if site.loaded && !matches!(self, Self::Pissa | Self::PissaNiter(_) | Self::Olora) {
+            return Ok(plain(draw.zeros([r, inputs]), draw.zeros([outputs, r])));
+        }
         let bound = 1.0 / (inputs as f64).sqrt();
         Ok(match self {
             Self::Kaiming | Self::Eva => {

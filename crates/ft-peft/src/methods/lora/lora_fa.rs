@@ -29,20 +29,36 @@ const DELTA: f64 = 1e-8;
 ///
 /// If there is no adapter of this name, or it is not LoRA.
 pub fn lora_fa<M: Module + Parts>(model: M, name: &str) -> Result<M> {
-    let config = adapter_config(&model, name)?;
+    let mut model = model;
+    precondition(&mut model, name)?;
+    Ok(model)
+}
+
+/// Whether an adapter trains as LoRA-FA does.
+pub(crate) fn preconditions(model: &impl Parts, name: &str) -> bool {
+    let mut found = false;
+    model.for_each_part(&mut |_, part| {
+        let mut adapters = part.adapters().iter();
+        found |= adapters.any(|adapter| adapter.name == name && adapter.get(PRECONDITIONER).is_some());
+    });
+    found
+}
+
+/// [`lora_fa`] of a model in place. What there was is made again, which a new scale or a new `A` needs.
+pub(crate) fn precondition(model: &mut impl Parts, name: &str) -> Result<()> {
+    let config = adapter_config(model, name)?;
     let config: &dyn std::any::Any = &*config;
     let Some(config) = config.downcast_ref::<LoraConfig>() else {
         return Err(Error::Name(format!(
             "adapter {name:?} is not LoRA, whose A LoRA-FA freezes"
         )));
     };
-    let mut model = model;
     model.for_each_linear_mut(&mut |path, linear| {
         for adapter in linear.adapters.iter_mut().filter(|a| a.name == name) {
             freeze(adapter, config.scaling_of(path));
         }
     });
-    Ok(model)
+    Ok(())
 }
 
 fn freeze(adapter: &mut Adapter, scaling: f64) {

@@ -106,6 +106,11 @@ impl AdapterKind for Lora {
                 y = y + taken;
             }
         }
+        y
+    }
+
+    // Not a part of the product, which others may scale.
+    fn output(&self, at: &At<'_>, _: &Tensor<2>, y: Tensor<2>) -> Tensor<2> {
         match self.scaled_bias(at) {
             Some(bias) => y + bias.unsqueeze(),
             None => y,
