@@ -64,6 +64,10 @@ fn main() -> Result<()> {
         ("loss", args.loss.as_str().into()),
         ("beta", args.beta.into()),
         ("batch_size", args.batch_size.into()),
+        ("label_smoothing", args.label_smoothing.into()),
+        ("ld_alpha", args.ld_alpha.into()),
+        ("use_weighting", args.use_weighting.into()),
+        ("reference", args.reference.clone().into()),
     ];
     let seed = Some(common.seed);
 

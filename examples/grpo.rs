@@ -11,7 +11,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -100,6 +100,13 @@ fn main() -> Result<()> {
         ("group_size", args.group_size.into()),
         ("prompts_per_step", args.prompts_per_step.into()),
         ("max_new_tokens", args.max_new_tokens.into()),
+        ("temperature", args.temperature.into()),
+        ("epsilon", json!([args.epsilon, args.epsilon_high])),
+        ("scale_rewards", args.scale_rewards.to_string().into()),
+        ("mask_truncated", args.mask_truncated.into()),
+        ("dynamic_sampling", args.dynamic_sampling.into()),
+        ("iterations", args.iterations.into()),
+        ("reference", args.reference.clone().into()),
     ];
     let policy = common.policy(&start)?;
     let reference = match args.beta > 0.0 {
@@ -112,6 +119,7 @@ fn main() -> Result<()> {
     let generation = GenerationConfig {
         max_new_tokens: args.max_new_tokens,
         temperature: args.temperature,
+        repetition_penalty: 1.0,
         ..GenerationConfig::from_pretrained(&start.folder, Some(&start.tokenizer))?
     };
     let config = GrpoConfig {
@@ -139,6 +147,7 @@ fn main() -> Result<()> {
     let (tokenizer, seed) = (start.tokenizer.clone(), Some(common.seed));
     let mut method = Grpo::new(config, rewards, tokenizer, reference, &policy, train, seed)?
         .with_evaluation(held_out)?;
+    let began = Instant::now();
     let (_, report) = common.fit(
         &start,
         policy,
@@ -168,9 +177,8 @@ fn main() -> Result<()> {
             "generation_tokens_per_s": sampled.tokens as f64 / generation.max(1e-9),
             "seconds_generation": generation,
             "seconds_scoring": sampled.scoring.as_secs_f64(),
-            "seconds_update": report.tokens as f64 / report.tokens_per_s.max(1e-9)
-                - generation
-                - sampled.scoring.as_secs_f64(),
+            "seconds_update": (began.elapsed() - sampled.generation - sampled.scoring - sampled.evaluation)
+                .as_secs_f64(),
             "peak_rss_mb": ft::peak_rss_mb(),
         });
         println!("{line}");

@@ -43,15 +43,15 @@ struct Args {
     #[arg(long, default_value = "runs/grpo_tiny")]
     output: PathBuf,
     /// Questions that are shown with their answers.
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = 80)]
     shown: usize,
     /// Passes over the questions that are shown.
     #[arg(long, default_value_t = 2.0)]
     shown_epochs: f64,
     /// Updates from sampled answers.
-    #[arg(long, default_value_t = 120)]
+    #[arg(long, default_value_t = 250)]
     steps: usize,
-    #[arg(long, default_value_t = 1e-3)]
+    #[arg(long, default_value_t = 4e-3)]
     lr: f64,
     #[arg(long, default_value_t = 16)]
     prompts_per_step: usize,
@@ -135,6 +135,7 @@ fn main() -> Result<()> {
         generation: GenerationConfig {
             max_new_tokens: 24,
             temperature: 1.0,
+            repetition_penalty: 1.0,
             ..GenerationConfig::from_pretrained(folder, Some(&tokenizer))?
         },
         max_rows: 256,

@@ -55,6 +55,7 @@ fn main() -> Result<()> {
         ("loss", args.loss.name().into()),
         ("beta", args.beta.into()),
         ("batch_size", args.batch_size.into()),
+        ("reference", args.reference.clone().into()),
     ];
     let config = KtoConfig {
         loss: args.loss,

@@ -54,6 +54,8 @@ fn main() -> Result<()> {
         ("loss", args.loss.name().into()),
         ("beta", args.beta.into()),
         ("batch_size", args.batch_size.into()),
+        ("gamma", args.gamma.into()),
+        ("nll_weight", args.nll_weight.into()),
     ];
     let mut settings = args.loss.settings();
     settings.beta = args.beta.unwrap_or(settings.beta);

@@ -154,6 +154,11 @@ impl Common {
     ) -> Result<(AutoCausalLm, TrainReport)> {
         let mut trainer = Trainer::with_method(self.train_config(), method)
             .with_identity("model", self.model.as_str())
+            .with_identity(
+                "adapter",
+                self.adapter.as_ref().map(|path| path.display().to_string()),
+            )
+            .with_identity("eval_fraction", self.eval_fraction)
             .with_identity("full", self.full)
             .with_identity("r", self.r);
         for (name, value) in identity {

@@ -14,8 +14,8 @@ use ft_data::{Batches, Loader, Prompt, PromptDataset, PromptExample, Tokenized};
 use ft_train::{BoxError, Method, ModelView, StepContext, StepOutput, StepResult};
 
 use crate::loss::{
-    PolicyLoss, PolicyTokens, Reduction, Scaling, clipped_terms, k3, top_entropy_mask,
-    without_truncated,
+    PolicyLoss, PolicySettings, PolicyTokens, Reduction, Scaling, all_alike, clipped_terms, k3,
+    leave_one_out, top_entropy_mask, without_truncated,
 };
 use crate::reward::{Completion, PromptRef, WeightedSum};
 use crate::rollout::{Rollout, RolloutConfig, sample};
@@ -45,6 +45,8 @@ pub struct Grpo<M> {
     /// The newest set of completions, and which one it is, by epoch and number.
     held: Option<(usize, usize, PolicyBatch)>,
     sampled: Sampled,
+    /// The longest sequence of the model.
+    room: usize,
 }
 
 /// What the sampling of a run took.
@@ -56,6 +58,8 @@ pub struct Sampled {
     pub generation: Duration,
     /// The time of scoring them.
     pub scoring: Duration,
+    /// The time of sampling and scoring in evaluations.
+    pub evaluation: Duration,
 }
 
 type PromptLoader = Loader<PromptExample, Vec<PromptExample>>;
@@ -97,14 +101,11 @@ impl<M: CausalLm> Grpo<M> {
             Some(reference) => reference.check(policy)?,
             None => {}
         }
-        let longest = train
-            .examples
-            .iter()
-            .map(|prompt| prompt.input_ids.len())
-            .max();
-        let tokens = longest.unwrap_or(0) + config.generation.max_new_tokens;
-        policy.dims().check_length(tokens)?;
+        let room = policy.dims().max_position_embeddings;
+        check_room(&train, &config, room)?;
+        warn_about_sampling(&config.generation);
         Ok(Self {
+            room,
             train: loader(train, config.prompts_per_batch, shuffle_seed)?,
             evaluation: None,
             config,
@@ -122,6 +123,7 @@ impl<M: CausalLm> Grpo<M> {
     ///
     /// If the batches cannot be made.
     pub fn with_evaluation(self, held_out: PromptDataset) -> Result<Self> {
+        check_room(&held_out, &self.config, self.room)?;
         let rows = self.config.max_rows.max(1);
         let evaluation = match held_out.is_empty() {
             true => None,
@@ -143,7 +145,9 @@ impl<M: CausalLm> Grpo<M> {
         seed: u64,
     ) -> Result<PolicyBatch, BoxError> {
         let mut groups = self.complete(model, prompts, seed)?;
-        let alike = |rows: &[ScoredRollout]| rows.iter().all(|row| row.advantage == 0.0);
+        let alike = |rows: &[ScoredRollout]| {
+            all_alike(&rows.iter().map(|row| row.reward).collect::<Vec<_>>())
+        };
         for round in 0..self.config.dynamic_sampling as u64 {
             let seed = mix_seed(seed, 1 + round);
             let places: Vec<usize> = (0..groups.len())
@@ -172,6 +176,7 @@ impl<M: CausalLm> Grpo<M> {
         batch.rows = groups.into_iter().flat_map(|group| group.rows).collect();
         self.scale_by_batch(&mut batch.rows);
         self.add_reference(model, &mut batch.rows);
+        self.reward_nearness(&mut batch.rows);
         Ok(batch)
     }
 
@@ -282,6 +287,21 @@ impl<M: CausalLm> Grpo<M> {
         }
     }
 
+    /// RLOO subtracts the KL divergence from the rewards, `β Σₜ (lp − ref)` of a completion.
+    fn reward_nearness(&self, rows: &mut [ScoredRollout]) {
+        if self.config.loss != PolicyLoss::Rloo || self.config.beta == 0.0 {
+            return;
+        }
+        let rewards: Vec<Option<f64>> = rows
+            .iter()
+            .map(|row| Some(row.reward? - self.config.beta * f64::from(row.log_ratio())))
+            .collect();
+        let advantages = leave_one_out(&rewards, self.config.num_generations);
+        for (row, advantage) in rows.iter_mut().zip(advantages) {
+            row.advantage = advantage;
+        }
+    }
+
     /// Log-probabilities under the reference.
     fn add_reference(&self, policy: &M, rows: &mut [ScoredRollout]) {
         let Some(reference) = self
@@ -318,6 +338,7 @@ impl<M: CausalLm> Grpo<M> {
 
     /// Answers held-out prompts greedily.
     fn evaluate(&mut self, model: &M, prompts: &[PromptExample]) -> Result<PolicyBatch, BoxError> {
+        let began = Instant::now();
         let config = RolloutConfig {
             num_generations: 1,
             generation: GenerationConfig {
@@ -334,6 +355,7 @@ impl<M: CausalLm> Grpo<M> {
             metrics.insert(format!("rewards/{name}/mean"), mean(&values));
         }
         let rows = sampled.into_iter().flatten().zip(scores);
+        self.sampled.evaluation += began.elapsed();
         Ok(PolicyBatch {
             metrics,
             rows: rows
@@ -361,6 +383,39 @@ fn loader(
     )?)
 }
 
+/// Checks that every prompt leaves room for a completion of the largest length.
+fn check_room(prompts: &PromptDataset, config: &GrpoConfig, room: usize) -> Result<()> {
+    let longest = prompts
+        .examples
+        .iter()
+        .map(|prompt| prompt.input_ids.len())
+        .max();
+    let longest = longest.unwrap_or(0);
+    let new = config.generation.max_new_tokens;
+    if longest + new > room {
+        return Err(Error::Settings(vec![format!(
+            "the longest prompt has {longest} tokens and a completion up to {new}, but the model takes {room}: lower \
+             max_new_tokens, or leave out longer prompts (the maximum length of PromptDataset::load)"
+        )]));
+    }
+    Ok(())
+}
+
+/// Log-probabilities are those of the temperature alone.
+fn warn_about_sampling(generation: &GenerationConfig) {
+    let plain = GenerationConfig::default();
+    if generation.top_k != plain.top_k
+        || generation.top_p != plain.top_p
+        || generation.min_p != plain.min_p
+        || generation.repetition_penalty != plain.repetition_penalty
+    {
+        tracing::warn!(
+            "completions are sampled with top_k, top_p, min_p or a repetition penalty, which the log-probabilities of the \
+             loss do not know: the update is that of another distribution; leave them out"
+        );
+    }
+}
+
 impl<M: CausalLm> Method<M> for Grpo<M> {
     type Batch = PolicyBatch;
 
@@ -384,20 +439,39 @@ impl<M: CausalLm> Method<M> for Grpo<M> {
             return self.evaluate(model, &prompts);
         }
         let (set, update) = (index / self.config.updates(), index % self.config.updates());
+        if context.micro_batch > 0 && self.config.updates() > 1 {
+            return Err(Error::Settings(vec![format!(
+                "a set of completions has {} batches, each for an update of its own, but gradient accumulation puts \
+                 several into one update: set gradient_accumulation_steps to 1, and sample more prompts together",
+                self.config.updates()
+            )])
+            .into());
+        }
         if !matches!(&self.held, Some((of, number, _)) if (*of, *number) == (epoch, set)) {
             let prompts = self.train.batch(epoch, set);
             let batch = self.make(model, prompts, context.seed)?;
+            if context.step == 1
+                && let Some(reference) = &self.reference
+            {
+                let ratios: Vec<f32> = batch.rows.iter().map(ScoredRollout::log_ratio).collect();
+                let sums = batch.rows.iter().map(|row| row.reference.iter().sum());
+                reference.check_start(&**model, &ratios, &sums.collect::<Vec<f32>>())?;
+            }
             self.held = Some((epoch, set, batch));
         }
         let Some((_, _, batch)) = &self.held else {
             return Ok(PolicyBatch::default());
         };
-        let groups =
-            self.config.num_generations * self.config.prompts_per_batch / self.config.minibatches;
-        let part = update % self.config.minibatches;
-        let rows = batch.rows.chunks(groups).nth(part).unwrap_or_default();
+        // The last set of an epoch may have fewer prompts; with fewer than parts, parts have one of them.
+        let (part, parts) = (update % self.config.minibatches, self.config.minibatches);
+        let size = self.config.num_generations;
+        let groups = batch.rows.len() / size;
+        let range = match groups < parts {
+            true => part % groups..part % groups + 1,
+            false => part * groups / parts..(part + 1) * groups / parts,
+        };
         Ok(PolicyBatch {
-            rows: rows.to_vec(),
+            rows: batch.rows[range.start * size..range.end * size].to_vec(),
             off_policy: batch.off_policy,
             metrics: batch.metrics.clone(),
         })
@@ -442,7 +516,6 @@ impl<M: CausalLm> Method<M> for Grpo<M> {
             }
             Tensor::<2>::from_data(TensorData::new(flat, [count, longest]), device)
         };
-        let all = found.mask.clone();
         let mask = match self.config.mask_truncated_completions {
             true => {
                 let truncated: Vec<bool> =
@@ -472,41 +545,34 @@ impl<M: CausalLm> Method<M> for Grpo<M> {
         let (loss, settings) = (self.config.loss, self.config.policy_settings());
         let ratio = loss.ratio(&tokens);
         let mut terms = loss.terms(&tokens, ratio.clone(), &settings);
-        if self.config.top_entropy_quantile < 1.0 {
-            terms = terms
-                * top_entropy_mask(
-                    entropy.clone().detach(),
-                    &mask,
-                    self.config.top_entropy_quantile,
-                );
+        let share = self.config.top_entropy_quantile;
+        let learning = match share < 1.0 {
+            true => top_entropy_mask(entropy.clone().detach(), &mask, share),
+            false => mask.clone(),
+        };
+        if share < 1.0 {
+            terms = terms * learning.clone();
         }
         let mut metrics: Vec<(&str, Tensor<1>, f64)> = Vec::new();
         let total = counted as f64;
         if self.config.beta > 0.0 {
             let reference = matrix(&|row| &row.reference);
-            let token_ratio = PolicyLoss::Grpo.ratio(&tokens);
-            let divergence = k3(tokens.logps.clone(), reference, Some(token_ratio));
+            let divergence = k3(tokens.logps.clone(), reference, Some(ratio.clone()));
             let sum = (divergence.clone().detach() * mask.clone()).sum();
             metrics.push(("kl", sum, total));
-            terms = terms + divergence * self.config.beta;
+            // That of RLOO is a part of the rewards.
+            if loss != PolicyLoss::Rloo {
+                terms = terms + divergence * self.config.beta;
+            }
         }
         let (reduction, of) = loss.reduction(count, counted, &settings);
         let mut sum = reduction.reduce(terms, &mask) * of as f64;
-        let mean_entropy = Reduction::Bnpo.reduce(entropy, &all);
         if self.config.entropy_coef > 0.0 {
-            sum = sum - mean_entropy.clone() * (self.config.entropy_coef * of as f64);
+            let bonus = Reduction::Bnpo.reduce(entropy.clone(), &learning);
+            sum = sum - bonus * (self.config.entropy_coef * of as f64);
         }
-        metrics.push((
-            "entropy",
-            mean_entropy.detach() * count as f64,
-            count as f64,
-        ));
-        let (low, high) = clipped_terms(ratio, tokens.advantages.clone(), settings.clip);
-        let [low, high] =
-            [low, high].map(|clipped| (clipped.expand([count, longest]) * mask.clone()).sum());
-        metrics.push(("clip_ratio/region_mean", low.clone() + high.clone(), total));
-        metrics.push(("clip_ratio/low_mean", low, total));
-        metrics.push(("clip_ratio/high_mean", high, total));
+        metrics.push(("entropy", (entropy.detach() * mask.clone()).sum(), total));
+        metrics.extend(clip_metrics(loss, &tokens, ratio, &settings, total));
 
         // A batch without a counted token has the loss 0, which is no mistake: all its completions were cut.
         let mut output = StepOutput::from(LossSum {
@@ -533,5 +599,38 @@ impl<M: CausalLm> Method<M> for Grpo<M> {
     fn restore(&mut self, folder: &Path) -> Result<(), BoxError> {
         self.held = serde_json::from_slice(&fs::read(folder.join("rollouts.json"))?)?;
         Ok(())
+    }
+}
+
+/// The shares of terms whose gradient is cut off: over tokens, or over rows where a row has one ratio.
+fn clip_metrics(
+    loss: PolicyLoss,
+    tokens: &PolicyTokens,
+    ratio: Tensor<2>,
+    settings: &PolicySettings,
+    counted: f64,
+) -> Vec<(&'static str, Tensor<1>, f64)> {
+    let (advantages, mask) = (tokens.advantages.clone(), tokens.mask.clone());
+    let [rows, columns] = ratio.dims();
+    let sum = |cut: Tensor<2>| match columns == 1 {
+        true => (cut.sum(), rows as f64),
+        false => ((cut * mask.clone()).sum(), counted),
+    };
+    match loss {
+        PolicyLoss::Sapo => Vec::new(),
+        PolicyLoss::Cispo => {
+            let above = ratio.detach().greater_elem(settings.cispo_cap).float();
+            let (above, weight) = sum(above * advantages.greater_elem(0.0).float());
+            vec![("cispo_clip_ratio", above, weight)]
+        }
+        _ => {
+            let (low, high) = clipped_terms(ratio, advantages, settings.clip);
+            let ((low, weight), (high, _)) = (sum(low), sum(high));
+            vec![
+                ("clip_ratio/region_mean", low.clone() + high.clone(), weight),
+                ("clip_ratio/low_mean", low, weight),
+                ("clip_ratio/high_mean", high, weight),
+            ]
+        }
     }
 }

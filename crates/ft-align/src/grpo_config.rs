@@ -14,9 +14,10 @@ pub struct GrpoConfig {
     pub loss: PolicyLoss,
     /// Its numbers. The largest length of a completion is taken from `generation`.
     pub settings: PolicySettings,
-    /// What advantages are divided by.
+    /// What advantages are divided by. Not used by `rloo`.
     pub scaling: Scaling,
-    /// β: the weight of the KL divergence from the reference; 0 needs no reference.
+    /// β: the weight of the KL divergence from the reference, in the loss, or in the rewards of `rloo`; 0 needs no
+    /// reference.
     pub beta: f64,
     /// Completions of each prompt.
     pub num_generations: usize,
@@ -28,12 +29,12 @@ pub struct GrpoConfig {
     pub minibatches: usize,
     /// How completions are sampled.
     pub generation: GenerationConfig,
-    /// The largest number of completions that are sampled at the same time.
+    /// The largest number of completions that are sampled at the same time, or those of one prompt if they are more.
     pub max_rows: usize,
     /// Completions that were cut at the largest length have no loss.
     pub mask_truncated_completions: bool,
     /// How often groups whose rewards are all alike are replaced by those of other prompts (DAPO's dynamic sampling); 0 keeps
-    /// them.
+    /// them. Replacements are drawn from all prompts, and metrics are those after the replacement.
     pub dynamic_sampling: usize,
     /// The weight of the entropy, which is made larger.
     pub entropy_coef: f64,

@@ -4,12 +4,12 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use ft_core::{CausalLm, LossSum, predicted_logps};
+use ft_core::{CausalLm, LossSum, mix_seed, predicted_logps};
 use ft_data::{Batches, Branches, Loader, Tokenized, UnpairedDataset, UnpairedExample};
 use ft_train::{BoxError, Method, ModelView, StepContext, StepOutput, StepResult};
 
 use crate::loss::{KtoWeights, RewardShift, bco, kto, kto_kl, sum_logps};
-use crate::sequences::{collate, completion_logps, device_of, numbers, tensor};
+use crate::sequences::{check_lengths, collate, completion_logps, device_of, numbers, tensor};
 use crate::{Error, Reference, Result};
 
 /// A loss of unpaired feedback, spelled as TRL's `loss_type`.
@@ -99,7 +99,9 @@ pub struct UnpairedSequences {
 /// of the divergence that KTO uses, and `delta` the shift of BCO.
 ///
 /// The divergence is estimated with each prompt and the answer before it in the batch, which must be an answer to another
-/// prompt: a batch has at least two answers.
+/// prompt: a batch has at least two answers. The last batch of an epoch may have one, whose partner is drawn from all.
+///
+/// The policy has the dropout of its adapter while it trains, the reference has none: TRL switches dropout off.
 #[derive(Debug)]
 pub struct Kto<M> {
     config: KtoConfig,
@@ -109,6 +111,8 @@ pub struct Kto<M> {
     evaluation: Option<UnpairedLoader>,
     batch_size: usize,
     shift: RewardShift,
+    /// The length that prompts with other answers are cut to: that of the longest row.
+    longest: usize,
 }
 
 type UnpairedLoader = Loader<UnpairedExample, Vec<UnpairedExample>>;
@@ -140,6 +144,13 @@ impl<M: CausalLm> Kto<M> {
             ));
         }
         reference.check(policy)?;
+        check_lengths(policy, train.examples.iter().map(|row| &row.tokens))?;
+        let longest = train
+            .examples
+            .iter()
+            .map(|row| row.tokens.len())
+            .max()
+            .unwrap_or(0);
         if config.weights.is_some() && !weights.are_balanced(desirable, undesirable) {
             tracing::warn!(
                 "{desirable} answers are desirable and {undesirable} are not, and the weights {} and {} do not make up \
@@ -157,6 +168,7 @@ impl<M: CausalLm> Kto<M> {
             evaluation: None,
             batch_size,
             shift: RewardShift::default(),
+            longest,
         })
     }
 
@@ -260,8 +272,19 @@ impl<M: CausalLm> Method<M> for Kto<M> {
         let alone: Vec<Vec<&Tokenized>> = rows.iter().map(|row| vec![&row.tokens]).collect();
         let sequences = collate(policy, &alone, &device);
         let mismatched = (self.config.loss == UnpairedLoss::Kto).then(|| {
+            // The last batch of an epoch may have one row, whose partner is drawn from all.
+            let all = batches.examples();
+            let drawn = &all[(mix_seed(context.seed, 0) % all.len() as u64) as usize];
+            let before = |row: usize| match rows.len() {
+                1 => drawn,
+                count => &rows[(row + count - 1) % count],
+            };
             let mismatched: Vec<Tokenized> = (0..rows.len())
-                .map(|row| rows[row].mismatched(&rows[(row + rows.len() - 1) % rows.len()]))
+                .map(|row| {
+                    let mut mismatched = rows[row].mismatched(before(row));
+                    mismatched.truncate(self.longest);
+                    mismatched
+                })
                 .collect();
             let alone: Vec<Vec<&Tokenized>> = mismatched.iter().map(|row| vec![row]).collect();
             let sequences = collate(policy, &alone, &device);
@@ -283,6 +306,11 @@ impl<M: CausalLm> Method<M> for Kto<M> {
         let ratios = policy.clone() - tensor(batch.reference.clone(), device);
         let (beta, desirable) = (self.config.beta, &batch.desirable[..]);
         let rewards = numbers(ratios.clone().detach() * beta);
+        if context.is_training() && context.step == 1 && context.micro_batch == 0 {
+            let ratios = numbers(ratios.clone().detach());
+            self.reference
+                .check_start(model, &ratios, &batch.reference)?;
+        }
 
         let mut own_metrics = Vec::new();
         let losses = match self.config.loss {

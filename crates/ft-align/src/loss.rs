@@ -74,6 +74,7 @@ pub use dpo::{dpo, robust_dpo, sigmoid_norm};
 pub use exo::exo;
 pub use f_divergence::FDivergence;
 pub use gae::gae;
+pub(crate) use group_advantages::all_alike;
 pub use group_advantages::{Scaling, group_advantages, leave_one_out};
 pub use hinge::hinge;
 pub use importance_ratio::{importance_ratio, sequence_log_ratios};

@@ -67,6 +67,33 @@ impl<M: CausalLm> Reference<M> {
     }
 }
 
+impl<M: CausalLm> Reference<M> {
+    /// Before the first update a new adapter changes nothing. If it does, an earlier stage trained it, and the reference
+    /// lacks what it learned there.
+    ///
+    /// `log_ratios` are those of policy and reference for some sequences, and `logps` the log-probabilities of these.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Reference`] if a ratio is more than rounding.
+    pub(crate) fn check_start(&self, policy: &M, log_ratios: &[f32], logps: &[f32]) -> Result<()> {
+        // Virtual tokens act from the beginning.
+        if !matches!(self, Self::AdaptersOff) || policy.num_virtual_tokens() > 0 {
+            return Ok(());
+        }
+        let apart = |(ratio, logp): &(&f32, &f32)| ratio.abs() > 5e-3 + 1e-4 * logp.abs();
+        match log_ratios.iter().zip(logps).find(apart) {
+            None => Ok(()),
+            Some((ratio, _)) => Err(Error::Reference(format!(
+                "the adapter changes the model before the first step (a log-probability by {ratio:.3}), so that an \
+                 earlier stage trained it, and the model without it is not what this training starts from: merge it first \
+                 (ft_peft::merge_and_unload, or the example `merge`) and attach a new adapter, or use Reference::start \
+                 (--reference start)"
+            ))),
+        }
+    }
+}
+
 /// Checks that the active adapter is what trains, and all of it.
 fn check_adapters<M: CausalLm>(policy: &M) -> Result<()> {
     let active = active_adapters(policy);

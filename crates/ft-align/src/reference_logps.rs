@@ -7,6 +7,7 @@ use burn::tensor::Tensor;
 use ft_core::CausalLm;
 use ft_core::safetensors_folder::write_file;
 use ft_data::{PreferenceDataset, fingerprint};
+use ft_peft::{active_adapters, adapter_config, to_json};
 use serde::{Deserialize, Serialize};
 
 use crate::loss::pair_logps;
@@ -26,7 +27,8 @@ struct Kept {
 /// [`Reference::Precomputed`]. The training then needs neither the reference nor its forward passes.
 ///
 /// With a `cache` file they are computed once: they are read from it if it was written for the same weights, tokens and
-/// `ld_alpha`, and computed and written otherwise. `listen` gets how many pairs are done and how many there are.
+/// `ld_alpha`, and computed and written otherwise. Settings of a model that are no weights (`rope_theta`, say) are not looked
+/// at: remove the file after changing them. `listen` gets how many pairs are done and how many there are.
 ///
 /// # Errors
 ///
@@ -51,11 +53,18 @@ pub fn add_reference_logps<M: CausalLm>(
                 .into(),
         ));
     };
+    let settings = active_adapters(&model)
+        .iter()
+        .filter_map(|name| Some(to_json(&*adapter_config(&model, name).ok()?, false).to_string()))
+        .collect::<Vec<String>>()
+        .concat();
     let key = format!(
-        "weights {} data {} ld_alpha {ld_alpha}",
+        "weights {} adapters {} data {} ld_alpha {ld_alpha}",
         weights_fingerprint(&model),
+        fingerprint(settings.bytes().map(i64::from)),
         dataset.fingerprint()
     );
+    check_first(reference, &policy.valid(), &model, dataset, batch_size)?;
     let kept = cache.map(|path| read(path, &key)).transpose()?.flatten();
     let logps = match kept.filter(|logps| logps.len() == dataset.len()) {
         Some(logps) => logps,
@@ -78,6 +87,34 @@ pub fn add_reference_logps<M: CausalLm>(
         pair.reference_logps = Some(logps);
     }
     Ok(())
+}
+
+/// Checks that a new adapter changes nothing, on the first pairs.
+fn check_first<M: CausalLm>(
+    reference: &Reference<M>,
+    policy: &M,
+    model: &M,
+    dataset: &PreferenceDataset,
+    batch_size: usize,
+) -> Result<()> {
+    let Some(pairs) = dataset.examples.chunks(batch_size).next() else {
+        return Ok(());
+    };
+    if !matches!(reference, Reference::AdaptersOff) {
+        return Ok(());
+    }
+    let device = device_of(model);
+    let batch = PairBatch::new(model, pairs, &device);
+    let [own, other] = [policy, model].map(|model| {
+        let tokens = completion_logps(model, &batch.sequences, 1.0, &device);
+        numbers(pair_logps(&tokens, 1.0))
+    });
+    let ratios: Vec<f32> = own
+        .iter()
+        .zip(&other)
+        .map(|(own, other)| own - other)
+        .collect();
+    reference.check_start(policy, &ratios, &other)
 }
 
 fn compute<M: CausalLm>(

@@ -14,6 +14,8 @@ use crate::{Error, Result};
 /// Batches are those of [`PreferenceDataset::into_batches`](ft_data::PreferenceDataset::into_batches): the rows with the
 /// chosen answers, then as many with the rejected ones.
 ///
+/// A column `margin` of the data is not read.
+///
 /// Metrics are TRL's: `accuracy` (pairs whose chosen score is higher; equal scores do not count), `margin` (the mean
 /// difference), `min_reward`, `mean_reward` and `max_reward`. Over several batches, `min_reward` and `max_reward` are means
 /// of those of the batches.

@@ -7,6 +7,7 @@ use ft_data::Tokenized;
 use serde::{Deserialize, Serialize};
 
 use crate::Rollout;
+use crate::loss::all_alike;
 
 /// A completion with what the update needs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,6 +22,14 @@ pub struct ScoredRollout {
     pub advantage: f64,
     /// Log-probabilities of its tokens under the reference; empty without one.
     pub reference: Vec<f32>,
+}
+
+impl ScoredRollout {
+    /// The log-probability of the completion when it was sampled, minus that under the reference.
+    pub(crate) fn log_ratio(&self) -> f32 {
+        let tokens = self.rollout.logps.iter().zip(&self.reference);
+        tokens.map(|(own, reference)| own - reference).sum()
+    }
 }
 
 /// Completions that a step is taken on, group by group.
@@ -54,10 +63,9 @@ pub(crate) fn group_metrics(groups: &[Group]) -> BTreeMap<String, f64> {
     let rewards: Vec<f64> = rows().filter_map(|row| row.reward).collect();
     put("reward", mean(&rewards));
     put("reward_std", deviation(&rewards));
-    let alike = groups.iter().filter(|group| {
-        let rewards: Vec<f64> = group.rows.iter().filter_map(|row| row.reward).collect();
-        deviation(&rewards) == 0.0
-    });
+    let alike = groups
+        .iter()
+        .filter(|group| all_alike(&group.rows.iter().map(|row| row.reward).collect::<Vec<_>>()));
     put(
         "frac_reward_zero_std",
         alike.count() as f64 / groups.len().max(1) as f64,
@@ -91,7 +99,9 @@ pub(crate) fn by_name<'a>(
 ) -> BTreeMap<&'a str, Vec<f64>> {
     let mut all: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for (name, score) in parts.flatten() {
-        all.entry(name).or_default().extend(*score);
+        if let Some(score) = score {
+            all.entry(name).or_default().push(*score);
+        }
     }
     all
 }

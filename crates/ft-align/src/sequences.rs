@@ -5,6 +5,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ft_core::{CausalLm, TokenLogps, predicted_logps};
 use ft_data::{Branches, Tokenized, collate_branches, collate_rows};
 
+use crate::Result;
+
 /// A batch of groups of sequences, such as two answers to one prompt. The common beginning of a group is read once, unless
 /// the model's attention does not reach over a row of branches.
 pub(crate) fn collate<M: CausalLm>(
@@ -18,9 +20,20 @@ pub(crate) fn collate<M: CausalLm>(
     };
     let branches = collate_branches(groups, rows);
     match model.body().attention_window() {
-        Some(window) if window < branches.batch.seq => collate_rows(groups, 0),
+        Some(window) if window < branches.batch.seq + model.num_virtual_tokens() => {
+            collate_rows(groups, 0)
+        }
         _ => branches,
     }
+}
+
+/// Checks that the model takes the longest of these sequences.
+pub(crate) fn check_lengths<'a, M: CausalLm>(
+    model: &M,
+    sequences: impl Iterator<Item = &'a Tokenized>,
+) -> Result<()> {
+    let longest = sequences.map(Tokenized::len).max().unwrap_or(0);
+    Ok(model.dims().check_length(longest)?)
 }
 
 /// Log-probabilities of the completions, `[completions, longest]`, at this temperature.

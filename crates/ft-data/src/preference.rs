@@ -15,7 +15,8 @@ use ft_core::Message;
 use serde_json::Value;
 
 use crate::columns::Row;
-use crate::format::{role_message, sharegpt_message};
+use crate::format::{alpaca_prompt, role_message, sharegpt_message};
+use crate::prompt::after_system;
 use crate::{Conversation, Result, Sample};
 
 /// Two answers to one prompt. Only the answers are learnt.
@@ -51,10 +52,7 @@ impl PreferenceSample {
             }
         }
         if row.has("instruction") {
-            let input = row.optional_text("input")?.unwrap_or_default();
-            let parts = [row.text("instruction")?, input];
-            let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-            return Self::of_messages(&row, vec![Message::new("user", parts.join("\n"))]);
+            return Self::of_messages(&row, alpaca_prompt(&row)?);
         }
         match answers {
             [Value::String(chosen), Value::String(rejected)] => {
@@ -98,15 +96,25 @@ impl PreferenceSample {
 
     /// The answers of the row to these messages.
     fn of_messages(row: &Row<'_>, prompt: Vec<Message>) -> Result<Self> {
-        let system = row.optional_text("system")?.filter(|text| !text.is_empty());
-        let system = system.map(|text| Message::new("system", text));
-        let prompt: Vec<Message> = system.into_iter().chain(prompt).collect();
+        let turns = prompt.iter().filter(|message| message.role != "system");
+        let turns: Vec<Message> = turns.cloned().collect();
+        let prompt = after_system(row, prompt)?;
         let answer = |name: &'static str| -> Result<Sample> {
             let mut answer = messages(row, name)?;
-            let repeats = answer.len() > prompt.len() && answer.starts_with(&prompt);
-            if repeats {
-                answer.drain(..prompt.len());
+            // The answer may repeat the prompt, with or without a system message, which may be its own.
+            let own = answer
+                .first()
+                .filter(|message| message.role == "system")
+                .cloned();
+            let from = usize::from(own.is_some());
+            if answer.len() > from + turns.len() && answer[from..].starts_with(&turns) {
+                answer.drain(..from + turns.len());
             }
+            let has_system = prompt
+                .first()
+                .is_some_and(|message| message.role == "system");
+            let own = own.filter(|_| !has_system && from > 0);
+            let prompt: Vec<Message> = own.into_iter().chain(prompt.iter().cloned()).collect();
             sample(row, &prompt, answer)
         };
         Ok(Self {
@@ -259,6 +267,27 @@ mod tests {
         for row in rows {
             let expected =
                 |answer: &str| vec![of("user", "Hi", false), of("assistant", answer, true)];
+            assert_eq!(
+                parsed(row.clone()),
+                [expected("good"), expected("bad")],
+                "{row}"
+            );
+        }
+        // System messages: a column, the first message, or that of the answers.
+        let system = json!({"role": "system", "content": "S"});
+        for row in [
+            json!({"system": "S", "prompt": "Hi", "chosen": [user, say("good")], "rejected": [user, say("bad")]}),
+            json!({"system": "S", "messages": [system, user], "chosen": say("good"), "rejected": say("bad")}),
+            json!({"prompt": "Hi", "chosen": [system, user, say("good")], "rejected": [system, user, say("bad")]}),
+            json!({"prompt": [system, user], "chosen": [system, user, say("good")], "rejected": say("bad")}),
+        ] {
+            let expected = |answer: &str| {
+                vec![
+                    of("system", "S", false),
+                    of("user", "Hi", false),
+                    of("assistant", answer, true),
+                ]
+            };
             assert_eq!(
                 parsed(row.clone()),
                 [expected("good"), expected("bad")],

@@ -124,7 +124,7 @@ fn check_plain(row: &Row<'_>, has_tools: bool) -> Result<()> {
 }
 
 /// The column `system`, if there is one, and the messages.
-fn after_system(row: &Row<'_>, messages: Vec<Message>) -> Result<Vec<Message>> {
+pub(crate) fn after_system(row: &Row<'_>, messages: Vec<Message>) -> Result<Vec<Message>> {
     let Some(system) = row.optional_text("system")?.filter(|text| !text.is_empty()) else {
         return Ok(messages);
     };

@@ -68,6 +68,10 @@ pub fn group_advantages(rewards: &[Option<f64>], group_size: usize, scaling: Sca
     let of_batch = deviation(rewards);
     let mut advantages = Vec::with_capacity(rewards.len());
     for group in rewards.chunks_exact(group_size) {
+        if all_alike(group) {
+            advantages.resize(advantages.len() + group.len(), 0.0);
+            continue;
+        }
         let mean = mean(group);
         let divisor = match scaling {
             Scaling::Group => deviation(group) + EPSILON,
@@ -95,6 +99,10 @@ pub fn leave_one_out(rewards: &[Option<f64>], group_size: usize) -> Vec<f64> {
     check(rewards, group_size);
     let mut advantages = Vec::with_capacity(rewards.len());
     for group in rewards.chunks_exact(group_size) {
+        if all_alike(group) {
+            advantages.resize(advantages.len() + group.len(), 0.0);
+            continue;
+        }
         let count = group.iter().flatten().count();
         let sum: f64 = group.iter().flatten().sum();
         advantages.extend(group.iter().map(|reward| match reward {
@@ -117,6 +125,16 @@ fn check(rewards: &[Option<f64>], group_size: usize) {
     );
 }
 
+/// Whether the rewards that there are differ by rounding at most. The mean of equal numbers need not be that number.
+pub(crate) fn all_alike(rewards: &[Option<f64>]) -> bool {
+    let there = || rewards.iter().flatten().copied();
+    let (least, most) = (
+        there().fold(f64::MAX, f64::min),
+        there().fold(f64::MIN, f64::max),
+    );
+    most - least <= 1e-9 * least.abs().max(most.abs())
+}
+
 /// The mean of the rewards that there are, 0 if none.
 fn mean(rewards: &[Option<f64>]) -> f64 {
     let count = rewards.iter().flatten().count();
@@ -128,4 +146,25 @@ fn deviation(rewards: &[Option<f64>]) -> f64 {
     let (count, mean) = (rewards.iter().flatten().count(), mean(rewards));
     let squares: f64 = rewards.iter().flatten().map(|r| (r - mean).powi(2)).sum();
     (squares / count.saturating_sub(1).max(1) as f64).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The mean of eight times 0.1 is not 0.1 in floating point.
+    #[test]
+    fn equal_fractions_have_no_advantage() {
+        for reward in [0.0, 0.1, 0.2, 0.7, -1.1] {
+            for scaling in [Scaling::Group, Scaling::Batch, Scaling::None] {
+                let rewards = [vec![Some(reward); 8], vec![None; 8], vec![Some(1.0); 8]].concat();
+                assert!(
+                    group_advantages(&rewards, 8, scaling)
+                        .iter()
+                        .all(|a| *a == 0.0)
+                );
+                assert!(leave_one_out(&rewards, 8).iter().all(|a| *a == 0.0));
+            }
+        }
+    }
 }

@@ -310,8 +310,11 @@ fn every_loss_of_policies_trains_and_reports() {
         ] {
             let found = report.train_metrics[0].get(name);
             // If all completions of a part are cut, no token of it counts.
-            let of_tokens = name == "kl" || name.starts_with("clip_ratio");
-            let value = found.or((of_tokens && loss == PolicyLoss::Dapo).then_some(&0.0));
+            let of_tokens = ["kl", "entropy"].contains(&name) || name.starts_with("clip_ratio");
+            let own = [PolicyLoss::Cispo, PolicyLoss::Sapo].contains(&loss)
+                && name.starts_with("clip_ratio");
+            let may_lack = own || of_tokens && loss == PolicyLoss::Dapo;
+            let value = found.or(may_lack.then_some(&0.0));
             assert!(
                 value.is_some_and(|value| value.is_finite()),
                 "{loss}: {name}"
@@ -329,6 +332,7 @@ fn the_first_update_has_no_clipping_and_a_loss_of_0() {
     let method = grpo(
         GrpoConfig {
             loss: PolicyLoss::Grpo,
+            num_iterations: 2,
             ..small()
         },
         &policy,
@@ -340,6 +344,67 @@ fn the_first_update_has_no_clipping_and_a_loss_of_0() {
         report.train_losses
     );
     assert_eq!(report.train_metrics[0]["clip_ratio/region_mean"], 0.0);
+    assert!(
+        report.train_losses[1].abs() > 1e-4,
+        "{:?}",
+        report.train_losses
+    );
+}
+
+/// The last set of an epoch has fewer prompts than the others, and fewer than parts.
+#[test]
+fn sets_of_any_size_are_split_into_parts() {
+    for count in [1, 3, 5] {
+        let policy = policy();
+        let config = GrpoConfig {
+            minibatches: 2,
+            ..small()
+        };
+        let method = Grpo::new(
+            config,
+            rewards(),
+            tokenizer(),
+            None,
+            &policy,
+            prompts(count),
+            None,
+        );
+        let trainer = Trainer::with_method(crate::policy::config(), method.unwrap());
+        let (_, report) = trainer.fit(policy).unwrap();
+        assert_eq!(report.steps, count.div_ceil(2) * 2);
+    }
+}
+
+#[test]
+fn a_trained_adapter_and_accumulation_over_updates_are_refused() {
+    let policy = crate::policy::trained_policy();
+    let config = GrpoConfig {
+        beta: 0.1,
+        ..small()
+    };
+    let method = grpo(config, &policy);
+    let error = Trainer::with_method(crate::policy::config(), method)
+        .fit(policy)
+        .unwrap_err();
+    assert!(error.to_string().contains("earlier stage"), "{error}");
+
+    let policy = crate::policy::policy();
+    let config = GrpoConfig {
+        num_iterations: 2,
+        ..small()
+    };
+    let method = grpo(config, &policy);
+    let training = TrainConfig {
+        gradient_accumulation_steps: 2,
+        ..crate::policy::config()
+    };
+    let error = Trainer::with_method(training, method)
+        .fit(policy)
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("gradient_accumulation_steps"),
+        "{error}"
+    );
 }
 
 #[test]

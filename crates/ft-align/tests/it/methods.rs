@@ -434,6 +434,35 @@ fn unpaired_feedback_is_weighted_by_the_numbers_of_both_kinds() {
         (method.weights().desirable, method.weights().undesirable),
         (1.0, 2.0)
     );
+    // The last batch has one answer, whose partner is another.
+    let method = Kto::new(
+        KtoConfig::default(),
+        Reference::AdaptersOff,
+        &policy,
+        answers(3),
+        2,
+        None,
+    );
+    let (_, report) = fit(config(), policy.clone(), method.unwrap());
+    assert_eq!(report.steps, 2);
+    let trained = trained_policy();
+    let method = Kto::new(
+        KtoConfig::default(),
+        Reference::AdaptersOff,
+        &trained,
+        answers(4),
+        2,
+        None,
+    );
+    let error = Trainer::with_method(config(), method.unwrap())
+        .fit(trained)
+        .unwrap_err();
+    assert!(error.to_string().contains("earlier stage"), "{error}");
+    let trained = trained_policy();
+    let (mut data, mut listen) = (pairs(2), |_: usize, _: usize| {});
+    let reference = Reference::AdaptersOff;
+    let added = add_reference_logps(&mut data, &reference, &trained, 1.0, 2, None, &mut listen);
+    assert!(message(added).contains("earlier stage"));
     let single = Kto::new(
         KtoConfig::default(),
         Reference::AdaptersOff,

@@ -87,9 +87,13 @@ fn choose_on_host(
             let token = next_token(logits, row.seen, row.config, row.rng);
             let logps = model.map(|z| {
                 let logp = |t: f32| z[token as usize] / t - log_sum_exp(&z, t);
+                let model = logp(1.0);
                 ChosenLogps {
-                    model: logp(1.0),
-                    sampling: logp(temperature),
+                    model,
+                    sampling: match temperature == 1.0 {
+                        true => model,
+                        false => logp(temperature),
+                    },
                 }
             });
             (token, logps)

@@ -206,6 +206,30 @@ impl Rule {
         causal && near && self.segments.is_none()
     }
 
+    /// Whether the segments forbid every query of the tile every key of it.
+    fn keeps_apart(
+        &self,
+        queries: &Range<usize>,
+        keys: &Range<usize>,
+        batch: usize,
+        all_keys: usize,
+    ) -> bool {
+        let Some(segments) = &self.segments else {
+            return false;
+        };
+        let ids = &segments.ids[batch * all_keys..][..all_keys];
+        let mut previous = None;
+        queries.clone().all(|query| {
+            let own = ids[self.past + query];
+            if previous.replace(own) == Some(own) {
+                return true;
+            }
+            let trunk = trunk(own);
+            let seen = |key: &i64| *key == own || *key == trunk || *key == EVERY_SEGMENT;
+            !ids[keys.clone()].iter().any(seen)
+        })
+    }
+
     /// Writes −∞ where a query must not attend to a key.
     fn forbid(
         &self,
@@ -331,6 +355,9 @@ fn forward_tile<'a>(
     let mut sums = vec![0.0; rows];
     let mut most = vec![f32::NEG_INFINITY; rows];
     for tile in tiles(rule.keys_of(range, batch, all_keys), KEYS) {
+        if rule.keeps_apart(range, &tile, batch, all_keys) {
+            continue;
+        }
         let scores = &mut scores[..rows * tile.len()];
         let (keys, values) = keys_and_values(&tile);
         let (scale, none) = (rule.scale, Parallelism::None);
@@ -433,6 +460,9 @@ fn backward(
                     .collect();
                 let dq = &mut dq[range.start * width..range.end * width];
                 for tile in tiles(rule.keys_of(&range, batch, keys), KEYS) {
+                    if rule.keeps_apart(&range, &tile, batch, keys) {
+                        continue;
+                    }
                     let size = range.len() * tile.len();
                     p.resize(size, 0.0);
                     dp.resize(size, 0.0);

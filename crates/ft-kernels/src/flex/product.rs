@@ -1,5 +1,7 @@
 //! Matrix products of slices: a checked interface to the `gemm` crate.
 
+use std::borrow::Cow;
+
 use gemm::Parallelism;
 
 /// A matrix in a slice: element `(i, j)` is at `i * row_stride + j * col_stride`.
@@ -47,6 +49,18 @@ impl<'a> Matrix<'a> {
 
     pub(super) fn cols(&self) -> usize {
         self.cols
+    }
+
+    /// The numbers row by row.
+    pub(super) fn in_rows(&self) -> Cow<'a, [f32]> {
+        if let Some(rows) = self.as_rows() {
+            return Cow::Borrowed(rows);
+        }
+        let rows = (0..self.rows).flat_map(|row| {
+            let start = row * self.row_stride;
+            (0..self.cols).map(move |col| self.data[start + col * self.col_stride])
+        });
+        Cow::Owned(rows.collect())
     }
 
     /// The numbers row by row, if they are contiguous.

@@ -123,12 +123,11 @@ impl<'a> Stored<'a> {
             out.fill(0.0);
             return;
         }
-        if x.rows() <= SOME
-            && let Some(numbers) = x.as_rows()
-        {
+        if x.rows() <= SOME {
+            let numbers = x.in_rows();
             match x.rows() <= FEW {
-                true => self.dot_rows(numbers, out),
-                false => self.times_some_rows(numbers, out),
+                true => self.dot_rows(&numbers, out),
+                false => self.times_some_rows(&numbers, out),
             }
             if scale != 1.0 {
                 out.iter_mut().for_each(|out| *out *= scale);
