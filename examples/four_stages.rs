@@ -7,7 +7,8 @@
 //! ```
 //!
 //! 0. The pretrained model.
-//! 1. **Domain**: it reads the log of a ship, which it has not seen (all of the text is learned).
+//! 1. **Domain**: it reads the log of a ship, which it has not seen (all of the text is learned), mixed with some general
+//!    text against forgetting.
 //! 2. **Instructions**: it learns to answer questions (only the answers are learned).
 //! 3. **Preferences**: it learns which of two answers people prefer: refusals of what harms others, answers to the rest (DPO).
 //!
@@ -60,13 +61,13 @@ struct Args {
     /// Rows with a prompt, a chosen and a rejected answer.
     #[arg(long)]
     preferences: Option<PathBuf>,
-    /// General text, which shows what the model forgets.
+    /// General text: half is mixed with the domain, half shows what the model forgets.
     #[arg(long)]
     general: Option<PathBuf>,
     /// Passes over the data of each stage.
     #[arg(long, default_value_t = 2.0)]
     epochs: f64,
-    /// Peak learning rate of the first two stages; preferences take a fifth. Larger models need less.
+    /// Peak learning rate of the first two stages; preferences take half. Larger models need less.
     #[arg(long, default_value_t = 2e-3)]
     lr: f64,
     /// Use at most so many rows of each file.
@@ -113,10 +114,11 @@ fn main() -> Result<()> {
     );
     let measured = StageData {
         domain: held_out.clone(),
-        general: data.general.clone(),
+        general: data.general[1].clone(),
         ..StageData::default()
     };
-    let (train, held_out) = (run.documents(train)?, run.documents(held_out)?);
+    let mixed = [&train[..], &data.general[0]].concat();
+    let (train, held_out) = (run.documents(&mixed)?, run.documents(held_out)?);
     let collate = |rows: &[&Tokenized]| collate_padded(rows, 1, 0);
     let batches = Loader::new(train, 8, Some(SEED), collate)?;
     let held_out = Loader::new(held_out, 8, None, collate)?;
@@ -174,12 +176,16 @@ fn main() -> Result<()> {
     };
     let (train, held_out) = (pairs(train)?, pairs(held_out)?);
     let dpo = |policy: &AutoCausalLm| {
-        let config = DpoConfig::default();
+        // The likelihood of the chosen answers keeps them from becoming rarer with the rejected ones.
+        let config = DpoConfig {
+            losses: "sigmoid,sft:0.5".parse()?,
+            ..DpoConfig::default()
+        };
         let method = Dpo::new(config, Reference::AdaptersOff, policy, train, 8, Some(SEED))?;
         Ok(method.with_evaluation(held_out)?)
     };
     let stage = Stage::PreferenceAlignment;
-    run.stage("preferences", stage, &measured, model, args.lr / 5.0, dpo)?;
+    run.stage("preferences", stage, &measured, model, args.lr / 2.0, dpo)?;
 
     let report = run.report(start.elapsed().as_secs_f64())?;
     eprintln!("\nThe report is {}", report.display());
@@ -209,7 +215,8 @@ fn main() -> Result<()> {
 /// The data of all stages, for training and held out.
 struct Data {
     domain: [Vec<String>; 2],
-    general: Vec<String>,
+    /// To mix with the domain, and to measure on.
+    general: [Vec<String>; 2],
     instructions: [Vec<Sample>; 2],
     preferences: [Vec<PreferenceSample>; 2],
     harmful: Vec<String>,
@@ -250,12 +257,21 @@ impl Data {
         };
         Ok(Self {
             domain: held_out(domain),
-            general: documents(&general)?,
+            general: alternate(documents(&general)?),
             instructions: held_out(samples),
             preferences: held_out(preferences),
             harmful: (1000..1020).map(harmful_prompt).collect(),
         })
     }
+}
+
+/// Every second item, and the others.
+fn alternate<T>(items: Vec<T>) -> [Vec<T>; 2] {
+    let (even, odd): (Vec<_>, Vec<_>) = items
+        .into_iter()
+        .enumerate()
+        .partition(|(index, _)| index % 2 == 0);
+    [even, odd].map(|part| part.into_iter().map(|(_, item)| item).collect())
 }
 
 /// Every tenth item is held out.

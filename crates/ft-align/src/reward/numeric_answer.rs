@@ -187,9 +187,9 @@ mod tests {
             tolerance: 0.01,
             ..NumericAnswer::default()
         };
-        let score = |text| score_of(&reward, text, json!({"answer": 3.14159}));
-        assert_eq!(score("about 3.14"), Ok(Some(1.0)));
-        assert_eq!(score("about 3.1"), Ok(Some(0.0)));
+        let score = |text| score_of(&reward, text, json!({"answer": 2.71801}));
+        assert_eq!(score("about 2.72"), Ok(Some(1.0)));
+        assert_eq!(score("about 2.7"), Ok(Some(0.0)));
     }
 
     #[test]

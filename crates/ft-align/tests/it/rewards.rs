@@ -268,7 +268,11 @@ fn threads_that_are_left_behind_are_limited() {
     let quick = by_name("length:1").unwrap();
     let row = columns(json!({}));
     let batch = vec![completion("a", &row); 100];
-    let scores = score_batch(&[stuck.clone()], &batch, Duration::from_millis(20));
+    let scores = score_batch(
+        std::slice::from_ref(&stuck),
+        &batch,
+        Duration::from_millis(20),
+    );
     assert!(scores.values[0].iter().all(Option::is_none));
     assert_eq!(scores.failures.len(), 100);
     let left = scores.failures.iter();
@@ -276,7 +280,7 @@ fn threads_that_are_left_behind_are_limited() {
         .filter(|failure| failure.message.contains("no score within"))
         .count();
     assert_eq!((left, started.load(Ordering::SeqCst)), (64, 64));
-    let refused = score_batch(&[quick.clone()], &batch[..1], LONG);
+    let refused = score_batch(std::slice::from_ref(&quick), &batch[..1], LONG);
     assert!(
         refused.failures[0]
             .message
@@ -286,7 +290,7 @@ fn threads_that_are_left_behind_are_limited() {
     *gate.0.lock().unwrap() = true;
     gate.1.notify_all();
     let start = Instant::now();
-    while !score_batch(&[quick.clone()], &batch, LONG)
+    while !score_batch(std::slice::from_ref(&quick), &batch, LONG)
         .failures
         .is_empty()
     {
