@@ -255,6 +255,7 @@ fn every_example_has_help() {
         "kto",
         "grpo",
         "grpo_tiny",
+        "four_stages",
         "reward_model",
     ] {
         let output = run(example, &["--help"]);
