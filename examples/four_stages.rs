@@ -274,12 +274,12 @@ fn alternate<T>(items: Vec<T>) -> [Vec<T>; 2] {
     [even, odd].map(|part| part.into_iter().map(|(_, item)| item).collect())
 }
 
-/// Every tenth item is held out.
+/// Every ninth item is held out: an odd number, since pairs of two kinds alternate.
 fn held_out<T>(items: Vec<T>) -> [Vec<T>; 2] {
     let (held_out, train): (Vec<_>, Vec<_>) = items
         .into_iter()
         .enumerate()
-        .partition(|(index, _)| index % 10 == 9);
+        .partition(|(index, _)| index % 9 == 8);
     [train, held_out].map(|part| part.into_iter().map(|(_, item)| item).collect())
 }
 

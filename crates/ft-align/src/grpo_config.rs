@@ -7,7 +7,7 @@ use ft_core::GenerationConfig;
 use crate::loss::{PolicyLoss, PolicySettings, Scaling};
 use crate::{Error, Result};
 
-/// The settings of [`Grpo`].
+/// The settings of [`Grpo`](crate::Grpo).
 #[derive(Clone, Debug, PartialEq)]
 pub struct GrpoConfig {
     /// The loss.
