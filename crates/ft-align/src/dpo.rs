@@ -78,12 +78,12 @@ impl DpoConfig {
 /// # ) -> Result<(), Box<dyn std::error::Error>> {
 /// use ft_align::{Dpo, DpoConfig, Reference};
 /// use ft_data::PreferenceDataset;
-/// use ft_peft::{Lora, attach};
+/// use ft_peft::{LoraConfig, attach};
 /// use ft_train::{TrainConfig, Trainer};
 ///
 /// let pairs = PreferenceDataset::load("pairs.jsonl", &tokenizer, 1024)?;
 /// let (train, held_out) = pairs.split(0.1, 42)?;
-/// let policy = attach(model, &Lora::default(), "default", 42)?;
+/// let policy = attach(model, &LoraConfig::default(), "default", 42)?;
 /// let method = Dpo::new(DpoConfig::default(), Reference::AdaptersOff, &policy, train, 4, Some(42))?
 ///     .with_evaluation(held_out)?;
 /// let config = TrainConfig { learning_rate: 5e-6, ..TrainConfig::default() };
