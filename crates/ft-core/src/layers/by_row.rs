@@ -79,32 +79,3 @@ fn device_of(part: &PartMut<'_>) -> Device {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::layers::{Adapter, AdapterKind, Layout, Linear};
-
-    #[derive(Debug)]
-    struct Nothing;
-
-    impl AdapterKind for Nothing {}
-
-    #[test]
-    fn masks_of_rows_move_with_the_model() {
-        let (plain, other) = (Device::default(), Device::default().autodiff());
-        let mut layer = Linear::new(2, 2, false, Layout::OutIn, 1.0, &plain);
-        let adapter = Adapter::new("one", Arc::new(Nothing), Vec::new(), 0.0, Arc::new(()));
-        layer.adapters.push(adapter);
-        let layer = with_rows(&layer, &[Some("one"), None]).expect("known");
-        let device = |layer: &Linear| layer.adapters[0].rows.as_ref().map(Tensor::device);
-        assert_eq!(device(&layer), Some(plain));
-        assert_eq!(
-            device(&layer.clone().to_device(&other)),
-            Some(other.clone())
-        );
-        assert_eq!(device(&layer.fork(&other)), Some(other));
-    }
-}

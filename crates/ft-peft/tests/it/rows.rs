@@ -203,12 +203,22 @@ fn rows_with_virtual_tokens_are_those_of_the_active_adapter() {
         max_new_tokens: 40,
         ..GenerationConfig::default()
     };
-    let prompts: [&[u32]; 3] = [&[3, 14, 15], &[9, 2], &[5, 35, 8, 9]];
-    let expected = prompts.map(|prompt| continued(&made, prompt, &config));
+    // The longest prompt ends first, and its room is freed.
+    let short = GenerationConfig {
+        max_new_tokens: 2,
+        ..config.clone()
+    };
+    let prompts: [(&[u32], &GenerationConfig); 3] = [
+        (&[3, 14, 15], &config),
+        (&[9, 2], &config),
+        (&[5, 35, 8, 9, 7, 9, 3, 2, 3, 8, 4, 6], &short),
+    ];
+    let expected = prompts.map(|(prompt, config)| continued(&made, prompt, config));
     assert_eq!(expected[0].len(), 32 - 5 - 3);
     set_active(&mut made, &[]).expect("no names");
     let mut decoder = Decoder::new(&made, None, &device);
-    let rows = prompts.map(|ids| (decoder.join_as(ids, &config, Some("prompt"))).expect("joins"));
+    let rows =
+        prompts.map(|(ids, config)| (decoder.join_as(ids, config, Some("prompt"))).expect("joins"));
     // Virtual tokens are those of all rows: what cannot share a pass is refused, and the others go on.
     for other in [
         decoder.join_as(&[1], &config, None),
