@@ -1,5 +1,5 @@
-//! Learning from a verifier, offline and in minutes: a small model answers questions, and is told only whether the answer
-//! is right.
+//! Learning from a verifier, offline and in minutes: a small model answers questions, and the reward is whether the answer is
+//! right.
 //!
 //! No arguments or network are needed: the model is in `assets/`, the questions are in `examples/data/`.
 //!
