@@ -2,14 +2,14 @@
 
 use burn::tensor::Tensor;
 use ft_core::{CausalLm, LossSum, predicted_log_sum_squares, predicted_logps};
-use ft_data::{Batches, Branches, PreferenceDataset};
+use ft_data::{Branches, PreferenceDataset, PreferenceExample};
 use ft_train::{BoxError, Method, ModelView, StepContext, StepOutput, StepResult};
 
 use crate::loss::{
     PairLogps, PairLoss, PairLosses, PairMetrics, PairSettings, pair_logps, wpo_weights,
 };
-use crate::pair_batch::{PairLoader, pair_loader};
 use crate::sequences::{check_lengths, completion_logps, device_of, numbers, tensor};
+use crate::splits::Splits;
 use crate::{Error, PairBatch, Reference, Result};
 
 /// The settings of [`Dpo`].
@@ -96,9 +96,7 @@ impl DpoConfig {
 pub struct Dpo<M> {
     config: DpoConfig,
     reference: Reference<M>,
-    train: PairLoader,
-    evaluation: Option<PairLoader>,
-    batch_size: usize,
+    splits: Splits<PreferenceExample>,
 }
 
 impl<M: CausalLm> Dpo<M> {
@@ -129,9 +127,7 @@ impl<M: CausalLm> Dpo<M> {
         Ok(Self {
             config,
             reference,
-            train: pair_loader(train, batch_size, shuffle_seed)?,
-            evaluation: None,
-            batch_size,
+            splits: Splits::new(train.examples, batch_size, shuffle_seed)?,
         })
     }
 
@@ -142,11 +138,10 @@ impl<M: CausalLm> Dpo<M> {
     /// If log-probabilities of the reference are missing. Without pairs there is no evaluation.
     pub fn with_evaluation(self, held_out: PreferenceDataset) -> Result<Self> {
         check_precomputed(&self.reference, &held_out)?;
-        let evaluation = match held_out.is_empty() {
-            true => None,
-            false => Some(pair_loader(held_out, self.batch_size, None)?),
-        };
-        Ok(Self { evaluation, ..self })
+        Ok(Self {
+            splits: self.splits.with_evaluation(held_out.examples)?,
+            ..self
+        })
     }
 }
 
@@ -168,11 +163,11 @@ impl<M: CausalLm> Method<M> for Dpo<M> {
     type Batch = PairBatch;
 
     fn len(&self, epoch: usize) -> usize {
-        self.train.len(epoch)
+        self.splits.len(epoch)
     }
 
     fn evaluation_len(&self) -> Option<usize> {
-        self.evaluation.as_ref().map(|batches| batches.len(0))
+        self.splits.evaluation_len()
     }
 
     fn batch(
@@ -182,11 +177,7 @@ impl<M: CausalLm> Method<M> for Dpo<M> {
         index: usize,
         context: &StepContext,
     ) -> Result<PairBatch, BoxError> {
-        let batches = match &self.evaluation {
-            Some(evaluation) if !context.is_training() => evaluation,
-            _ => &self.train,
-        };
-        let pairs = batches.batch(epoch, index);
+        let pairs = self.splits.batch(epoch, index, context);
         let device = device_of(&**model);
         let batch = PairBatch::new(&**model, &pairs, &device);
         let reference = match self.reference.model(model) {

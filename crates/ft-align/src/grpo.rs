@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ft_core::{CausalLm, GenerationConfig, Tokenizer};
-use ft_data::{Batches, Loader, PromptDataset, PromptExample};
+use ft_data::{PromptDataset, PromptExample};
 use ft_train::{BoxError, Method, ModelView, StepContext, StepResult};
 
 use crate::reward::WeightedSum;
 use crate::scored_rollout::{PolicyBatch, ScoredRollout};
+use crate::splits::Splits;
 use crate::{Error, GrpoConfig, Reference, Result};
 use update::{evaluation, update};
 
@@ -32,8 +33,7 @@ pub struct Grpo<M> {
     rewards: Arc<WeightedSum>,
     tokenizer: Tokenizer,
     reference: Option<Reference<M>>,
-    train: PromptLoader,
-    evaluation: Option<PromptLoader>,
+    splits: Splits<PromptExample>,
     /// The newest set of completions, and which one it is, by epoch and number.
     held: Option<(usize, usize, PolicyBatch)>,
     sampled: Sampled,
@@ -53,8 +53,6 @@ pub struct Sampled {
     /// The time of sampling and scoring in evaluations.
     pub evaluation: Duration,
 }
-
-type PromptLoader = Loader<PromptExample, Vec<PromptExample>>;
 
 impl<M: CausalLm> Grpo<M> {
     /// A method for `policy`, the model that will be trained. The order of the prompts is shuffled in every epoch if a seed
@@ -98,8 +96,7 @@ impl<M: CausalLm> Grpo<M> {
         warn_about_sampling(&config.generation);
         Ok(Self {
             room,
-            train: loader(train, config.prompts_per_batch, shuffle_seed)?,
-            evaluation: None,
+            splits: Splits::new(train.examples, config.prompts_per_batch, shuffle_seed)?,
             config,
             rewards: Arc::new(rewards),
             tokenizer,
@@ -117,30 +114,16 @@ impl<M: CausalLm> Grpo<M> {
     pub fn with_evaluation(self, held_out: PromptDataset) -> Result<Self> {
         check_room(&held_out, &self.config, self.room)?;
         let rows = self.config.max_rows.max(1);
-        let evaluation = match held_out.is_empty() {
-            true => None,
-            false => Some(loader(held_out, rows, None)?),
-        };
-        Ok(Self { evaluation, ..self })
+        Ok(Self {
+            splits: self.splits.with_evaluation_of(held_out.examples, rows)?,
+            ..self
+        })
     }
 
     /// What the sampling took so far in this process.
     pub fn sampled(&self) -> Sampled {
         self.sampled
     }
-}
-
-fn loader(
-    dataset: PromptDataset,
-    batch_size: usize,
-    shuffle_seed: Option<u64>,
-) -> Result<PromptLoader> {
-    Ok(Loader::new(
-        dataset.examples,
-        batch_size,
-        shuffle_seed,
-        |prompts| prompts.iter().map(|prompt| (*prompt).clone()).collect(),
-    )?)
 }
 
 /// Checks that every prompt leaves room for a completion of the largest length.
@@ -180,11 +163,11 @@ impl<M: CausalLm> Method<M> for Grpo<M> {
     type Batch = PolicyBatch;
 
     fn len(&self, epoch: usize) -> usize {
-        self.train.len(epoch) * self.config.updates()
+        self.splits.len(epoch) * self.config.updates()
     }
 
     fn evaluation_len(&self) -> Option<usize> {
-        self.evaluation.as_ref().map(|batches| batches.len(0))
+        self.splits.evaluation_len()
     }
 
     fn batch(
@@ -194,8 +177,8 @@ impl<M: CausalLm> Method<M> for Grpo<M> {
         index: usize,
         context: &StepContext,
     ) -> Result<PolicyBatch, BoxError> {
-        if let Some(evaluation) = self.evaluation.as_ref().filter(|_| !context.is_training()) {
-            let prompts = evaluation.batch(0, index);
+        if !context.is_training() {
+            let prompts = self.splits.batch(0, index, context);
             return self.evaluate(model, &prompts);
         }
         let (set, update) = (index / self.config.updates(), index % self.config.updates());
@@ -208,8 +191,8 @@ impl<M: CausalLm> Method<M> for Grpo<M> {
             .into());
         }
         if !matches!(&self.held, Some((of, number, _)) if (*of, *number) == (epoch, set)) {
-            let prompts = self.train.batch(epoch, set);
-            let batch = self.make(model, prompts, context.seed)?;
+            let prompts = self.splits.batch(epoch, set, context);
+            let batch = self.make(model, prompts, context)?;
             if context.step == 1
                 && let Some(reference) = &self.reference
             {

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::str::FromStr;
 
 use ft_core::{CausalLm, LossSum, mix_seed, predicted_logps};
-use ft_data::{Batches, Branches, Loader, Tokenized, UnpairedDataset, UnpairedExample};
+use ft_data::{Branches, Tokenized, UnpairedDataset, UnpairedExample};
 use ft_train::{BoxError, Method, ModelView, StepContext, StepOutput, StepResult};
 
 use crate::loss::{KtoWeights, RewardShift, bco, kto, kto_kl, sum_logps};
 use crate::sequences::{check_lengths, collate, completion_logps, device_of, numbers, tensor};
+use crate::splits::Splits;
 use crate::{Error, Reference, Result};
 
 /// A loss of unpaired feedback, spelled as TRL's `loss_type`.
@@ -107,15 +108,11 @@ pub struct Kto<M> {
     config: KtoConfig,
     weights: KtoWeights,
     reference: Reference<M>,
-    train: UnpairedLoader,
-    evaluation: Option<UnpairedLoader>,
-    batch_size: usize,
+    splits: Splits<UnpairedExample>,
     shift: RewardShift,
     /// The length that prompts with other answers are cut to: that of the longest row.
     longest: usize,
 }
-
-type UnpairedLoader = Loader<UnpairedExample, Vec<UnpairedExample>>;
 
 impl<M: CausalLm> Kto<M> {
     /// A method for `policy`, the model that will be trained. The order of the answers is shuffled in every epoch if a seed
@@ -164,9 +161,7 @@ impl<M: CausalLm> Kto<M> {
             config,
             weights,
             reference,
-            train: loader(train, batch_size, shuffle_seed)?,
-            evaluation: None,
-            batch_size,
+            splits: Splits::new(train.examples, batch_size, shuffle_seed)?,
             shift: RewardShift::default(),
             longest,
         })
@@ -178,11 +173,10 @@ impl<M: CausalLm> Kto<M> {
     ///
     /// If the batches cannot be made.
     pub fn with_evaluation(self, held_out: UnpairedDataset) -> Result<Self> {
-        let evaluation = match held_out.is_empty() {
-            true => None,
-            false => Some(loader(held_out, self.batch_size, None)?),
-        };
-        Ok(Self { evaluation, ..self })
+        Ok(Self {
+            splits: self.splits.with_evaluation(held_out.examples)?,
+            ..self
+        })
     }
 
     /// The weights of both kinds of answers.
@@ -224,28 +218,15 @@ impl KtoConfig {
     }
 }
 
-fn loader(
-    dataset: UnpairedDataset,
-    batch_size: usize,
-    shuffle_seed: Option<u64>,
-) -> Result<UnpairedLoader> {
-    Ok(Loader::new(
-        dataset.examples,
-        batch_size,
-        shuffle_seed,
-        |rows| rows.iter().map(|row| (*row).clone()).collect(),
-    )?)
-}
-
 impl<M: CausalLm> Method<M> for Kto<M> {
     type Batch = UnpairedSequences;
 
     fn len(&self, epoch: usize) -> usize {
-        self.train.len(epoch)
+        self.splits.len(epoch)
     }
 
     fn evaluation_len(&self) -> Option<usize> {
-        self.evaluation.as_ref().map(|batches| batches.len(0))
+        self.splits.evaluation_len()
     }
 
     fn batch(
@@ -255,11 +236,7 @@ impl<M: CausalLm> Method<M> for Kto<M> {
         index: usize,
         context: &StepContext,
     ) -> Result<UnpairedSequences, BoxError> {
-        let batches = match &self.evaluation {
-            Some(evaluation) if !context.is_training() => evaluation,
-            _ => &self.train,
-        };
-        let rows = batches.batch(epoch, index);
+        let rows = self.splits.batch(epoch, index, context);
         let (policy, device) = (&**model, device_of(&**model));
         let reference = self
             .reference
@@ -273,7 +250,7 @@ impl<M: CausalLm> Method<M> for Kto<M> {
         let sequences = collate(policy, &alone, &device);
         let mismatched = (self.config.loss == UnpairedLoss::Kto).then(|| {
             // The last batch of an epoch may have one row, whose partner is drawn from all.
-            let all = batches.examples();
+            let all = self.splits.examples(context);
             let drawn = &all[(mix_seed(context.seed, 0) % all.len() as u64) as usize];
             let before = |row: usize| match rows.len() {
                 1 => drawn,

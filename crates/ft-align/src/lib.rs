@@ -17,6 +17,7 @@ mod rollout;
 mod score_rows;
 mod scored_rollout;
 mod sequences;
+mod splits;
 
 pub use dpo::{Dpo, DpoConfig};
 pub use error::{Error, Result};

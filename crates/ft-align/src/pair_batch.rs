@@ -2,9 +2,8 @@
 
 use burn::tensor::Device;
 use ft_core::CausalLm;
-use ft_data::{Branches, Loader, PreferenceDataset, PreferenceExample};
+use ft_data::{Branches, PreferenceExample};
 
-use crate::Result;
 use crate::sequences::collate;
 
 /// Pairs that a step is taken on.
@@ -50,20 +49,4 @@ impl PairBatch {
 fn chosen_first<T: Clone>(rows: &mut Vec<T>) {
     let every_second = |from: usize| rows.iter().skip(from).step_by(2).cloned();
     *rows = every_second(0).chain(every_second(1)).collect();
-}
-
-/// Batches of `batch_size` pairs, which are collated later, for the model that is there then.
-pub(crate) type PairLoader = Loader<PreferenceExample, Vec<PreferenceExample>>;
-
-pub(crate) fn pair_loader(
-    dataset: PreferenceDataset,
-    batch_size: usize,
-    shuffle_seed: Option<u64>,
-) -> Result<PairLoader> {
-    Ok(Loader::new(
-        dataset.examples,
-        batch_size,
-        shuffle_seed,
-        |pairs| pairs.iter().map(|pair| (*pair).clone()).collect(),
-    )?)
 }

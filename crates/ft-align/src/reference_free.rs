@@ -2,15 +2,15 @@
 
 use burn::tensor::Tensor;
 use ft_core::{CausalLm, LossSum, predicted_logps};
-use ft_data::{Batches, PreferenceDataset};
+use ft_data::{PreferenceDataset, PreferenceExample};
 use ft_train::{BoxError, Method, ModelView, StepContext, StepOutput, StepResult};
 
 use crate::dpo::with_pair_metrics;
 use crate::loss::{
     PairLogps, PolicyLogps, ReferenceFreeLoss, ReferenceFreeSettings, log_odds_ratio, sum_logps,
 };
-use crate::pair_batch::{PairLoader, pair_loader};
 use crate::sequences::device_of;
+use crate::splits::Splits;
 use crate::{PairBatch, Result};
 
 /// Trains a policy on pairs alone. ORPO does it together with supervised training, from a base model, in one stage.
@@ -23,9 +23,7 @@ use crate::{PairBatch, Result};
 pub struct ReferenceFree {
     loss: ReferenceFreeLoss,
     settings: ReferenceFreeSettings,
-    train: PairLoader,
-    evaluation: Option<PairLoader>,
-    batch_size: usize,
+    splits: Splits<PreferenceExample>,
 }
 
 impl ReferenceFree {
@@ -45,9 +43,7 @@ impl ReferenceFree {
         Ok(Self {
             loss,
             settings,
-            train: pair_loader(train, batch_size, shuffle_seed)?,
-            evaluation: None,
-            batch_size,
+            splits: Splits::new(train.examples, batch_size, shuffle_seed)?,
         })
     }
 
@@ -57,11 +53,10 @@ impl ReferenceFree {
     ///
     /// If the batches cannot be made.
     pub fn with_evaluation(self, held_out: PreferenceDataset) -> Result<Self> {
-        let evaluation = match held_out.is_empty() {
-            true => None,
-            false => Some(pair_loader(held_out, self.batch_size, None)?),
-        };
-        Ok(Self { evaluation, ..self })
+        Ok(Self {
+            splits: self.splits.with_evaluation(held_out.examples)?,
+            ..self
+        })
     }
 }
 
@@ -69,11 +64,11 @@ impl<M: CausalLm> Method<M> for ReferenceFree {
     type Batch = PairBatch;
 
     fn len(&self, epoch: usize) -> usize {
-        self.train.len(epoch)
+        self.splits.len(epoch)
     }
 
     fn evaluation_len(&self) -> Option<usize> {
-        self.evaluation.as_ref().map(|batches| batches.len(0))
+        self.splits.evaluation_len()
     }
 
     fn batch(
@@ -83,11 +78,7 @@ impl<M: CausalLm> Method<M> for ReferenceFree {
         index: usize,
         context: &StepContext,
     ) -> Result<PairBatch, BoxError> {
-        let batches = match &self.evaluation {
-            Some(evaluation) if !context.is_training() => evaluation,
-            _ => &self.train,
-        };
-        let pairs = batches.batch(epoch, index);
+        let pairs = self.splits.batch(epoch, index, context);
         Ok(PairBatch::new(&**model, &pairs, &device_of(&**model)))
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use ft_core::{CausalLm, GenerationConfig, mix_seed};
 use ft_data::{Prompt, PromptExample, Tokenized};
-use ft_train::BoxError;
+use ft_train::{BoxError, StepContext};
 
 use super::Grpo;
 use crate::loss::{PolicyLoss, Scaling, all_alike, leave_one_out};
@@ -22,21 +22,21 @@ impl<M: CausalLm> Grpo<M> {
         &mut self,
         model: &M,
         prompts: Vec<PromptExample>,
-        seed: u64,
+        context: &StepContext,
     ) -> Result<PolicyBatch, BoxError> {
-        let mut groups = self.complete(model, prompts, seed)?;
+        let mut groups = self.complete(model, prompts, context.seed)?;
         let alike = |rows: &[ScoredRollout]| {
             all_alike(&rows.iter().map(|row| row.reward).collect::<Vec<_>>())
         };
         for round in 0..self.config.dynamic_sampling as u64 {
-            let seed = mix_seed(seed, 1 + round);
+            let seed = mix_seed(context.seed, 1 + round);
             let places: Vec<usize> = (0..groups.len())
                 .filter(|&i| alike(&groups[i].rows))
                 .collect();
             if places.is_empty() {
                 break;
             }
-            let all = self.train.examples();
+            let all = self.splits.examples(context);
             let others = places.iter().map(|&place| {
                 let drawn = mix_seed(seed, place as u64) % all.len() as u64;
                 all[drawn as usize].clone()
