@@ -21,7 +21,7 @@ use update::{evaluation, update};
 /// Trains a policy on completions that it samples itself (Shao et al., 2024, arXiv:2402.03300).
 ///
 /// A set of completions is sampled from the model under training, with its adapters, without a copy. The loss is that of
-/// [`PolicyLoss`]; see [`GrpoConfig`]. Metrics have TRL's names: `reward`, `reward_std`, `rewards/NAME/mean`,
+/// [`PolicyLoss`](crate::loss::PolicyLoss); see [`GrpoConfig`]. Metrics have TRL's names: `reward`, `reward_std`, `rewards/NAME/mean`,
 /// `rewards/NAME/std`, `frac_reward_zero_std`, `completions/mean_length`, `completions/mean_terminated_length`,
 /// `completions/clipped_ratio`, `entropy`, `clip_ratio/low_mean`, `clip_ratio/high_mean`, `clip_ratio/region_mean`, and with a
 /// reference `kl`, weighted with the ratios of policy and sampling policy.
