@@ -10,6 +10,8 @@
 //! once and keeps them in `--output`. Losses without a reference (`--loss orpo`, `cpo`, `simpo`, ...) are those of the
 //! example `orpo`.
 
+use std::path::Path;
+
 use anyhow::{Result, ensure};
 use clap::Parser;
 use ft::align::loss::{PairLosses, PairSettings, ReferenceFreeLoss};
@@ -79,7 +81,8 @@ fn main() -> Result<()> {
         let mut settings = loss.settings();
         settings.beta = args.beta.unwrap_or(settings.beta);
         settings.label_smoothing = args.label_smoothing;
-        let (train, held_out) = dataset.split(common.eval_fraction, common.seed)?;
+        let load = |file: &Path| PreferenceDataset::load(file, &start.tokenizer, args.seq_len);
+        let (train, held_out) = common.split(dataset, load)?;
         let method = ReferenceFree::new(loss, settings, train, args.batch_size, seed)?
             .with_evaluation(held_out)?;
         let (_, report) = common.fit(&start, policy, method, &identity, None)?;
@@ -107,6 +110,10 @@ fn main() -> Result<()> {
     );
     let reference = match name {
         "cached" => {
+            ensure!(
+                common.eval_data.is_none(),
+                "--reference cached knows the rows of --data alone: hold rows out with --eval-fraction, or use another reference"
+            );
             let model = reference(usual_reference(common), &policy, &start)?;
             let file = common.output.join("reference_logps.json");
             let mut listen = |done: usize, of: usize| {
@@ -128,7 +135,8 @@ fn main() -> Result<()> {
         }
         name => reference(name, &policy, &start)?,
     };
-    let (train, held_out) = dataset.split(common.eval_fraction, common.seed)?;
+    let load = |file: &Path| PreferenceDataset::load(file, &start.tokenizer, args.seq_len);
+    let (train, held_out) = common.split(dataset, load)?;
     let method = Dpo::new(config, reference, &policy, train, args.batch_size, seed)?
         .with_evaluation(held_out)?;
     let (_, report) = common.fit(&start, policy, method, &identity, None)?;

@@ -7,6 +7,8 @@
 //! Rows have a prompt, a completion and a label; `ft::data::UnpairedSample` lists the forms. If one kind of answer is
 //! rarer, it is weighted so that both kinds count equally.
 
+use std::path::Path;
+
 use anyhow::Result;
 use clap::Parser;
 use ft::align::{Kto, KtoConfig, UnpairedLoss};
@@ -64,7 +66,8 @@ fn main() -> Result<()> {
     };
     let name = args.reference.as_deref().unwrap_or(usual_reference(common));
     let reference = reference(name, &policy, &start)?;
-    let (train, held_out) = dataset.split(common.eval_fraction, common.seed)?;
+    let load = |file: &Path| UnpairedDataset::load(file, &start.tokenizer, args.seq_len);
+    let (train, held_out) = common.split(dataset, load)?;
     let (size, seed) = (args.batch_size, Some(common.seed));
     let method =
         Kto::new(config, reference, &policy, train, size, seed)?.with_evaluation(held_out)?;

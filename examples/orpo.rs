@@ -7,6 +7,8 @@
 //! ORPO adds to the likelihood of the chosen text the odds of the chosen answer against the rejected one. `--loss simpo`,
 //! `cpo` and others are related; they start from an instruction-tuned model.
 
+use std::path::Path;
+
 use anyhow::Result;
 use clap::Parser;
 use ft::align::ReferenceFree;
@@ -61,7 +63,8 @@ fn main() -> Result<()> {
     settings.beta = args.beta.unwrap_or(settings.beta);
     settings.gamma = args.gamma.unwrap_or(settings.gamma);
     settings.nll_weight = args.nll_weight.unwrap_or(settings.nll_weight);
-    let (train, held_out) = dataset.split(common.eval_fraction, common.seed)?;
+    let load = |file: &Path| PreferenceDataset::load(file, &start.tokenizer, args.seq_len);
+    let (train, held_out) = common.split(dataset, load)?;
     let method = ReferenceFree::new(
         args.loss,
         settings,

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use ft::align::{PolicyWatch, Reference};
+use ft::burn::module::Module;
 use ft::burn::tensor::Device;
 use ft::core::{
-    AutoCausalLm, CausalLm, HubOptions, SaveOptions, Tokenizer, Weights, copy_generation_config,
-    resolve,
+    AutoCausalLm, CausalLm, HubOptions, Parts, SaveOptions, Tokenizer, Weights,
+    copy_generation_config, resolve,
 };
+use ft::data::{PreferenceDataset, PromptDataset, UnpairedDataset};
 use ft::peft::LoraConfig;
 use ft::train::{
     BoxError, Callback, EvalMetrics, Method, ModelView, TrainConfig, TrainReport, Trainer,
@@ -35,8 +37,11 @@ pub(crate) struct Common {
     #[arg(long)]
     pub(crate) full: bool,
     /// The share of the rows that is held out for evaluation.
-    #[arg(long, default_value_t = 0.1)]
+    #[arg(long, default_value_t = 0.1, conflicts_with = "eval_data")]
     pub(crate) eval_fraction: f64,
+    /// File of the rows to evaluate on, instead of a share of --data.
+    #[arg(long)]
+    pub(crate) eval_data: Option<PathBuf>,
     /// Passes over the data.
     #[arg(long, default_value_t = 1.0)]
     pub(crate) epochs: f64,
@@ -125,6 +130,18 @@ impl Common {
         Ok(ft::peft::attach(model, &config, "default", self.seed)?)
     }
 
+    /// The rows to train on, and those to evaluate on; `load` reads a file of them.
+    pub(crate) fn split<D: Split>(
+        &self,
+        dataset: D,
+        load: impl FnOnce(&Path) -> ft::data::Result<D>,
+    ) -> Result<(D, D)> {
+        match &self.eval_data {
+            Some(file) => Ok((dataset, load(file)?)),
+            None => Ok(dataset.split(self.eval_fraction, self.seed)?),
+        }
+    }
+
     pub(crate) fn train_config(&self) -> TrainConfig {
         let usual = if self.full { 1e-6 } else { 5e-5 };
         TrainConfig {
@@ -152,18 +169,7 @@ impl Common {
         identity: &[(&str, Value)],
         watch: Option<PolicyWatch>,
     ) -> Result<(AutoCausalLm, TrainReport)> {
-        let mut trainer = Trainer::with_method(self.train_config(), method)
-            .with_identity("model", self.model.as_str())
-            .with_identity(
-                "adapter",
-                self.adapter.as_ref().map(|path| path.display().to_string()),
-            )
-            .with_identity("eval_fraction", self.eval_fraction)
-            .with_identity("full", self.full)
-            .with_identity("r", self.r);
-        for (name, value) in identity {
-            trainer = trainer.with_identity(name, value.clone());
-        }
+        let mut trainer = self.trainer(method, identity);
         if let Some(watch) = watch {
             trainer = trainer.with_callback(watch);
         }
@@ -171,20 +177,71 @@ impl Common {
             trainer = trainer.with_callback(SaveAdapter);
         }
         let (policy, report) = trainer.fit(policy)?;
+        self.save(start, &policy)?;
+        ensure!(report.steps > 0, "no step was taken");
+        Ok((policy, report))
+    }
+
+    /// A trainer that knows what a resumed run must have in common with the one that it continues.
+    pub(crate) fn trainer<'a, M: Module + Parts, T: Method<M>>(
+        &self,
+        method: T,
+        identity: &[(&str, Value)],
+    ) -> Trainer<'a, M, T> {
+        let mut trainer = Trainer::with_method(self.train_config(), method)
+            .with_identity("model", self.model.as_str())
+            .with_identity(
+                "adapter",
+                self.adapter.as_ref().map(|path| path.display().to_string()),
+            )
+            .with_identity("eval_fraction", self.eval_fraction)
+            .with_identity(
+                "eval_data",
+                self.eval_data
+                    .as_ref()
+                    .map(|path| path.display().to_string()),
+            )
+            .with_identity("full", self.full)
+            .with_identity("r", self.r);
+        for (name, value) in identity {
+            trainer = trainer.with_identity(name, value.clone());
+        }
+        trainer
+    }
+
+    /// Writes the adapter or the model.
+    pub(crate) fn save(&self, start: &Start, policy: &AutoCausalLm) -> Result<()> {
         let what = if self.full {
             policy.save_pretrained(&self.output, &SaveOptions::default())?;
             start.tokenizer.save_pretrained(&self.output)?;
             copy_generation_config(&start.folder, &self.output)?;
             "model"
         } else {
-            ft::peft::save_adapter(&policy, "default", &self.output)?;
+            ft::peft::save_adapter(policy, "default", &self.output)?;
             "adapter"
         };
         eprintln!("{what} saved to {}", self.output.display());
-        ensure!(report.steps > 0, "no step was taken");
-        Ok((policy, report))
+        Ok(())
     }
 }
+
+/// Data that a part is held out of.
+pub(crate) trait Split: Sized {
+    /// Without the share, and the share.
+    fn split(self, eval_fraction: f64, seed: u64) -> ft::data::Result<(Self, Self)>;
+}
+
+macro_rules! split {
+    ($($dataset:ty),*) => {
+        $(impl Split for $dataset {
+            fn split(self, eval_fraction: f64, seed: u64) -> ft::data::Result<(Self, Self)> {
+                self.split(eval_fraction, seed)
+            }
+        })*
+    };
+}
+
+split!(PreferenceDataset, PromptDataset, UnpairedDataset);
 
 /// The reference policy by name: adapter-off, start, or a model folder.
 pub(crate) fn reference(

@@ -230,3 +230,104 @@ fn a_verifier_is_learned_from() {
         "{found:?}"
     );
 }
+
+#[test]
+fn a_policy_learns_with_a_value_model_and_a_reward_model() {
+    let at = tempfile::tempdir().expect("temporary folder");
+    let (model, pairs) = (folder(), pairs(at.path()));
+    let reward = at.path().join("reward");
+    let base = common(path(&model), path(&pairs), path(&reward));
+    json(
+        "reward_model",
+        &[&base[..], &["--max-steps", "4", "--merged"]].concat(),
+    );
+
+    let rows = questions(24);
+    let rows = rows
+        .iter()
+        .map(|(question, answer)| json!({"question": question, "answer": answer}));
+    let data = write(at.path(), "questions.jsonl", rows);
+    let output = at.path().join("ppo");
+    let base = common(path(&model), path(&data), path(&output));
+    let options = [
+        "--max-steps",
+        "4",
+        "--max-new-tokens",
+        "8",
+        "--iterations",
+        "2",
+    ];
+    let with = |reward: &str| {
+        json(
+            "ppo",
+            &[&base[..], &options, &["--reward", reward]].concat(),
+        )
+    };
+    let found = with(path(&reward));
+    assert_eq!(found["rewards"].as_array().map(Vec::len), Some(4));
+    for key in [
+        "eval_reward_before",
+        "eval_reward_after",
+        "kl",
+        "mean_length",
+    ] {
+        assert!(found[key].is_number(), "{key}: {found}");
+    }
+    for folder in [output.clone(), output.join("value")] {
+        assert!(folder.join("adapter_config.json").is_file(), "{folder:?}");
+    }
+    let missing = run("ppo", &base);
+    let message = String::from_utf8_lossy(&missing.stderr);
+    assert!(message.contains("give --reward"), "{message}");
+}
+
+#[test]
+fn pairs_are_made_from_rewards_or_by_a_judge() {
+    let at = tempfile::tempdir().expect("temporary folder");
+    let rows = questions(40);
+    let rows = rows
+        .iter()
+        .map(|(question, answer)| json!({"question": question, "answer": answer}));
+    let data = write(at.path(), "questions.jsonl", rows);
+    let (model, output) = (folder(), at.path().join("rlaif"));
+    let best = at.path().join("best.jsonl");
+    let base = common(path(&model), path(&data), path(&output));
+    let sampling = [
+        "--max-new-tokens",
+        "30",
+        "--samples",
+        "3",
+        "--temperature",
+        "1.5",
+    ];
+    let options = [
+        "--reward",
+        "regex:[kv]",
+        "--max-steps",
+        "3",
+        "--best",
+        path(&best),
+    ];
+    let found = json("rlaif", &[&base[..], &sampling, &options].concat());
+    assert_eq!(found["steps"], 3, "{found}");
+    let lines = |file: &Path| {
+        std::fs::read_to_string(file)
+            .expect("lines")
+            .lines()
+            .count()
+    };
+    assert!(lines(&output.join("pairs.jsonl")) > 5);
+    assert_eq!(lines(&best), lines(&output.join("pairs.jsonl")));
+    assert!(output.join("adapter_config.json").is_file());
+
+    // A judge of random weights decides nothing, or something, but never silently.
+    let output = at.path().join("judged");
+    let base = common(path(&model), path(&data), path(&output));
+    let judge = ["--judge-local", path(&model), "--pairs-only"];
+    let found = run("rlaif", &[&base[..], &sampling, &judge].concat());
+    let message = String::from_utf8_lossy(&found.stderr);
+    assert!(message.contains("without a verdict"), "{message}");
+    let nothing = run("rlaif", &base);
+    let message = String::from_utf8_lossy(&nothing.stderr);
+    assert!(message.contains("--judge-endpoint"), "{message}");
+}

@@ -255,6 +255,8 @@ fn every_example_has_help() {
         "kto",
         "grpo",
         "grpo_tiny",
+        "ppo",
+        "rlaif",
         "four_stages",
         "reward_model",
     ] {

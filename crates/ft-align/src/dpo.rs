@@ -200,40 +200,42 @@ impl<M: CausalLm> Method<M> for Dpo<M> {
     }
 
     fn step(&mut self, model: &M, batch: &PairBatch, context: &StepContext) -> StepResult {
-        let (sequences, device) = (&batch.sequences, &context.device);
-        let hidden = model.hidden_states(&sequences.batch.tokens(device), None);
-        let policy = predicted_logps(hidden.clone(), model.head(), &sequences.completions, 1.0);
-        let reference = batch.reference.clone().unwrap_or_default();
-        let pairs = PairLogps::new(
-            &policy,
-            tensor(reference.clone(), device),
-            self.config.ld_alpha,
-        );
-        if context.is_training() && context.step == 1 && context.micro_batch == 0 {
-            let ratios = [pairs.chosen_log_ratios(), pairs.rejected_log_ratios()];
-            let ratios = numbers(Tensor::cat(ratios.to_vec(), 0).detach());
-            self.reference.check_start(model, &ratios, &reference)?;
-        }
-        let weights = self.config.use_weighting.then(|| {
-            let squares = predicted_log_sum_squares(hidden, model.head(), &sequences.completions);
-            let rows = wpo_weights(policy.logps.clone(), squares, &policy.mask);
-            let count = batch.len();
-            rows.clone().narrow(0, 0, count) * rows.narrow(0, count, count)
-        });
-        let pairs = PairLogps { weights, ..pairs };
-        let losses = self.config.losses.compute(&pairs, &self.config.settings);
-        let count = batch.len();
-        let output = StepOutput::from(LossSum {
-            sum: losses.sum(),
-            count,
-        });
-        Ok(with_pair_metrics(
-            output,
-            &pairs,
-            self.config.settings.beta,
-            sequences,
-        ))
+        pair_step(&self.config, &self.reference, model, batch, context)
     }
+}
+
+/// The summed loss of pairs against a reference, with the metrics.
+pub(crate) fn pair_step<M: CausalLm>(
+    config: &DpoConfig,
+    reference: &Reference<M>,
+    model: &M,
+    batch: &PairBatch,
+    context: &StepContext,
+) -> StepResult {
+    let (sequences, device) = (&batch.sequences, &context.device);
+    let hidden = model.hidden_states(&sequences.batch.tokens(device), None);
+    let policy = predicted_logps(hidden.clone(), model.head(), &sequences.completions, 1.0);
+    let logps = batch.reference.clone().unwrap_or_default();
+    let pairs = PairLogps::new(&policy, tensor(logps.clone(), device), config.ld_alpha);
+    if context.is_training() && context.step == 1 && context.micro_batch == 0 {
+        let ratios = [pairs.chosen_log_ratios(), pairs.rejected_log_ratios()];
+        let ratios = numbers(Tensor::cat(ratios.to_vec(), 0).detach());
+        reference.check_start(model, &ratios, &logps)?;
+    }
+    let weights = config.use_weighting.then(|| {
+        let squares = predicted_log_sum_squares(hidden, model.head(), &sequences.completions);
+        let rows = wpo_weights(policy.logps.clone(), squares, &policy.mask);
+        let count = batch.len();
+        rows.clone().narrow(0, 0, count) * rows.narrow(0, count, count)
+    });
+    let pairs = PairLogps { weights, ..pairs };
+    let losses = config.losses.compute(&pairs, &config.settings);
+    let output = StepOutput::from(LossSum {
+        sum: losses.sum(),
+        count: batch.len(),
+    });
+    let beta = config.settings.beta;
+    Ok(with_pair_metrics(output, &pairs, beta, sequences))
 }
 
 /// With the metrics of pairs: means over pairs, and over tokens for `nll/chosen`.

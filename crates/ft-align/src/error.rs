@@ -69,6 +69,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// A set of completions has several updates, which gradient accumulation would put into one.
+    pub(crate) fn one_update_each(updates: usize) -> Self {
+        Self::Settings(vec![format!(
+            "a set of completions has {updates} batches, each for an update of its own, but gradient accumulation puts \
+             several into one update: set gradient_accumulation_steps to 1, and sample more prompts together"
+        )])
+    }
+
     /// What is wrong with a reward, without its name.
     pub(crate) fn into_reason(self) -> String {
         match self {

@@ -5,18 +5,18 @@ mod update;
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
 
-use ft_core::{CausalLm, GenerationConfig, Tokenizer};
+use ft_core::{CausalLm, Tokenizer};
 use ft_data::{PromptDataset, PromptExample};
 use ft_train::{BoxError, Method, ModelView, StepContext, StepResult};
 
 use crate::reward::WeightedSum;
-use crate::scored_rollout::{PolicyBatch, ScoredRollout};
+use crate::rollout::RolloutConfig;
+use crate::sampler::{Sampled, Sampler, evaluation};
+use crate::scored_rollout::{PolicyBatch, part};
 use crate::splits::Splits;
 use crate::{Error, GrpoConfig, Reference, Result};
-use update::{evaluation, update};
+use update::update;
 
 /// Trains a policy on completions that it samples itself (Shao et al., 2024, arXiv:2402.03300).
 ///
@@ -30,28 +30,13 @@ use update::{evaluation, update};
 /// lower is better, and its metric `reward` the mean reward.
 pub struct Grpo<M> {
     config: GrpoConfig,
-    rewards: Arc<WeightedSum>,
-    tokenizer: Tokenizer,
+    sampler: Sampler,
     reference: Option<Reference<M>>,
     splits: Splits<PromptExample>,
     /// The newest set of completions, and which one it is, by epoch and number.
     held: Option<(usize, usize, PolicyBatch)>,
-    sampled: Sampled,
     /// The longest sequence of the model.
     room: usize,
-}
-
-/// What the sampling of a run took.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Sampled {
-    /// Sampled tokens, without those of evaluations.
-    pub tokens: usize,
-    /// The time of sampling them.
-    pub generation: Duration,
-    /// The time of scoring them.
-    pub scoring: Duration,
-    /// The time of sampling and scoring in evaluations.
-    pub evaluation: Duration,
 }
 
 impl<M: CausalLm> Grpo<M> {
@@ -72,37 +57,26 @@ impl<M: CausalLm> Grpo<M> {
         shuffle_seed: Option<u64>,
     ) -> Result<Self> {
         config.validate()?;
-        let reference = reference.filter(|_| config.beta > 0.0);
-        match &reference {
-            None if config.beta > 0.0 => {
-                return Err(Error::Reference(format!(
-                    "beta is {}, so that a reference is needed: give Reference::AdaptersOff or another one, or set beta \
-                     to 0",
-                    config.beta
-                )));
-            }
-            Some(Reference::Precomputed) => {
-                return Err(Error::Reference(
-                    "completions are sampled during the training, so that their log-probabilities cannot be computed \
-                     before: use Reference::AdaptersOff or another model"
-                        .into(),
-                ));
-            }
-            Some(reference) => reference.check(policy)?,
-            None => {}
-        }
+        let reference = Reference::of_samples(reference, config.beta, policy)?;
         let room = policy.dims().max_position_embeddings;
-        check_room(&train, &config, room)?;
-        warn_about_sampling(&config.generation);
+        let sampler = Sampler::new(
+            RolloutConfig {
+                num_generations: config.num_generations,
+                generation: config.generation.clone(),
+                max_rows: config.max_rows,
+            },
+            tokenizer,
+            rewards,
+            config.reward_time_limit,
+        );
+        sampler.check_room(&train, room)?;
         Ok(Self {
             room,
             splits: Splits::new(train.examples, config.prompts_per_batch, shuffle_seed)?,
             config,
-            rewards: Arc::new(rewards),
-            tokenizer,
+            sampler,
             reference,
             held: None,
-            sampled: Sampled::default(),
         })
     }
 
@@ -112,7 +86,7 @@ impl<M: CausalLm> Grpo<M> {
     ///
     /// If the batches cannot be made.
     pub fn with_evaluation(self, held_out: PromptDataset) -> Result<Self> {
-        check_room(&held_out, &self.config, self.room)?;
+        self.sampler.check_room(&held_out, self.room)?;
         let rows = self.config.max_rows.max(1);
         Ok(Self {
             splits: self.splits.with_evaluation_of(held_out.examples, rows)?,
@@ -122,40 +96,7 @@ impl<M: CausalLm> Grpo<M> {
 
     /// What the sampling took so far in this process.
     pub fn sampled(&self) -> Sampled {
-        self.sampled
-    }
-}
-
-/// Checks that every prompt leaves room for a completion of the largest length.
-fn check_room(prompts: &PromptDataset, config: &GrpoConfig, room: usize) -> Result<()> {
-    let longest = prompts
-        .examples
-        .iter()
-        .map(|prompt| prompt.input_ids.len())
-        .max();
-    let longest = longest.unwrap_or(0);
-    let new = config.generation.max_new_tokens;
-    if longest + new > room {
-        return Err(Error::Settings(vec![format!(
-            "the longest prompt has {longest} tokens and a completion up to {new}, but the model takes {room}: lower \
-             max_new_tokens, or leave out longer prompts (the maximum length of PromptDataset::load)"
-        )]));
-    }
-    Ok(())
-}
-
-/// Log-probabilities are those of the temperature alone.
-fn warn_about_sampling(generation: &GenerationConfig) {
-    let plain = GenerationConfig::default();
-    if generation.top_k != plain.top_k
-        || generation.top_p != plain.top_p
-        || generation.min_p != plain.min_p
-        || generation.repetition_penalty != plain.repetition_penalty
-    {
-        tracing::warn!(
-            "completions are sampled with top_k, top_p, min_p or a repetition penalty, which the log-probabilities of the \
-             loss do not know: the update is that of another distribution; leave them out"
-        );
+        self.sampler.sampled()
     }
 }
 
@@ -179,16 +120,11 @@ impl<M: CausalLm> Method<M> for Grpo<M> {
     ) -> Result<PolicyBatch, BoxError> {
         if !context.is_training() {
             let prompts = self.splits.batch(0, index, context);
-            return self.evaluate(model, &prompts);
+            return Ok(self.sampler.evaluate(&**model, &prompts)?);
         }
         let (set, update) = (index / self.config.updates(), index % self.config.updates());
         if context.micro_batch > 0 && self.config.updates() > 1 {
-            return Err(Error::Settings(vec![format!(
-                "a set of completions has {} batches, each for an update of its own, but gradient accumulation puts \
-                 several into one update: set gradient_accumulation_steps to 1, and sample more prompts together",
-                self.config.updates()
-            )])
-            .into());
+            return Err(Error::one_update_each(self.config.updates()).into());
         }
         if !matches!(&self.held, Some((of, number, _)) if (*of, *number) == (epoch, set)) {
             let prompts = self.splits.batch(epoch, set, context);
@@ -196,23 +132,15 @@ impl<M: CausalLm> Method<M> for Grpo<M> {
             if context.step == 1
                 && let Some(reference) = &self.reference
             {
-                let ratios: Vec<f32> = batch.rows.iter().map(ScoredRollout::log_ratio).collect();
-                let sums = batch.rows.iter().map(|row| row.reference.iter().sum());
-                reference.check_start(&**model, &ratios, &sums.collect::<Vec<f32>>())?;
+                reference.check_start_of(model, &batch.rows)?;
             }
             self.held = Some((epoch, set, batch));
         }
         let Some((_, _, batch)) = &self.held else {
             return Ok(PolicyBatch::default());
         };
-        // The last set of an epoch may have fewer prompts; with fewer than parts, parts have one of them.
-        let (part, parts) = (update % self.config.minibatches, self.config.minibatches);
         let size = self.config.num_generations;
-        let groups = batch.rows.len() / size;
-        let range = match groups < parts {
-            true => part % groups..part % groups + 1,
-            false => part * groups / parts..(part + 1) * groups / parts,
-        };
+        let range = part(batch.rows.len() / size, update, self.config.minibatches);
         Ok(PolicyBatch {
             rows: batch.rows[range.start * size..range.end * size].to_vec(),
             off_policy: batch.off_policy,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ft_core::GenerationConfig;
 
 use crate::loss::{PolicyLoss, PolicySettings, Scaling};
+use crate::sampler::sampling_mistakes;
 use crate::{Error, Result};
 
 /// The settings of [`Grpo`](crate::Grpo).
@@ -78,7 +79,12 @@ impl GrpoConfig {
     ///
     /// [`Error::Settings`] with all mistakes.
     pub fn validate(&self) -> Result<()> {
-        let mut mistakes = Vec::new();
+        let mut mistakes = sampling_mistakes(
+            &self.generation,
+            self.prompts_per_batch,
+            self.num_iterations,
+            self.minibatches,
+        );
         let mut must = |holds: bool, text: String| {
             if !holds {
                 mistakes.push(text);
@@ -91,35 +97,6 @@ impl GrpoConfig {
                 self.num_generations
             ),
         );
-        must(
-            self.prompts_per_batch > 0,
-            "prompts_per_batch must be 1 or more".into(),
-        );
-        must(
-            self.num_iterations > 0,
-            "num_iterations must be 1 or more".into(),
-        );
-        must(
-            self.minibatches > 0
-                && self
-                    .prompts_per_batch
-                    .is_multiple_of(self.minibatches.max(1)),
-            format!(
-                "minibatches must divide prompts_per_batch ({}), and {} does not",
-                self.prompts_per_batch, self.minibatches
-            ),
-        );
-        must(
-            self.generation.temperature > 0.0,
-            "the temperature must be above 0: completions that are all alike teach nothing".into(),
-        );
-        must(
-            !self.generation.eos_token_ids.is_empty(),
-            "no token ends a completion: set eos_token_ids (GenerationConfig::from_pretrained reads them)".into(),
-        );
-        if let Err(error) = self.generation.validate() {
-            must(false, error.to_string());
-        }
         for (name, value) in [("beta", self.beta), ("entropy_coef", self.entropy_coef)] {
             must(
                 value >= 0.0 && value.is_finite(),

@@ -8,7 +8,7 @@ use ft_core::layers::AdapterTensor;
 use ft_core::{CausalLm, Parts};
 use ft_peft::{active_adapters, without_adapters};
 
-use crate::{Error, Result};
+use crate::{Error, Result, ScoredRollout};
 
 /// The reference policy of a method. It is not trained and has no dropout.
 #[derive(Clone, Debug)]
@@ -30,6 +30,42 @@ impl<M: CausalLm> Reference<M> {
     /// are held twice.
     pub fn start(policy: &M) -> Self {
         Self::Model(Arc::new(policy.valid()))
+    }
+
+    /// The reference of a method that samples completions, whose KL divergence from it has the weight `beta`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Reference`] if it is needed and missing, precomputed, or does not fit the policy.
+    pub(crate) fn of_samples(
+        reference: Option<Self>,
+        beta: f64,
+        policy: &M,
+    ) -> Result<Option<Self>> {
+        let reference = reference.filter(|_| beta > 0.0);
+        match &reference {
+            None if beta > 0.0 => {
+                return Err(Error::Reference(format!(
+                    "beta is {beta}, so that a reference is needed: give Reference::AdaptersOff or another one, or set \
+                     beta to 0"
+                )));
+            }
+            Some(reference) => reference.check_sampling(policy)?,
+            None => {}
+        }
+        Ok(reference)
+    }
+
+    /// [`check`](Self::check) for a method that samples completions.
+    pub(crate) fn check_sampling(&self, policy: &M) -> Result<()> {
+        match self {
+            Self::Precomputed => Err(Error::Reference(
+                "completions are sampled during the training, so that their log-probabilities cannot be computed before: \
+                 use Reference::AdaptersOff or another model"
+                    .into(),
+            )),
+            reference => reference.check(policy),
+        }
     }
 
     /// The model to compute log-probabilities with; none if they are precomputed. `policy` is the model under training,
@@ -91,6 +127,15 @@ impl<M: CausalLm> Reference<M> {
                  (--reference start)"
             ))),
         }
+    }
+}
+
+impl<M: CausalLm> Reference<M> {
+    /// [`check_start`](Self::check_start) with completions that the policy sampled.
+    pub(crate) fn check_start_of(&self, policy: &M, rows: &[ScoredRollout]) -> Result<()> {
+        let ratios: Vec<f32> = rows.iter().map(ScoredRollout::log_ratio).collect();
+        let sums: Vec<f32> = rows.iter().map(|row| row.reference.iter().sum()).collect();
+        self.check_start(policy, &ratios, &sums)
     }
 }
 

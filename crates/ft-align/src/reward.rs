@@ -13,6 +13,7 @@
 //! | `length:TOKENS` | [`TargetLength`]: the distance from a length |
 //! | `overlong:MAX` | [`SoftOverlong`]: DAPO's punishment of length |
 //! | `json` | [`JsonSchema`]: JSON that satisfies a schema |
+//! | a reward model, only in code | [`ModelScore`]: its score |
 //! | `code`, only from a file or in code | [`CodeTests`]: the code passes tests; runs it |
 
 use std::fmt;
@@ -28,6 +29,7 @@ mod fenced_block;
 mod format_tags;
 mod from_fn;
 mod json_schema;
+mod model_score;
 mod named;
 mod number;
 mod numeric_answer;
@@ -47,6 +49,7 @@ pub use exact_answer::ExactAnswer;
 pub use format_tags::FormatTags;
 pub use from_fn::{FromFn, from_fn};
 pub use json_schema::JsonSchema;
+pub use model_score::ModelScore;
 pub use named::named;
 pub use numeric_answer::NumericAnswer;
 pub use regex_match::RegexMatch;

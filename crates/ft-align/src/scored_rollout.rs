@@ -1,6 +1,7 @@
 //! Completions with their rewards and advantages, and numbers about sets of them.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use ft_core::IGNORE_INDEX;
 use ft_data::Tokenized;
@@ -118,9 +119,20 @@ fn deviation(values: &[f64]) -> f64 {
     (squares / values.len().saturating_sub(1).max(1) as f64).sqrt()
 }
 
+/// The groups of update `update` on a set of completions, of which each update takes one of `parts`.
+///
+/// The last set of an epoch may have fewer groups. With fewer groups than parts, a part is one of them.
+pub(crate) fn part(groups: usize, update: usize, parts: usize) -> Range<usize> {
+    let part = update % parts;
+    match groups < parts {
+        true => part % groups..part % groups + 1,
+        false => part * groups / parts..(part + 1) * groups / parts,
+    }
+}
+
 /// Prompts with their completions, which are what is learnt.
-pub(crate) fn tokenized(rows: &[ScoredRollout]) -> Vec<Tokenized> {
-    let rows = rows.iter().map(|row| {
+pub(crate) fn tokenized<'a>(rows: impl IntoIterator<Item = &'a ScoredRollout>) -> Vec<Tokenized> {
+    let rows = rows.into_iter().map(|row| {
         let completion = &row.rollout.token_ids;
         let labels = row.prompt_ids.iter().map(|_| IGNORE_INDEX);
         Tokenized {

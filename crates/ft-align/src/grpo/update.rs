@@ -1,6 +1,6 @@
 //! What an update is computed from completions.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use ft_core::{CausalLm, LossSum, predicted_logps_and_entropy};
 use ft_data::Tokenized;
 use ft_train::{StepContext, StepOutput, StepResult};
@@ -109,27 +109,6 @@ pub(super) fn update<M: CausalLm>(
         output = output.with_metric(name.clone(), value * count as f64, count as f64);
     }
     Ok(output)
-}
-
-/// The output of an evaluation, whose loss is the mean reward with the sign changed.
-pub(super) fn evaluation(batch: &PolicyBatch, device: &Device) -> StepOutput {
-    let count = batch.rows.len();
-    let rewards: Vec<f64> = batch.rows.iter().filter_map(|row| row.reward).collect();
-    let total: f64 = rewards.iter().sum();
-    let lengths = batch.rows.iter().map(|row| row.rollout.token_ids.len());
-    let sum = Tensor::from_data([-total as f32], device);
-    let loss = LossSum {
-        sum,
-        count: rewards.len(),
-    };
-    let (tokens, rows) = (lengths.sum::<usize>() as f64, count as f64);
-    let mut output = StepOutput::from(loss)
-        .with_metric("reward", total, rewards.len() as f64)
-        .with_metric("completions/mean_length", tokens, rows);
-    for (name, value) in &batch.metrics {
-        output = output.with_metric(name.clone(), value * rows, rows);
-    }
-    output
 }
 
 /// The shares of terms whose gradient is cut off: over tokens, or over rows where a row has one ratio.

@@ -21,13 +21,13 @@ use crate::policy::{KillAfter, config, factors, ids, policy};
 use crate::trajectories::{compare, folder, policy as smollm2};
 
 /// A tokenizer whose ids fit the tiny model.
-fn tokenizer() -> Tokenizer {
+pub(crate) fn tokenizer() -> Tokenizer {
     let folder =
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../ft-core/tests/golden/tiny_tokenizer");
     Tokenizer::from_pretrained(&folder).unwrap()
 }
 
-fn prompts(count: usize) -> PromptDataset {
+pub(crate) fn prompts(count: usize) -> PromptDataset {
     let prompts = (0..count).map(|i| PromptExample {
         input_ids: ids(i, 3 + i % 4),
         sample: PromptSample {
@@ -40,7 +40,7 @@ fn prompts(count: usize) -> PromptDataset {
 }
 
 /// A reward of any kind: here the share of a completion's characters that are vowels, and its length.
-fn rewards() -> WeightedSum {
+pub(crate) fn rewards() -> WeightedSum {
     let short = from_fn("short", |completion| {
         Ok(Some(-(completion.token_count as f64)))
     });
@@ -52,7 +52,7 @@ fn rewards() -> WeightedSum {
     WeightedSum::new(rewards).unwrap()
 }
 
-fn small() -> GrpoConfig {
+pub(crate) fn small() -> GrpoConfig {
     GrpoConfig {
         num_generations: 3,
         prompts_per_batch: 2,
@@ -89,7 +89,12 @@ struct Fixed {
 }
 
 /// Log-probabilities of a completion at a temperature.
-fn logps(model: &AutoCausalLm, prompt: &[u32], completion: &[u32], temperature: f64) -> Vec<f32> {
+pub(crate) fn logps(
+    model: &AutoCausalLm,
+    prompt: &[u32],
+    completion: &[u32],
+    temperature: f64,
+) -> Vec<f32> {
     let row = [prompt, completion].concat();
     let device = burn::tensor::Device::flex();
     let hidden = model.hidden_states(&TokenBatch::from_ids(&row, &device), None);

@@ -5,7 +5,9 @@
 mod grpo;
 mod losses;
 mod methods;
+mod online_dpo;
 mod policy;
+mod ppo;
 mod reward_model;
 mod rewards;
 mod trajectories;

@@ -189,6 +189,16 @@ impl AutoSequenceClassifier {
             .forward(last_of_rows(hidden, lengths))
             .squeeze_dim(1)
     }
+
+    /// The scores of all tokens, as a value model has them: the head on every hidden state.
+    ///
+    /// # Shapes
+    ///
+    /// - `tokens`: `[rows, seq]`
+    /// - result: `[rows, seq, num_labels]`
+    pub fn token_scores(&self, tokens: &TokenBatch) -> Tensor<3> {
+        self.score.forward(self._body.hidden_states(tokens, None))
+    }
 }
 
 /// The vectors of the last tokens of rows: `[rows, seq, width]` to `[rows, 1, width]`.

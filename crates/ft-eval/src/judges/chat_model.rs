@@ -66,3 +66,13 @@ pub trait ChatModel: Sync {
     /// One reply. The implementation waits and retries, so an error is final.
     fn chat(&self, request: &ChatRequest) -> Result<ChatReply>;
 }
+
+impl<M: ChatModel + ?Sized> ChatModel for Box<M> {
+    fn identity(&self) -> String {
+        (**self).identity()
+    }
+
+    fn chat(&self, request: &ChatRequest) -> Result<ChatReply> {
+        (**self).chat(request)
+    }
+}

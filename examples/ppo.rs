@@ -1,0 +1,183 @@
+//! Proximal policy optimization: a model samples answers, a reward scores them, and a value model learns what to expect.
+//!
+//! ```sh
+//! cargo run --release --example ppo -- --model DIR --data questions.jsonl --reward gsm8k --output my-adapter
+//! ```
+//!
+//! Rows have a prompt; `ft::data::PromptSample` lists the forms. `--reward` is as in the example `grpo`, such as the folder of
+//! a reward model (`reward_model -- --merged`). The value model is a new head on the body of the model, or the model of
+//! `--value-model`. It trains an adapter of its own, which is written to `value` in the output folder.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Parser;
+use ft::align::{ActorCritic, PolicyWatch, Ppo, PpoConfig};
+use ft::core::{AutoSequenceClassifier, ModelConfig, SequenceClassifierConfig, Weights};
+use ft::data::PromptDataset;
+use serde_json::json;
+
+#[path = "shared/alignment.rs"]
+#[allow(dead_code)] // The result of pairs.
+mod alignment;
+#[path = "shared/sampling.rs"]
+mod sampling;
+use alignment::{Common, Start, reference, usual_reference};
+use sampling::{Sampling, report_policy};
+
+/// Proximal policy optimization.
+#[derive(Parser)]
+struct Args {
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    sampling: Sampling,
+    /// Folder of the value model, a sequence classifier with one label; without it a new head on the body of --model.
+    #[arg(long)]
+    value_model: Option<PathBuf>,
+    /// Completions of each prompt.
+    #[arg(long, default_value_t = 1)]
+    group_size: usize,
+    /// Updates on each set of completions.
+    #[arg(long, default_value_t = 4)]
+    iterations: usize,
+    /// The weight of the KL divergence from the reference; 0 needs none.
+    #[arg(long, default_value_t = 0.05)]
+    beta: f64,
+    /// The KL divergence of a completion, in nats, that the weight is changed for.
+    #[arg(long)]
+    target_kl: Option<f64>,
+    /// After how many completions the weight may have changed by 20%.
+    #[arg(long, default_value_t = 10_000.0)]
+    kl_horizon: f64,
+    /// The discount of later rewards.
+    #[arg(long, default_value_t = 1.0)]
+    gamma: f64,
+    /// How far advantages look ahead, from 0 to 1.
+    #[arg(long, default_value_t = 0.95)]
+    lambda: f64,
+    /// How far ratios of policies may leave 1.
+    #[arg(long, default_value_t = 0.2)]
+    epsilon: f64,
+    /// The weight of the loss of the values.
+    #[arg(long, default_value_t = 0.1)]
+    value_coef: f64,
+    /// Divide the rewards of tokens by their deviation.
+    #[arg(long)]
+    whiten_rewards: bool,
+    /// What is subtracted from the reward of a completion that was cut.
+    #[arg(long, default_value_t = 0.0)]
+    missing_eos_penalty: f64,
+    /// adapter-off, start, or a model folder; used with --beta.
+    #[arg(long)]
+    reference: Option<String>,
+}
+
+fn main() -> Result<()> {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .init();
+    let args = Args::parse();
+    let (common, sampling) = (&args.common, &args.sampling);
+    let rewards = sampling.rewards()?;
+    let start = common.start()?;
+    let prompts = sampling.max_prompt_tokens;
+    let dataset = PromptDataset::load(&common.data, &start.tokenizer, prompts)?;
+    eprintln!("{}: {}", common.data.display(), dataset.report);
+    let value_model = args.value_model.as_ref();
+    let mut identity = vec![
+        ("rows", dataset.fingerprint().into()),
+        (
+            "value_model",
+            value_model.map(|path| path.display().to_string()).into(),
+        ),
+        ("group_size", args.group_size.into()),
+        ("iterations", args.iterations.into()),
+        ("kl", json!([args.beta, args.target_kl, args.kl_horizon])),
+        ("advantages", json!([args.gamma, args.lambda])),
+        ("epsilon", args.epsilon.into()),
+        ("value_coef", args.value_coef.into()),
+        ("whiten_rewards", args.whiten_rewards.into()),
+        ("missing_eos_penalty", args.missing_eos_penalty.into()),
+        ("reference", args.reference.clone().into()),
+    ];
+    identity.extend(sampling.identity());
+    let policy = common.policy(&start)?;
+    let reference = match args.beta > 0.0 {
+        true => {
+            let name = args.reference.as_deref().unwrap_or(usual_reference(common));
+            Some(reference(name, &policy, &start)?)
+        }
+        false => None,
+    };
+    let model = ActorCritic::new(policy, value(&args, &start)?)?;
+    let config = PpoConfig {
+        beta: args.beta,
+        adaptive_kl: args.target_kl.map(|target| (target, args.kl_horizon)),
+        gamma: args.gamma,
+        lambda: args.lambda,
+        clip_range: args.epsilon,
+        value_coef: args.value_coef,
+        whiten_rewards: args.whiten_rewards,
+        missing_eos_penalty: args.missing_eos_penalty,
+        num_generations: args.group_size,
+        prompts_per_batch: sampling.prompts_per_step,
+        num_iterations: args.iterations,
+        generation: sampling.generation(&start)?,
+        reward_time_limit: sampling.reward_time_limit(),
+        ..PpoConfig::default()
+    };
+    let load = |file: &Path| PromptDataset::load(file, &start.tokenizer, prompts);
+    let (train, held_out) = common.split(dataset, load)?;
+    let (tokenizer, seed) = (start.tokenizer.clone(), Some(common.seed));
+    let mut method = Ppo::new(config, rewards, tokenizer, reference, &model, train, seed)?
+        .with_evaluation(held_out)?;
+    let began = Instant::now();
+    let (model, report) = common
+        .trainer(&mut method, &identity)
+        .with_callback(PolicyWatch::default())
+        .fit(model)?;
+    common.save(&start, &model.policy)?;
+    let folder = common.output.join("value");
+    match common.full {
+        true => model.value.save_pretrained(&folder, &Default::default())?,
+        false => {
+            ft::peft::save_adapter(&model.value, "default", &folder)?;
+        }
+    }
+    report_policy(common, &report, method.sampled(), began.elapsed())
+}
+
+/// The value model, with an adapter of its own unless all weights train.
+fn value(args: &Args, start: &Start) -> Result<AutoSequenceClassifier> {
+    let common = &args.common;
+    let weights = match common.full {
+        true => Weights::F32,
+        false => Weights::Stored,
+    };
+    let model = match &args.value_model {
+        Some(folder) => {
+            AutoSequenceClassifier::from_pretrained_with(folder, &start.device, weights)?
+        }
+        None => {
+            let config = ModelConfig::from_pretrained(&start.folder)?;
+            let config = SequenceClassifierConfig::new(config, 1);
+            let (folder, device) = (&start.folder, &start.device);
+            AutoSequenceClassifier::from_causal_lm(folder, &config, common.seed, device, weights)?
+        }
+    };
+    if common.full {
+        return Ok(model);
+    }
+    let settings = json!({
+        "r": common.r,
+        "lora_alpha": 2 * common.r,
+        "modules_to_save": ["score"],
+        "task_type": "SEQ_CLS",
+        "base_model_name_or_path": common.model,
+    });
+    let settings = settings.as_object().cloned().unwrap_or_default();
+    let lora = ft::peft::method("lora", &settings)?;
+    Ok(ft::peft::attach(model, &*lora, "default", common.seed)?)
+}

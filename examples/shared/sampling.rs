@@ -1,0 +1,130 @@
+//! What the programs that sample completions have in common: how they are sampled, what scores them, the result.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use ft::align::Sampled;
+use ft::align::reward::{ModelScore, Reward, WeightedSum, by_name};
+use ft::burn::tensor::Device;
+use ft::core::{AutoSequenceClassifier, GenerationConfig, Tokenizer, Weights};
+use ft::train::{EvalMetrics, TrainReport};
+use serde_json::{Value, json};
+
+use crate::alignment::{Common, Start};
+
+/// Options of programs that sample completions and score them.
+#[derive(Args, Clone)]
+pub(crate) struct Sampling {
+    /// gsm8k, numeric, exact, format, regex:PATTERN, length:TOKENS, json, several of them with commas, a JSON file, or the
+    /// folder of a reward model.
+    #[arg(long)]
+    pub(crate) reward: Option<String>,
+    /// Prompts that are sampled together.
+    #[arg(long, default_value_t = 4)]
+    pub(crate) prompts_per_step: usize,
+    /// The largest length of a completion, in tokens.
+    #[arg(long, default_value_t = 256)]
+    pub(crate) max_new_tokens: usize,
+    /// Prompts with more tokens are left out.
+    #[arg(long, default_value_t = 512)]
+    pub(crate) max_prompt_tokens: usize,
+    /// The temperature of the sampling.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) temperature: f32,
+    /// Seconds that scoring a set of completions may take.
+    #[arg(long, default_value_t = 60)]
+    pub(crate) reward_seconds: u64,
+}
+
+impl Sampling {
+    /// How completions are sampled: as the model's folder says where they end.
+    pub(crate) fn generation(&self, start: &Start) -> Result<GenerationConfig> {
+        Ok(GenerationConfig {
+            max_new_tokens: self.max_new_tokens,
+            temperature: self.temperature,
+            repetition_penalty: 1.0,
+            ..GenerationConfig::from_pretrained(&start.folder, Some(&start.tokenizer))?
+        })
+    }
+
+    pub(crate) fn reward_time_limit(&self) -> Duration {
+        Duration::from_secs(self.reward_seconds)
+    }
+
+    /// The rewards of `--reward`.
+    pub(crate) fn rewards(&self) -> Result<WeightedSum> {
+        let text = (self.reward.as_ref()).context("give --reward, such as --reward gsm8k")?;
+        let path = Path::new(text);
+        if path.is_file() {
+            return Ok(WeightedSum::load(text)?);
+        }
+        if path.is_dir() {
+            let device = Device::default();
+            let model =
+                AutoSequenceClassifier::from_pretrained_with(path, &device, Weights::Stored)?;
+            let tokenizer = Tokenizer::from_pretrained(path)?;
+            let reward = ModelScore::new("reward_model", model, tokenizer, 8)?;
+            return Ok(WeightedSum::new([(
+                Arc::new(reward) as Arc<dyn Reward>,
+                1.0,
+            )])?);
+        }
+        // A pattern may contain commas.
+        if text.starts_with("regex:") {
+            return Ok(WeightedSum::new([(by_name(text)?, 1.0)])?);
+        }
+        let parts = text.split(',').map(|name| Ok((by_name(name.trim())?, 1.0)));
+        let parts = parts.collect::<Result<Vec<(Arc<dyn Reward>, f64)>>>()?;
+        Ok(WeightedSum::new(parts)?)
+    }
+
+    /// What a resumed run must have in common with the one that it continues.
+    pub(crate) fn identity(&self) -> Vec<(&'static str, Value)> {
+        vec![
+            ("reward", self.reward.clone().into()),
+            ("prompts_per_step", self.prompts_per_step.into()),
+            ("max_new_tokens", self.max_new_tokens.into()),
+            ("temperature", self.temperature.into()),
+        ]
+    }
+}
+
+/// The result of a training on sampled completions, for people and for `--json`.
+pub(crate) fn report_policy(
+    common: &Common,
+    report: &TrainReport,
+    sampled: Sampled,
+    seconds: Duration,
+) -> Result<()> {
+    let generation = sampled.generation.as_secs_f64();
+    let last = report.train_metrics.last().context("no step was taken")?;
+    let reward = |evaluation: Option<&EvalMetrics>| {
+        evaluation.and_then(|evaluation| evaluation.metrics.get("reward").copied())
+    };
+    let (before, after) = (reward(report.eval_before()), reward(report.eval_after()));
+    if let (Some(before), Some(after)) = (before, after) {
+        eprintln!("held-out reward {before:.4} -> {after:.4}");
+    }
+    if common.json {
+        let rewards: Vec<f64> = report.train_metrics.iter().map(|m| m["reward"]).collect();
+        let update = seconds - sampled.generation - sampled.scoring - sampled.evaluation;
+        let line = json!({
+            "rewards": rewards,
+            "eval_reward_before": before,
+            "eval_reward_after": after,
+            "mean_length": last.get("completions/mean_length"),
+            "kl": last.get("kl"),
+            "steps": report.steps,
+            "generation_tokens_per_s": sampled.tokens as f64 / generation.max(1e-9),
+            "seconds_generation": generation,
+            "seconds_scoring": sampled.scoring.as_secs_f64(),
+            "seconds_update": update.as_secs_f64(),
+            "peak_rss_mb": ft::peak_rss_mb(),
+        });
+        println!("{line}");
+    }
+    Ok(())
+}
