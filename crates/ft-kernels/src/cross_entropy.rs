@@ -124,7 +124,7 @@ fn in_graph(
 }
 
 /// A scalar of value zero whose gradient with respect to `x` is `gradient`.
-fn zero_with_gradient(x: Tensor<2>, gradient: Tensor<2>) -> Tensor<1> {
+pub(crate) fn zero_with_gradient(x: Tensor<2>, gradient: Tensor<2>) -> Tensor<1> {
     let gradient = constant(gradient, &x);
     let product = (x * gradient).sum();
     product.clone() - product.detach()

@@ -25,6 +25,7 @@ mod adamw;
 mod attention;
 mod blockwise;
 mod cross_entropy;
+mod distillation;
 mod dropout;
 #[cfg(feature = "cpu")]
 mod flex;
@@ -45,6 +46,7 @@ pub use adamw::{AdamWStep, adamw, adamw_8bit};
 pub use attention::{AttentionMask, EVERY_SEGMENT, Scores, attention, branch};
 pub use blockwise::{BLOCK, Blockwise, DynamicMap};
 pub use cross_entropy::{LossOptions, cross_entropy_sum};
+pub use distillation::{DistillationOptions, Distilled, Divergence, Teacher, distillation_sum};
 pub use dropout::Dropout;
 pub use gated_mlp::{Activation, gated_mlp};
 pub use graph::constant;
@@ -76,6 +78,7 @@ pub mod portable {
     pub use crate::adamw::{portable as adamw, portable_8bit as adamw_8bit};
     pub use crate::attention::portable as attention;
     pub use crate::cross_entropy::portable as cross_entropy_sum;
+    pub use crate::distillation::portable as distillation_sum;
     pub use crate::gated_mlp::portable as gated_mlp;
     pub use crate::linear::portable as linear;
     pub use crate::norm::portable_layer_norm as layer_norm;

@@ -13,7 +13,7 @@ use super::{contiguous, slice, tensor};
 use crate::LogitOptions;
 
 /// The stored weight `[vocab, width]` of a head, and the factor of its logits.
-pub(super) struct Head {
+pub(crate) struct Head {
     weight: FlexTensor,
     scale: f32,
 }
@@ -32,7 +32,7 @@ impl Head {
     }
 
     /// Logits of a part of the rows, `[rows, vocab]`.
-    fn logits(&self, hidden: Matrix<'_>, out: &mut [f32]) {
+    pub(super) fn logits(&self, hidden: Matrix<'_>, out: &mut [f32]) {
         Weight::new(&self.weight).forward(hidden, self.scale, out);
     }
 

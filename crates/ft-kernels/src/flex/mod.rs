@@ -8,6 +8,7 @@
 pub(crate) mod adamw;
 pub(crate) mod attention;
 pub(crate) mod cross_entropy;
+pub(crate) mod distillation;
 mod dropout;
 mod exp;
 pub(crate) mod gated;

@@ -8,6 +8,7 @@ mod adamw;
 mod attention;
 mod cross_entropy;
 mod devices;
+mod distillation;
 mod elementwise;
 mod finite_differences;
 mod golden;
