@@ -41,6 +41,7 @@ pub use generation::generation_config::{GenerationConfig, copy_generation_config
 pub use generation::sampling;
 pub use generation::selection::ChosenLogps;
 pub use layers::{Head, KvCache, Layout, Linear, Part, PartMut, Parts, Pass, Place, RopeScaling};
+pub use loss::distillation::{TeacherStates, distillation_loss};
 pub use loss::linear_cross_entropy::{
     IGNORE_INDEX, LossSum, causal_lm_loss, causal_lm_loss_with, linear_cross_entropy,
     linear_cross_entropy_with,

@@ -1,0 +1,275 @@
+//! Distillation of language models: a student learns a teacher's distribution of every next token.
+
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+use ft_core::{CausalLm, LossSum, TeacherStates, causal_lm_loss, distillation_loss};
+use ft_data::{Batch, Batches};
+use ft_kernels::{DistillationOptions, Divergence};
+use ft_train::{BoxError, Method, ModelView, StepContext, StepOutput, StepResult};
+
+use crate::{Error, Result, TopLogits};
+
+/// The settings of [`Distill`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DistillConfig {
+    /// How distributions are compared.
+    pub divergence: Divergence,
+    /// The temperature of both distributions, above 0.
+    pub temperature: f64,
+    /// α, from 0 to 1: the weight of `T²` times the divergence, beside `1 − α` of the cross-entropy with the data.
+    pub alpha: f64,
+}
+
+impl Default for DistillConfig {
+    /// The forward divergence at a temperature of 2, half of the loss.
+    fn default() -> Self {
+        Self {
+            divergence: Divergence::Forward,
+            temperature: 2.0,
+            alpha: 0.5,
+        }
+    }
+}
+
+impl DistillConfig {
+    /// Checks all settings.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Settings`] with all mistakes.
+    pub fn validate(&self) -> Result<()> {
+        let mut mistakes = Vec::new();
+        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
+            mistakes.push(format!(
+                "temperature must be above 0, not {}: 1 leaves the distributions as they are",
+                self.temperature
+            ));
+        }
+        if !(0.0..=1.0).contains(&self.alpha) {
+            mistakes.push(format!(
+                "alpha must be from 0 (the data alone) to 1 (the teacher alone), not {}",
+                self.alpha
+            ));
+        }
+        if let Divergence::JensenShannon(beta) = self.divergence
+            && !(beta > 0.0 && beta < 1.0)
+        {
+            mistakes.push(format!(
+                "beta must be between 0 and 1, not {beta}: near 0 the loss is the forward divergence, near 1 the reverse one"
+            ));
+        }
+        match mistakes.is_empty() {
+            true => Ok(()),
+            false => Err(Error::Settings(mistakes)),
+        }
+    }
+
+    fn options(self) -> DistillationOptions {
+        DistillationOptions {
+            divergence: self.divergence,
+            temperature: self.temperature,
+            alpha: self.alpha,
+            ..DistillationOptions::default()
+        }
+    }
+}
+
+/// Where the teacher's distributions come from.
+#[derive(Clone, Debug)]
+pub enum TeacherSource<T> {
+    /// A model, which does not train.
+    Model(Arc<T>),
+    /// Its likeliest tokens, written before. The divergence is that of these tokens and of all others as one.
+    Top(Arc<TopLogits>),
+}
+
+impl<T: CausalLm> TeacherSource<T> {
+    /// A model as teacher, without dropout and gradients.
+    pub fn model(teacher: &T) -> Self {
+        Self::Model(Arc::new(teacher.valid()))
+    }
+}
+
+type BoxedBatches<'a> = Box<dyn Batches<Batch = Batch> + 'a>;
+
+/// Trains a student on the distributions of a teacher (Hinton et al., 2015, arXiv:1503.02531), at every position whose next
+/// token has a label.
+///
+/// The loss is `α T² D(p‖q) + (1 − α) CE`, a mean over positions. Metrics are `divergence` (`D`), `cross_entropy`, and
+/// `agreement`, the share of positions at which both find the same token likeliest.
+///
+/// The loss of an evaluation is the cross-entropy, so that it compares with other trainings; with a model as teacher it
+/// reports the same metrics.
+///
+/// ```no_run
+/// # fn demo(
+/// #     teacher: ft_core::AutoCausalLm, train: ft_data::SftBatches, held_out: ft_data::SftBatches,
+/// # ) -> Result<(), Box<dyn std::error::Error>> {
+/// use ft_distill::{Distill, DistillConfig, TeacherSource, student_of};
+/// use ft_train::{TrainConfig, Trainer};
+///
+/// let student = student_of(&teacher, &[0, 2, 4, 6])?;
+/// let source = TeacherSource::model(&teacher);
+/// let method = Distill::new(DistillConfig::default(), source, &student, train)?
+///     .with_evaluation(held_out);
+/// let config = TrainConfig { learning_rate: 3e-4, ..TrainConfig::default() };
+/// let (student, report) = Trainer::with_method(config, method).fit(student)?;
+/// println!("{:?}", report.eval_after());
+/// # Ok(())
+/// # }
+/// ```
+pub struct Distill<'a, T> {
+    config: DistillConfig,
+    teacher: TeacherSource<T>,
+    training: BoxedBatches<'a>,
+    evaluation: Option<BoxedBatches<'a>>,
+}
+
+impl<'a, T: CausalLm> Distill<'a, T> {
+    /// A method for `student`, the model that will be trained.
+    ///
+    /// # Errors
+    ///
+    /// If a setting makes no sense, the vocabularies differ, or a teacher on disk was asked at another temperature.
+    pub fn new<M: CausalLm>(
+        config: DistillConfig,
+        teacher: TeacherSource<T>,
+        student: &M,
+        batches: impl Batches<Batch = Batch> + 'a,
+    ) -> Result<Self> {
+        config.validate()?;
+        let own = student.dims().vocab_size;
+        let mistake = match &teacher {
+            TeacherSource::Model(teacher) => {
+                let other = teacher.dims().vocab_size;
+                (own != other).then(|| {
+                    format!(
+                        "the student has {own} tokens in its vocabulary and the teacher {other}: distillation of logits needs \
+                         the same tokenizer"
+                    )
+                })
+            }
+            TeacherSource::Top(top) => {
+                let asked = top.temperature();
+                (asked != config.temperature).then(|| {
+                    format!(
+                        "the teacher's likeliest tokens were written at a temperature of {asked}, and the loss has {}: use the \
+                         same, or write them again",
+                        config.temperature
+                    )
+                })
+            }
+        };
+        match mistake {
+            Some(mistake) => Err(Error::Teacher(mistake)),
+            None => Ok(Self {
+                config,
+                teacher,
+                training: Box::new(batches),
+                evaluation: None,
+            }),
+        }
+    }
+
+    /// Evaluates on these batches too.
+    #[must_use]
+    pub fn with_evaluation(self, batches: impl Batches<Batch = Batch> + 'a) -> Self {
+        Self {
+            evaluation: Some(Box::new(batches)),
+            ..self
+        }
+    }
+}
+
+/// A batch, and what the teacher says about it.
+#[derive(Clone, Debug)]
+pub struct DistillBatch {
+    /// The tokens.
+    pub batch: Batch,
+    said: Said,
+}
+
+#[derive(Clone, Debug)]
+enum Said {
+    /// The teacher's hidden states.
+    Hidden(Tensor<3>),
+    /// Its likeliest tokens and their log-probabilities.
+    Top(Vec<i64>, Vec<f32>),
+    /// Nothing, in evaluations without a model.
+    Nothing,
+}
+
+impl<M: CausalLm, T: CausalLm> Method<M> for Distill<'_, T> {
+    type Batch = DistillBatch;
+
+    fn len(&self, epoch: usize) -> usize {
+        self.training.len(epoch)
+    }
+
+    fn evaluation_len(&self) -> Option<usize> {
+        self.evaluation.as_ref().map(|batches| batches.len(0))
+    }
+
+    fn batch(
+        &mut self,
+        _: &ModelView<'_, M>,
+        epoch: usize,
+        index: usize,
+        context: &StepContext,
+    ) -> Result<DistillBatch, BoxError> {
+        let batches = match &self.evaluation {
+            Some(evaluation) if !context.is_training() => evaluation,
+            _ => &self.training,
+        };
+        let batch = batches.batch(epoch, index);
+        let said = match &self.teacher {
+            TeacherSource::Model(teacher) => {
+                let device = teacher.devices().first().cloned().unwrap_or_default();
+                Said::Hidden(teacher.hidden_states(&batch.tokens(&device), None))
+            }
+            TeacherSource::Top(_) if !context.is_training() => Said::Nothing,
+            TeacherSource::Top(top) => {
+                let (tokens, logps) = top.of(&batch)?;
+                Said::Top(tokens, logps)
+            }
+        };
+        Ok(DistillBatch { batch, said })
+    }
+
+    fn step(&mut self, model: &M, batch: &DistillBatch, context: &StepContext) -> StepResult {
+        let DistillBatch { batch, said } = batch;
+        let hidden = model.hidden_states(&batch.tokens(&context.device), None);
+        let states = match (said, &self.teacher) {
+            (Said::Hidden(hidden), TeacherSource::Model(teacher)) => {
+                TeacherStates::Head(hidden, teacher.head())
+            }
+            (Said::Top(tokens, logps), TeacherSource::Top(top)) => TeacherStates::Top {
+                k: top.k(),
+                tokens,
+                logps,
+            },
+            _ => {
+                let loss = causal_lm_loss(hidden, model.head(), &batch.labels);
+                return Ok(StepOutput::from(loss).with_tokens(batch.token_count()));
+            }
+        };
+        let options = self.config.options();
+        let found =
+            distillation_loss(hidden.clone(), model.head(), states, &batch.labels, options)?;
+        let Some((found, count)) = found else {
+            let sum = Tensor::zeros([1], &context.device);
+            return Ok(LossSum { sum, count: 0 }.into());
+        };
+        let sum = match context.is_training() {
+            true => found.loss,
+            false => found.cross_entropy.clone(),
+        };
+        let positions = count as f64;
+        Ok(StepOutput::from(LossSum { sum, count })
+            .with_metric("divergence", found.divergence, positions)
+            .with_metric("cross_entropy", found.cross_entropy, positions)
+            .with_metric("agreement", found.agreement, positions)
+            .with_tokens(batch.token_count()))
+    }
+}

@@ -1,0 +1,252 @@
+//! Distillation of tiny language models: laws, and teachers on disk.
+
+use std::path::PathBuf;
+
+use burn::tensor::Device;
+use ft_core::safetensors_folder::module_tensors;
+use ft_core::{AutoCausalLm, CausalLm, IGNORE_INDEX, ModelConfig, TokenBatch};
+use ft_data::{Collation, SftBatches, SftDataset, Tokenized};
+use ft_distill::{
+    Distill, DistillConfig, Divergence, Error, TeacherSource, TopLogits, student_of,
+    write_top_logits,
+};
+use ft_train::{Schedule, TrainConfig, TrainReport, Trainer};
+use serde_json::{Value, json};
+
+fn device() -> Device {
+    Device::default().autodiff()
+}
+
+/// A Llama of 4 layers and 97 tokens with random weights, the same in every test.
+fn teacher() -> AutoCausalLm {
+    let folder =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../ft-peft/tests/golden/peft_llama");
+    AutoCausalLm::from_pretrained(&folder, &device()).unwrap()
+}
+
+fn rows(count: usize) -> Vec<Tokenized> {
+    let rows = (0..count).map(|row| {
+        let ids: Vec<u32> = (0..5 + row % 4)
+            .map(|i| ((i * 31 + row * 47 + i * i * row) % 97) as u32)
+            .collect();
+        let labels = ids.iter().enumerate().map(|(place, &id)| match place < 2 {
+            true => IGNORE_INDEX,
+            false => i64::from(id),
+        });
+        Tokenized {
+            labels: labels.collect(),
+            input_ids: ids,
+        }
+    });
+    rows.collect()
+}
+
+fn batches(count: usize) -> SftBatches {
+    let dataset = SftDataset::from_examples(rows(count));
+    let padded = Collation::Padded { multiple: 1 };
+    dataset.into_batches(4, padded, None, 0).unwrap()
+}
+
+fn settings() -> DistillConfig {
+    DistillConfig {
+        alpha: 1.0,
+        ..DistillConfig::default()
+    }
+}
+
+fn training(steps: usize) -> TrainConfig {
+    TrainConfig {
+        learning_rate: 5e-3,
+        schedule: Schedule::Constant,
+        max_steps: Some(steps),
+        progress: false,
+        ..TrainConfig::default()
+    }
+}
+
+fn train(
+    config: DistillConfig,
+    source: TeacherSource<AutoCausalLm>,
+    steps: usize,
+) -> (AutoCausalLm, TrainReport) {
+    let student = student_of(&teacher(), &[0]).unwrap();
+    let method = Distill::new(config, source, &student, batches(12))
+        .unwrap()
+        .with_evaluation(batches(8));
+    Trainer::with_method(training(steps), method)
+        .fit(student)
+        .unwrap()
+}
+
+#[test]
+fn a_student_of_all_layers_is_the_teacher() {
+    let teacher = teacher();
+    let layers: Vec<usize> = (0..teacher.dims().num_layers).collect();
+    let student = student_of(&teacher, &layers).unwrap();
+    assert_eq!(module_tensors(&student), module_tensors(&teacher));
+    let last = layers.len() - 1;
+    let student = student_of(&teacher, &[last]).unwrap();
+    assert_eq!(student.dims().num_layers, 1);
+    let tensors = |model: &AutoCausalLm, layer: usize| {
+        let prefix = format!("model.layers.{layer}.");
+        let all = module_tensors(model).into_iter();
+        all.filter_map(|(path, data)| Some((path.strip_prefix(&prefix)?.to_string(), data)))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(tensors(&student, 0), tensors(&teacher, last));
+    let folder = tempfile::tempdir().unwrap();
+    student
+        .save_pretrained(folder.path(), &Default::default())
+        .unwrap();
+    let again = AutoCausalLm::from_pretrained(folder.path(), &device()).unwrap();
+    let ids = TokenBatch::from_ids(&[3, 1, 4, 1, 5], &device());
+    assert_eq!(
+        again.logits(&ids, None).into_data(),
+        student.logits(&ids, None).into_data()
+    );
+    let error = student_of(&teacher, &[0, 9]).unwrap_err().to_string();
+    assert!(error.contains("no layer 9"), "{error}");
+    assert!(student_of(&teacher, &[]).is_err());
+}
+
+#[test]
+fn a_student_that_is_the_teacher_has_no_loss() {
+    let teacher = teacher();
+    let layers: Vec<usize> = (0..teacher.dims().num_layers).collect();
+    let student = student_of(&teacher, &layers).unwrap();
+    let source = TeacherSource::model(&teacher);
+    let method = Distill::new(settings(), source, &student, batches(4)).unwrap();
+    let (_, report) = Trainer::with_method(training(1), method)
+        .fit(student)
+        .unwrap();
+    assert!(
+        report.train_losses[0].abs() < 1e-5,
+        "{:?}",
+        report.train_losses
+    );
+    assert_eq!(report.train_metrics[0]["agreement"], 1.0);
+}
+
+#[test]
+fn students_come_nearer_by_every_divergence() {
+    for divergence in [
+        Divergence::Forward,
+        Divergence::Reverse,
+        Divergence::JensenShannon(0.5),
+    ] {
+        let config = DistillConfig {
+            divergence,
+            ..settings()
+        };
+        let (_, report) = train(config, TeacherSource::model(&teacher()), 30);
+        let [before, after] = [report.eval_before(), report.eval_after()].map(Option::unwrap);
+        assert!(
+            after.metrics["divergence"] < 0.6 * before.metrics["divergence"],
+            "{divergence:?}: {before:?} {after:?}"
+        );
+        // The loss of an evaluation is that of the data.
+        assert!((after.loss - after.metrics["cross_entropy"]).abs() < 1e-6);
+        assert!(report.train_metrics[0].contains_key("agreement"));
+    }
+}
+
+/// With all tokens but one in the file, the rest is one outcome of one token, and the losses are those of the model.
+#[test]
+fn a_teacher_on_disk_gives_the_losses_of_the_model() {
+    let teacher = teacher();
+    let folder = tempfile::tempdir().unwrap();
+    let write = |k: usize, name: &str| {
+        let at = folder.path().join(name);
+        write_top_logits(&teacher, &rows(12), k, 2.0, 5, &at, &mut |_, _| ()).unwrap()
+    };
+    let (expected, report) = train(settings(), TeacherSource::model(&teacher), 6);
+    let all = write(96, "all");
+    let (found, again) = train(settings(), TeacherSource::Top(all.into()), 6);
+    for (a, b) in report.train_losses.iter().zip(&again.train_losses) {
+        assert!((a - b).abs() < 1e-4, "{report:?} {again:?}");
+    }
+    for ((path, a), (_, b)) in module_tensors(&expected).iter().zip(module_tensors(&found)) {
+        let apart = a
+            .iter::<f32>()
+            .zip(b.iter::<f32>())
+            .map(|(a, b)| (a - b).abs());
+        assert!(apart.fold(0.0, f32::max) < 2e-2, "{path}");
+    }
+    // Few tokens say less: the divergence is a lower bound, and the rest tells how much is missing.
+    let few = write(4, "few");
+    assert!(few.mean_rest() > 0.2 && few.k() == 4);
+    let (_, less) = train(settings(), TeacherSource::Top(few.into()), 1);
+    assert!(less.train_losses[0] < report.train_losses[0]);
+}
+
+#[test]
+fn an_interrupted_file_is_completed_and_another_one_is_refused() {
+    let teacher = teacher();
+    let folder = tempfile::tempdir().unwrap();
+    let rows = rows(600);
+    let write =
+        |k: usize| write_top_logits(&teacher, &rows, k, 1.0, 8, folder.path(), &mut |_, _| ());
+    let whole = write(3).unwrap();
+    let last = folder.path().join("top-00002.safetensors");
+    let bytes = std::fs::read(&last).unwrap();
+    let first = folder.path().join("top-00000.safetensors");
+    let written = std::fs::metadata(&first).unwrap().modified().unwrap();
+    std::fs::remove_file(&last).unwrap();
+    let error = TopLogits::open(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("top-00002"), "{error}");
+    let again = write(3).unwrap();
+    assert_eq!(again.positions(), whole.positions());
+    assert_eq!(std::fs::read(&last).unwrap(), bytes);
+    assert_eq!(
+        std::fs::metadata(&first).unwrap().modified().unwrap(),
+        written
+    );
+    let error = write(4).unwrap_err().to_string();
+    assert!(error.contains("another folder"), "{error}");
+    std::fs::write(&last, &bytes[..bytes.len() - 8]).unwrap();
+    assert!(TopLogits::open(folder.path()).is_err());
+}
+
+#[test]
+fn teachers_and_settings_that_do_not_fit_are_refused() {
+    let teacher = teacher();
+    let student = student_of(&teacher, &[0]).unwrap();
+    let new = |config: DistillConfig, source: TeacherSource<AutoCausalLm>| {
+        Distill::new(config, source, &student, batches(4))
+            .map(|_| ())
+            .unwrap_err()
+    };
+    let config = DistillConfig {
+        temperature: 0.0,
+        alpha: 1.5,
+        divergence: Divergence::JensenShannon(1.0),
+    };
+    let Error::Settings(mistakes) = new(config, TeacherSource::model(&teacher)) else {
+        panic!("another error");
+    };
+    assert_eq!(mistakes.len(), 3, "{mistakes:?}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let top = write_top_logits(&teacher, &rows(2), 3, 1.0, 2, folder.path(), &mut |_, _| ());
+    let error = new(settings(), TeacherSource::Top(top.unwrap().into())).to_string();
+    assert!(error.contains("temperature of 1"), "{error}");
+    // A row that the file lacks.
+    let top = TopLogits::open(folder.path()).unwrap();
+    let config = DistillConfig {
+        temperature: 1.0,
+        ..settings()
+    };
+    let source = TeacherSource::<AutoCausalLm>::Top(top.into());
+    let method = Distill::new(config, source, &student, batches(4)).unwrap();
+    let error = Trainer::with_method(training(1), method)
+        .fit(student.clone())
+        .unwrap_err();
+    assert!(error.to_string().contains("lack a row"), "{error}");
+
+    let mut config: Value = teacher.config().to_json();
+    config["vocab_size"] = json!(50);
+    let small = ModelConfig::from_json(config).unwrap();
+    let small = AutoCausalLm::from_config(&small, &device()).unwrap();
+    let error = new(settings(), TeacherSource::model(&small)).to_string();
+    assert!(error.contains("same tokenizer"), "{error}");
+}

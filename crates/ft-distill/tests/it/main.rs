@@ -1,0 +1,6 @@
+//! Integration tests of ft-distill, one binary.
+
+#![allow(clippy::unwrap_used)]
+
+mod distill;
+mod losses;
