@@ -37,9 +37,9 @@ struct Args {
     /// JSON or JSONL file.
     #[arg(long)]
     data: PathBuf,
-    /// alpaca, sharegpt, messages or prompt_completion.
+    /// alpaca, sharegpt, messages or prompt_completion; without it, by the columns of the first row.
     #[arg(long)]
-    format: Format,
+    format: Option<Format>,
     /// Folder for the adapter, or for the model with --method full or freeze:N.
     #[arg(long)]
     output: PathBuf,
@@ -137,12 +137,16 @@ fn main() -> Result<()> {
     // The data before the model, so that errors in a file are reported at once.
     let folder = resolve(&args.model, &HubOptions::from_env())?;
     let tokenizer = Tokenizer::from_pretrained(&folder)?;
-    let dataset = SftDataset::load(&args.data, args.format, &tokenizer, args.seq_len)?;
+    let format = match args.format {
+        Some(format) => format,
+        None => Format::of_file(&args.data)?,
+    };
+    let dataset = SftDataset::load(&args.data, format, &tokenizer, args.seq_len)?;
     eprintln!("{}: {}", args.data.display(), dataset.report);
     let (train, held_out) = match &args.eval_data {
         None => dataset.split(args.eval_fraction, args.seed)?,
         Some(file) => {
-            let held_out = SftDataset::load(file, args.format, &tokenizer, args.seq_len)?;
+            let held_out = SftDataset::load(file, format, &tokenizer, args.seq_len)?;
             eprintln!("{}: {}", file.display(), held_out.report);
             (dataset, held_out)
         }

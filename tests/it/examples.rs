@@ -257,6 +257,7 @@ fn every_example_has_help() {
         "grpo_tiny",
         "ppo",
         "rlaif",
+        "distill_lm",
         "four_stages",
         "reward_model",
     ] {
@@ -297,4 +298,55 @@ fn kernels_and_threads_do_not_change_the_losses() {
             );
         }
     }
+}
+
+#[test]
+fn a_student_is_distilled_with_and_without_files_of_its_teacher() {
+    let at = tempfile::tempdir().expect("temporary folder");
+    let teacher = crate::shipped_model::folder();
+    let run = |name: &str, more: &[&str]| {
+        let output = at.path().join(name);
+        let base = [
+            "--teacher",
+            path(&teacher),
+            "--student",
+            "layers:0,2,4",
+            "--data",
+            DATA,
+        ];
+        let run = [
+            "--output",
+            path(&output),
+            "--max-steps",
+            "12",
+            "--alpha",
+            "1",
+            "--lr",
+            "1e-3",
+        ];
+        let found = json("distill_lm", &[&base[..], &run, more].concat());
+        assert!(
+            output.join("model.safetensors").is_file() && output.join("tokenizer.json").is_file()
+        );
+        found
+    };
+    let found = run("online", &[]);
+    let [with, without] =
+        ["divergence", "divergence_without_teacher"].map(|key| number(&found, key));
+    assert!(with < 0.8 * without, "{found}");
+    assert!(number(&found, "eval_loss_teacher") > 0.0);
+    let logits = at.path().join("logits");
+    let offline = [
+        "--offline-logits",
+        path(&logits),
+        "--top-k",
+        "200",
+        "--no-twin",
+    ];
+    let found = run("offline", &offline);
+    // The likeliest tokens say a little less.
+    assert!(number(&found, "divergence") < 1.2 * with, "{found}");
+    assert!(
+        logits.join("manifest.json").is_file() && found["divergence_without_teacher"].is_null()
+    );
 }

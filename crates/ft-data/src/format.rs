@@ -11,6 +11,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use ft_core::Message;
@@ -18,7 +19,7 @@ use serde_json::{Map, Value, json};
 
 use crate::columns::Row;
 use crate::message_mask::take_mask;
-use crate::{Conversation, Error, Result, Sample};
+use crate::{Conversation, Error, Result, Sample, read_rows};
 
 /// The format of a dataset's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +90,54 @@ impl Format {
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+impl Format {
+    /// The format of a file, by the columns of its first row.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read or has no rows, or no format has such columns.
+    pub fn of_file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let rows = read_rows(path)?;
+        let first = rows.first();
+        let found = first.and_then(Self::of_row);
+        found.ok_or_else(|| {
+            let names = first.and_then(Value::as_object).map(|row| row.keys());
+            let names = names.map(|names| names.cloned().collect::<Vec<_>>().join(", "));
+            Error::Settings(format!(
+                "no format has the columns of the first row ({}): name one of {}",
+                names.unwrap_or_else(|| "there are none".into()),
+                Self::ALL.map(Format::name).join(", ")
+            ))
+            .in_file(path)
+        })
+    }
+
+    /// The format of a row, by its columns.
+    ///
+    /// ```
+    /// use ft_data::Format;
+    /// use serde_json::json;
+    ///
+    /// let row = json!({"instruction": "Say hello.", "output": "Hello!"});
+    /// assert_eq!(Format::of_row(&row), Some(Format::Alpaca));
+    /// assert_eq!(Format::of_row(&json!({"title": "Hello"})), None);
+    /// ```
+    pub fn of_row(row: &Value) -> Option<Self> {
+        let has = |name: &str| row.get(name).is_some();
+        let known = [
+            (Self::Messages, has("messages")),
+            (Self::ShareGpt, has("conversations")),
+            (Self::Alpaca, has("instruction") && has("output")),
+            (Self::PromptCompletion, has("prompt") && has("completion")),
+        ];
+        known
+            .into_iter()
+            .find(|(_, found)| *found)
+            .map(|(format, _)| format)
     }
 }
 

@@ -6,7 +6,9 @@ use burn::tensor::Tensor;
 use ft_core::{CausalLm, LossSum, TeacherStates, causal_lm_loss, distillation_loss};
 use ft_data::{Batch, Batches};
 use ft_kernels::{DistillationOptions, Divergence};
-use ft_train::{BoxError, Method, ModelView, StepContext, StepOutput, StepResult};
+use ft_train::{
+    BoxError, EvalMetrics, Method, ModelView, StepContext, StepOutput, StepResult, evaluate,
+};
 
 use crate::{Error, Result, TopLogits};
 
@@ -254,22 +256,59 @@ impl<M: CausalLm, T: CausalLm> Method<M> for Distill<'_, T> {
                 return Ok(StepOutput::from(loss).with_tokens(batch.token_count()));
             }
         };
-        let options = self.config.options();
-        let found =
-            distillation_loss(hidden.clone(), model.head(), states, &batch.labels, options)?;
-        let Some((found, count)) = found else {
-            let sum = Tensor::zeros([1], &context.device);
-            return Ok(LossSum { sum, count: 0 }.into());
-        };
-        let sum = match context.is_training() {
-            true => found.loss,
-            false => found.cross_entropy.clone(),
-        };
-        let positions = count as f64;
-        Ok(StepOutput::from(LossSum { sum, count })
-            .with_metric("divergence", found.divergence, positions)
-            .with_metric("cross_entropy", found.cross_entropy, positions)
-            .with_metric("agreement", found.agreement, positions)
-            .with_tokens(batch.token_count()))
+        told(self.config, model, hidden, states, batch, context)
     }
+}
+
+/// What a teacher's states make of a batch.
+fn told<M: CausalLm>(
+    config: DistillConfig,
+    model: &M,
+    hidden: Tensor<3>,
+    states: TeacherStates<'_>,
+    batch: &Batch,
+    context: &StepContext,
+) -> StepResult {
+    let options = config.options();
+    let found = distillation_loss(hidden, model.head(), states, &batch.labels, options)?;
+    let Some((found, count)) = found else {
+        let sum = Tensor::zeros([1], &context.device);
+        return Ok(LossSum { sum, count: 0 }.into());
+    };
+    let sum = match context.is_training() {
+        true => found.loss,
+        false => found.cross_entropy.clone(),
+    };
+    let positions = count as f64;
+    Ok(StepOutput::from(LossSum { sum, count })
+        .with_metric("divergence", found.divergence, positions)
+        .with_metric("cross_entropy", found.cross_entropy, positions)
+        .with_metric("agreement", found.agreement, positions)
+        .with_tokens(batch.token_count()))
+}
+
+/// How far a student is from its teacher on held-out rows: the loss is the student's cross-entropy with the data, and the
+/// metrics are those of [`Distill`].
+///
+/// # Errors
+///
+/// If the vocabularies differ, an output layer is more than a matrix, or no position has a label.
+pub fn compare<M: CausalLm, T: CausalLm>(
+    config: DistillConfig,
+    teacher: &T,
+    student: &M,
+    batches: &(impl Batches<Batch = Batch> + ?Sized),
+) -> ft_train::Result<EvalMetrics> {
+    let teacher = teacher.valid();
+    evaluate(
+        student,
+        batches,
+        |student: &M, batch: &Batch, context: &StepContext| {
+            let tokens = batch.tokens(&context.device);
+            let said = teacher.hidden_states(&tokens, None);
+            let states = TeacherStates::Head(&said, teacher.head());
+            let hidden = student.hidden_states(&tokens, None);
+            told(config, student, hidden, states, batch, context)
+        },
+    )
 }

@@ -6,7 +6,7 @@ pub mod loss;
 mod student;
 mod top_logits;
 
-pub use distill::{Distill, DistillBatch, DistillConfig, TeacherSource};
+pub use distill::{Distill, DistillBatch, DistillConfig, TeacherSource, compare};
 pub use error::{Error, Result};
 pub use ft_kernels::Divergence;
 pub use student::student_of;

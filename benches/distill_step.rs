@@ -1,0 +1,173 @@
+//! Time, memory and losses of distillation steps on fixed batches; prints one JSON line.
+//!
+//! The batches are those of `sft_step`. Teacher and student are model folders, the student with the vocabulary of the teacher.
+//! The loss is `alpha · T² · D + (1 − alpha) · cross-entropy` over all positions but the last of each row; `--beta 0` is the forward
+//! divergence, 1 the reverse one, and between them the generalised Jensen-Shannon divergence.
+//!
+//! ```sh
+//! cargo bench --bench distill_step -- --teacher DIR --student DIR --data alpaca.json
+//! ```
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use ft::core::{AutoCausalLm, Tokenizer, Weights};
+use ft::data::{Batch, Batches};
+use ft::distill::{Distill, DistillConfig, Divergence, TeacherSource};
+use ft::train::{Method, MetricSum, ModelView, OptimizerStates, StepContext, TrainConfig};
+use serde_json::json;
+
+#[path = "shared/batches.rs"]
+mod batches;
+
+#[derive(Parser)]
+struct Args {
+    #[arg(long)]
+    teacher: PathBuf,
+    #[arg(long)]
+    student: PathBuf,
+    #[arg(long)]
+    data: PathBuf,
+    #[arg(long, default_value_t = 4)]
+    batch: usize,
+    #[arg(long, default_value_t = 256)]
+    seq: usize,
+    #[arg(long, default_value_t = 8)]
+    steps: usize,
+    #[arg(long, default_value_t = 2.0)]
+    temperature: f64,
+    #[arg(long, default_value_t = 1.0)]
+    alpha: f64,
+    #[arg(long, default_value_t = 0.0)]
+    beta: f64,
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    #[arg(long, default_value_t = 1e-3)]
+    lr: f64,
+    /// The teacher's weights in f32 instead of the type of the file.
+    #[arg(long)]
+    f32: bool,
+    /// `cargo bench` passes this to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// Blocks of ids, whose labels are the ids.
+struct Blocks {
+    blocks: Vec<Vec<i64>>,
+    shape: [usize; 2],
+}
+
+impl Batches for Blocks {
+    type Batch = Batch;
+
+    fn len(&self, _: usize) -> usize {
+        self.blocks.len()
+    }
+
+    fn batch(&self, _: usize, index: usize) -> Batch {
+        let [batch, seq] = self.shape;
+        Batch {
+            input_ids: self.blocks[index].clone(),
+            labels: self.blocks[index].clone(),
+            batch,
+            seq,
+            lengths: vec![seq; batch],
+            ..Batch::default()
+        }
+    }
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    ensure!(
+        args.steps > 2,
+        "--steps must be at least 3: the first two are not timed"
+    );
+    ft::compute_threads(Some(args.threads));
+    let device = ft::device("cpu")?.autodiff();
+    device.seed(0);
+    let tokenizer = Tokenizer::from_pretrained(&args.teacher)?;
+    let blocks = batches::blocks(&args.data, &tokenizer, args.batch * args.seq, args.steps)?;
+    let weights = if args.f32 {
+        Weights::F32
+    } else {
+        Weights::Stored
+    };
+    let teacher = AutoCausalLm::from_pretrained_with(&args.teacher, &device, weights)?;
+    let mut student = AutoCausalLm::from_pretrained(&args.student, &device)?;
+    let config = DistillConfig {
+        divergence: match args.beta {
+            0.0 => Divergence::Forward,
+            1.0 => Divergence::Reverse,
+            beta => Divergence::JensenShannon(beta),
+        },
+        temperature: args.temperature,
+        alpha: args.alpha,
+    };
+    let shape = [args.batch, args.seq];
+    let source = TeacherSource::model(&teacher);
+    let mut method = Distill::new(config, source, &student, Blocks { blocks, shape })?;
+    let mut optimizer = OptimizerStates::adamw(&TrainConfig {
+        weight_decay: 0.0,
+        ..TrainConfig::default()
+    });
+    let (mut times, mut teacher_times) = (Vec::new(), Vec::new());
+    let (mut losses, mut divergences) = (Vec::new(), Vec::new());
+    for step in 0..args.steps {
+        let start = Instant::now();
+        let context = StepContext::training(&device, 0, step + 1, 0);
+        let batch = method
+            .batch(&ModelView::new(&student), 0, step, &context)
+            .map_err(anyhow::Error::from_boxed)?;
+        teacher_times.push(start.elapsed().as_secs_f64());
+        let output = method
+            .step(&student, &batch, &context)
+            .map_err(anyhow::Error::from_boxed)?;
+        let scale = 1.0 / output.loss.count as f64;
+        let value = output.loss.sum.clone();
+        let gradients =
+            ft::burn::optim::GradientsParams::from_grads(output.loss.sum.backward(), &student);
+        student = optimizer.step(student, gradients, args.lr, scale);
+        device.sync()?;
+        times.push(start.elapsed().as_secs_f64());
+        losses.push(round(value.into_scalar::<f64>() * scale, 5));
+        let metric = output.metrics.iter().find(|m| m.name == "divergence");
+        let metric = metric.context("the step has no divergence")?;
+        let sum = match &metric.sum {
+            MetricSum::Number(sum) => *sum,
+            MetricSum::Tensor(sum) => sum.clone().into_scalar::<f64>(),
+        };
+        divergences.push(round(sum / metric.weight, 5));
+    }
+    let step = median(&times[2..]);
+    let line = json!({
+        "peer": concat!("ft ", env!("CARGO_PKG_VERSION")),
+        "batch": args.batch,
+        "seq": args.seq,
+        "temperature": args.temperature,
+        "alpha": args.alpha,
+        "beta": args.beta,
+        "lr": args.lr,
+        "tokens_per_s": round((args.batch * args.seq) as f64 / step, 1),
+        "teacher_s": round(median(&teacher_times[2..]), 3),
+        "step_s": round(step, 3),
+        "peak_rss_mb": ft::peak_rss_mb(),
+        "losses": losses,
+        "divergences": divergences,
+    });
+    println!("{line}");
+    Ok(())
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    (sorted[sorted.len() / 2] + sorted[(sorted.len() - 1) / 2]) / 2.0
+}
+
+fn round(x: f64, digits: i32) -> f64 {
+    (x * 10f64.powi(digits)).round() / 10f64.powi(digits)
+}

@@ -1,0 +1,298 @@
+//! Distillation of a language model: a small student learns a teacher's distribution of every next token.
+//!
+//! ```sh
+//! cargo run --release --example distill_lm -- --teacher DIR --student layers:0,2,4,6 --data chats.jsonl --output my-student
+//! ```
+//!
+//! `--student` is a model folder, a `config.json` (random weights), or some of the teacher's layers. The same student is also
+//! trained without the teacher, from the same start, on the same batches, and both are compared on held-out rows; `--no-twin`
+//! leaves that out. With `--offline-logits DIR` the teacher's likeliest tokens are written once, and the training does without
+//! the teacher.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+use ft::core::{
+    AutoCausalLm, CausalLm, HubOptions, ModelConfig, SaveOptions, Tokenizer, Weights,
+    copy_generation_config, resolve,
+};
+use ft::data::{Collation, Format, SftDataset, Tokenized};
+use ft::distill::{
+    Distill, DistillConfig, Divergence, TeacherSource, compare, student_of, write_top_logits,
+};
+use ft::train::{TrainConfig, Trainer, evaluate, next_token_loss};
+use serde_json::json;
+
+/// Distillation of a language model.
+#[derive(Parser)]
+struct Args {
+    /// Model folder of the teacher, or hub id (needs --features hub).
+    #[arg(long)]
+    teacher: String,
+    /// Model folder, a config.json, or `layers:0,2,4` for these layers of the teacher.
+    #[arg(long)]
+    student: String,
+    /// JSON or JSONL file.
+    #[arg(long)]
+    data: PathBuf,
+    /// alpaca, sharegpt, messages or prompt_completion; without it, by the columns of the first row.
+    #[arg(long)]
+    format: Option<Format>,
+    /// Folder for the student.
+    #[arg(long)]
+    output: PathBuf,
+    /// kl (forward), reverse_kl, or jsd:BETA.
+    #[arg(long, default_value = "kl")]
+    loss: Loss,
+    /// The temperature of both distributions.
+    #[arg(long, default_value_t = 2.0)]
+    temperature: f64,
+    /// The weight of the teacher, beside that of the data.
+    #[arg(long, default_value_t = 0.5)]
+    alpha: f64,
+    /// Folder for the teacher's likeliest tokens; what it has is used.
+    #[arg(long)]
+    offline_logits: Option<PathBuf>,
+    /// How many likely tokens are written.
+    #[arg(long, default_value_t = 64)]
+    top_k: usize,
+    /// Do not train the same student without the teacher.
+    #[arg(long)]
+    no_twin: bool,
+    /// The share of the rows that is held out for evaluation.
+    #[arg(long, default_value_t = 0.1)]
+    eval_fraction: f64,
+    /// Passes over the data.
+    #[arg(long, default_value_t = 1.0)]
+    epochs: f64,
+    /// Optimizer steps in all; overrides --epochs.
+    #[arg(long)]
+    max_steps: Option<usize>,
+    /// Rows per batch.
+    #[arg(long, default_value_t = 8)]
+    batch_size: usize,
+    /// Rows are cut at this length.
+    #[arg(long, default_value_t = 512)]
+    seq_len: usize,
+    /// Peak learning rate; it falls linearly.
+    #[arg(long, default_value_t = 3e-4)]
+    lr: f64,
+    /// Seed of the split, the order, and of random weights.
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+    /// Continue from the newest checkpoint in --output.
+    #[arg(long)]
+    resume: bool,
+    /// Start again although --output contains a run.
+    #[arg(long, conflicts_with = "resume")]
+    overwrite: bool,
+    /// cpu, cuda, wgpu, vulkan or metal.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Print one JSON object as the last line of stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A divergence by name.
+#[derive(Clone, Copy)]
+struct Loss(Divergence);
+
+impl FromStr for Loss {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let divergence = match name.split_once(':') {
+            None if name == "kl" => Divergence::Forward,
+            None if name == "reverse_kl" => Divergence::Reverse,
+            None if name == "jsd" => Divergence::JensenShannon(0.5),
+            Some(("jsd", beta)) => {
+                let beta = beta.parse().map_err(|_| format!("{beta} is no number"))?;
+                Divergence::JensenShannon(beta)
+            }
+            _ => return Err("use kl, reverse_kl, or jsd:BETA".into()),
+        };
+        Ok(Self(divergence))
+    }
+}
+
+fn main() -> Result<()> {
+    ft::compute_threads(None);
+    let args = Args::parse();
+    let device = ft::device(&args.device)?.autodiff();
+    let config = DistillConfig {
+        divergence: args.loss.0,
+        temperature: args.temperature,
+        alpha: args.alpha,
+    };
+    config.validate()?;
+
+    // The data before the models, so that errors in a file are reported at once.
+    let folder = resolve(&args.teacher, &HubOptions::from_env())?;
+    let tokenizer = Tokenizer::from_pretrained(&folder)?;
+    let format = match args.format {
+        Some(format) => format,
+        None => Format::of_file(&args.data)?,
+    };
+    let dataset = SftDataset::load(&args.data, format, &tokenizer, args.seq_len)?;
+    eprintln!("{}: {}", args.data.display(), dataset.report);
+    let (train, held_out) = dataset.split(args.eval_fraction, args.seed)?;
+    ensure!(
+        !held_out.is_empty(),
+        "no row is held out: raise --eval-fraction, or give more rows"
+    );
+    let print = train.fingerprint();
+    let rows: Vec<Tokenized> = train.examples.clone();
+    let pad = tokenizer
+        .pad_token_id()
+        .or(tokenizer.eos_token_id())
+        .unwrap_or(0);
+    let padded = Collation::Padded { multiple: 1 };
+    let batches = |data: SftDataset, seed| data.into_batches(args.batch_size, padded, seed, pad);
+    let held_out_batches = batches(held_out.clone(), None)?;
+
+    let teacher = AutoCausalLm::from_pretrained_with(&folder, &device, Weights::Stored)?;
+    tokenizer.check_vocab(teacher.dims().vocab_size)?;
+    let student = student(&args, &teacher, &device)?;
+    let parameters = |model: &AutoCausalLm| -> usize {
+        let shapes = ft::core::module_path::shapes(model);
+        shapes.iter().map(|(_, shape)| shape.num_elements()).sum()
+    };
+    eprintln!(
+        "teacher: {} layers, {} parameters; student: {} layers, {}",
+        teacher.dims().num_layers,
+        parameters(&teacher),
+        student.dims().num_layers,
+        parameters(&student)
+    );
+    let of_teacher = evaluate(&teacher, &held_out_batches, next_token_loss)?.loss;
+
+    let source = match &args.offline_logits {
+        None => TeacherSource::model(&teacher),
+        Some(folder) => {
+            let top = write_top_logits(
+                &teacher,
+                &rows,
+                args.top_k,
+                args.temperature,
+                args.batch_size,
+                folder,
+                &mut |done, of| eprintln!("teacher: {done} of {of} rows"),
+            )?;
+            eprintln!(
+                "{} positions with {} tokens each, which leave out {:.2}% of the probability",
+                top.positions(),
+                top.k(),
+                100.0 * top.mean_rest()
+            );
+            TeacherSource::Top(top.into())
+        }
+    };
+    let settings = |output: PathBuf| TrainConfig {
+        learning_rate: args.lr,
+        epochs: args.epochs,
+        max_steps: args.max_steps,
+        seed: args.seed,
+        output_dir: Some(output),
+        save_every: Some(100),
+        save_total_limit: Some(2),
+        resume: args.resume,
+        overwrite: args.overwrite,
+        ..TrainConfig::default()
+    };
+    let identity = format!(
+        "{} {} {print} {} {:?} {} {}",
+        args.teacher, args.student, args.batch_size, args.loss.0, args.temperature, args.alpha
+    );
+    let seed = Some(args.seed);
+    let method = Distill::new(config, source, &student, batches(train.clone(), seed)?)?
+        .with_evaluation(batches(held_out.clone(), None)?);
+    let (trained, report) = Trainer::with_method(settings(args.output.clone()), method)
+        .with_identity("distillation", identity.as_str())
+        .fit(student.clone())?;
+    trained.save_pretrained(&args.output, &SaveOptions::default())?;
+    tokenizer.save_pretrained(&args.output)?;
+    copy_generation_config(&folder, &args.output)?;
+    eprintln!("student saved to {}", args.output.display());
+
+    let alone = match args.no_twin {
+        true => None,
+        false => {
+            eprintln!("the same student without the teacher:");
+            let output = args.output.join("without_teacher");
+            let (twin, _) = Trainer::new(settings(output), batches(train, seed)?, next_token_loss)
+                .with_identity("distillation", identity.as_str())
+                .fit(student)?;
+            Some(twin)
+        }
+    };
+    // Both are compared with the teacher as a model, also if the training did without it.
+    let measure = |model: &AutoCausalLm| -> Result<[f64; 3]> {
+        let found = compare(config, &teacher, model, &held_out_batches)?;
+        let metric = |name: &str| found.metrics.get(name).copied().unwrap_or(f64::NAN);
+        Ok([found.loss, metric("divergence"), metric("agreement")])
+    };
+    let own = measure(&trained)?;
+    let twin = alone.as_ref().map(measure).transpose()?;
+    let show = |name: &str, [loss, divergence, agreement]: [f64; 3]| {
+        eprintln!(
+            "{name}: held-out loss {loss:.4}, {divergence:.4} nats from the teacher, the same first choice {:.1}%",
+            100.0 * agreement
+        );
+    };
+    eprintln!("teacher: held-out loss {of_teacher:.4}");
+    show("student with the teacher", own);
+    if let Some(twin) = twin {
+        show("student without the teacher", twin);
+    }
+    if args.json {
+        let before = report.eval_before().map(|evaluation| evaluation.loss);
+        let line = json!({
+            "eval_loss_teacher": of_teacher,
+            "eval_loss_before": before,
+            "eval_loss_after": own[0],
+            "eval_loss_without_teacher": twin.map(|twin| twin[0]),
+            "divergence": own[1],
+            "divergence_without_teacher": twin.map(|twin| twin[1]),
+            "agreement": own[2],
+            "agreement_without_teacher": twin.map(|twin| twin[2]),
+            "steps": report.steps,
+            "tokens_per_s": report.tokens_per_s,
+            "peak_rss_mb": ft::peak_rss_mb(),
+        });
+        println!("{line}");
+    }
+    ensure!(report.steps > 0, "no step was taken");
+    Ok(())
+}
+
+/// The student before the training.
+fn student(
+    args: &Args,
+    teacher: &AutoCausalLm,
+    device: &ft::burn::tensor::Device,
+) -> Result<AutoCausalLm> {
+    if let Some(layers) = args.student.strip_prefix("layers:") {
+        let layers = layers.split(',').map(|layer| layer.trim().parse());
+        let layers: Vec<usize> = layers
+            .collect::<Result<_, _>>()
+            .with_context(|| format!("--student {}: layers are numbers from 0", args.student))?;
+        return Ok(student_of(teacher, &layers)?);
+    }
+    let path = Path::new(&args.student);
+    if path.is_file() {
+        let text = std::fs::read_to_string(path)?;
+        let config = ModelConfig::from_json(serde_json::from_str(&text)?)?;
+        device.seed(args.seed);
+        return Ok(AutoCausalLm::from_config(&config, device)?);
+    }
+    if path.is_dir() {
+        return Ok(AutoCausalLm::from_pretrained(path, device)?);
+    }
+    bail!(
+        "--student {} is neither a folder nor a config.json nor layers:...",
+        args.student
+    )
+}
