@@ -8,8 +8,8 @@
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
-use crate::LogitOptions;
 use crate::graph::{check_trainable, constant, in_type_of};
+use crate::{LogitOptions, Weight};
 
 /// The maximum number of logits at a time (32 MiB of `f32`).
 const CHUNK_LOGITS: usize = 1 << 23;
@@ -38,17 +38,18 @@ struct Parts {
 ///
 /// # Shapes
 ///
-/// - `hidden`: `[rows, width]`, `weight`: `[vocab, width]`, `targets`: one id a row
+/// - `hidden`: `[rows, width]`, `weight`: `[vocab, width]`, a tensor or [`Packed`](crate::Packed); `targets`: one id a row
 ///
 /// # Panics
 ///
 /// If there are no rows, a target is not in the vocabulary, or an option is invalid.
 pub fn cross_entropy_sum(
     hidden: Tensor<2>,
-    weight: Tensor<2>,
+    weight: impl Into<Weight>,
     targets: &[i64],
     options: LossOptions,
 ) -> Tensor<1> {
+    let weight = weight.into().dense(&hidden);
     #[cfg(feature = "cpu")]
     if crate::flex::takes(&hidden) && crate::flex::takes_weight(&weight) {
         let chunk = rows_a_chunk(&weight);

@@ -3,12 +3,12 @@
 //!
 //! The adapter acts on activations: there is no dense `W + s·BA`, and no gradient of a frozen `W`. A frozen `W` may be
 //! stored in 16 bits, which halves its memory. It is widened during the product. Widening is exact, so results
-//! differ only by the order of the sums.
+//! differ only by the order of the sums. A [`Weight`] in blocks of few bits is decoded, and is a constant of the graph.
 
 use burn::tensor::{Device, Tensor};
 
 use crate::graph::{check_trainable, in_type_of};
-use crate::{Dropout, Input};
+use crate::{Dropout, Input, Weight};
 
 /// The factors of an adapter, and their scale.
 #[derive(Clone, Debug)]
@@ -28,15 +28,21 @@ pub struct LowRank {
 /// # Shapes
 ///
 /// - `x`: `[rows, in]`, a tensor or an [`Input`]
-/// - `weight`: `[out, in]`, possibly a transposed view, in the type of `x` or, if it is frozen, in `f16` or `bf16`
+/// - `weight`: `[out, in]`, a tensor or [`Packed`](crate::Packed). The tensor may be a transposed view, and is in the type
+///   of `x` or, if it is frozen, in `f16` or `bf16`
 /// - output: `[rows, out]`
 ///
 /// # Panics
 ///
 /// If the shapes do not match, or a weight in 16 bits trains: its updates would be lost in rounding.
-pub fn linear(x: impl Into<Input<2>>, weight: Tensor<2>, adapter: Option<LowRank>) -> Tensor<2> {
-    let x = x.into();
+pub fn linear(
+    x: impl Into<Input<2>>,
+    weight: impl Into<Weight>,
+    adapter: Option<LowRank>,
+) -> Tensor<2> {
+    let (x, weight) = (x.into(), weight.into());
     check_shapes(x.value.dims(), weight.dims(), adapter.as_ref());
+    let weight = weight.dense(&x.value);
     check_trainable(&weight, &x.value);
     #[cfg(feature = "cpu")]
     if crate::flex::takes(&x.value)

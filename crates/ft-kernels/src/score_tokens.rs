@@ -3,9 +3,9 @@
 
 use burn::tensor::{Int, Tensor, activation};
 
-use crate::LogitOptions;
 use crate::cross_entropy::{check_targets, rows_a_chunk};
 use crate::graph::in_type_of;
+use crate::{LogitOptions, Weight};
 
 /// The score of one token.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,7 +20,7 @@ pub struct TokenScore {
 ///
 /// # Shapes
 ///
-/// - `hidden`: `[rows, width]`, `weight`: `[vocab, width]`, `targets`: one id a row
+/// - `hidden`: `[rows, width]`, `weight`: `[vocab, width]`, a tensor or [`Packed`](crate::Packed); `targets`: one id a row
 ///
 /// # Panics
 ///
@@ -40,10 +40,11 @@ pub struct TokenScore {
 /// ```
 pub fn score_tokens(
     hidden: Tensor<2>,
-    weight: Tensor<2>,
+    weight: impl Into<Weight>,
     targets: &[i64],
     options: LogitOptions,
 ) -> Vec<TokenScore> {
+    let weight = weight.into().dense(&hidden);
     options.check();
     check_targets(&hidden, &weight, targets);
     let chunk = rows_a_chunk(&weight);

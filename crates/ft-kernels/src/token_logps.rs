@@ -10,9 +10,9 @@
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, activation};
 
-use crate::LogitOptions;
 use crate::cross_entropy::{check_targets, rows_a_chunk};
 use crate::graph::{constant, in_type_of};
+use crate::{LogitOptions, Weight};
 
 /// `ln softmax(z)[target]` of every row, with `z` the logits `h·Wᵀ` after their options.
 ///
@@ -21,7 +21,7 @@ use crate::graph::{constant, in_type_of};
 ///
 /// # Shapes
 ///
-/// - `hidden`: `[rows, width]`, `weight`: `[vocab, width]`, `targets`: one id a row
+/// - `hidden`: `[rows, width]`, `weight`: `[vocab, width]`, a tensor or [`Packed`](crate::Packed); `targets`: one id a row
 /// - output: `[rows]`
 ///
 /// # Panics
@@ -41,10 +41,11 @@ use crate::graph::{constant, in_type_of};
 /// ```
 pub fn token_logps(
     hidden: Tensor<2>,
-    weight: Tensor<2>,
+    weight: impl Into<Weight>,
     targets: &[i64],
     options: LogitOptions,
 ) -> Tensor<1> {
+    let weight = weight.into().dense(&hidden);
     let [logps] = fastest(hidden, weight, targets, options);
     logps
 }
@@ -52,10 +53,11 @@ pub fn token_logps(
 /// [`token_logps`], and the entropy `−Σ p·ln p` of every row, `[rows]` as well, in nats.
 pub fn token_logps_and_entropy(
     hidden: Tensor<2>,
-    weight: Tensor<2>,
+    weight: impl Into<Weight>,
     targets: &[i64],
     options: LogitOptions,
 ) -> [Tensor<1>; 2] {
+    let weight = weight.into().dense(&hidden);
     fastest(hidden, weight, targets, options)
 }
 
