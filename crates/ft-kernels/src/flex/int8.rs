@@ -17,59 +17,12 @@ mod many;
 
 use super::packed::Blocks;
 
-/// Whether the processor has the instructions.
-pub(super) fn supported() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return is_x86_feature_detected!("avx2")
-        && is_x86_feature_detected!("fma")
-        && is_x86_feature_detected!("f16c");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
-}
-
-/// Whether it has those for sums of four products, too.
-#[cfg(target_arch = "x86_64")]
-fn has_vnni() -> bool {
-    is_x86_feature_detected!("avx512vnni")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512bw")
-}
-
-/// `out = x·Wᵀ`; `x` is `[rows, in]`, `out` is `[rows, out]`.
-///
-/// # Panics
-///
-/// If the sizes do not match, or the processor is not [`supported`].
-pub(super) fn times_transposed(weight: &Blocks<'_>, x: &[f32], out: &mut [f32]) {
-    assert!(supported(), "see `supported`");
-    let [features, cols] = weight.shape;
-    assert!(
-        cols > 0 && features > 0 && !out.is_empty(),
-        "empty products are the caller's"
-    );
-    assert_eq!(
-        x.len() / cols * features,
-        out.len(),
-        "the output has another size"
-    );
-    assert_eq!(x.len() % cols, 0, "whole rows");
-    #[cfg(target_arch = "x86_64")]
-    {
-        let rows = x.len() / cols;
-        let x = activations::Activations::new(x, cols, rows <= few::MOST);
-        if rows <= few::MOST {
-            few::product(weight, &x, out);
-        } else {
-            many::product(weight, &x, out);
-        }
-    }
-}
-
 /// Calls a generic function with the reader of a format.
 #[cfg(target_arch = "x86_64")]
 macro_rules! with_reader {
     ($format:expr, $F:ident => $call:expr) => {{
         use crate::PackedFormat;
+        #[allow(unused_imports)]
         use crate::flex::int8::levels;
         match $format {
             PackedFormat::Q4_0 => {
@@ -119,5 +72,77 @@ macro_rules! with_reader {
         }
     }};
 }
+
+/// The body for every chunk of a block, with constant indices.
 #[cfg(target_arch = "x86_64")]
-use with_reader;
+macro_rules! each_chunk {
+    ($F:ident, $chunk:ident => $body:expr) => {{
+        let mut each = {
+            #[inline(always)]
+            |$chunk: usize| $body
+        };
+        each(0);
+        if $F::CHUNKS == 8 {
+            each(1);
+            each(2);
+            each(3);
+            each(4);
+            each(5);
+            each(6);
+            each(7);
+        }
+    }};
+}
+#[cfg(target_arch = "x86_64")]
+use {each_chunk, with_reader};
+
+/// Whether the processor has the instructions.
+pub(super) fn supported() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("f16c");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// Whether it has those for sums of four products, too.
+#[cfg(target_arch = "x86_64")]
+fn has_vnni() -> bool {
+    is_x86_feature_detected!("avx512vnni")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512bw")
+}
+
+/// `out = x·Wᵀ`; `x` is `[rows, in]`, `out` is `[rows, out]`.
+///
+/// # Panics
+///
+/// If the sizes do not match, or the processor is not [`supported`].
+pub(super) fn times_transposed(weight: &Blocks<'_>, x: &[f32], out: &mut [f32]) {
+    assert!(supported(), "see `supported`");
+    let [features, cols] = weight.shape;
+    assert!(
+        cols > 0 && features > 0 && !out.is_empty(),
+        "empty products are the caller's"
+    );
+    assert_eq!(
+        x.len() / cols * features,
+        out.len(),
+        "the output has another size"
+    );
+    assert_eq!(x.len() % cols, 0, "whole rows");
+    #[cfg(target_arch = "x86_64")]
+    {
+        let rows = x.len() / cols;
+        use levels::Reader;
+        let (group, offset) = with_reader!(weight.format, F => (F::GROUP, F::OFFSET));
+        let factor = if rows <= few::MOST { offset } else { 0 };
+        let x = activations::Activations::new(x, cols, group, factor);
+        if rows <= few::MOST {
+            few::product(weight, &x, out);
+        } else {
+            many::product(weight, &x, out);
+        }
+    }
+}

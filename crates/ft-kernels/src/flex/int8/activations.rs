@@ -15,9 +15,12 @@ pub(super) struct Activations {
     pub(super) levels: Vec<i8>,
     /// `[rows, cols / 32]`
     pub(super) scales: Vec<f32>,
-    /// Sums of the numbers that levels and scales stand for, `[rows, cols / group]`: of groups of 4 for a product with few
-    /// rows, otherwise of 16.
+    /// Sums of the numbers that levels and scales stand for, `[rows, cols / group]`.
     pub(super) sums: Vec<f32>,
+    /// The numbers that share a scale in the weight: 16 or 32.
+    pub(super) group: usize,
+    /// Sums of two levels times a factor, `[rows, cols / 2]`, if it is not 0.
+    pub(super) pairs: Vec<i16>,
 }
 
 impl Activations {
@@ -25,15 +28,19 @@ impl Activations {
     ///
     /// # Panics
     ///
-    /// If the columns are no whole chunks.
-    pub(super) fn new(x: &[f32], cols: usize, few: bool) -> Self {
-        assert_eq!(cols % CHUNK, 0, "whole chunks");
-        let group = if few { 4 } else { 16 };
+    /// If the columns are no whole chunks, or the group is neither 16 nor 32.
+    pub(super) fn new(x: &[f32], cols: usize, group: usize, factor: i16) -> Self {
+        assert!(
+            cols.is_multiple_of(CHUNK) && matches!(group, 16 | 32),
+            "whole chunks"
+        );
         let mut this = Self {
             cols,
             levels: vec![0; x.len()],
             scales: vec![0.0; x.len() / CHUNK],
             sums: vec![0.0; x.len() / group],
+            group,
+            pairs: vec![0; if factor == 0 { 0 } else { x.len() / 2 }],
         };
         // Whole rows, of about 16 thousand numbers.
         let piece = cols * (16384 / cols).max(1);
@@ -43,11 +50,16 @@ impl Activations {
             .zip(this.sums.par_chunks_mut(piece / group));
         each(pieces, |(((x, levels), scales), sums)| {
             round(x, levels, scales);
-            match few {
-                true => sum::<4>(levels, scales, sums),
-                false => sum::<16>(levels, scales, sums),
+            match group {
+                16 => sum::<16>(levels, scales, sums),
+                _ => sum::<32>(levels, scales, sums),
             }
         });
+        if factor != 0 {
+            for (pair, levels) in this.pairs.iter_mut().zip(this.levels.as_chunks::<2>().0) {
+                *pair = (i16::from(levels[0]) + i16::from(levels[1])) * factor;
+            }
+        }
         this
     }
 
@@ -101,8 +113,8 @@ mod tests {
         let mut x: Vec<f32> = (0..128).map(|i| (i as f32 * 0.7).sin() * 3.0).collect();
         x[..32].fill(0.0);
         x[40] = -12.7;
-        for few in [true, false] {
-            let found = Activations::new(&x, 64, few);
+        for group in [16, 32] {
+            let found = Activations::new(&x, 64, group, 8);
             assert_eq!(found.rows(), 2);
             let number = |i: usize| f32::from(found.levels[i]) * found.scales[i / 32];
             for (i, x) in x.iter().enumerate() {
@@ -110,7 +122,10 @@ mod tests {
                 assert!((number(i) - x).abs() <= step * 0.5001, "{i}");
             }
             assert_eq!((found.levels[40], found.scales[0]), (-127, 0.0));
-            let group = if few { 4 } else { 16 };
+            for (i, pair) in found.pairs.iter().enumerate() {
+                let sum = i16::from(found.levels[2 * i]) + i16::from(found.levels[2 * i + 1]);
+                assert_eq!(*pair, 8 * sum);
+            }
             for (i, sum) in found.sums.iter().enumerate() {
                 let expected: f32 = (i * group..(i + 1) * group).map(number).sum();
                 assert!((sum - expected).abs() < 1e-4);
@@ -123,11 +138,11 @@ mod tests {
         for x in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut numbers = [1.0; 64];
             numbers[3] = x;
-            let found = Activations::new(&numbers, 64, true);
+            let found = Activations::new(&numbers, 64, 32, 0);
             assert!(found.scales[0].is_nan() && found.sums[0].is_nan());
             assert!(found.scales[1].is_finite());
         }
-        let tiny = Activations::new(&[1e-40; 32], 32, true);
+        let tiny = Activations::new(&[1e-40; 32], 32, 16, 0);
         assert_eq!(tiny.levels, [0; 32]);
     }
 }

@@ -7,11 +7,12 @@ use rayon::prelude::*;
 use super::super::packed::Blocks;
 use super::super::pieces::each;
 use super::activations::{Activations, CHUNK};
+use super::each_chunk;
 use super::levels::{Reader, Scales};
 use super::{has_vnni, with_reader};
 
-/// Up to this many rows.
-pub(super) const MOST: usize = 8;
+/// Up to this many rows. For more, putting the weight's rows side by side pays.
+pub(super) const MOST: usize = 2;
 /// The number of elements of the weight for each task.
 const PIECE: usize = 1 << 16;
 
@@ -89,113 +90,102 @@ unsafe fn some_rows<F: Reader, const VNNI: bool>(
     first: usize,
     out: &mut [f32],
 ) {
-    let count = x.rows();
-    for start in (0..count).step_by(4) {
-        // SAFETY: as for this function.
-        unsafe {
-            match count - start {
-                1 => columns::<F, VNNI, 1, 4>(weight, x, first, start, out),
-                2 => columns::<F, VNNI, 2, 2>(weight, x, first, start, out),
-                3 => columns::<F, VNNI, 3, 1>(weight, x, first, start, out),
-                _ => columns::<F, VNNI, 4, 1>(weight, x, first, start, out),
-            }
+    // SAFETY: as for this function.
+    unsafe {
+        match x.rows() {
+            1 => columns::<F, VNNI, 1, 4>(weight, x, first, out),
+            _ => columns::<F, VNNI, 2, 2>(weight, x, first, out),
         }
     }
 }
 
-/// The products with `N` rows of `x` from `start`, `R` rows of the weight at a time.
+/// The products with `N` rows of `x`, `R` rows of the weight at a time.
 #[inline(always)]
 unsafe fn columns<F: Reader, const VNNI: bool, const N: usize, const R: usize>(
     weight: &Blocks<'_>,
     x: &Activations,
     first: usize,
-    start: usize,
     out: &mut [f32],
 ) {
-    let count = x.rows();
-    let rows = out.len() / count;
+    let rows = out.len() / N;
     for row in (0..rows).step_by(R) {
         // The last row again in place of those that are missing.
         let rows_here: [&[u8]; R] =
             std::array::from_fn(|r| weight.row(first + (row + r).min(rows - 1)));
         // SAFETY: as for this function; rows have the blocks of all columns.
-        let dots = unsafe { dots::<F, VNNI, N, R>(rows_here, x, start) };
+        let dots = unsafe { dots::<F, VNNI, N, R>(rows_here, x) };
         for (r, dots) in dots.iter().enumerate().take(rows - row) {
-            out[(row + r) * count + start..][..N].copy_from_slice(dots);
+            out[(row + r) * N..][..N].copy_from_slice(dots);
         }
     }
 }
 
 /// # Safety
 ///
-/// The processor has the instructions, rows are the blocks of as many numbers as `x` has columns, and `x` has `N` rows from
-/// `start`.
+/// The processor has the instructions.
 #[inline(always)]
 unsafe fn dots<F: Reader, const VNNI: bool, const N: usize, const R: usize>(
     rows: [&[u8]; R],
     x: &Activations,
-    start: usize,
 ) -> [[f32; N]; R] {
     let blocks = x.cols / CHUNK / F::CHUNKS;
     assert!(rows.iter().all(|row| row.len() == blocks * F::BYTES));
-    assert!(start + N <= x.rows());
-    let chunks = x.cols / CHUNK;
+    assert!(x.rows() == N && x.group == F::GROUP);
+    assert!(F::OFFSET == 0 || x.pairs.len() == x.levels.len() / 2);
+    let (chunks, groups) = (x.cols / CHUNK, x.cols / F::GROUP);
     // SAFETY: chunks of all rows are below the lengths that were just checked; loads need no alignment.
     unsafe {
-        let levels: [*const i8; N] =
-            std::array::from_fn(|n| x.levels.as_ptr().add((start + n) * x.cols));
-        let scales: [*const f32; N] =
-            std::array::from_fn(|n| x.scales.as_ptr().add((start + n) * chunks));
-        // Sums of four numbers.
-        let fours: [*const f32; N] =
-            std::array::from_fn(|n| x.sums.as_ptr().add((start + n) * chunks * 8));
-        let mut sums = [[_mm256_setzero_ps(); N]; R];
+        let levels: [*const i8; N] = std::array::from_fn(|n| x.levels.as_ptr().add(n * x.cols));
+        let scales: [*const f32; N] = std::array::from_fn(|n| x.scales.as_ptr().add(n * chunks));
+        let sums_of_groups: [*const f32; N] =
+            std::array::from_fn(|n| x.sums.as_ptr().add(n * groups));
+        // Sums of two levels times the offset of the weight's levels.
+        let pairs = x.pairs.as_ptr();
+        // Those of even and of odd chunks.
+        let mut sums = [[[_mm256_setzero_ps(); 2]; N]; R];
         let mut minima = [[_mm256_setzero_ps(); N]; R];
         for block in 0..blocks {
-            let at: [*const u8; R] =
-                std::array::from_fn(|r| rows[r].as_ptr().add(block * F::BYTES));
-            let of_block: [Scales; R] = std::array::from_fn(|r| F::scales(at[r]));
-            for chunk in 0..F::CHUNKS {
-                let k = block * F::CHUNKS + chunk;
-                for r in 0..R {
-                    let q = F::levels(at[r], chunk);
-                    let s = both::<F>(&of_block[r].s, chunk);
-                    let t = both::<F>(&of_block[r].t, chunk);
+            for r in 0..R {
+                let at = rows[r].as_ptr().add(block * F::BYTES);
+                let of_block = F::scales(at);
+                each_chunk!(F, chunk => {
+                    let k = block * F::CHUNKS + chunk;
+                    let parity = if F::CHUNKS == 1 { 0 } else { chunk % 2 };
+                    let q = F::levels(at, chunk);
+                    let s = of_block.of_chunk(chunk);
                     for n in 0..N {
                         let x = _mm256_loadu_si256(levels[n].add(32 * k).cast());
-                        let dot = match F::SIGNED {
+                        let dot = if F::SIGNED {
                             // The sign of the level moves to the input.
-                            true => dot::<VNNI>(_mm256_abs_epi8(q), _mm256_sign_epi8(x, q)),
-                            false => dot::<VNNI>(q, x),
+                            dot::<VNNI>(_mm256_abs_epi8(q), _mm256_sign_epi8(x, q))
+                        } else if F::OFFSET != 0 {
+                            let less = pairs.add((n * chunks + k) * 16);
+                            dot_less::<VNNI>(q, x, _mm256_loadu_si256(less.cast()))
+                        } else {
+                            dot::<VNNI>(q, x)
                         };
                         let scale = _mm256_mul_ps(s, _mm256_broadcast_ss(&*scales[n].add(k)));
-                        sums[r][n] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scale, sums[r][n]);
-                        if !F::SIGNED {
-                            let fours = _mm256_loadu_ps(fours[n].add(8 * k));
-                            minima[r][n] = _mm256_fmadd_ps(t, fours, minima[r][n]);
-                        }
+                        let sum = &mut sums[r][n][parity];
+                        *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scale, *sum);
+                    }
+                });
+                if !F::SIGNED && F::OFFSET == 0 {
+                    for n in 0..N {
+                        let first = sums_of_groups[n].add(block * F::CHUNKS * CHUNK / F::GROUP);
+                        minima[r][n] = of_block.add_minima(first, minima[r][n]);
                     }
                 }
             }
         }
-        std::array::from_fn(|r| {
-            std::array::from_fn(|n| total(_mm256_sub_ps(sums[r][n], minima[r][n])))
-        })
-    }
-}
-
-/// The scales of a chunk's numbers in the order of their sums of four.
-#[inline(always)]
-unsafe fn both<F: Reader>(scales: &[f32; 16], chunk: usize) -> __m256 {
-    // SAFETY: the instructions are there.
-    unsafe {
-        match F::GROUP {
-            16 => _mm256_set_m128(
-                _mm_broadcast_ss(&scales[2 * chunk + 1]),
-                _mm_broadcast_ss(&scales[2 * chunk]),
-            ),
-            _ => _mm256_broadcast_ss(&scales[chunk]),
+        let mut dots = [[0.0; N]; R];
+        // Closures would not have the instructions.
+        for r in 0..R {
+            for n in 0..N {
+                let [even, odd] = sums[r][n];
+                dots[r][n] = total(_mm256_sub_ps(_mm256_add_ps(even, odd), minima[r][n]));
+            }
         }
+        dots
     }
 }
 
@@ -210,6 +200,22 @@ unsafe fn dot<const VNNI: bool>(unsigned: __m256i, signed: __m256i) -> __m256i {
         // Two products are 2·128·127 at most, which fits 16 bits.
         let pairs = _mm256_maddubs_epi16(unsigned, signed);
         _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
+    }
+}
+
+/// The same, less sums of two.
+#[inline(always)]
+unsafe fn dot_less<const VNNI: bool>(unsigned: __m256i, signed: __m256i, less: __m256i) -> __m256i {
+    // SAFETY: the instructions are there.
+    unsafe {
+        let ones = _mm256_set1_epi16(1);
+        if VNNI {
+            let dots = _mm256_dpbusd_epi32(_mm256_setzero_si256(), unsigned, signed);
+            return _mm256_sub_epi32(dots, _mm256_madd_epi16(less, ones));
+        }
+        // Levels up to 63 less 32, with inputs up to 127: differences of two fit 16 bits.
+        let pairs = _mm256_sub_epi16(_mm256_maddubs_epi16(unsigned, signed), less);
+        _mm256_madd_epi16(pairs, ones)
     }
 }
 

@@ -8,8 +8,8 @@ use rayon::prelude::*;
 use super::super::packed::Blocks;
 use super::super::pieces::each;
 use super::activations::{Activations, CHUNK};
-use super::levels::Reader;
-use super::{has_vnni, with_reader};
+use super::levels::{Reader, Scales};
+use super::{each_chunk, has_vnni, with_reader};
 
 /// Rows of the weight that are multiplied at the same time.
 const LANES: usize = 8;
@@ -165,15 +165,13 @@ unsafe fn fill<F: Reader, const VNNI: bool>(panel: &mut Panel, rows: [&[u8]; LAN
             let scales = unsafe { F::scales(*at) };
             let first = block * F::CHUNKS * groups;
             for group in 0..F::CHUNKS * groups {
-                panel.scales[first + group][lane] = scales.s[group];
-                panel.minima[first + group][lane] = match VNNI && F::SIGNED {
-                    // Levels are stored plus 128.
-                    true => 128.0 * scales.s[group],
-                    false => scales.t[group],
-                };
+                let (s, t) = scales.of_group(group);
+                panel.scales[first + group][lane] = s;
+                // Levels are stored plus 128.
+                panel.minima[first + group][lane] = if VNNI && F::SIGNED { 128.0 * s } else { t };
             }
         }
-        for chunk in 0..F::CHUNKS {
+        each_chunk!(F, chunk => {
             // SAFETY: the block can be read; stores are to arrays of 32 bytes and need no alignment.
             unsafe {
                 let mut rows = [_mm256_setzero_si256(); LANES];
@@ -189,7 +187,7 @@ unsafe fn fill<F: Reader, const VNNI: bool>(panel: &mut Panel, rows: [&[u8]; LAN
                     _mm256_storeu_si256(out.as_mut_ptr().cast(), fours);
                 }
             }
-        }
+        });
     }
 }
 
@@ -233,8 +231,9 @@ unsafe fn tile<F: Reader, const VNNI: bool, const N: usize>(
     lanes: usize,
 ) {
     let chunks = x.cols / CHUNK;
-    assert!(row + N <= x.rows() && panel.levels.len() == chunks * 8);
-    assert!(panel.scales.len() == x.cols / F::GROUP && panel.minima.len() == panel.scales.len());
+    let groups = x.cols / F::GROUP;
+    assert!(row + N <= x.rows() && x.group == F::GROUP && panel.levels.len() == chunks * 8);
+    assert!(panel.scales.len() == groups && panel.minima.len() == panel.scales.len());
     let has_minima = VNNI || !F::SIGNED;
     // SAFETY: chunks are below the lengths that were just checked; loads need no alignment.
     unsafe {
@@ -242,8 +241,8 @@ unsafe fn tile<F: Reader, const VNNI: bool, const N: usize>(
             std::array::from_fn(|n| x.levels.as_ptr().add((row + n) * x.cols));
         let scales: [*const f32; N] =
             std::array::from_fn(|n| x.scales.as_ptr().add((row + n) * chunks));
-        let halves: [*const f32; N] =
-            std::array::from_fn(|n| x.sums.as_ptr().add((row + n) * chunks * 2));
+        let group_sums: [*const f32; N] =
+            std::array::from_fn(|n| x.sums.as_ptr().add((row + n) * groups));
         let mut sums = [_mm256_setzero_ps(); N];
         for k in 0..chunks {
             let panel_levels = panel.levels.as_ptr().add(8 * k);
@@ -258,8 +257,8 @@ unsafe fn tile<F: Reader, const VNNI: bool, const N: usize>(
                     let scale = _mm256_mul_ps(s, _mm256_broadcast_ss(&*scales[n].add(k)));
                     sums[n] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[n]), scale, sums[n]);
                     if has_minima {
-                        let sum = *halves[n].add(2 * k) + *halves[n].add(2 * k + 1);
-                        sums[n] = _mm256_fnmadd_ps(t, _mm256_set1_ps(sum), sums[n]);
+                        let sum = _mm256_broadcast_ss(&*group_sums[n].add(k));
+                        sums[n] = _mm256_fnmadd_ps(t, sum, sums[n]);
                     }
                 }
             } else {
@@ -276,7 +275,7 @@ unsafe fn tile<F: Reader, const VNNI: bool, const N: usize>(
                         let scale = _mm256_mul_ps(s, _mm256_broadcast_ss(&*scales[n].add(k)));
                         sums[n] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[n]), scale, sums[n]);
                         if has_minima {
-                            let sum = _mm256_broadcast_ss(&*halves[n].add(2 * k + half));
+                            let sum = _mm256_broadcast_ss(&*group_sums[n].add(2 * k + half));
                             sums[n] = _mm256_fnmadd_ps(t, sum, sums[n]);
                         }
                     }
