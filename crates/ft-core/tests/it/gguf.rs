@@ -98,7 +98,7 @@ fn wrong_fields_are_errors_that_name_them() {
         (changed(4, &[0, 0, 0, 3]), ["big end", "convert"]),
         (changed(8, &huge), ["number of tensors", "room for"]),
         (changed(16, &huge), ["keys", "room for"]),
-        (changed(8, &[3]), ["tensor", "truncated"]),
+        (changed(8, &[3]), ["tensor 2", "its name"]),
         (changed(24, &huge), ["key 0", "room for"]),
         (changed(at_key + 9, &[13]), ["some.list", "type 13"]),
         (changed(at_key + 17, &huge), ["some.list", "room for"]),

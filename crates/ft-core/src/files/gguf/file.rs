@@ -260,8 +260,13 @@ impl Header {
             let name = cursor
                 .string()
                 .map_err(|e| format!("name of tensor {i}: {e}"))?;
-            let mut info = tensor(&mut cursor, &name, &mut end, alignment)
-                .map_err(|e| format!("tensor {name}: {e}"))?;
+            let mut info =
+                tensor(&mut cursor, &name, &mut end, alignment).map_err(|e| {
+                    match name.is_empty() {
+                        true => format!("tensor {i}: {e}"),
+                        false => format!("tensor {name}: {e}"),
+                    }
+                })?;
             if !names.insert(name.clone()) {
                 return Err(format!("tensor {name}: it is there twice"));
             }
