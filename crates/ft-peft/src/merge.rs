@@ -36,14 +36,15 @@ pub fn merge_and_unload<M: Module + Parts>(model: M) -> Result<M> {
     let (mut failure, mut decoded) = (None, 0);
     model.for_each_part_mut(&mut |path, mut part| {
         if failure.is_none() {
-            let packed = part
-                .weight()
-                .is_some_and(|weight| weight.packed().is_some());
+            let weight = part.weight();
+            let packed = weight.is_some_and(|weight| weight.packed().is_some());
+            // Blocks stay if only the bias changes.
+            let stays = packed && part.adapters().active().all(changes_only_bias);
             match merged(path, part.as_part()) {
                 Ok(None) => {}
                 Ok(Some(merged)) => {
-                    decoded += usize::from(packed);
-                    put_in(&mut part, merged);
+                    decoded += usize::from(packed && !stays);
+                    put_in(&mut part, merged, stays);
                 }
                 Err(error) => failure = Some(error),
             }
@@ -220,11 +221,17 @@ fn merge_vectors(path: &str, adapters: &Adapters) -> Result<MergedPart> {
     Ok(MergedPart::Vectors { weight, bias })
 }
 
-/// Puts merged tensors in the place of a part's own.
-fn put_in(part: &mut PartMut<'_>, merged: MergedPart) {
+fn changes_only_bias(adapter: &Adapter) -> bool {
+    adapter.kind().weight(adapter).is_none() && adapter.kind().bias(adapter).is_some()
+}
+
+/// Puts merged tensors in the place of a part's own. The matrix may stay.
+fn put_in(part: &mut PartMut<'_>, merged: MergedPart, matrix_stays: bool) {
     match (part, merged) {
         (PartMut::Linear(linear), MergedPart::Matrix { weight, bias, .. }) => {
-            replace_matrix(&mut linear.weight, weight);
+            if !matrix_stays {
+                replace_matrix(&mut linear.weight, weight);
+            }
             match (&mut linear.bias, bias) {
                 (Some(own), Some(bias)) => replace(own, bias),
                 (own @ None, Some(bias)) => {
