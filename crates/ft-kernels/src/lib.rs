@@ -53,7 +53,7 @@ pub use input::Input;
 pub use linear::{LowRank, linear, takes_16_bits};
 pub use logit_options::LogitOptions;
 pub use norm::{layer_norm, rms_norm};
-pub use packed::{Packed, PackedFormat, Weight};
+pub use packed::{EncodeError, Packed, PackedFormat, Weight};
 pub use recompute::recompute;
 pub use rotary::apply_rotary;
 pub use same::is_same;

@@ -3,7 +3,9 @@
 //!
 //! The adapter acts on activations: there is no dense `W + s·BA`, and no gradient of a frozen `W`. A frozen `W` may be
 //! stored in 16 bits, which halves its memory. It is widened during the product. Widening is exact, so results
-//! differ only by the order of the sums. A [`Weight`] in blocks of few bits is decoded, and is a constant of the graph.
+//! differ only by the order of the sums. A [`Weight`] in blocks of few bits is a constant of the
+//! graph. On the CPU its blocks are read where they are. If a gradient passes through the operation, their exact numbers
+//! are multiplied; otherwise the input is rounded to 8 bits with a scale for every 32 numbers, as in llama.cpp.
 
 use burn::tensor::{Device, Tensor};
 
@@ -42,17 +44,15 @@ pub fn linear(
 ) -> Tensor<2> {
     let (x, weight) = (x.into(), weight.into());
     check_shapes(x.value.dims(), weight.dims(), adapter.as_ref());
-    let weight = weight.dense(&x.value);
     check_trainable(&weight, &x.value);
     #[cfg(feature = "cpu")]
     if crate::flex::takes(&x.value)
-        && crate::flex::takes_weight(&weight)
         && (adapter.as_ref()).is_none_or(|l| crate::flex::takes(&l.a) && crate::flex::takes(&l.b))
+        && let Some(weight) = crate::flex::packed::Operand::new(&weight)
     {
         use crate::flex::linear::{Linear, Scaling};
         use burn::backend::Dispatch;
         let (recipe, x) = (x.recipe, x.value.into_dispatch());
-        let weight = weight.into_dispatch();
         let y = match adapter {
             None => Dispatch::linear(x, weight, recipe),
             Some(LowRank {
@@ -71,6 +71,7 @@ pub fn linear(
         };
         return Tensor::from_dispatch(y);
     }
+    let weight = weight.dense(&x.value);
     portable(x.value, weight, adapter)
 }
 

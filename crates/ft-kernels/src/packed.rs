@@ -4,119 +4,27 @@
 //! integers and the scales that they share. Its bytes are those of the file, so that a model is mapped and not read.
 //! Packed weights are constants: the gradient of a product goes to its input only.
 
-mod q4_0;
-mod q4_1;
-mod q8_0;
-
-use std::fmt;
-use std::str::FromStr;
+mod bits;
+mod format;
+pub(crate) mod iq4_nl;
+mod portable;
+pub(crate) mod q2_k;
+pub(crate) mod q3_k;
+pub(crate) mod q4_0;
+pub(crate) mod q4_1;
+pub(crate) mod q4_k;
+pub(crate) mod q5_0;
+pub(crate) mod q5_1;
+pub(crate) mod q5_k;
+pub(crate) mod q6_k;
+pub(crate) mod q8_0;
+mod search;
 
 use burn::tensor::{Bytes, DType, Device, Int, Tensor, TensorData};
 
+pub use format::{EncodeError, PackedFormat};
+
 use crate::graph::constant;
-
-/// How the numbers of a block are stored. Names are those of llama.cpp.
-#[allow(non_camel_case_types)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum PackedFormat {
-    /// 32 numbers `(q − 8)·d` with 4 bits each, 18 bytes.
-    Q4_0,
-    /// 32 numbers `q·d + m` with 4 bits each, 20 bytes.
-    Q4_1,
-    /// 32 numbers `q·d` with 8 bits each, 34 bytes.
-    Q8_0,
-}
-
-/// The mathematics of a format: one line a format.
-macro_rules! formats {
-    ($($format:ident: $name:literal, $codec:ident;)*) => {
-        impl PackedFormat {
-            /// All formats.
-            pub const ALL: &[Self] = &[$(Self::$format),*];
-
-            /// The name in llama.cpp: `Q4_0`.
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$format => $name,)* }
-            }
-
-            /// The number of numbers in a block.
-            pub fn block(self) -> usize {
-                match self { $(Self::$format => $codec::BLOCK,)* }
-            }
-
-            /// The number of bytes of a block.
-            pub fn block_bytes(self) -> usize {
-                match self { $(Self::$format => $codec::BYTES,)* }
-            }
-
-            /// The numbers of whole blocks.
-            ///
-            /// # Panics
-            ///
-            /// If the sizes do not match.
-            pub fn decode(self, bytes: &[u8], numbers: &mut [f32]) {
-                self.check_sizes(bytes.len(), numbers.len());
-                match self { $(Self::$format => $codec::decode(bytes, numbers),)* }
-            }
-        }
-    };
-}
-
-formats! {
-    Q4_0: "Q4_0", q4_0;
-    Q4_1: "Q4_1", q4_1;
-    Q8_0: "Q8_0", q8_0;
-}
-
-impl PackedFormat {
-    /// The number of bytes of so many numbers.
-    ///
-    /// # Panics
-    ///
-    /// If they are no whole blocks.
-    pub fn bytes_of(self, numbers: usize) -> usize {
-        assert_eq!(
-            numbers % self.block(),
-            0,
-            "{self} has blocks of {} numbers, which {numbers} are not",
-            self.block()
-        );
-        numbers / self.block() * self.block_bytes()
-    }
-
-    /// Bits for each number, with its share of the scales.
-    pub fn bits(self) -> f64 {
-        self.block_bytes() as f64 * 8.0 / self.block() as f64
-    }
-
-    fn check_sizes(self, bytes: usize, numbers: usize) {
-        let wanted = self.bytes_of(numbers);
-        assert_eq!(bytes, wanted, "{numbers} numbers in {self}");
-    }
-}
-
-impl fmt::Display for PackedFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for PackedFormat {
-    type Err = String;
-
-    /// Reads a name in any case.
-    fn from_str(name: &str) -> Result<Self, String> {
-        let found = (Self::ALL.iter()).find(|format| format.name().eq_ignore_ascii_case(name));
-        found.copied().ok_or_else(|| {
-            let names: Vec<_> = Self::ALL.iter().map(|format| format.name()).collect();
-            format!(
-                "no format is called {name:?}; there are: {}",
-                names.join(", ")
-            )
-        })
-    }
-}
 
 /// A matrix `[out, in]` in blocks.
 #[derive(Clone, Debug)]
@@ -226,31 +134,52 @@ impl Packed {
 
     /// The matrix in `f32`, `[out, in]`, outside any graph.
     pub fn dequantize(&self) -> Tensor<2> {
-        let mut numbers = vec![0.0; self.shape[0] * self.shape[1]];
-        self.with_bytes(|bytes| self.format.decode(bytes, &mut numbers));
-        let data = TensorData::new(numbers, self.shape);
-        Tensor::from_data(data, &self.words.device().inner())
+        #[cfg(feature = "cpu")]
+        if crate::flex::is_flex(&self.device()) {
+            let ids: Vec<usize> = (0..self.shape[0]).collect();
+            return self.rows_on_flex(&ids);
+        }
+        let bytes = portable::bytes(self.words.clone().inner());
+        let numbers = portable::decode(self.format, bytes.narrow(0, 0, self.num_bytes()));
+        numbers.reshape(self.shape)
     }
 
     /// Some of its rows in `f32`, `[ids, in]`, outside any graph.
     ///
     /// # Panics
     ///
-    /// If there is no such row.
+    /// If there is no such row, on the CPU. On other devices such a row has any numbers.
     pub fn rows(&self, ids: Tensor<1, Int>) -> Tensor<2> {
-        let ids = ids.into_data().convert::<i64>();
-        let ids = ids.as_slice::<i64>().expect("converted to i64");
+        let ids = ids.inner();
+        #[cfg(feature = "cpu")]
+        if crate::flex::is_flex(&self.device()) {
+            let ids = ids.into_data().convert::<i64>();
+            let ids = ids.as_slice::<i64>().expect("converted to i64");
+            let row = |id: &i64| usize::try_from(*id).ok().filter(|id| *id < self.shape[0]);
+            let Some(rows) = ids.iter().map(row).collect::<Option<Vec<_>>>() else {
+                panic!("no such row: {ids:?} of {:?}", self.shape);
+            };
+            return self.rows_on_flex(&rows);
+        }
+        let [count] = ids.dims();
+        let bytes = portable::bytes_of_rows(self.words.clone().inner(), ids, self.row_bytes());
+        portable::decode(self.format, bytes).reshape([count, self.shape[1]])
+    }
+
+    #[cfg(feature = "cpu")]
+    fn rows_on_flex(&self, ids: &[usize]) -> Tensor<2> {
+        use rayon::prelude::*;
         let (width, size) = (self.shape[1], self.row_bytes());
         let mut numbers = vec![0.0; ids.len() * width];
         self.with_bytes(|bytes| {
-            for (id, row) in ids.iter().zip(numbers.chunks_exact_mut(width.max(1))) {
-                let id = usize::try_from(*id).ok().filter(|id| *id < self.shape[0]);
-                let id = id.unwrap_or_else(|| panic!("no such row: {ids:?} of {:?}", self.shape));
-                self.format.decode(&bytes[id * size..][..size], row);
-            }
+            (numbers.par_chunks_exact_mut(width.max(1)).zip(ids))
+                .with_min_len(16)
+                .for_each(|(row, id)| self.format.decode(&bytes[id * size..][..size], row));
         });
-        let data = TensorData::new(numbers, [ids.len(), width]);
-        Tensor::from_data(data, &self.words.device().inner())
+        Tensor::from_data(
+            TensorData::new(numbers, [ids.len(), width]),
+            &self.device().inner(),
+        )
     }
 }
 
@@ -284,6 +213,19 @@ impl Weight {
         }
     }
 
+    /// The number of rows.
+    pub(crate) fn rows(&self) -> usize {
+        self.dims()[0]
+    }
+
+    /// Whether it has a gradient.
+    pub(crate) fn is_tracked(&self) -> bool {
+        match self {
+            Self::Dense(weight) => weight.is_tracked(),
+            Self::Packed(_) => false,
+        }
+    }
+
     /// The weight as a tensor, for a product with `x`. Blocks are decoded, as constants in the graph of `x`.
     pub(crate) fn dense<const D: usize>(self, x: &Tensor<D>) -> Tensor<2> {
         match self {
@@ -309,6 +251,24 @@ mod tests {
             let packed = Packed::from_bytes(format, Bytes::from_bytes_vec(bytes), shape, &device);
             let whole = packed.dequantize();
             assert_eq!(whole.dims(), shape);
+            // With Burn's operations on integers.
+            let words = packed.words().clone();
+            let size = packed.num_bytes();
+            let portable_whole =
+                portable::decode(format, portable::bytes(words.clone()).narrow(0, 0, size));
+            assert_eq!(
+                portable_whole.reshape(shape).into_data(),
+                whole.clone().into_data(),
+                "{format}"
+            );
+            let ids = Tensor::<1, Int>::from_data([4i64, 0, 4], &device);
+            let some = portable::bytes_of_rows(words, ids.clone(), size / 5);
+            let some = portable::decode(format, some).reshape([3, shape[1]]);
+            assert_eq!(
+                some.into_data(),
+                whole.clone().select(0, ids).into_data(),
+                "{format}"
+            );
             let ids = Tensor::<1, Int>::from_data([4i64, 0, 4], &device);
             let expected = whole.select(0, ids.clone());
             assert_eq!(
@@ -317,12 +277,5 @@ mod tests {
                 "{format}"
             );
         }
-    }
-
-    #[test]
-    fn names_are_read_in_any_case() {
-        assert_eq!("q4_0".parse(), Ok(PackedFormat::Q4_0));
-        let error = "q9_0".parse::<PackedFormat>().expect_err("no format");
-        assert!(error.contains("Q8_0"), "{error}");
     }
 }

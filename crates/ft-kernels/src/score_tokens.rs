@@ -44,14 +44,15 @@ pub fn score_tokens(
     targets: &[i64],
     options: LogitOptions,
 ) -> Vec<TokenScore> {
-    let weight = weight.into().dense(&hidden);
+    let weight = weight.into();
     options.check();
     check_targets(&hidden, &weight, targets);
     let chunk = rows_a_chunk(&weight);
     #[cfg(feature = "cpu")]
-    if crate::flex::takes(&hidden) && crate::flex::takes_weight(&weight) {
+    if crate::flex::takes(&hidden) && crate::flex::takes_operand(&weight) {
         return crate::flex::score_tokens::score_tokens(hidden, weight, targets, options, chunk);
     }
+    let weight = weight.dense(&hidden);
     of_burn_operations(hidden, weight, targets, options, chunk)
 }
 
@@ -63,8 +64,9 @@ pub fn portable(
     options: LogitOptions,
 ) -> Vec<TokenScore> {
     options.check();
-    check_targets(&hidden, &weight, targets);
-    let chunk = rows_a_chunk(&weight);
+    let stored = Weight::Dense(weight.clone());
+    check_targets(&hidden, &stored, targets);
+    let chunk = rows_a_chunk(&stored);
     of_burn_operations(hidden, weight, targets, options, chunk)
 }
 

@@ -1,43 +1,47 @@
-//! Q4_0: 32 numbers `(q − 8)·d`, with a scale in `f16` and 4 bits each.
+//! `Q4_0`: 32 numbers of 4 bits and a scale, `w = d·(q − 8)`.
 //!
-//! Byte `j` holds number `j` in its low half and number `j + 16` in its high half.
+//! Bytes: `d` in 16 bits; 16 bytes with numbers 0 to 15 in the low and 16 to 31 in the high halves.
 
-use burn::tensor::f16;
+use multiversion::multiversion;
 
-/// Numbers in a block.
-pub(super) const BLOCK: usize = 32;
-/// Bytes of a block.
-pub(super) const BYTES: usize = 18;
+use super::bits::*;
+use super::search;
 
-/// The numbers of whole blocks.
-pub(super) fn decode(bytes: &[u8], numbers: &mut [f32]) {
-    for (block, out) in bytes
-        .chunks_exact(BYTES)
-        .zip(numbers.chunks_exact_mut(BLOCK))
-    {
-        let d = f16::from_le_bytes([block[0], block[1]]).to_f32();
-        let (low, high) = out.split_at_mut(BLOCK / 2);
-        for ((q, low), high) in block[2..].iter().zip(low).zip(high) {
-            *low = (f32::from(q & 15) - 8.0) * d;
-            *high = (f32::from(q >> 4) - 8.0) * d;
-        }
-    }
+pub(crate) const BLOCK: usize = 32;
+pub(crate) const BYTES: usize = 18;
+
+/// Round to nearest. The number of the largest magnitude becomes −8.
+pub(super) fn encode(x: &[f32], out: &mut [u8]) {
+    encode_blocks(x, out, |x: &[f32; BLOCK], out: &mut [u8; BYTES]| {
+        let d = largest(x) / -8.0;
+        let inverse = inverse(d);
+        put_half(out, 0, d);
+        let q = x.map(|x| whole(x * inverse + 8.5).min(15));
+        put_nibbles(&q, &mut out[2..]);
+    });
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The scale of a row's blocks with the least weighted error.
+pub(super) fn encode_weighted(row: &[f32], importance: &[f32], out: &mut [u8]) {
+    let variance = sum_of_squares(row) / row.len() as f32;
+    encode_weighted_blocks(row, importance, out, |x: &[f32; BLOCK], importance, out| {
+        let weights = error_weights(x, importance, variance);
+        let mut q = [0; BLOCK];
+        let d = search::symmetric(x, 8, &weights, &mut q);
+        let out: &mut [u8; BYTES] = out;
+        put_half(out, 0, d);
+        put_nibbles(&q, &mut out[2..]);
+    });
+}
 
-    #[test]
-    fn the_halves_of_a_byte_are_16_numbers_apart() {
-        let mut block = [0x88; BYTES];
-        block[..2].copy_from_slice(&f16::from_f32(0.5).to_le_bytes());
-        block[2 + 3] = 0xf1;
-        let mut numbers = [1.0; BLOCK];
-        decode(&block, &mut numbers);
-        let mut expected = [0.0; BLOCK];
-        // (1 − 8)·0.5 and (15 − 8)·0.5
-        (expected[3], expected[19]) = (-3.5, 3.5);
-        assert_eq!(numbers, expected);
-    }
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+fma", "x86_64+avx2+fma"))]
+pub(super) fn decode(bytes: &[u8], out: &mut [f32]) {
+    decode_blocks(bytes, out, |bytes: &[u8; BYTES], out: &mut [f32; BLOCK]| {
+        let d = half(bytes, 0);
+        for j in 0..16 {
+            let q = bytes[2 + j];
+            out[j] = (i32::from(q & 15) - 8) as f32 * d;
+            out[j + 16] = (i32::from(q >> 4) - 8) as f32 * d;
+        }
+    });
 }

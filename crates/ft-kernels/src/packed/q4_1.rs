@@ -1,45 +1,50 @@
-//! Q4_1: 32 numbers `q·d + m`, with a scale and a minimum in `f16` and 4 bits each.
+//! `Q4_1`: 32 numbers of 4 bits, a scale and a minimum, `w = d·q + m`.
 //!
-//! Byte `j` holds number `j` in its low half and number `j + 16` in its high half.
+//! Bytes: `d` and `m` in 16 bits; 16 bytes with numbers 0 to 15 in the low and 16 to 31 in the high halves.
 
-use burn::tensor::f16;
+use multiversion::multiversion;
 
-/// Numbers in a block.
-pub(super) const BLOCK: usize = 32;
-/// Bytes of a block.
-pub(super) const BYTES: usize = 20;
+use super::bits::*;
+use super::search::{self, STEPS};
 
-/// The numbers of whole blocks.
-pub(super) fn decode(bytes: &[u8], numbers: &mut [f32]) {
-    for (block, out) in bytes
-        .chunks_exact(BYTES)
-        .zip(numbers.chunks_exact_mut(BLOCK))
-    {
-        let d = f16::from_le_bytes([block[0], block[1]]).to_f32();
-        let m = f16::from_le_bytes([block[2], block[3]]).to_f32();
-        let (low, high) = out.split_at_mut(BLOCK / 2);
-        for ((q, low), high) in block[4..].iter().zip(low).zip(high) {
-            *low = f32::from(q & 15) * d + m;
-            *high = f32::from(q >> 4) * d + m;
-        }
-    }
+pub(crate) const BLOCK: usize = 32;
+pub(crate) const BYTES: usize = 20;
+
+/// Round to nearest between the least and the greatest number.
+pub(super) fn encode(x: &[f32], out: &mut [u8]) {
+    encode_blocks(x, out, |x: &[f32; BLOCK], out: &mut [u8; BYTES]| {
+        let (min, max) = bounds(x);
+        let d = (max - min) / 15.0;
+        let inverse = inverse(d);
+        put_half(out, 0, d);
+        put_half(out, 2, min);
+        let q = x.map(|x| whole((x - min) * inverse + 0.5).min(15));
+        put_nibbles(&q, &mut out[4..]);
+    });
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Scale and minimum of a row's blocks with the least weighted error.
+pub(super) fn encode_weighted(row: &[f32], importance: &[f32], out: &mut [u8]) {
+    let variance = sum_of_squares(row) / row.len() as f32;
+    encode_weighted_blocks(row, importance, out, |x: &[f32; BLOCK], importance, out| {
+        let weights = error_weights(x, importance, variance);
+        let mut q = [0; BLOCK];
+        let (d, min) = search::with_minimum(x, 15, &weights, &STEPS, &mut q);
+        let out: &mut [u8; BYTES] = out;
+        put_half(out, 0, d);
+        put_half(out, 2, -min);
+        put_nibbles(&q, &mut out[4..]);
+    });
+}
 
-    #[test]
-    fn numbers_begin_at_the_minimum() {
-        let mut block = [0; BYTES];
-        block[..2].copy_from_slice(&f16::from_f32(0.5).to_le_bytes());
-        block[2..4].copy_from_slice(&f16::from_f32(-2.0).to_le_bytes());
-        block[4 + 3] = 0xf1;
-        let mut numbers = [1.0; BLOCK];
-        decode(&block, &mut numbers);
-        let mut expected = [-2.0; BLOCK];
-        // 1·0.5 − 2 and 15·0.5 − 2
-        (expected[3], expected[19]) = (-1.5, 5.5);
-        assert_eq!(numbers, expected);
-    }
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+fma", "x86_64+avx2+fma"))]
+pub(super) fn decode(bytes: &[u8], out: &mut [f32]) {
+    decode_blocks(bytes, out, |bytes: &[u8; BYTES], out: &mut [f32; BLOCK]| {
+        let (d, m) = (half(bytes, 0), half(bytes, 2));
+        for j in 0..16 {
+            let q = bytes[4 + j];
+            out[j] = f32::from(q & 15) * d + m;
+            out[j + 16] = f32::from(q >> 4) * d + m;
+        }
+    });
 }

@@ -1,37 +1,32 @@
-//! Q8_0: 32 numbers `q·d`, with a scale in `f16` and 8 bits each.
+//! `Q8_0`: 32 numbers of 8 bits and a scale, `w = d·q`.
+//!
+//! Bytes: `d` in 16 bits; 32 signed bytes.
 
-use burn::tensor::f16;
+use multiversion::multiversion;
 
-/// Numbers in a block.
-pub(super) const BLOCK: usize = 32;
-/// Bytes of a block.
-pub(super) const BYTES: usize = 34;
+use super::bits::*;
 
-/// The numbers of whole blocks.
-pub(super) fn decode(bytes: &[u8], numbers: &mut [f32]) {
-    for (block, out) in bytes
-        .chunks_exact(BYTES)
-        .zip(numbers.chunks_exact_mut(BLOCK))
-    {
-        let d = f16::from_le_bytes([block[0], block[1]]).to_f32();
-        for (q, out) in block[2..].iter().zip(out) {
-            *out = f32::from(q.cast_signed()) * d;
+pub(crate) const BLOCK: usize = 32;
+pub(crate) const BYTES: usize = 34;
+
+/// Round to nearest. The number of the largest magnitude becomes 127 or −127.
+pub(super) fn encode(x: &[f32], out: &mut [u8]) {
+    encode_blocks(x, out, |x: &[f32; BLOCK], out: &mut [u8; BYTES]| {
+        let d = largest(x).abs() / 127.0;
+        let inverse = inverse(d);
+        put_half(out, 0, d);
+        for (out, x) in out[2..].iter_mut().zip(x) {
+            *out = whole((x * inverse).round());
         }
-    }
+    });
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_are_signed() {
-        let mut block = [0; BYTES];
-        block[..2].copy_from_slice(&f16::from_f32(0.5).to_le_bytes());
-        (block[2], block[33]) = (0x81, 0x7f);
-        let mut numbers = [1.0; BLOCK];
-        decode(&block, &mut numbers);
-        // −127·0.5 and 127·0.5
-        assert_eq!((numbers[0], numbers[1], numbers[31]), (-63.5, 0.0, 63.5));
-    }
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+fma", "x86_64+avx2+fma"))]
+pub(super) fn decode(bytes: &[u8], out: &mut [f32]) {
+    decode_blocks(bytes, out, |bytes: &[u8; BYTES], out: &mut [f32; BLOCK]| {
+        let d = half(bytes, 0);
+        for (out, q) in out.iter_mut().zip(&bytes[2..]) {
+            *out = f32::from(q.cast_signed()) * d;
+        }
+    });
 }
