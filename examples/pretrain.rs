@@ -252,9 +252,9 @@ fn begin_by_copying(model: &mut AutoCausalLm, heads: usize, kv_heads: usize) {
                 .reshape([kv_heads, 1, width, hidden])
                 .expand([kv_heads, group, width, hidden])
                 .reshape([heads * width, hidden]);
-            linear.weight = Param::from_tensor((shared.transpose() * 0.5).detach());
+            linear.weight = Param::from_tensor((shared.transpose() * 0.5).detach()).into();
         } else if path.ends_with("down_proj") {
-            linear.weight = Param::from_tensor(weight.zeros_like());
+            linear.weight = Param::from_tensor(weight.zeros_like()).into();
         }
     });
 }

@@ -5,6 +5,7 @@
 //! - [`core`]: models, loading and saving, tokenizer and chat template, generation;
 //! - [`data`]: datasets, masks and packing;
 //! - [`peft`]: adapters and their files;
+//! - [`quant`]: few bits, and GGUF files;
 //! - [`train`]: the training loop;
 //! - [`align`]: losses of preferences, rewards and policies;
 //! - [`distill`]: distillation from a teacher in memory or on disk;
@@ -28,6 +29,7 @@ pub use ft_distill as distill;
 pub use ft_eval as eval;
 pub use ft_kernels as kernels;
 pub use ft_peft as peft;
+pub use ft_quant as quant;
 pub use ft_train as train;
 
 mod adalora;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::module::{ModuleVisitor, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor, TensorData};
 use ft_core::CausalLm;
 use ft_core::safetensors_folder::write_file;
 use ft_data::{PreferenceDataset, fingerprint};
@@ -179,6 +179,15 @@ fn weights_fingerprint<M: CausalLm>(model: &M) -> String {
             self.path.pop();
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.add(|| param.val().into_data());
+        }
+        // The words of weights in blocks. Their format is part of the path.
+        fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
+            self.add(|| param.val().into_data());
+        }
+    }
+    impl Weights {
+        fn add(&mut self, data: impl FnOnce() -> TensorData) {
             let of_adapter = self
                 .path
                 .windows(2)
@@ -186,7 +195,7 @@ fn weights_fingerprint<M: CausalLm>(model: &M) -> String {
             if of_adapter {
                 return;
             }
-            let data = param.val().into_data();
+            let data = data();
             let words = data.as_bytes().chunks(8).map(|bytes| {
                 let mut word = [0; 8];
                 word[..bytes.len()].copy_from_slice(bytes);
@@ -196,7 +205,7 @@ fn weights_fingerprint<M: CausalLm>(model: &M) -> String {
                 .path
                 .iter()
                 .flat_map(|name| name.bytes().map(i64::from));
-            let shape = param.dims().map(|size| size as i64);
+            let shape = data.shape().iter().map(|size| *size as i64);
             let hash = fingerprint(path.chain(shape).chain(words));
             self.hashes.extend(hash.bytes().map(i64::from));
         }

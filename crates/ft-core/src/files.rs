@@ -1,5 +1,7 @@
 //! Checkpoints and where they come from.
 
+pub mod gguf;
 pub(crate) mod hub;
 pub(crate) mod pretrained;
 pub mod safetensors_folder;
+pub(crate) mod weight_source;

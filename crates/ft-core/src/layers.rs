@@ -23,6 +23,7 @@ pub(crate) mod rope;
 pub(crate) mod rope_scaling;
 pub(crate) mod self_attention;
 pub(crate) mod virtual_tokens;
+pub(crate) mod weight;
 pub(crate) mod windows;
 
 pub use adapter::{Adapter, Adapters, Settings};
@@ -49,4 +50,5 @@ pub use rope::{Angles, Rope};
 pub use rope_scaling::RopeScaling;
 pub use self_attention::SelfAttention;
 pub use virtual_tokens::{Prefix, VirtualTokens};
+pub use weight::{PackedParam, WeightParam, dequantize};
 pub use windows::{Masks, Windows};

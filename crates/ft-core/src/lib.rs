@@ -31,16 +31,20 @@ mod seed;
 mod text;
 
 pub use error::{Error, Result};
+pub use files::gguf;
 pub use files::hub::{HubOptions, resolve};
 pub use files::pretrained::{Keys, SaveOptions, load_pretrained, save_pretrained};
 pub use files::safetensors_folder::{self, Weights};
+pub use files::weight_source::{PackedBytes, WeightSource, open_weights};
 pub use ft_kernels::{LogitOptions, TokenScore, branch};
 pub use generation::decoder::{Decoder, NextToken, RowId};
 pub use generation::generate::{FinishReason, Generated, Streamed, generate};
 pub use generation::generation_config::{GenerationConfig, copy_generation_config};
 pub use generation::sampling;
 pub use generation::selection::ChosenLogps;
-pub use layers::{Head, KvCache, Layout, Linear, Part, PartMut, Parts, Pass, Place, RopeScaling};
+pub use layers::{
+    Head, KvCache, Layout, Linear, Part, PartMut, Parts, Pass, Place, RopeScaling, dequantize,
+};
 pub use loss::distillation::{TeacherStates, distillation_loss};
 pub use loss::linear_cross_entropy::{
     IGNORE_INDEX, LossSum, causal_lm_loss, causal_lm_loss_with, linear_cross_entropy,

@@ -7,7 +7,10 @@
 //! paths: what it holds is called as if it were part of the struct itself.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Shape, Tensor};
+use burn::tensor::{Int, Shape, Tensor};
+
+use crate::layers::PackedParam;
+use crate::layers::weight::{Label, PACKED};
 
 /// Keeps track of where a traversal is; to be called from `enter_module` and `exit_module`.
 #[derive(Debug, Default)]
@@ -19,7 +22,9 @@ pub struct PathStack {
 impl PathStack {
     /// Steps into a module.
     pub fn enter(&mut self, name: &str, container_type: &str) {
-        let counts = !container_type.starts_with("Enum:") && !name.starts_with('_');
+        let counts = !container_type.starts_with("Enum:")
+            && container_type != PACKED
+            && !name.starts_with('_');
         self.counted.push(counts);
         if counts {
             self.names
@@ -48,34 +53,38 @@ pub fn join(path: &str, name: &str) -> String {
     }
 }
 
-/// Name and shape of every float parameter, in order of traversal, without initialising any.
+/// Name and shape of every float parameter, in order of traversal, without initialising any. Weights in blocks are among
+/// them.
 pub fn shapes(module: &impl Module) -> Vec<(String, Shape)> {
-    struct Shapes {
-        path: PathStack,
-        found: Vec<(String, Shape)>,
-    }
-    impl ModuleVisitor for Shapes {
-        fn enter_module(&mut self, name: &str, container_type: &str) {
-            self.path.enter(name, container_type);
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.exit();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.found.push((self.path.path(), param.lazy_shape()));
+    struct Shapes(Vec<(String, Shape)>);
+    impl PathVisitor for Shapes {
+        fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
+            self.0.push((path.to_string(), param.lazy_shape()));
         }
     }
-    let mut visitor = Shapes {
-        path: PathStack::default(),
-        found: Vec::new(),
-    };
-    module.visit(&mut visitor);
-    visitor.found
+    let mut visitor = Shapes(Vec::new());
+    visit_params(module, &mut visitor);
+    visitor.0
+}
+
+/// Path and blocks of every weight in blocks.
+pub fn packed_weights(module: &impl Module) -> Vec<(String, PackedParam)> {
+    struct Blocks(Vec<(String, PackedParam)>);
+    impl PathVisitor for Blocks {
+        fn visit<const D: usize>(&mut self, _: &str, _: &Param<Tensor<D>>) {}
+        fn visit_packed(&mut self, path: &str, packed: &PackedParam) {
+            self.0.push((path.to_string(), packed.clone()));
+        }
+    }
+    let mut visitor = Blocks(Vec::new());
+    visit_params(module, &mut visitor);
+    visitor.0
 }
 
 /// A change of parameters that depends on their path.
 pub trait PathMapper {
-    /// Maps one float parameter.
+    /// Maps one float parameter. Weights in blocks stay as they are: [`dequantize`](crate::dequantize) makes parameters of
+    /// them.
     fn map<const D: usize>(&mut self, path: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>>;
 }
 
@@ -106,20 +115,38 @@ pub fn map_params<M: Module>(module: M, mapper: &mut impl PathMapper) -> M {
 pub trait PathVisitor {
     /// Visits one float parameter.
     fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>);
+
+    /// Visits a weight in blocks. By default it is visited as a parameter that does not train and whose numbers are decoded
+    /// when they are first read, for the time of the visit.
+    fn visit_packed(&mut self, path: &str, packed: &PackedParam) {
+        self.visit(path, &packed.decoded());
+    }
 }
 
-/// Shows every float parameter of `module` to `visitor`.
+/// Shows every float parameter and every weight in blocks of `module` to `visitor`.
 pub fn visit_params(module: &impl Module, visitor: &mut impl PathVisitor) {
     struct Adapter<'a, P> {
         path: PathStack,
+        packed: Option<Label>,
         visitor: &'a mut P,
     }
     impl<P: PathVisitor> ModuleVisitor for Adapter<'_, P> {
         fn enter_module(&mut self, name: &str, container_type: &str) {
             self.path.enter(name, container_type);
+            self.packed = match container_type {
+                PACKED => name.parse().ok(),
+                _ => None,
+            };
         }
         fn exit_module(&mut self, _: &str, _: &str) {
             self.path.exit();
+            self.packed = None;
+        }
+        fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
+            if let Some(label) = self.packed {
+                let packed = label.around(param);
+                self.visitor.visit_packed(&self.path.path(), &packed);
+            }
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             self.visitor.visit(&self.path.path(), param);
@@ -127,6 +154,7 @@ pub fn visit_params(module: &impl Module, visitor: &mut impl PathVisitor) {
     }
     module.visit(&mut Adapter {
         path: PathStack::default(),
+        packed: None,
         visitor,
     });
 }

@@ -8,8 +8,8 @@
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
-use crate::LogitOptions;
 use crate::graph::{check_trainable, constant, in_type_of};
+use crate::{LogitOptions, Weight};
 
 /// The maximum number of logits at a time (32 MiB of `f32`).
 const CHUNK_LOGITS: usize = 1 << 23;
@@ -38,22 +38,24 @@ struct Parts {
 ///
 /// # Shapes
 ///
-/// - `hidden`: `[rows, width]`, `weight`: `[vocab, width]`, `targets`: one id a row
+/// - `hidden`: `[rows, width]`, `weight`: `[vocab, width]`, a tensor or [`Packed`](crate::Packed); `targets`: one id a row
 ///
 /// # Panics
 ///
 /// If there are no rows, a target is not in the vocabulary, or an option is invalid.
 pub fn cross_entropy_sum(
     hidden: Tensor<2>,
-    weight: Tensor<2>,
+    weight: impl Into<Weight>,
     targets: &[i64],
     options: LossOptions,
 ) -> Tensor<1> {
+    let weight = weight.into();
     #[cfg(feature = "cpu")]
-    if crate::flex::takes(&hidden) && crate::flex::takes_weight(&weight) {
+    if crate::flex::takes(&hidden) && crate::flex::takes_operand(&weight) {
         let chunk = rows_a_chunk(&weight);
         return in_graph(hidden, weight, targets, options, chunk, on_flex);
     }
+    let weight = weight.dense(&hidden);
     portable(hidden, weight, targets, options)
 }
 
@@ -64,23 +66,23 @@ pub fn portable(
     targets: &[i64],
     options: LossOptions,
 ) -> Tensor<1> {
+    let weight = Weight::Dense(in_type_of(weight, &hidden));
     let chunk = rows_a_chunk(&weight);
-    let weight = in_type_of(weight, &hidden);
     in_graph(hidden, weight, targets, options, chunk, of_burn_operations)
 }
 
 /// Checks the arguments and returns the maximum number of rows of logits at a time.
-pub(crate) fn rows_a_chunk(weight: &Tensor<2>) -> usize {
-    (CHUNK_LOGITS / weight.dims()[0].max(1)).max(1)
+pub(crate) fn rows_a_chunk(weight: &Weight) -> usize {
+    (CHUNK_LOGITS / weight.rows().max(1)).max(1)
 }
 
 /// # Panics
 ///
 /// If there are no rows, the number of targets is another one, a target is not in the vocabulary, or the weight trains
 /// in 16 bits.
-pub(crate) fn check_targets(hidden: &Tensor<2>, weight: &Tensor<2>, targets: &[i64]) {
+pub(crate) fn check_targets(hidden: &Tensor<2>, weight: &Weight, targets: &[i64]) {
     check_trainable(weight, hidden);
-    let (rows, vocab) = (hidden.dims()[0], weight.dims()[0]);
+    let (rows, vocab) = (hidden.dims()[0], weight.rows());
     assert!(rows > 0, "a loss of no rows");
     assert_eq!(rows, targets.len(), "a target a row");
     if let Some(bad) = targets.iter().find(|t| !(0..vocab as i64).contains(t)) {
@@ -88,24 +90,25 @@ pub(crate) fn check_targets(hidden: &Tensor<2>, weight: &Tensor<2>, targets: &[i
     }
 }
 
-/// `compute` receives the tensors outside the graph, the rows of a chunk, and which gradients are needed.
+/// `compute` receives hidden states and weight, the rows of a chunk, and which gradients are needed. It computes outside
+/// the graph.
 fn in_graph(
     hidden: Tensor<2>,
-    weight: Tensor<2>,
+    weight: Weight,
     targets: &[i64],
     options: LossOptions,
     chunk: usize,
-    compute: impl Fn([Tensor<2>; 2], &[i64], LossOptions, usize, [bool; 2]) -> Parts,
+    compute: impl Fn(Tensor<2>, Weight, &[i64], LossOptions, usize, [bool; 2]) -> Parts,
 ) -> Tensor<1> {
     let smoothing = options.label_smoothing;
     let valid = (0.0..=1.0).contains(&smoothing);
     assert!(valid, "a label smoothing of {smoothing}, not from 0 to 1");
     options.logits.check();
     check_targets(&hidden, &weight, targets);
-    let inputs = [hidden, weight];
-    let wanted = inputs.each_ref().map(Tensor::is_tracked);
+    let wanted = [hidden.is_tracked(), weight.is_tracked()];
     let parts = compute(
-        inputs.clone().map(Tensor::inner),
+        hidden.clone().inner(),
+        weight.clone(),
         targets,
         options,
         chunk,
@@ -114,11 +117,13 @@ fn in_graph(
     if wanted == [false; 2] {
         return parts.loss;
     }
-    let mut sum = constant(parts.loss, &inputs[0]);
-    for (input, gradient) in inputs.into_iter().zip(parts.gradients) {
-        if let Some(gradient) = gradient {
-            sum = sum + zero_with_gradient(input, gradient);
-        }
+    let mut sum = constant(parts.loss, &hidden);
+    let [d_hidden, d_weight] = parts.gradients;
+    if let Some(gradient) = d_hidden {
+        sum = sum + zero_with_gradient(hidden, gradient);
+    }
+    if let (Weight::Dense(weight), Some(gradient)) = (weight, d_weight) {
+        sum = sum + zero_with_gradient(weight, gradient);
     }
     sum
 }
@@ -132,7 +137,8 @@ pub(crate) fn zero_with_gradient(x: Tensor<2>, gradient: Tensor<2>) -> Tensor<1>
 
 #[cfg(feature = "cpu")]
 fn on_flex(
-    inputs: [Tensor<2>; 2],
+    hidden: Tensor<2>,
+    weight: Weight,
     targets: &[i64],
     options: LossOptions,
     chunk: usize,
@@ -140,11 +146,10 @@ fn on_flex(
 ) -> Parts {
     use crate::flex::cross_entropy::cross_entropy;
     use burn::backend::Flex;
-    let device = inputs[0].device();
-    let [hidden, weight] = inputs.map(|tensor| {
-        (tensor.try_into_primitive::<Flex>()).expect("a tensor of Flex, as was checked")
-    });
-    let found = cross_entropy(hidden, &weight, targets, options, chunk, wanted);
+    let device = hidden.device();
+    let hidden = (hidden.try_into_primitive::<Flex>()).expect("a tensor of Flex, as was checked");
+    let weight = crate::flex::packed::Held::outside(weight);
+    let found = cross_entropy(hidden, weight, targets, options, chunk, wanted);
     // Summed in f64: there are thousands of losses of similar size.
     let loss: f64 = found.losses.iter().copied().map(f64::from).sum();
     Parts {
@@ -154,12 +159,14 @@ fn on_flex(
 }
 
 fn of_burn_operations(
-    [h, w]: [Tensor<2>; 2],
+    h: Tensor<2>,
+    weight: Weight,
     targets: &[i64],
     options: LossOptions,
     chunk: usize,
     [want_hidden, want_weight]: [bool; 2],
 ) -> Parts {
+    let w = weight.dense(&h).inner();
     let (rows, vocab) = (h.dims()[0], w.dims()[0]);
     let smoothing = options.label_smoothing;
     let targets = Tensor::<1, Int>::from_data(targets, &h.device());
@@ -235,7 +242,7 @@ mod tests {
             },
         };
         let run = |kernel: bool, chunk: usize| {
-            let (h, w) = (hidden.clone(), weight.clone());
+            let (h, w) = (hidden.clone(), weight.clone().into());
             let targets = [0, 4, 2, 2, 1, 3, 0];
             let loss = match kernel {
                 true => in_graph(h, w, &targets, options, chunk, on_flex),

@@ -6,9 +6,9 @@
 
 use burn::tensor::{Int, Tensor, TensorData, activation};
 
-use crate::LogitOptions;
 use crate::cross_entropy::{check_targets, rows_a_chunk, zero_with_gradient};
 use crate::graph::{constant, in_type_of};
+use crate::{LogitOptions, Weight};
 
 /// How far the student's distribution `q` is from the teacher's `p`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -76,8 +76,8 @@ pub enum Teacher {
     Head {
         /// `[rows, width of the teacher]`
         hidden: Tensor<2>,
-        /// `[vocab, width of the teacher]`, possibly in 16 bits
-        weight: Tensor<2>,
+        /// `[vocab, width of the teacher]`, possibly in 16 bits or in blocks
+        weight: Weight,
         /// What the teacher does to its logits.
         logits: LogitOptions,
     },
@@ -116,31 +116,34 @@ struct Parts {
 ///
 /// # Shapes
 ///
-/// - `hidden`: `[rows, width]`, `weight`: `[vocab, width]`, those of the student; `targets`: one id a row
+/// - `hidden`: `[rows, width]`, `weight`: `[vocab, width]`, a tensor or [`Packed`](crate::Packed), those of the student;
+///   `targets`: one id a row
 ///
 /// # Panics
 ///
 /// If there are no rows, numbers of rows or vocabularies differ, a target is not in the vocabulary, or an option is out of
 /// range.
-pub fn distillation_sum(
+pub fn distillation_sum<W: Into<Weight>>(
     hidden: Tensor<2>,
-    weight: Tensor<2>,
+    weight: W,
     teacher: &Teacher,
     targets: &[i64],
     options: DistillationOptions,
 ) -> Distilled {
+    let weight = weight.into();
     #[cfg(feature = "cpu")]
     {
         let known = match teacher {
             Teacher::Head { hidden, weight, .. } => {
-                crate::flex::takes(hidden) && crate::flex::takes_weight(weight)
+                crate::flex::takes(hidden) && crate::flex::takes_operand(weight)
             }
             Teacher::Top { .. } => true,
         };
-        if known && crate::flex::takes(&hidden) && crate::flex::takes_weight(&weight) {
+        if known && crate::flex::takes(&hidden) && crate::flex::takes_operand(&weight) {
             return in_graph(hidden, weight, teacher, targets, options, on_flex);
         }
     }
+    let weight = weight.dense(&hidden);
     portable(hidden, weight, teacher, targets, options)
 }
 
@@ -152,7 +155,7 @@ pub fn portable(
     targets: &[i64],
     options: DistillationOptions,
 ) -> Distilled {
-    let weight = in_type_of(weight, &hidden);
+    let weight = Weight::Dense(in_type_of(weight, &hidden));
     in_graph(
         hidden,
         weight,
@@ -173,7 +176,7 @@ fn check_teacher(teacher: &Teacher, rows: usize, vocab: usize) {
             logits.check();
             assert_eq!(hidden.dims()[0], rows, "a row of the teacher for each row");
             assert_eq!(
-                weight.dims()[0],
+                weight.rows(),
                 vocab,
                 "the vocabulary of the teacher is that of the student"
             );
@@ -190,38 +193,27 @@ fn check_teacher(teacher: &Teacher, rows: usize, vocab: usize) {
 
 fn in_graph(
     hidden: Tensor<2>,
-    weight: Tensor<2>,
+    weight: Weight,
     teacher: &Teacher,
     targets: &[i64],
     options: DistillationOptions,
-    compute: impl Fn([Tensor<2>; 2], &Teacher, &[i64], DistillationOptions, [bool; 2]) -> Parts,
+    compute: impl Fn(Tensor<2>, Weight, &Teacher, &[i64], DistillationOptions, [bool; 2]) -> Parts,
 ) -> Distilled {
     options.check();
     check_targets(&hidden, &weight, targets);
-    check_teacher(teacher, hidden.dims()[0], weight.dims()[0]);
-    let inputs = [hidden, weight];
-    let wanted = inputs.each_ref().map(Tensor::is_tracked);
-    let inner = inputs.clone().map(Tensor::inner);
-    let teacher = match teacher {
-        Teacher::Head {
-            hidden,
-            weight,
-            logits,
-        } => Teacher::Head {
-            hidden: hidden.clone().inner(),
-            weight: weight.clone().inner(),
-            logits: *logits,
-        },
-        top => top.clone(),
-    };
-    let parts = compute(inner, &teacher, targets, options, wanted);
+    check_teacher(teacher, hidden.dims()[0], weight.rows());
+    let wanted = [hidden.is_tracked(), weight.is_tracked()];
+    let (inner, own) = (hidden.clone().inner(), weight.clone());
+    let parts = compute(inner, own, teacher, targets, options, wanted);
     let [mut loss, divergence, cross_entropy, agreement] = parts.sums;
     if wanted != [false; 2] {
-        loss = constant(loss, &inputs[0]);
-        for (input, gradient) in inputs.into_iter().zip(parts.gradients) {
-            if let Some(gradient) = gradient {
-                loss = loss + zero_with_gradient(input, gradient);
-            }
+        loss = constant(loss, &hidden);
+        let [d_hidden, d_weight] = parts.gradients;
+        if let Some(gradient) = d_hidden {
+            loss = loss + zero_with_gradient(hidden, gradient);
+        }
+        if let (Weight::Dense(weight), Some(gradient)) = (weight, d_weight) {
+            loss = loss + zero_with_gradient(weight, gradient);
         }
     }
     Distilled {
@@ -234,18 +226,19 @@ fn in_graph(
 
 #[cfg(feature = "cpu")]
 fn on_flex(
-    inputs: [Tensor<2>; 2],
+    hidden: Tensor<2>,
+    weight: Weight,
     teacher: &Teacher,
     targets: &[i64],
     options: DistillationOptions,
     wanted: [bool; 2],
 ) -> Parts {
     use crate::flex::distillation::{Rows, distill};
+    use crate::flex::packed::Held;
     use burn::backend::Flex;
-    let device = inputs[0].device();
-    let chunk = rows_a_chunk(&inputs[1]);
+    let (device, chunk) = (hidden.device(), rows_a_chunk(&weight));
     let primitive = |tensor: Tensor<2>| {
-        (tensor.try_into_primitive::<Flex>()).expect("a tensor of Flex, as was checked")
+        (tensor.inner().try_into_primitive::<Flex>()).expect("a tensor of Flex, as was checked")
     };
     let rows = match teacher {
         Teacher::Head {
@@ -254,7 +247,7 @@ fn on_flex(
             logits,
         } => Rows::head(
             primitive(hidden.clone()),
-            &primitive(weight.clone()),
+            Held::outside(weight.clone()),
             *logits,
         ),
         Teacher::Top { k, tokens, logps } => Rows::Top {
@@ -263,8 +256,8 @@ fn on_flex(
             logps,
         },
     };
-    let [hidden, weight] = inputs.map(primitive);
-    let found = distill(hidden, &weight, &rows, targets, options, chunk, wanted);
+    let (hidden, weight) = (primitive(hidden), Held::outside(weight));
+    let found = distill(hidden, weight, &rows, targets, options, chunk, wanted);
     Parts {
         sums: (found.sums).map(|sum| Tensor::from_data([sum as f32], &device)),
         gradients: (found.gradients).map(|gradient| gradient.map(Tensor::from_primitive::<Flex>)),
@@ -272,13 +265,15 @@ fn on_flex(
 }
 
 fn of_burn_operations(
-    [h, w]: [Tensor<2>; 2],
+    h: Tensor<2>,
+    weight: Weight,
     teacher: &Teacher,
     targets: &[i64],
     options: DistillationOptions,
     [want_hidden, want_weight]: [bool; 2],
 ) -> Parts {
-    let (rows, chunk) = (h.dims()[0], rows_a_chunk(&w));
+    let (rows, chunk) = (h.dims()[0], rows_a_chunk(&weight));
+    let w = weight.dense(&h).inner();
     let device = h.device();
     let (mut sums, mut hidden_grads) = (Vec::new(), Vec::new());
     let mut weight_grad: Option<Tensor<2>> = None;
@@ -359,9 +354,10 @@ struct Outcomes {
     tokens: Option<Tensor<2, Int>>,
 }
 
-fn teacher_logits(hidden: &Tensor<2>, weight: &Tensor<2>, options: LogitOptions) -> Tensor<2> {
-    let weight = in_type_of(weight.clone(), hidden);
-    options.apply(hidden.clone().matmul(weight.transpose()))
+fn teacher_logits(hidden: &Tensor<2>, weight: &Weight, options: LogitOptions) -> Tensor<2> {
+    let hidden = hidden.clone().inner();
+    let weight = in_type_of(weight.clone().dense(&hidden).inner(), &hidden);
+    options.apply(hidden.matmul(weight.transpose()))
 }
 
 fn top_one(

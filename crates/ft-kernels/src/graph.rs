@@ -2,6 +2,8 @@
 
 use burn::tensor::{DType, Tensor};
 
+use crate::Weight;
+
 /// `x`, which is outside any graph, as a constant of the graph of `like`, if that has one: all tensors of a graph have the
 /// same strategy of checkpointing.
 pub fn constant<const D: usize, const E: usize>(x: Tensor<D>, like: &Tensor<E>) -> Tensor<D> {
@@ -26,7 +28,10 @@ pub(crate) fn in_type_of<const D: usize>(weight: Tensor<2>, x: &Tensor<D>) -> Te
 /// # Panics
 ///
 /// If the weight trains and has 16 bits, and `x` has more.
-pub(crate) fn check_trainable<const D: usize>(weight: &Tensor<2>, x: &Tensor<D>) {
+pub(crate) fn check_trainable<const D: usize>(weight: &Weight, x: &Tensor<D>) {
+    let Weight::Dense(weight) = weight else {
+        return;
+    };
     let held = weight.dtype();
     let narrow = matches!(held, DType::F16 | DType::BF16) && held != x.dtype();
     assert!(

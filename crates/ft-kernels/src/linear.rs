@@ -3,12 +3,14 @@
 //!
 //! The adapter acts on activations: there is no dense `W + s·BA`, and no gradient of a frozen `W`. A frozen `W` may be
 //! stored in 16 bits, which halves its memory. It is widened during the product. Widening is exact, so results
-//! differ only by the order of the sums.
+//! differ only by the order of the sums. A [`Weight`] in blocks of few bits is a constant of the
+//! graph. On the CPU its blocks are read where they are. On a device with autodiff their exact numbers are multiplied; on
+//! others the input is rounded to 8 bits with a scale for every 32 numbers, as in llama.cpp.
 
 use burn::tensor::{Device, Tensor};
 
 use crate::graph::{check_trainable, in_type_of};
-use crate::{Dropout, Input};
+use crate::{Dropout, Input, Weight};
 
 /// The factors of an adapter, and their scale.
 #[derive(Clone, Debug)]
@@ -28,25 +30,29 @@ pub struct LowRank {
 /// # Shapes
 ///
 /// - `x`: `[rows, in]`, a tensor or an [`Input`]
-/// - `weight`: `[out, in]`, possibly a transposed view, in the type of `x` or, if it is frozen, in `f16` or `bf16`
+/// - `weight`: `[out, in]`, a tensor or [`Packed`](crate::Packed). The tensor may be a transposed view, and is in the type
+///   of `x` or, if it is frozen, in `f16` or `bf16`
 /// - output: `[rows, out]`
 ///
 /// # Panics
 ///
 /// If the shapes do not match, or a weight in 16 bits trains: its updates would be lost in rounding.
-pub fn linear(x: impl Into<Input<2>>, weight: Tensor<2>, adapter: Option<LowRank>) -> Tensor<2> {
-    let x = x.into();
+pub fn linear(
+    x: impl Into<Input<2>>,
+    weight: impl Into<Weight>,
+    adapter: Option<LowRank>,
+) -> Tensor<2> {
+    let (x, weight) = (x.into(), weight.into());
     check_shapes(x.value.dims(), weight.dims(), adapter.as_ref());
     check_trainable(&weight, &x.value);
     #[cfg(feature = "cpu")]
     if crate::flex::takes(&x.value)
-        && crate::flex::takes_weight(&weight)
         && (adapter.as_ref()).is_none_or(|l| crate::flex::takes(&l.a) && crate::flex::takes(&l.b))
+        && let Some(weight) = crate::flex::packed::Operand::new(&weight)
     {
         use crate::flex::linear::{Linear, Scaling};
         use burn::backend::Dispatch;
         let (recipe, x) = (x.recipe, x.value.into_dispatch());
-        let weight = weight.into_dispatch();
         let y = match adapter {
             None => Dispatch::linear(x, weight, recipe),
             Some(LowRank {
@@ -65,6 +71,7 @@ pub fn linear(x: impl Into<Input<2>>, weight: Tensor<2>, adapter: Option<LowRank
         };
         return Tensor::from_dispatch(y);
     }
+    let weight = weight.dense(&x.value);
     portable(x.value, weight, adapter)
 }
 

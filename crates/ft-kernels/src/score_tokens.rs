@@ -3,9 +3,9 @@
 
 use burn::tensor::{Int, Tensor, activation};
 
-use crate::LogitOptions;
 use crate::cross_entropy::{check_targets, rows_a_chunk};
 use crate::graph::in_type_of;
+use crate::{LogitOptions, Weight};
 
 /// The score of one token.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,7 +20,7 @@ pub struct TokenScore {
 ///
 /// # Shapes
 ///
-/// - `hidden`: `[rows, width]`, `weight`: `[vocab, width]`, `targets`: one id a row
+/// - `hidden`: `[rows, width]`, `weight`: `[vocab, width]`, a tensor or [`Packed`](crate::Packed); `targets`: one id a row
 ///
 /// # Panics
 ///
@@ -40,17 +40,19 @@ pub struct TokenScore {
 /// ```
 pub fn score_tokens(
     hidden: Tensor<2>,
-    weight: Tensor<2>,
+    weight: impl Into<Weight>,
     targets: &[i64],
     options: LogitOptions,
 ) -> Vec<TokenScore> {
+    let weight = weight.into();
     options.check();
     check_targets(&hidden, &weight, targets);
     let chunk = rows_a_chunk(&weight);
     #[cfg(feature = "cpu")]
-    if crate::flex::takes(&hidden) && crate::flex::takes_weight(&weight) {
+    if crate::flex::takes(&hidden) && crate::flex::takes_operand(&weight) {
         return crate::flex::score_tokens::score_tokens(hidden, weight, targets, options, chunk);
     }
+    let weight = weight.dense(&hidden);
     of_burn_operations(hidden, weight, targets, options, chunk)
 }
 
@@ -62,8 +64,9 @@ pub fn portable(
     options: LogitOptions,
 ) -> Vec<TokenScore> {
     options.check();
-    check_targets(&hidden, &weight, targets);
-    let chunk = rows_a_chunk(&weight);
+    let stored = Weight::Dense(weight.clone());
+    check_targets(&hidden, &stored, targets);
+    let chunk = rows_a_chunk(&stored);
     of_burn_operations(hidden, weight, targets, options, chunk)
 }
 

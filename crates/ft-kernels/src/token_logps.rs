@@ -10,9 +10,9 @@
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, activation};
 
-use crate::LogitOptions;
 use crate::cross_entropy::{check_targets, rows_a_chunk};
 use crate::graph::{constant, in_type_of};
+use crate::{LogitOptions, Weight};
 
 /// `ln softmax(z)[target]` of every row, with `z` the logits `h·Wᵀ` after their options.
 ///
@@ -21,7 +21,7 @@ use crate::graph::{constant, in_type_of};
 ///
 /// # Shapes
 ///
-/// - `hidden`: `[rows, width]`, `weight`: `[vocab, width]`, `targets`: one id a row
+/// - `hidden`: `[rows, width]`, `weight`: `[vocab, width]`, a tensor or [`Packed`](crate::Packed); `targets`: one id a row
 /// - output: `[rows]`
 ///
 /// # Panics
@@ -41,22 +41,22 @@ use crate::graph::{constant, in_type_of};
 /// ```
 pub fn token_logps(
     hidden: Tensor<2>,
-    weight: Tensor<2>,
+    weight: impl Into<Weight>,
     targets: &[i64],
     options: LogitOptions,
 ) -> Tensor<1> {
-    let [logps] = fastest(hidden, weight, targets, options);
+    let [logps] = fastest(hidden, weight.into(), targets, options);
     logps
 }
 
 /// [`token_logps`], and the entropy `−Σ p·ln p` of every row, `[rows]` as well, in nats.
 pub fn token_logps_and_entropy(
     hidden: Tensor<2>,
-    weight: Tensor<2>,
+    weight: impl Into<Weight>,
     targets: &[i64],
     options: LogitOptions,
 ) -> [Tensor<1>; 2] {
-    fastest(hidden, weight, targets, options)
+    fastest(hidden, weight.into(), targets, options)
 }
 
 /// [`token_logps`] with Burn's operations.
@@ -66,7 +66,7 @@ pub fn portable(
     targets: &[i64],
     options: LogitOptions,
 ) -> Tensor<1> {
-    let chunk = checked(&hidden, &weight, targets, options);
+    let chunk = checked(&hidden, &Weight::Dense(weight.clone()), targets, options);
     let [logps] = of_burn_operations(hidden, weight, targets, options, chunk);
     logps
 }
@@ -78,17 +78,12 @@ pub fn portable_with_entropy(
     targets: &[i64],
     options: LogitOptions,
 ) -> [Tensor<1>; 2] {
-    let chunk = checked(&hidden, &weight, targets, options);
+    let chunk = checked(&hidden, &Weight::Dense(weight.clone()), targets, options);
     of_burn_operations(hidden, weight, targets, options, chunk)
 }
 
 /// Checks the arguments and returns the maximum number of rows of logits at a time.
-fn checked(
-    hidden: &Tensor<2>,
-    weight: &Tensor<2>,
-    targets: &[i64],
-    options: LogitOptions,
-) -> usize {
+fn checked(hidden: &Tensor<2>, weight: &Weight, targets: &[i64], options: LogitOptions) -> usize {
     options.check();
     check_targets(hidden, weight, targets);
     rows_a_chunk(weight)
@@ -97,22 +92,23 @@ fn checked(
 /// Log-probabilities, and entropies where `N` is 2.
 fn fastest<const N: usize>(
     hidden: Tensor<2>,
-    weight: Tensor<2>,
+    weight: Weight,
     targets: &[i64],
     options: LogitOptions,
 ) -> [Tensor<1>; N] {
     let chunk = checked(&hidden, &weight, targets, options);
     #[cfg(feature = "cpu")]
-    if crate::flex::takes(&hidden) && crate::flex::takes_weight(&weight) {
+    if crate::flex::takes(&hidden) && crate::flex::takes_operand(&weight) {
         return on_flex(hidden, weight, targets, options, chunk);
     }
+    let weight = weight.dense(&hidden);
     of_burn_operations(hidden, weight, targets, options, chunk)
 }
 
 #[cfg(feature = "cpu")]
 fn on_flex<const N: usize>(
     hidden: Tensor<2>,
-    weight: Tensor<2>,
+    weight: Weight,
     targets: &[i64],
     options: LogitOptions,
     chunk: usize,
@@ -125,7 +121,8 @@ fn on_flex<const N: usize>(
         entropy: N == 2,
         chunk,
     };
-    let out = Dispatch::token_logps(hidden.into_dispatch(), weight.into_dispatch(), question);
+    let weight = crate::flex::packed::Operand::new(&weight).expect("as was checked");
+    let out = Dispatch::token_logps(hidden.into_dispatch(), weight, question);
     let out = Tensor::<2>::from_dispatch(out);
     std::array::from_fn(|column| out.clone().narrow(1, column, 1).squeeze_dim(1))
 }
@@ -219,7 +216,7 @@ mod tests {
             let weight = numbers(5, 0.7).set_require_grad(trains);
             let (h, w, targets) = (hidden.clone(), weight.clone(), [0, 4, 2, 2, 1, 3, 0]);
             let outputs: [Tensor<1>; 2] = match kernel {
-                true => on_flex(h, w, &targets, options, chunk),
+                true => on_flex(h, w.into(), &targets, options, chunk),
                 false => of_burn_operations(h, w, &targets, options, chunk),
             };
             let outputs = Tensor::stack::<2>(outputs.to_vec(), 0);

@@ -2,9 +2,11 @@
 
 use std::collections::HashSet;
 
-use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, Param, ParamId};
 use burn::tensor::Tensor;
 use ft_core::Parts;
+use ft_core::layers::PackedParam;
+use ft_core::module_path::{PathVisitor, visit_params};
 
 use crate::Result;
 use crate::switch::check_known;
@@ -47,8 +49,13 @@ pub(crate) fn freeze_all<M: Module + Parts>(model: M) -> M {
 /// On a device without autodiff nothing trains; bring the model there with `Module::train`.
 pub fn trainable_parameters(model: &impl Module) -> (usize, usize) {
     struct Count(usize, usize, HashSet<ParamId>);
-    impl ModuleVisitor for Count {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+    impl PathVisitor for Count {
+        fn visit_packed(&mut self, _: &str, packed: &PackedParam) {
+            if self.2.insert(packed.id()) {
+                self.1 += packed.shape().num_elements();
+            }
+        }
+        fn visit<const D: usize>(&mut self, _: &str, param: &Param<Tensor<D>>) {
             if !self.2.insert(param.id) {
                 return;
             }
@@ -60,6 +67,6 @@ pub fn trainable_parameters(model: &impl Module) -> (usize, usize) {
         }
     }
     let mut count = Count(0, 0, HashSet::new());
-    model.visit(&mut count);
+    visit_params(model, &mut count);
     (count.0, count.1)
 }

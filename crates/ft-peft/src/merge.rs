@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor};
-use ft_core::layers::{Adapter, Adapters, At, Embedding, Merged};
+use ft_core::layers::{Adapter, Adapters, At, Embedding, Merged, WeightParam};
 use ft_core::{Layout, Linear, Part, PartMut, Parts};
 
 use crate::switch::{active_adapters, adapter_names};
@@ -11,6 +11,9 @@ use crate::{Error, Result};
 
 /// Merges every active adapter into its layer and removes all adapters, also those that are switched
 /// off. The result computes the same without them, up to rounding.
+///
+/// A weight in blocks of few bits cannot hold the sum: it is decoded, and the merged weight has `f32`. A warning says how many
+/// there were. Quantize the merged model again if it is to be small.
 ///
 /// What was frozen stays frozen: call `unfreeze` to train all of the merged model, or [`attach`](crate::attach) for the next
 /// stage. On failure the model is dropped: keep a clone, which shares the parameters, if it is still needed.
@@ -30,21 +33,33 @@ pub fn merge_and_unload<M: Module + Parts>(model: M) -> Result<M> {
     }
     check_tied_merge(&model)?;
     let mut model = model;
-    let mut failure = None;
+    let (mut failure, mut decoded) = (None, 0);
     model.for_each_part_mut(&mut |path, mut part| {
         if failure.is_none() {
+            let weight = part.weight();
+            let packed = weight.is_some_and(|weight| weight.packed().is_some());
+            // Blocks stay if only the bias changes.
+            let stays = packed && part.adapters().active().all(changes_only_bias);
             match merged(path, part.as_part()) {
                 Ok(None) => {}
-                Ok(Some(merged)) => put_in(&mut part, merged),
+                Ok(Some(merged)) => {
+                    decoded += usize::from(packed && !stays);
+                    put_in(&mut part, merged, stays);
+                }
                 Err(error) => failure = Some(error),
             }
         }
         part.adapters().clear();
     });
-    match failure {
-        Some(error) => Err(error),
-        None => Ok(model),
+    if let Some(error) = failure {
+        return Err(error);
     }
+    if decoded > 0 {
+        tracing::warn!(
+            "{decoded} weights were in blocks of few bits, which cannot hold what the adapters add: they are f32 now"
+        );
+    }
+    Ok(model)
 }
 
 /// What a part is once its active adapters are merged.
@@ -206,11 +221,17 @@ fn merge_vectors(path: &str, adapters: &Adapters) -> Result<MergedPart> {
     Ok(MergedPart::Vectors { weight, bias })
 }
 
-/// Puts merged tensors in the place of a part's own.
-fn put_in(part: &mut PartMut<'_>, merged: MergedPart) {
+fn changes_only_bias(adapter: &Adapter) -> bool {
+    adapter.kind().weight(adapter).is_none() && adapter.kind().bias(adapter).is_some()
+}
+
+/// Puts merged tensors in the place of a part's own. The matrix may stay.
+fn put_in(part: &mut PartMut<'_>, merged: MergedPart, matrix_stays: bool) {
     match (part, merged) {
         (PartMut::Linear(linear), MergedPart::Matrix { weight, bias, .. }) => {
-            replace(&mut linear.weight, weight);
+            if !matrix_stays {
+                replace_matrix(&mut linear.weight, weight);
+            }
             match (&mut linear.bias, bias) {
                 (Some(own), Some(bias)) => replace(own, bias),
                 (own @ None, Some(bias)) => {
@@ -220,7 +241,7 @@ fn put_in(part: &mut PartMut<'_>, merged: MergedPart) {
             }
         }
         (PartMut::Embedding(table), MergedPart::Matrix { weight, .. }) => {
-            replace(&mut table.weight, weight);
+            replace_matrix(&mut table.weight, weight);
         }
         (PartMut::RmsNorm(norm), MergedPart::Vectors { weight, .. }) => {
             replace_some(&mut norm.weight, weight);
@@ -237,6 +258,11 @@ fn replace_some(param: &mut Param<Tensor<1>>, value: Option<Tensor<1>>) {
     if let Some(value) = value {
         replace(param, value);
     }
+}
+
+fn replace_matrix(param: &mut WeightParam, weight: Tensor<2>) {
+    let id = param.id();
+    param.replace(weight, id);
 }
 
 /// Another value for a parameter, which keeps its identity and whether it trains.

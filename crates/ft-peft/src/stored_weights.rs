@@ -209,7 +209,7 @@ impl StoredWeights {
     }
 
     /// Puts the weights into the model. They are not marked to train.
-    pub(crate) fn put<M: Module>(&self, model: M) -> M {
+    pub(crate) fn put<M: Module + Parts>(&self, model: M) -> M {
         struct Put<'a>(&'a StoredWeights);
         impl PathMapper for Put<'_> {
             fn map<const D: usize>(
@@ -243,6 +243,17 @@ impl StoredWeights {
         if self.tensors.is_empty() {
             return model;
         }
+        let mut model = model;
+        // Blocks make room for a parameter.
+        model.for_each_part_mut(&mut |layer, mut part| {
+            if let Some(weight) = part.weight()
+                && weight.packed().is_some()
+                && self.tensors.contains_key(&format!("{layer}.weight"))
+            {
+                let (value, id) = (weight.val(), weight.id());
+                weight.replace(value, id);
+            }
+        });
         module_path::map_params(model, &mut Put(self))
     }
 }

@@ -58,7 +58,7 @@ pub enum Error {
     },
     /// Parameters that are to train are held in 16 bits.
     #[error(
-        "{first} is held in 16 bits and cannot train ({count} such parameters): load the model in f32, or train adapters"
+        "{first} is held in 16 bits or less and cannot train ({count} such parameters): load the model in f32, or train adapters"
     )]
     HeldIn16Bits {
         /// The first of them.

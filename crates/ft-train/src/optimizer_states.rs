@@ -17,6 +17,7 @@ use burn::optim::{
 };
 use burn::tensor::{Tensor, TensorData};
 use ft_core::Parts;
+use ft_core::layers::PackedParam;
 use ft_core::module_path::{self, PathMapper, PathVisitor};
 use ft_core::safetensors_folder::{read_metadata, read_tensors, write_tensors};
 use serde_json::Value;
@@ -349,4 +350,6 @@ impl<O: Optimizer> PathVisitor for Load<O> {
             None => self.missing.push(format!("the state of {path}")),
         }
     }
+
+    fn visit_packed(&mut self, _: &str, _: &PackedParam) {}
 }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor};
+use ft_core::layers::PackedParam;
 use ft_core::module_path::{self, PathVisitor};
 use ft_core::{Part, Parts};
 
@@ -99,6 +100,15 @@ pub(crate) fn parameters(model: &(impl Module + Parts)) -> Vec<Parameter> {
                 path: path.to_string(),
             });
         }
+        fn visit_packed(&mut self, path: &str, packed: &PackedParam) {
+            self.found.push(Parameter {
+                kind: kind_of(path, self.parts),
+                block: block_of(path),
+                numbers: packed.shape().num_elements(),
+                trains: false,
+                path: path.to_string(),
+            });
+        }
     }
     let output_layer = model.output_layer();
     let mut parts = BTreeMap::new();
@@ -138,7 +148,7 @@ fn kind_of(path: &str, parts: &BTreeMap<String, ParamKind>) -> ParamKind {
     ParamKind::Other
 }
 
-/// Refuses parameters that are to train and are held in 16 bits.
+/// Refuses parameters that are to train and are held in 16 bits or in blocks of few bits.
 pub(crate) fn check_trainable(model: &impl Module, trains: &BTreeMap<String, bool>) -> Result<()> {
     struct Held<'a> {
         trains: &'a BTreeMap<String, bool>,
@@ -150,6 +160,11 @@ pub(crate) fn check_trainable(model: &impl Module, trains: &BTreeMap<String, boo
                 && param.is_initialized()
                 && matches!(param.val().dtype(), DType::F16 | DType::BF16)
             {
+                self.found.push(path.to_string());
+            }
+        }
+        fn visit_packed(&mut self, path: &str, _: &PackedParam) {
+            if self.trains.get(path) == Some(&true) {
                 self.found.push(path.to_string());
             }
         }

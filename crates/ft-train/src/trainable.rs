@@ -5,6 +5,7 @@ use std::path::Path;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Shape, Tensor, TensorData};
+use ft_core::layers::PackedParam;
 use ft_core::module_path::{self, PathMapper, PathVisitor};
 
 use crate::{Error, Result};
@@ -18,6 +19,7 @@ pub(crate) fn shapes(model: &impl Module) -> BTreeMap<String, Shape> {
                 self.0.insert(path.to_string(), param.lazy_shape());
             }
         }
+        fn visit_packed(&mut self, _: &str, _: &PackedParam) {}
     }
     let mut shapes = Shapes(BTreeMap::new());
     module_path::visit_params(model, &mut shapes);
@@ -33,6 +35,7 @@ pub(crate) fn tensors(model: &impl Module) -> Vec<(String, TensorData)> {
                 self.0.push((path.to_string(), param.val().into_data()));
             }
         }
+        fn visit_packed(&mut self, _: &str, _: &PackedParam) {}
     }
     let mut values = Values(Vec::new());
     module_path::visit_params(model, &mut values);

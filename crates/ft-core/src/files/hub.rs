@@ -30,6 +30,7 @@ mod repo_id;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::files::gguf::is_gguf;
 use crate::{Error, Result};
 use cache::{CachedRepo, Snapshot};
 use repo_id::{RepoId, Revision};
@@ -67,7 +68,7 @@ impl fmt::Debug for HubOptions {
 
 /// The folder that a path or hub id names.
 ///
-/// An existing folder is returned as it is, and nothing else is asked. Otherwise `org/name` (or a
+/// An existing folder or GGUF file is returned as it is, and nothing else is asked. Otherwise `org/name` (or a
 /// bare `name`, as old models have) is a hub id, and the answer is the folder of its snapshot in
 /// the cache, after fetching what is missing there. Offline, or when the hub cannot be reached, a
 /// complete snapshot in the cache will do. A commit hash as revision that is complete in the cache
@@ -98,12 +99,12 @@ impl fmt::Debug for HubOptions {
 /// ```
 pub fn resolve(id_or_folder: &str, options: &HubOptions) -> Result<PathBuf> {
     let path = Path::new(id_or_folder);
-    if path.is_dir() {
+    if path.is_dir() || is_gguf(path) {
         return Ok(path.to_path_buf());
     }
     if path.is_file() {
         return Err(Error::Hub(format!(
-            "{id_or_folder} is a file: give the folder that holds it"
+            "{id_or_folder} is a file and no .gguf: give the folder that holds it"
         )));
     }
     let id = RepoId::parse(id_or_folder)?;

@@ -7,6 +7,7 @@ use burn::tensor::FloatDType;
 use serde_json::Value;
 
 use crate::files::safetensors_folder::{self, WeightFiles, Weights};
+use crate::files::weight_source::WeightSource;
 use crate::{Error, Parts, Result};
 
 /// How a model is written.
@@ -54,7 +55,7 @@ impl Default for Keys<'_> {
 
 impl Keys<'_> {
     /// The key of a path in these files.
-    fn of<'a>(&'a self, files: &'a WeightFiles) -> impl Fn(&str) -> String + 'a {
+    fn of<'a>(&'a self, files: &'a dyn WeightSource) -> impl Fn(&str) -> String + 'a {
         let found = (self.body_prefixes.iter().copied())
             .find(|prefix| files.names().any(|name| name.starts_with(prefix)));
         let renamed: Vec<_> = (self.old_names.iter())
@@ -87,7 +88,7 @@ impl Keys<'_> {
 ///
 /// If a file is missing, truncated or malformed, or the weights do not fit the model:
 /// [`Error::Keys`] lists every missing, left-over and misshapen key.
-pub fn load_pretrained<M: Module>(
+pub fn load_pretrained<M: Module + Parts>(
     model: M,
     folder: &Path,
     weights: Weights,
@@ -98,9 +99,9 @@ pub fn load_pretrained<M: Module>(
 }
 
 /// [`load_pretrained`] from files that are open.
-pub(crate) fn load_from<M: Module>(
+pub(crate) fn load_from<M: Module + Parts>(
     model: M,
-    files: &WeightFiles,
+    files: &dyn WeightSource,
     weights: Weights,
     keys: &Keys<'_>,
 ) -> Result<M> {
@@ -119,7 +120,8 @@ pub(crate) fn load_from<M: Module>(
 ///
 /// # Errors
 ///
-/// If a file cannot be written, the model carries adapters, or ([`Error::NotFinite`], with nothing written) a weight is
+/// If a file cannot be written, the model carries adapters or weights in blocks of few bits (call
+/// [`dequantize`](crate::dequantize) first), or ([`Error::NotFinite`], with nothing written) a weight is
 /// not finite or has no finite number in the type of the file: above 65,504 in `f16`.
 pub fn save_pretrained<M: Module + Parts>(
     model: &M,

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::gguf::{GgufModel, is_gguf};
 use crate::{Error, Result, Tokenizer};
 
 /// Settings of [`generate`](crate::generate()).
@@ -130,7 +131,10 @@ impl GenerationConfig {
             serde_json::from_str::<Value>(&text)
                 .map_err(|e| Error::invalid(&path, format!("not valid JSON: {e}")))
         };
-        let (file, config) = (read(FILE)?, read("config.json")?);
+        let (file, config) = match is_gguf(folder) {
+            true => (Value::Null, GgufModel::open(folder)?.config().clone()),
+            false => (read(FILE)?, read("config.json")?),
+        };
         let ids = |json: &Value, key: &str| {
             serde_json::from_value::<OneOrMany<u32>>(json[key].clone())
                 .map(OneOrMany::into_vec)

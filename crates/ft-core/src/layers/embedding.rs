@@ -5,15 +5,17 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Int, Tensor, module};
+use ft_kernels::{Packed, Weight};
 
 use crate::layers::adapter::Adapters;
-use crate::layers::linear::normal;
+use crate::layers::linear::{Layout, normal};
+use crate::layers::weight::{PackedParam, WeightParam};
 
 /// A table of vectors.
 #[derive(Module, Debug)]
 pub struct Embedding {
-    /// `[rows, width]`; held in 16 bits if it was loaded so.
-    pub weight: Param<Tensor<2>>,
+    /// `[rows, width]`; held in 16 bits or in blocks if it was loaded so.
+    pub weight: WeightParam,
     /// The row that being looked up does not train.
     #[module(skip)]
     pub padding: Option<usize>,
@@ -27,7 +29,7 @@ impl Embedding {
     /// Rows drawn from `N(0, std²)` when first read.
     pub fn new(rows: usize, width: usize, std: f64, device: &Device) -> Self {
         Self {
-            weight: normal([rows, width], std, device),
+            weight: normal([rows, width], std, device).into(),
             padding: None,
             scale: 1.0,
             adapters: Adapters::default(),
@@ -37,7 +39,7 @@ impl Embedding {
     /// A table of these rows.
     pub fn from_weight(weight: Tensor<2>) -> Self {
         Self {
-            weight: Param::from_tensor(weight),
+            weight: Param::from_tensor(weight).into(),
             padding: None,
             scale: 1.0,
             adapters: Adapters::default(),
@@ -56,6 +58,20 @@ impl Embedding {
         Self { scale, ..self }
     }
 
+    /// Puts blocks in the place of the rows.
+    ///
+    /// # Panics
+    ///
+    /// If they are of another size.
+    pub fn set_packed(&mut self, packed: &Packed) {
+        assert_eq!(
+            packed.dims()[..],
+            self.weight.lazy_shape()[..],
+            "blocks have the size of the table"
+        );
+        self.weight = WeightParam::Packed(PackedParam::new(packed, Layout::OutIn));
+    }
+
     /// The number of rows, without reading the weight.
     pub fn rows(&self) -> usize {
         self.weight.lazy_shape()[0]
@@ -67,7 +83,12 @@ impl Embedding {
     ///
     /// If the weight is held in 16 bits and is to train.
     pub fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
-        let rows = self.rows_of(self.table(), &ids);
+        let own = (self.adapters).replaced(|kind, adapter| kind.weight(adapter));
+        let rows = match (own, &self.weight) {
+            (None, WeightParam::Packed(packed)) => packed.rows(ids.clone()),
+            (None, WeightParam::Dense(param)) => self.rows_of(param.val(), &ids),
+            (Some(own), _) => self.rows_of(own, &ids),
+        };
         let own = self
             .adapters
             .replaced_by_row(|kind, adapter| kind.weight(adapter));
@@ -96,10 +117,20 @@ impl Embedding {
         }
     }
 
-    /// The table, `[rows, width]`, that of an active adapter if one has its own.
+    /// The table, `[rows, width]`, that of an active adapter if one has its own. Blocks are decoded, all of them.
     pub fn table(&self) -> Tensor<2> {
         let own = (self.adapters).replaced(|kind, adapter| kind.weight(adapter));
         own.unwrap_or_else(|| self.weight.val())
+    }
+
+    /// The same for products, in which blocks stay as they are.
+    pub fn product_weight(&self) -> Weight {
+        let own = (self.adapters).replaced(|kind, adapter| kind.weight(adapter));
+        match (own, &self.weight) {
+            (None, WeightParam::Packed(packed)) => packed.packed().into(),
+            (None, WeightParam::Dense(param)) => param.val().into(),
+            (Some(own), _) => own.into(),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The output projection of a language model and what the model does to its logits.
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
-use ft_kernels::LogitOptions;
+use ft_kernels::{LogitOptions, Weight};
 
 use crate::layers::adapter::Adapter;
 use crate::layers::embedding::Embedding;
@@ -72,7 +72,7 @@ impl<'a> Head<'a> {
             Projection::Tied(embedding) => {
                 let [batch, seq, width] = hidden.dims();
                 let rows = hidden.reshape([batch * seq, width]);
-                let logits = ft_kernels::linear(rows.clone(), embedding.table(), None);
+                let logits = ft_kernels::linear(rows.clone(), embedding.product_weight(), None);
                 let own = tables_by_row(embedding);
                 let logits = own.fold(logits, |logits, (adapter, table)| {
                     adapter.on_its_rows(logits, |_| ft_kernels::linear(rows.clone(), table, None))
@@ -94,14 +94,14 @@ impl<'a> Head<'a> {
 
     /// The `[vocab, width]` that is all there is to the projection; none with a bias or with an active adapter that does
     /// more than to replace it.
-    pub(crate) fn matrix(&self) -> Option<Tensor<2>> {
+    pub(crate) fn matrix(&self) -> Option<Weight> {
         match self.projection {
             Projection::Tied(embedding) => {
                 let by_row = tables_by_row(embedding).next().is_some();
                 let plain = !by_row && other_rows(embedding).next().is_none();
-                plain.then(|| embedding.table())
+                plain.then(|| embedding.product_weight())
             }
-            Projection::Linear(linear) if is_plain(linear) => Some(linear.matrix()),
+            Projection::Linear(linear) if is_plain(linear) => Some(linear.product_weight()),
             Projection::Linear(_) => None,
         }
     }

@@ -6,10 +6,11 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Distribution, Tensor};
-use ft_kernels::Input;
+use ft_kernels::{Input, Packed, Weight};
 
 use crate::layers::adapter::Adapters;
 use crate::layers::adapter_kind::At;
+use crate::layers::weight::{PackedParam, WeightParam};
 
 /// How a weight lies in memory and in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub enum Layout {
 #[derive(Module, Debug)]
 pub struct Linear {
     /// `[out_features, in_features]`, or transposed with [`Layout::InOut`].
-    pub weight: Param<Tensor<2>>,
+    pub weight: WeightParam,
     /// `[out_features]`.
     pub bias: Option<Param<Tensor<1>>>,
     /// Adapters, in the order in which they were attached.
@@ -48,11 +49,25 @@ impl Linear {
             Layout::InOut => [in_features, out_features],
         };
         Self {
-            weight: normal(shape, std, device),
+            weight: normal(shape, std, device).into(),
             bias: bias.then(|| zeros([out_features], device)),
             adapters: Adapters::default(),
             layout,
         }
+    }
+
+    /// Puts blocks in the place of the weight.
+    ///
+    /// # Panics
+    ///
+    /// If they are not `[out_features, in_features]`, in both layouts.
+    pub fn set_packed(&mut self, packed: &Packed) {
+        assert_eq!(
+            packed.dims(),
+            [self.out_features(), self.in_features()],
+            "blocks have the size of the weight"
+        );
+        self.weight = WeightParam::Packed(PackedParam::new(packed, self.layout));
     }
 
     /// How the weight lies in memory.
@@ -90,7 +105,7 @@ impl Linear {
         let input = x.into_rows();
         let y = match self.adapters.active().next() {
             None => {
-                let y = ft_kernels::linear(input, self.matrix(), None);
+                let y = ft_kernels::linear(input, self.product_weight(), None);
                 self.plus_bias(y)
             }
             Some(_) => self.adapted(input),
@@ -120,7 +135,7 @@ impl Linear {
             at.adapter.kind().low_rank(at, &x)
         });
         let fused = fused.filter(|_| low_rank.is_some());
-        let y = ft_kernels::linear(input, self.matrix(), low_rank);
+        let y = ft_kernels::linear(input, self.product_weight(), low_rank);
         let own = self
             .adapters
             .replaced_by_row(|kind, adapter| kind.weight(adapter));
@@ -149,10 +164,21 @@ impl Linear {
         })
     }
 
-    /// The weight as `[out_features, in_features]`, that of an active adapter if one has its own.
+    /// The weight as `[out_features, in_features]`, that of an active adapter if one has its own. Blocks are decoded, all
+    /// of them: [`product_weight`](Self::product_weight) keeps them.
     pub fn matrix(&self) -> Tensor<2> {
         let own = (self.adapters).replaced(|kind, adapter| kind.weight(adapter));
         self.out_in(own.unwrap_or_else(|| self.weight.val()))
+    }
+
+    /// The same for products, in which blocks stay as they are.
+    pub fn product_weight(&self) -> Weight {
+        let own = (self.adapters).replaced(|kind, adapter| kind.weight(adapter));
+        match (own, &self.weight) {
+            (None, WeightParam::Packed(packed)) => packed.packed().into(),
+            (None, WeightParam::Dense(param)) => self.out_in(param.val()).into(),
+            (Some(own), _) => self.out_in(own).into(),
+        }
     }
 
     /// A weight that lies as the layer's own, as `[out_features, in_features]`.

@@ -4,6 +4,7 @@
 
 use burn::module::Param;
 use burn::tensor::Tensor;
+use ft_kernels::Packed;
 
 use crate::layers::adapter::Adapters;
 use crate::layers::embedding::Embedding;
@@ -11,6 +12,7 @@ use crate::layers::layer_norm::LayerNorm;
 use crate::layers::linear::Linear;
 use crate::layers::residual::Residual;
 use crate::layers::rms_norm::RmsNorm;
+use crate::layers::weight::WeightParam;
 use crate::module_path::join;
 
 pub use ft_derive::Parts;
@@ -40,6 +42,15 @@ impl<'a> Part<'a> {
             Self::RmsNorm(part) => &part.adapters,
             Self::LayerNorm(part) => &part.adapters,
             Self::Residual(part) => &part.adapters,
+        }
+    }
+
+    /// The matrix of a linear layer or an embedding.
+    pub fn weight(self) -> Option<&'a WeightParam> {
+        match self {
+            Self::Linear(part) => Some(&part.weight),
+            Self::Embedding(part) => Some(&part.weight),
+            _ => None,
         }
     }
 }
@@ -81,6 +92,29 @@ impl PartMut<'_> {
             Self::LayerNorm(part) => &mut part.adapters,
             Self::Residual(part) => &mut part.adapters,
         }
+    }
+
+    /// The matrix of a linear layer or an embedding.
+    pub fn weight(&mut self) -> Option<&mut WeightParam> {
+        match self {
+            Self::Linear(part) => Some(&mut part.weight),
+            Self::Embedding(part) => Some(&mut part.weight),
+            _ => None,
+        }
+    }
+
+    /// Puts blocks in the place of the matrix of a linear layer or an embedding; false for other parts.
+    ///
+    /// # Panics
+    ///
+    /// If they are of another size.
+    pub fn set_packed(&mut self, packed: &Packed) -> bool {
+        match self {
+            Self::Linear(part) => part.set_packed(packed),
+            Self::Embedding(part) => part.set_packed(packed),
+            _ => return false,
+        }
+        true
     }
 }
 

@@ -83,7 +83,7 @@ mod tests {
         };
         let mut linear = Linear::new(1, vocab, true, Layout::OutIn, 1.0, &device);
         let weight = TensorData::new(numbers(vocab, 0.7), [vocab, 1]);
-        linear.weight = burn::module::Param::from_tensor(Tensor::from_data(weight, &device));
+        linear.weight = burn::module::Param::from_tensor(Tensor::from_data(weight, &device)).into();
         let hidden = TensorData::new(numbers(rows, 1.3), [rows, 1]);
         let hidden = Tensor::<2>::from_data(hidden, &device).require_grad();
         let head = Head::linear(&linear);

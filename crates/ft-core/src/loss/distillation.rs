@@ -1,7 +1,7 @@
 //! Distillation of a language model's head from that of another, without whole logits.
 
 use burn::tensor::Tensor;
-use ft_kernels::{DistillationOptions, Distilled, Teacher, distillation_sum};
+use ft_kernels::{DistillationOptions, Distilled, Teacher, Weight, distillation_sum};
 
 use crate::loss::linear_cross_entropy::{Counted, next_labels};
 use crate::{Error, Head, Result};
@@ -100,7 +100,7 @@ pub fn distillation_loss(
     Ok(Some((found, count)))
 }
 
-fn matrix(head: Head<'_>, whose: &str) -> Result<Tensor<2>> {
+fn matrix(head: Head<'_>, whose: &str) -> Result<Weight> {
     head.matrix().ok_or_else(|| {
         Error::Settings(format!(
             "the output layer of the {whose} has a bias or an adapter, which distillation does not know: merge the adapter, or \

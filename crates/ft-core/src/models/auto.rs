@@ -11,7 +11,8 @@ use burn::tensor::{Device, Shape};
 use serde_json::Value;
 
 use crate::files::pretrained::{Keys, SaveOptions, load_from, save_pretrained};
-use crate::files::safetensors_folder::{WeightFiles, Weights};
+use crate::files::safetensors_folder::Weights;
+use crate::files::weight_source::{WeightSource, open_weights};
 use crate::models::config::{Family, family_of, read_config, validate};
 use crate::models::*;
 use crate::{Error, Head, PartMut, Parts, Result, module_path};
@@ -207,7 +208,7 @@ impl AutoCausalLm {
     }
 
     /// Loads a model folder: `config.json` and `model.safetensors`, whole or sharded, in `f32`,
-    /// `f16` or `bf16`; weights are widened to `f32`.
+    /// `f16` or `bf16`, or a GGUF file; weights are widened to `f32`.
     ///
     /// For a hub id, [`resolve`](crate::resolve) gives the folder.
     ///
@@ -222,7 +223,7 @@ impl AutoCausalLm {
     /// [`from_pretrained`](Self::from_pretrained) with the weights held as `weights` says.
     ///
     /// With [`Weights::Stored`] the matrices stay in the file's type and are not copied, so that a model
-    /// in 16 bits takes half the memory and loads at once. Computation is in `f32` all the same, and
+    /// in 16 bits takes half the memory and loads at once, and a GGUF file in 4 bits an eighth. Computation is in `f32` all the same, and
     /// since every 16-bit number is one of `f32`, results differ by rounding alone. No
     /// matrix of the model trains, adapters do.
     ///
@@ -232,15 +233,15 @@ impl AutoCausalLm {
     pub fn from_pretrained_with(folder: &Path, device: &Device, weights: Weights) -> Result<Self> {
         let config = ModelConfig::from_pretrained(folder)?;
         let model = Self::from_config(&config, device)?;
-        let files = WeightFiles::open(folder)?;
+        let files = open_weights(folder)?;
         let family = config.family();
-        check_tied_head(family, &files)?;
+        check_tied_head(family, &*files)?;
         let keys = Keys {
             body_prefixes: &[family.body_prefix()],
             ignored: is_buffer,
             ..Keys::default()
         };
-        load_from(model, &files, weights, &keys)
+        load_from(model, &*files, weights, &keys)
     }
 
     /// Writes `config.json` and the weights, so that transformers loads the folder.
@@ -320,7 +321,7 @@ pub(super) fn is_buffer(name: &str) -> bool {
 
 /// A head in the file of a tied model is ignored if it is the embedding; if it is not, loading
 /// would silently replace a trained head.
-fn check_tied_head(family: &dyn Family, files: &WeightFiles) -> Result<()> {
+fn check_tied_head(family: &dyn Family, files: &dyn WeightSource) -> Result<()> {
     let head = format!("{}.weight", family.output_layer());
     if !family.tie_word_embeddings() || !files.contains(&head) {
         return Ok(());
@@ -329,7 +330,7 @@ fn check_tied_head(family: &dyn Family, files: &WeightFiles) -> Result<()> {
     let bare = embedding.strip_prefix(family.body_prefix());
     let names = std::iter::once(embedding.as_str()).chain(bare);
     for name in names.filter(|name| files.contains(name)) {
-        if files.raw(name)? != files.raw(&head)? {
+        if files.stored(name)? != files.stored(&head)? {
             return Err(Error::invalid(
                 files.path(),
                 format!(

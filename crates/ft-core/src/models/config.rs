@@ -18,6 +18,7 @@ mod smollm3;
 
 use std::path::{Path, PathBuf};
 
+use crate::gguf::{GgufModel, is_gguf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -95,8 +96,14 @@ pub(crate) trait Family {
     fn json(&self) -> Value;
 }
 
-/// `config.json` of a folder, and its path.
+/// `config.json` of a folder, and its path; of a GGUF file what its keys say.
 pub(super) fn read_config(folder: &Path) -> Result<(PathBuf, Value)> {
+    if is_gguf(folder) {
+        return Ok((
+            folder.to_path_buf(),
+            GgufModel::open(folder)?.config().clone(),
+        ));
+    }
     let path = folder.join("config.json");
     let text = std::fs::read_to_string(&path).map_err(Error::read(&path))?;
     let json = serde_json::from_str(&text)

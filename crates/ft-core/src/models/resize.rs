@@ -3,6 +3,7 @@
 use burn::module::{Param, ParamId};
 use burn::tensor::{DType, Tensor};
 
+use crate::layers::WeightParam;
 use crate::layers::linear::{Layout, Linear};
 use crate::models::auto::AutoCausalLm;
 use crate::{CausalLm, Error, PartMut, Parts, Result};
@@ -21,7 +22,7 @@ impl AutoCausalLm {
     ///
     /// # Errors
     ///
-    /// If the model has more rows than that, or the embedding or the output layer has adapters.
+    /// If the model has more rows than that, or the embedding or the output layer has adapters or is held in blocks.
     ///
     /// # Examples
     ///
@@ -52,7 +53,8 @@ impl AutoCausalLm {
     ///
     /// # Errors
     ///
-    /// If the model does not have that many rows, none would be left, or the embedding or the output layer has adapters.
+    /// If the model does not have that many rows, none would be left, or the embedding or the output layer has adapters or is
+    /// held in blocks.
     pub fn truncate_token_embeddings(&mut self, vocab_size: usize) -> Result<()> {
         let rows = self.dims().vocab_size;
         if !(1..=rows).contains(&vocab_size) {
@@ -66,10 +68,20 @@ impl AutoCausalLm {
     fn resize(&mut self, rows: usize) -> Result<()> {
         let embedding = self.embedding();
         let output = self.output_layer();
-        let mut adapted = false;
+        let (mut adapted, mut packed) = (false, false);
         self.for_each_part(&mut |path, part| {
-            adapted |= (path == output || path == embedding) && !part.adapters().is_empty();
+            let counts_tokens = path == output || path == embedding;
+            adapted |= counts_tokens && !part.adapters().is_empty();
+            packed |= counts_tokens
+                && part
+                    .weight()
+                    .is_some_and(|weight| weight.packed().is_some());
         });
+        if packed {
+            return Err(Error::Settings(format!(
+                "{embedding} or {output} is held in blocks of few bits, to which no rows are added: call dequantize first"
+            )));
+        }
         if adapted {
             return Err(Error::Settings(format!(
                 "{embedding} or {output} has adapters, which are made for the present number of tokens: merge or remove them first"
@@ -77,7 +89,7 @@ impl AutoCausalLm {
         }
         self.for_each_part_mut(&mut |path, part| match part {
             PartMut::Embedding(table) if path == embedding => {
-                replace(&mut table.weight, |weight| resized(weight, 0, rows));
+                replace_matrix(&mut table.weight, |weight| resized(weight, 0, rows));
             }
             PartMut::Linear(linear) if path == output => resize_outputs(linear, rows),
             _ => {}
@@ -91,10 +103,15 @@ fn resize_outputs(linear: &mut Linear, rows: usize) {
         Layout::OutIn => 0,
         Layout::InOut => 1,
     };
-    replace(&mut linear.weight, |weight| resized(weight, outputs, rows));
+    replace_matrix(&mut linear.weight, |weight| resized(weight, outputs, rows));
     if let Some(bias) = &mut linear.bias {
         replace(bias, |bias| resized(bias, 0, rows));
     }
+}
+
+fn replace_matrix(weight: &mut WeightParam, change: impl FnOnce(Tensor<2>) -> Tensor<2>) {
+    let value = change(weight.val().detach());
+    weight.replace(value, ParamId::new());
 }
 
 /// Another value for a parameter, which trains if it trained before.

@@ -18,6 +18,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::files::pretrained::{Keys, SaveOptions, load_from, save_pretrained};
 use crate::files::safetensors_folder::{WeightFiles, Weights};
+use crate::files::weight_source::open_weights;
 use crate::layers::linear::{Layout, Linear};
 use crate::models::auto::{AutoCausalLm, fitting_config, is_buffer};
 use crate::models::config::SequenceClassifierConfig;
@@ -131,17 +132,17 @@ impl AutoSequenceClassifier {
         weights: Weights,
     ) -> Result<Self> {
         let mut model = Self::from_config(config, device)?;
-        let files = WeightFiles::open(folder)?;
+        let files = open_weights(folder)?;
         let keys = Keys {
             body_prefixes: &[config.body.family().body_prefix()],
             ignored: |name| is_buffer(name) || name == "lm_head.bias",
             ..Keys::default()
         };
-        model._body = load_from(model._body, &files, weights, &keys)?;
+        model._body = load_from(model._body, &*files, weights, &keys)?;
         let shape = [config.num_labels(), config.body.dims().hidden_size];
         let numbers = normal(shape[0] * shape[1], config.initializer_range(), seed);
         let head = Tensor::from_data(TensorData::new(numbers, shape), device);
-        model.score.weight = Param::from_tensor(head);
+        model.score.weight = Param::from_tensor(head).into();
         Ok(model)
     }
 

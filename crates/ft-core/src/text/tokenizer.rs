@@ -8,15 +8,19 @@
 
 mod added_tokens;
 mod files;
+mod gguf;
+mod pre_tokenizer;
 pub(crate) mod token_bytes;
 
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
+pub(crate) use gguf::from_gguf;
 use serde_json::{Map, Value};
 use tokenizers::{PaddingParams, TruncationParams};
 
+use crate::gguf::{GgufFile, Metadata, is_gguf};
 use crate::{ChatOptions, ChatTemplate, Error, Message, Result};
 
 /// The special tokens that have names, in the order in which transformers adds missing ones.
@@ -72,7 +76,7 @@ impl NamedTemplate {
 }
 
 impl Tokenizer {
-    /// Reads the tokenizer of a folder.
+    /// Reads the tokenizer of a folder, or of a GGUF file.
     ///
     /// `tokenizer.json` is needed. `tokenizer_config.json`, `special_tokens_map.json`,
     /// `added_tokens.json`, `chat_template.jinja` and `additional_chat_templates/` are read where they exist.
@@ -82,7 +86,20 @@ impl Tokenizer {
     /// If a file cannot be read or does not parse, or if the files contradict each other about the
     /// id of a token.
     pub fn from_pretrained(folder: &Path) -> Result<Self> {
-        files::load(folder)
+        match is_gguf(folder) {
+            true => gguf::from_gguf(folder, GgufFile::open(folder)?.metadata()),
+            false => files::load(folder),
+        }
+    }
+
+    /// Writes the keys of a GGUF file for this tokenizer and its chat template. A model with more `rows` than tokens gets
+    /// tokens that are not used, as llama.cpp wants it.
+    ///
+    /// # Errors
+    ///
+    /// If llama.cpp has no such tokenizer, or no name for its rules of splitting texts.
+    pub fn write_gguf(&self, rows: usize, metadata: &mut Metadata) -> Result<()> {
+        gguf::to_gguf(self, rows, metadata)
     }
 
     /// Writes `tokenizer.json`, `tokenizer_config.json` and the chat template, each file whole or not at all.

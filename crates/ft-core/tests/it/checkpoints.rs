@@ -133,7 +133,7 @@ fn shards_over_shards_are_the_new_model() {
     old.save_pretrained(folder.path(), &sharded).expect("saves");
     let before = names();
     new.for_each_linear_mut(&mut |_, linear| {
-        linear.weight = Param::from_tensor(linear.weight.val() + 1.0);
+        linear.weight = Param::from_tensor(linear.weight.val() + 1.0).into();
     });
     new.save_pretrained(folder.path(), &sharded).expect("saves");
     assert_eq!(names(), before);

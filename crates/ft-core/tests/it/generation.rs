@@ -132,7 +132,7 @@ fn padding_may_lie_outside_the_vocabulary() {
 fn weights_that_are_not_numbers_are_an_error() {
     let mut model = load("llama");
     model.for_each_linear_mut(&mut |_, linear| {
-        linear.weight = Param::from_tensor(linear.weight.val() * f32::NAN);
+        linear.weight = Param::from_tensor(linear.weight.val() * f32::NAN).into();
     });
     let mut silent = |_: ft_core::Streamed<'_>| ControlFlow::Continue(());
     let device = Device::default();

@@ -177,7 +177,7 @@ fn equal_heads(device: &Device) -> Vec<(&'static str, Linear)> {
     let weight = fixed([7, 3], 0.7, device);
     let linear = |weight: Tensor<2>, bias: bool, layout: Layout| {
         let mut linear = Linear::new(3, 7, bias, layout, 1.0, device);
-        linear.weight = Param::from_tensor(weight);
+        linear.weight = Param::from_tensor(weight).into();
         linear
     };
     let (a, b) = (fixed([2, 3], 0.9, device), fixed([7, 2], 1.9, device));

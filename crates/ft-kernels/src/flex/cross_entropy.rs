@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::exp::{exp_shifted, max, sum_of_pairs};
 use super::head::{Head, capped};
+use super::packed::Held;
 use crate::LossOptions;
 
 /// The loss of every row, and the requested gradients of their sum with respect to the hidden states and the weight.
@@ -18,7 +19,7 @@ pub(crate) struct LossAndGradients {
 /// `hidden`: `[rows, width]`, `weight`: `[vocab, width]`, `targets`: `[rows]`, all in the vocabulary.
 pub(crate) fn cross_entropy(
     hidden: FlexTensor,
-    weight: &FlexTensor,
+    weight: Held,
     targets: &[i64],
     options: LossOptions,
     chunk: usize,
@@ -28,23 +29,31 @@ pub(crate) fn cross_entropy(
     let vocab = head.vocab();
     let smoothing = options.label_smoothing as f32;
     let mut losses = vec![0.0; hidden.shape()[0]];
-    let gradients = head.in_chunks(hidden, chunk, wanted, |start, logits| {
-        let rows = (logits.par_chunks_mut(vocab))
-            .zip(&targets[start..])
-            .zip(&mut losses[start..])
-            .map(|((z, target), loss)| (z, *target as usize, loss));
-        match options.logits.softcap {
-            None => rows.for_each(|(z, target, loss)| *loss = loss_of_row(z, target, smoothing)),
-            Some(cap) => rows.for_each_init(
-                || vec![0.0; vocab],
-                |slopes, (z, target, loss)| {
-                    cap_row(z, cap as f32, slopes);
-                    *loss = loss_of_row(z, target, smoothing);
-                    multiply(z, slopes);
-                },
-            ),
-        }
-    });
+    let gradients = head.in_chunks(
+        hidden,
+        chunk,
+        wanted != [false; 2],
+        wanted,
+        |start, logits| {
+            let rows = (logits.par_chunks_mut(vocab))
+                .zip(&targets[start..])
+                .zip(&mut losses[start..])
+                .map(|((z, target), loss)| (z, *target as usize, loss));
+            match options.logits.softcap {
+                None => {
+                    rows.for_each(|(z, target, loss)| *loss = loss_of_row(z, target, smoothing))
+                }
+                Some(cap) => rows.for_each_init(
+                    || vec![0.0; vocab],
+                    |slopes, (z, target, loss)| {
+                        cap_row(z, cap as f32, slopes);
+                        *loss = loss_of_row(z, target, smoothing);
+                        multiply(z, slopes);
+                    },
+                ),
+            }
+        },
+    );
     LossAndGradients { losses, gradients }
 }
 

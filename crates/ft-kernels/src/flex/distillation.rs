@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::contiguous;
 use super::exp::{exp, max, sum_of_pairs};
 use super::head::{Head, capped};
+use super::packed::Held;
 use super::product::Matrix;
 use super::slice;
 use crate::LogitOptions;
@@ -28,7 +29,7 @@ pub(crate) enum Rows<'a> {
 }
 
 impl Rows<'_> {
-    pub(crate) fn head(hidden: FlexTensor, weight: &FlexTensor, options: LogitOptions) -> Self {
+    pub(crate) fn head(hidden: FlexTensor, weight: Held, options: LogitOptions) -> Self {
         Self::Head {
             hidden: contiguous(hidden),
             head: Head::new(weight, options),
@@ -46,7 +47,7 @@ pub(crate) struct Sums {
 /// `hidden`: `[rows, width]`, `weight`: `[vocab, width]`, `targets`: `[rows]`, all in the vocabulary.
 pub(crate) fn distill(
     hidden: FlexTensor,
-    weight: &FlexTensor,
+    weight: Held,
     teacher: &Rows<'_>,
     targets: &[i64],
     options: DistillationOptions,
@@ -60,7 +61,8 @@ pub(crate) fn distill(
         Rows::Head { .. } => vec![0.0; chunk.min(found.len()) * vocab],
         Rows::Top { .. } => Vec::new(),
     };
-    let gradients = head.in_chunks(hidden, chunk, wanted, |start, logits| {
+    let tracked = wanted != [false; 2];
+    let gradients = head.in_chunks(hidden, chunk, tracked, wanted, |start, logits| {
         let size = logits.len() / vocab;
         let rows = (logits.par_chunks_mut(vocab))
             .zip(&targets[start..])
@@ -74,7 +76,7 @@ pub(crate) fn distill(
                 let width = hidden.shape()[1];
                 let part = &slice(hidden)[start * width..(start + size) * width];
                 let others = &mut others[..size * vocab];
-                head.logits(Matrix::new(part, size, width), others);
+                head.logits(Matrix::new(part, size, width), true, others);
                 let softcap = softcap.map(|cap| cap as f32);
                 rows.zip(others.par_chunks_mut(vocab))
                     .for_each(|(((z, target), found), t)| {

@@ -7,38 +7,44 @@ use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 
 use super::exp::exp;
+use super::packed::Held;
 use super::product::{Matrix, Output, product, threads_for};
-use super::weight::{Weight, with_rows};
 use super::{contiguous, slice, tensor};
 use crate::LogitOptions;
 
 /// The stored weight `[vocab, width]` of a head, and the factor of its logits.
 pub(crate) struct Head {
-    weight: FlexTensor,
+    weight: Held,
     scale: f32,
 }
 
 impl Head {
     /// With a cap `c` the logits are divided by `c`, as [`capped`] requires.
-    pub(super) fn new(weight: &FlexTensor, options: LogitOptions) -> Self {
+    pub(super) fn new(weight: Held, options: LogitOptions) -> Self {
         Self {
-            weight: with_rows(weight.clone()),
+            weight,
             scale: (options.scale / options.softcap.unwrap_or(1.0)) as f32,
         }
     }
 
     pub(super) fn vocab(&self) -> usize {
-        self.weight.shape()[0]
+        self.weight.dims()[0]
     }
 
-    /// Logits of a part of the rows, `[rows, vocab]`.
-    pub(super) fn logits(&self, hidden: Matrix<'_>, out: &mut [f32]) {
-        Weight::new(&self.weight).forward(hidden, self.scale, out);
+    /// Logits of a part of the rows, `[rows, vocab]`. The rows may be rounded if the weight has few bits.
+    pub(super) fn logits(&self, hidden: Matrix<'_>, rounded: bool, out: &mut [f32]) {
+        match rounded {
+            true => self
+                .weight
+                .weight()
+                .forward_rounded(hidden, self.scale, out),
+            false => self.weight.weight().forward(hidden, self.scale, out),
+        }
     }
 
     /// The gradient of hidden states, given that of their logits.
     fn gradient_of_hidden(&self, d_logits: Matrix<'_>, out: &mut [f32]) {
-        Weight::new(&self.weight).backward(d_logits, self.scale, out);
+        self.weight.weight().backward(d_logits, self.scale, out);
     }
 
     /// Adds the gradient of the weight. The weight itself is not needed.
@@ -51,11 +57,12 @@ impl Head {
     /// Calls `rows(start, logits)` with the logits of rows `start..`, at most `chunk` rows at a time.
     ///
     /// If gradients are needed (of the hidden states, of the weight), `rows` replaces the logits by the gradient of the
-    /// head's product.
+    /// head's product. `tracked` is whether they are needed now or later.
     pub(super) fn in_chunks(
         &self,
         hidden: FlexTensor,
         chunk: usize,
+        tracked: bool,
         [want_hidden, want_weight]: [bool; 2],
         mut rows: impl FnMut(usize, &mut [f32]),
     ) -> [Option<FlexTensor>; 2] {
@@ -69,7 +76,7 @@ impl Head {
             let here = start * width..(start + size) * width;
             let part = Matrix::new(&slice(&hidden)[here.clone()], size, width);
             let logits = &mut logits[..size * vocab];
-            self.logits(part, logits);
+            self.logits(part, !tracked, logits);
             rows(start, logits);
             let gradient = Matrix::new(logits, size, vocab);
             if want_hidden {

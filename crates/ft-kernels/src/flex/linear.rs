@@ -13,6 +13,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
 
 use super::dropout;
+use super::packed::{Held, Operand};
 use super::product::{Matrix, Output, product, threads_for};
 use super::weight::{Weight, with_rows};
 use super::{contiguous, matrix, tensor, unreversed};
@@ -24,14 +25,14 @@ pub(crate) trait Linear: Backend {
     /// `x`: `[rows, in]`, `weight`: `[out, in]`.
     fn linear(
         x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        #[extension_type] weight: Operand<Self>,
         recipe: Recipe<2>,
     ) -> FloatTensor<Self>;
 
     /// `a`: `[r, in]`, `b`: `[out, r]`.
     fn linear_lora(
         x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        #[extension_type] weight: Operand<Self>,
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,
         scaling: Scaling,
@@ -47,14 +48,14 @@ pub(crate) struct Scaling {
 }
 
 impl Linear for Flex {
-    fn linear(x: FlexTensor, weight: FlexTensor, _: Recipe<2>) -> FlexTensor {
-        let x = unreversed(x);
-        times_transposed(&x, &with_rows(weight))
+    fn linear(x: FlexTensor, weight: Operand<Flex>, _: Recipe<2>) -> FlexTensor {
+        let (x, weight) = (unreversed(x), Held::new(weight));
+        times_transposed(&x, weight.weight(), true)
     }
 
     fn linear_lora(
         x: FlexTensor,
-        weight: FlexTensor,
+        weight: Operand<Flex>,
         a: FlexTensor,
         b: FlexTensor,
         scaling: Scaling,
@@ -62,22 +63,18 @@ impl Linear for Flex {
     ) -> FlexTensor {
         let x = unreversed(x);
         let reduced = reduced(&x, &with_rows(a), scaling.mask);
-        let (weight, b) = (with_rows(weight), with_rows(b));
-        with_lora(&x, &weight, &reduced, &b, scaling.scale)
+        let (weight, b) = (Held::new(weight), with_rows(b));
+        with_lora(&x, weight.weight(), &reduced, &b, scaling.scale, true)
     }
 }
 
 impl<C: CheckpointStrategy> Linear for Autodiff<Flex, C> {
-    fn linear(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        recipe: Recipe<2>,
-    ) -> FloatTensor<Self> {
-        let wanted = weight.is_tracked();
+    fn linear(x: FloatTensor<Self>, weight: Operand<Self>, recipe: Recipe<2>) -> FloatTensor<Self> {
         let (x, x_node) = x.into_parts();
-        let (weight, weight_node) = weight.into_parts();
-        let (x, weight) = (unreversed(x), with_rows(weight));
-        let y = times_transposed(&x, &weight);
+        let (weight, wanted, weight_node) = Held::in_graph(weight);
+        let x = unreversed(x);
+        // A part that is computed again is not tracked the first time, and must give the same numbers.
+        let y = times_transposed(&x, weight.weight(), false);
         match Plain
             .prepare::<C>([x_node, weight_node])
             .compute_bound()
@@ -90,21 +87,22 @@ impl<C: CheckpointStrategy> Linear for Autodiff<Flex, C> {
 
     fn linear_lora(
         x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        weight: Operand<Self>,
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,
         scaling: Scaling,
         recipe: Recipe<2>,
     ) -> FloatTensor<Self> {
-        let wanted = weight.is_tracked() || a.is_tracked();
+        let wanted_by_a = a.is_tracked();
         let (x, x_node) = x.into_parts();
-        let (weight, weight_node) = weight.into_parts();
+        let (weight, trains, weight_node) = Held::in_graph(weight);
+        let wanted = trains || wanted_by_a;
         let (a, a_node) = a.into_parts();
         let (b, b_node) = b.into_parts();
         let x = unreversed(x);
-        let [weight, a, b] = [weight, a, b].map(with_rows);
+        let [a, b] = [a, b].map(with_rows);
         let reduced = reduced(&x, &a, scaling.mask);
-        let y = with_lora(&x, &weight, &reduced, &b, scaling.scale);
+        let y = with_lora(&x, weight.weight(), &reduced, &b, scaling.scale, false);
         match LowRank
             .prepare::<C>([x_node, weight_node, a_node, b_node])
             .compute_bound()
@@ -112,7 +110,7 @@ impl<C: CheckpointStrategy> Linear for Autodiff<Flex, C> {
         {
             OpsKind::Tracked(prep) => {
                 let x = Kept::new(x, recipe, wanted);
-                prep.finish((x, [weight, a, b, reduced], scaling), y)
+                prep.finish((x, weight, [a, b, reduced], scaling), y)
             }
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
@@ -155,7 +153,7 @@ impl Kept {
 struct Plain;
 
 impl Backward<Flex, 2> for Plain {
-    type State = (Kept, FlexTensor);
+    type State = (Kept, Held);
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let dy = contiguous(grads.consume::<Flex>(&ops.node));
@@ -167,9 +165,9 @@ impl Backward<Flex, 2> for Plain {
         }
         if let Some(node) = x_node {
             let [rows, _] = dy.shape().dims();
-            let features = weight.shape()[1];
+            let [_, features] = weight.dims();
             let mut dx = vec![0.0; rows * features];
-            Weight::new(&weight).backward(matrix(&dy), 1.0, &mut dx);
+            weight.weight().backward(matrix(&dy), 1.0, &mut dx);
             grads.register::<Flex>(node.id, tensor(dx, [rows, features]));
         }
     }
@@ -179,11 +177,11 @@ impl Backward<Flex, 2> for Plain {
 struct LowRank;
 
 impl Backward<Flex, 4> for LowRank {
-    type State = (Kept, [FlexTensor; 4], Scaling);
+    type State = (Kept, Held, [FlexTensor; 3], Scaling);
 
     fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
         let dy = contiguous(grads.consume::<Flex>(&ops.node));
-        let (x, [weight, a, b, reduced], Scaling { scale, mask }) = ops.state;
+        let (x, weight, [a, b, reduced], Scaling { scale, mask }) = ops.state;
         let [x_node, weight_node, a_node, b_node] = ops.parents;
         let x = (weight_node.is_some() || a_node.is_some()).then(|| x.input());
         if let (Some(node), Some(x)) = (weight_node, &x) {
@@ -225,7 +223,7 @@ impl Backward<Flex, 4> for LowRank {
         }
         if let Some(node) = x_node {
             let mut dx = vec![0.0; rows * features];
-            Weight::new(&weight).backward(dy, 1.0, &mut dx);
+            weight.weight().backward(dy, 1.0, &mut dx);
             match mask {
                 Some(mask) => dropout::add_gradient_of_input(d_reduced, &a, mask, &mut dx),
                 None => {
@@ -245,11 +243,14 @@ fn times(a: Matrix<'_>, b: Matrix<'_>) -> FlexTensor {
     tensor(out, [m, n])
 }
 
-/// `x·Wᵀ`
-fn times_transposed(x: &FlexTensor, weight: &FlexTensor) -> FlexTensor {
-    let (rows, out) = (x.shape()[0], weight.shape()[0]);
+/// `x·Wᵀ`, where `x` may be rounded if the weight has few bits.
+fn times_transposed(x: &FlexTensor, weight: Weight<'_>, rounded: bool) -> FlexTensor {
+    let (rows, out) = (x.shape()[0], weight.features());
     let mut y = vec![0.0; rows * out];
-    Weight::new(weight).forward(matrix(x), 1.0, &mut y);
+    match rounded {
+        true => weight.forward_rounded(matrix(x), 1.0, &mut y),
+        false => weight.forward(matrix(x), 1.0, &mut y),
+    }
     tensor(y, [rows, out])
 }
 
@@ -257,22 +258,26 @@ fn times_transposed(x: &FlexTensor, weight: &FlexTensor) -> FlexTensor {
 fn reduced(x: &FlexTensor, a: &FlexTensor, mask: Option<Mask>) -> FlexTensor {
     match mask {
         Some(mask) => dropout::times_transposed(x, a, mask),
-        None => times_transposed(x, a),
+        None => times_transposed(x, Weight::new(a), false),
     }
 }
 
 /// `x·Wᵀ + s·(x·Aᵀ)·Bᵀ`, where `reduced` is `x·Aᵀ`.
 fn with_lora(
     x: &FlexTensor,
-    weight: &FlexTensor,
+    weight: Weight<'_>,
     reduced: &FlexTensor,
     b: &FlexTensor,
     scale: f32,
+    rounded: bool,
 ) -> FlexTensor {
     let rows = x.shape()[0];
     let [out, rank] = b.shape().dims();
     let mut y = vec![0.0; rows * out];
-    Weight::new(weight).forward(matrix(x), 1.0, &mut y);
+    match rounded {
+        true => weight.forward_rounded(matrix(x), 1.0, &mut y),
+        false => weight.forward(matrix(x), 1.0, &mut y),
+    }
     let threads = threads_for(rows, out, rank);
     let (reduced, b) = (matrix(reduced), matrix(b).t());
     product(reduced, b, scale, &mut y, Output::Add, threads);

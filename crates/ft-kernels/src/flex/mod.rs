@@ -14,8 +14,10 @@ mod exp;
 pub(crate) mod gated;
 mod half;
 mod head;
+mod int8;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
+pub(crate) mod packed;
 mod pieces;
 mod product;
 pub(crate) mod rms_norm;
@@ -40,6 +42,14 @@ pub(crate) fn takes<const D: usize>(tensor: &Tensor<D>) -> bool {
 /// The same for a weight, which may have 16 bits.
 pub(crate) fn takes_weight(tensor: &Tensor<2>) -> bool {
     matches!(tensor.dtype(), DType::F32 | DType::F16 | DType::BF16) && is_flex(&tensor.device())
+}
+
+/// The same for a weight that may be packed.
+pub(crate) fn takes_operand(weight: &crate::Weight) -> bool {
+    match weight {
+        crate::Weight::Dense(weight) => takes_weight(weight),
+        crate::Weight::Packed(packed) => is_flex(&packed.device()),
+    }
 }
 
 /// Whether `FT_KERNELS=portable` selects Burn's operations.

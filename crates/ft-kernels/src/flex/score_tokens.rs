@@ -7,25 +7,26 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::head::Head;
+use super::packed::Held;
 use super::token_logps::summary;
 use crate::LogitOptions;
 use crate::score_tokens::TokenScore;
 
 pub(crate) fn score_tokens(
     hidden: Tensor<2>,
-    weight: Tensor<2>,
+    weight: crate::Weight,
     targets: &[i64],
     options: LogitOptions,
     chunk: usize,
 ) -> Vec<TokenScore> {
-    let head = Head::new(&flex(weight), options);
+    let head = Head::new(Held::outside(weight), options);
     let cap = options.softcap.map(|cap| cap as f32);
     let nothing = TokenScore {
         logp: 0.0,
         is_greedy: false,
     };
     let mut scores = vec![nothing; targets.len()];
-    head.in_chunks(flex(hidden), chunk, [false; 2], |start, logits| {
+    head.in_chunks(flex(hidden), chunk, false, [false; 2], |start, logits| {
         logits
             .par_chunks_mut(head.vocab())
             .zip(&targets[start..])

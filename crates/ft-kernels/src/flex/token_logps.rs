@@ -18,6 +18,7 @@ use rayon::prelude::*;
 
 use super::exp::{exp, max, sum_of_pairs};
 use super::head::{Head, capped};
+use super::packed::{Held, Operand};
 use super::{contiguous, slice, tensor};
 use crate::LogitOptions;
 
@@ -39,33 +40,35 @@ pub(crate) trait TokenLogps: Backend {
     /// entropies.
     fn token_logps(
         hidden: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        #[extension_type] weight: Operand<Self>,
         question: Question,
     ) -> FloatTensor<Self>;
 }
 
 impl TokenLogps for Flex {
-    fn token_logps(hidden: FlexTensor, weight: FlexTensor, question: Question) -> FlexTensor {
-        output(&forward(hidden, &weight, &question), question.entropy)
+    fn token_logps(hidden: FlexTensor, weight: Operand<Flex>, question: Question) -> FlexTensor {
+        let rows = forward(hidden, Held::new(weight), &question, false);
+        output(&rows, question.entropy)
     }
 }
 
 impl<C: CheckpointStrategy> TokenLogps for Autodiff<Flex, C> {
     fn token_logps(
         hidden: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        weight: Operand<Self>,
         question: Question,
     ) -> FloatTensor<Self> {
+        let tracked = hidden.is_tracked();
         let (hidden, hidden_node) = hidden.into_parts();
-        let (weight, weight_node) = weight.into_parts();
-        let rows = forward(hidden.clone(), &weight, &question);
+        let (weight, trains, weight_node) = Held::in_graph(weight);
+        let rows = forward(hidden.clone(), weight.clone(), &question, tracked || trains);
         let out = output(&rows, question.entropy);
         match Gradient
             .prepare::<C>([hidden_node, weight_node])
             .compute_bound()
             .stateful()
         {
-            OpsKind::Tracked(prep) => prep.finish(([hidden, weight], rows.into(), question), out),
+            OpsKind::Tracked(prep) => prep.finish((hidden, weight, rows.into(), question), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
     }
@@ -75,13 +78,13 @@ impl<C: CheckpointStrategy> TokenLogps for Autodiff<Flex, C> {
 struct Gradient;
 
 impl Backward<Flex, 2> for Gradient {
-    type State = ([FlexTensor; 2], Arc<[Row]>, Question);
+    type State = (FlexTensor, Held, Arc<[Row]>, Question);
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let d_out = contiguous(grads.consume::<Flex>(&ops.node));
-        let ([hidden, weight], rows, question) = ops.state;
+        let (hidden, weight, rows, question) = ops.state;
         let wanted = [0, 1].map(|parent| ops.parents[parent].is_some());
-        let gradients = backward(hidden, &weight, &rows, &question, slice(&d_out), wanted);
+        let gradients = backward(hidden, weight, &rows, &question, slice(&d_out), wanted);
         for (node, gradient) in ops.parents.into_iter().zip(gradients) {
             if let (Some(node), Some(gradient)) = (node, gradient) {
                 grads.register::<Flex>(node.id, gradient);
@@ -110,25 +113,31 @@ fn output(rows: &[Row], entropy: bool) -> FlexTensor {
     tensor(numbers.collect(), [rows.len(), columns])
 }
 
-fn forward(hidden: FlexTensor, weight: &FlexTensor, question: &Question) -> Vec<Row> {
+fn forward(hidden: FlexTensor, weight: Held, question: &Question, tracked: bool) -> Vec<Row> {
     let head = Head::new(weight, question.options);
     let cap = question.options.softcap.map(|cap| cap as f32);
     let mut rows = vec![Row::default(); hidden.shape()[0]];
-    head.in_chunks(hidden, question.chunk, [false; 2], |start, logits| {
-        logits
-            .par_chunks_mut(head.vocab())
-            .zip(&question.targets[start..])
-            .zip(&mut rows[start..])
-            .for_each(|((z, target), row)| {
-                *row = summary(z, *target as usize, cap, question.entropy);
-            });
-    });
+    head.in_chunks(
+        hidden,
+        question.chunk,
+        tracked,
+        [false; 2],
+        |start, logits| {
+            logits
+                .par_chunks_mut(head.vocab())
+                .zip(&question.targets[start..])
+                .zip(&mut rows[start..])
+                .for_each(|((z, target), row)| {
+                    *row = summary(z, *target as usize, cap, question.entropy);
+                });
+        },
+    );
     rows
 }
 
 fn backward(
     hidden: FlexTensor,
-    weight: &FlexTensor,
+    weight: Held,
     rows: &[Row],
     question: &Question,
     d_out: &[f32],
@@ -137,7 +146,7 @@ fn backward(
     let head = Head::new(weight, question.options);
     let cap = question.options.softcap.map(|cap| cap as f32);
     let columns = if question.entropy { 2 } else { 1 };
-    head.in_chunks(hidden, question.chunk, wanted, |start, logits| {
+    head.in_chunks(hidden, question.chunk, true, wanted, |start, logits| {
         logits
             .par_chunks_mut(head.vocab())
             .zip(&question.targets[start..])

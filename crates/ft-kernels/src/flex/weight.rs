@@ -1,4 +1,4 @@
-//! Products with a stored weight: in `f32`, or in 16 bits and widened during the product.
+//! Products with a stored weight: in `f32`, or in 16 bits or blocks of few bits, which are widened during the product.
 //!
 //! Every number of `f16` and `bf16` is a number of `f32`, so widening is exact and the mathematics are those of `f32`. For
 //! many rows, panels of the weight are widened into the cache and multiplied by `gemm`. For few rows, as in decoding, the
@@ -11,6 +11,8 @@ use burn::tensor::{DType, bf16, f16};
 use rayon::prelude::*;
 
 use super::half::{dot, dot_bf16, dot_f16, widen_bf16, widen_f16};
+use super::int8;
+use super::packed::Blocks;
 use super::pieces::each;
 use super::product::{Matrix, Output, product, product_in_rows, threads_for};
 use super::some_rows::{SideBySide, TOGETHER};
@@ -38,6 +40,7 @@ enum Numbers<'a> {
     F32(&'a [f32]),
     F16(&'a [f16]),
     Bf16(&'a [bf16]),
+    Packed(Blocks<'a>),
 }
 
 /// A weight `[out, in]`, which may be stored as its transpose, as in GPT-2.
@@ -88,6 +91,44 @@ impl<'a> Weight<'a> {
                 row_stride,
             },
             transposed,
+        }
+    }
+
+    /// The number of its output's features.
+    pub(super) fn features(&self) -> usize {
+        match self.transposed {
+            true => self.stored.cols,
+            false => self.stored.rows,
+        }
+    }
+
+    /// Blocks of few bits.
+    pub(super) fn packed(blocks: Blocks<'a>) -> Self {
+        let [rows, cols] = blocks.shape;
+        Self {
+            stored: Stored {
+                numbers: Numbers::Packed(blocks),
+                rows,
+                cols,
+                row_stride: 0,
+            },
+            transposed: false,
+        }
+    }
+
+    /// [`forward`](Self::forward), but an input that is multiplied with blocks may be rounded to 8 bits: for results that
+    /// need no gradient.
+    pub(super) fn forward_rounded(&self, x: Matrix<'_>, scale: f32, out: &mut [f32]) {
+        match self.stored.numbers {
+            Numbers::Packed(blocks)
+                if int8::supported() && self.stored.cols > 0 && !out.is_empty() =>
+            {
+                int8::times_transposed(&blocks, &x.in_rows(), out);
+                if scale != 1.0 {
+                    out.iter_mut().for_each(|out| *out *= scale);
+                }
+            }
+            _ => self.forward(x, scale, out),
         }
     }
 
@@ -208,6 +249,7 @@ impl<'a> Stored<'a> {
             Numbers::F32(numbers) => wide.copy_from_slice(&numbers[here]),
             Numbers::F16(numbers) => widen_f16(&numbers[here], wide),
             Numbers::Bf16(numbers) => widen_bf16(&numbers[here], wide),
+            Numbers::Packed(blocks) => blocks.format.decode(blocks.row(row), wide),
         }
     }
 
@@ -217,7 +259,7 @@ impl<'a> Stored<'a> {
         let rows = (PIECE / self.cols).clamp(1, self.rows);
         let dot_piece = |first: usize, piece: &mut [f32]| {
             // `piece` is `[rows here, count]`.
-            let mut wide = vec![0.0; if count > 1 { self.cols } else { 0 }];
+            let mut wide = vec![0.0; self.cols];
             for (row, piece) in piece.chunks_exact_mut(count).enumerate() {
                 self.dot_row(first + row, x, &mut wide, piece);
             }

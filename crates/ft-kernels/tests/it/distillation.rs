@@ -17,7 +17,7 @@ const DIVERGENCES: [Divergence; 4] = [
 
 type Operation = fn(Tensor<2>, Tensor<2>, &Teacher, &[i64], DistillationOptions) -> Distilled;
 
-const BOTH: [Operation; 2] = [distillation_sum, portable::distillation_sum];
+const BOTH: [Operation; 2] = [distillation_sum::<Tensor<2>>, portable::distillation_sum];
 
 fn all_options() -> Vec<DistillationOptions> {
     let mut all = Vec::new();
@@ -91,7 +91,7 @@ fn losses_and_gradients_are_those_of_the_formula() {
         let targets: Vec<i64> = (0..rows).map(|row| (row * 37 % vocab) as i64).collect();
         let teacher = Teacher::Head {
             hidden: of_teacher.clone(),
-            weight: head.clone(),
+            weight: head.clone().into(),
             logits: own,
         };
         let logits_of_teacher = own.apply(of_teacher.matmul(head.transpose()));
@@ -185,7 +185,7 @@ fn equal_heads_have_no_divergence_and_no_gradient() {
     let (hidden, weight) = (fixed(5, 4, 1.3), fixed(9, 4, 0.7));
     let teacher = Teacher::Head {
         hidden: hidden.clone(),
-        weight: weight.clone().cast(DType::F16),
+        weight: weight.clone().cast(DType::F16).into(),
         logits: LogitOptions::default(),
     };
     let weight = weight.cast(DType::F16).cast(DType::F32);

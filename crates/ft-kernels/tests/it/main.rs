@@ -17,6 +17,7 @@ mod head_loss;
 mod linear;
 mod no_numbers;
 mod operations;
+mod packed;
 mod recompute;
 mod token_logps;
 

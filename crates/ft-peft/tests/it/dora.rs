@@ -102,7 +102,7 @@ fn norms_follow_the_weight_and_the_factors() {
         if !linear.adapters.is_empty() {
             let weight = linear.weight.val();
             let columns = Tensor::arange(0..weight.dims()[1] as i64, &weight.device()).float();
-            linear.weight = Param::from_tensor(weight * (columns * 0.1 + 1.0).unsqueeze());
+            linear.weight = Param::from_tensor(weight * (columns * 0.1 + 1.0).unsqueeze()).into();
         }
     });
     assert!(distance(&logits(&model, &device), &before) > 1e-2);
@@ -155,7 +155,7 @@ fn a_row_of_zeros_stays_one_under_dora() {
         assert_eq!(linear.layout(), Layout::OutIn);
         let weight = linear.weight.val();
         let width = weight.dims()[1];
-        linear.weight = Param::from_tensor(weight.slice_fill([0..1, 0..width], 0.0));
+        linear.weight = Param::from_tensor(weight.slice_fill([0..1, 0..width], 0.0)).into();
     });
     let before = logits(&base, &device);
     let model = attach(base, &dora(), "default", 1).expect("attaches");

@@ -22,6 +22,7 @@ mod lora_initialisation;
 mod merge;
 mod methods;
 mod own_model;
+mod packed;
 mod prompt_laws;
 mod prompts;
 mod reparameterization;

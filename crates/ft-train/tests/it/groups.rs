@@ -42,7 +42,7 @@ impl Golden {
         let layer = |name: &str, inputs, outputs| {
             let mut layer = Linear::new(inputs, outputs, true, Layout::OutIn, 0.0, &device());
             let [weight, bias] = ["weight", "bias"].map(|part| format!("{name}.{part}.0"));
-            layer.weight = Param::from_tensor(self.tensor(&weight));
+            layer.weight = Param::from_tensor(self.tensor(&weight)).into();
             layer.bias = Some(Param::from_tensor(self.tensor(&bias)));
             layer
         };

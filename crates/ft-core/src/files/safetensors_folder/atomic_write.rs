@@ -36,7 +36,10 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Lets `write` fill a file beside `path`, syncs it, and renames it to `path`.
-pub(super) fn replace(path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<()> {
+pub(in crate::files) fn replace(
+    path: &Path,
+    write: impl FnOnce(&Path) -> std::io::Result<()>,
+) -> Result<()> {
     stage(path, write)?.rename()?;
     sync_folder(path)
 }

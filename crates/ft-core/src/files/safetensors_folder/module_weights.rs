@@ -7,9 +7,10 @@ use burn::module::{Module, Param};
 use burn::tensor::{DType, FloatDType, Tensor, TensorData};
 use serde_json::{Value, json};
 
-use super::{INDEX, WEIGHTS, WeightFiles, check_finite, write_json, write_tensors};
-use crate::module_path::{self, PathMapper, PathVisitor};
-use crate::{Error, Result};
+use super::{INDEX, WEIGHTS, check_finite, write_json, write_tensors};
+use crate::files::weight_source::WeightSource;
+use crate::module_path::{self, PathMapper, PathVisitor, join};
+use crate::{Error, Parts, Result};
 
 /// In which type weights are held in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub enum Weights {
     /// Widened to `f32`, so that they can train.
     #[default]
     F32,
-    /// Matrices as the file has them, `f32`, `f16` or `bf16`, straight from the mapped file; nothing
+    /// Matrices as the file has them, `f32`, `f16`, `bf16` or blocks of few bits, straight from the mapped file; nothing
     /// requires gradients. For inference, and for adapters on a frozen model.
     ///
     /// The file stays mapped as long as the model lives: replace it by renaming, as ft and most programs
@@ -26,7 +27,7 @@ pub enum Weights {
     Stored,
 }
 
-/// Fills every float parameter of `module` from `files`, held as `weights` says.
+/// Fills every float parameter of `module` from `source`, held as `weights` says.
 ///
 /// `key_of` turns a parameter's path into its key, and `ignored` tells which left-over keys are
 /// ignored.
@@ -34,9 +35,9 @@ pub enum Weights {
 /// # Errors
 ///
 /// [`Error::Keys`] with all that is missing, left over or of another shape; nothing is read then.
-pub fn load_module<M: Module>(
+pub fn load_module<M: Module + Parts>(
     module: M,
-    files: &WeightFiles,
+    source: &dyn WeightSource,
     weights: Weights,
     key_of: impl Fn(&str) -> String,
     ignored: impl Fn(&str) -> bool,
@@ -45,31 +46,35 @@ pub fn load_module<M: Module>(
     let mut wanted = BTreeSet::new();
     for (path, shape) in module_path::shapes(&module) {
         let key = key_of(&path);
-        if !files.contains(&key) {
+        if !source.contains(&key) {
             missing.push(key);
             continue;
         }
-        let (_, found, _) = files.raw(&key)?;
+        let found = source.shape(&key)?;
         if found[..] != shape[..] {
             misshapen.push(format!("{key} (model {:?}, file {found:?})", &shape[..]));
         }
         wanted.insert(key);
     }
-    let unexpected: Vec<String> = files
+    let unexpected: Vec<String> = source
         .names()
         .filter(|name| !wanted.contains(*name) && !ignored(name))
         .map(str::to_string)
         .collect();
     if !(missing.is_empty() && unexpected.is_empty() && misshapen.is_empty()) {
         return Err(Error::Keys {
-            path: files.path().to_path_buf(),
+            path: source.path().to_path_buf(),
             missing,
             unexpected,
             misshapen,
         });
     }
+    let mut module = module;
+    if weights == Weights::Stored {
+        put_blocks(&mut module, source, &key_of)?;
+    }
     struct Fill<'a, F> {
-        files: &'a WeightFiles,
+        source: &'a dyn WeightSource,
         weights: Weights,
         key_of: F,
         failure: Option<Error>,
@@ -83,8 +88,8 @@ pub fn load_module<M: Module>(
             let device = param.lazy_device();
             let data = match self.weights {
                 // Norms and biases are small, and their kernels compute in `f32`.
-                Weights::Stored if D >= 2 => self.files.stored(&key),
-                _ => self.files.tensor(&key),
+                Weights::Stored if D >= 2 => self.source.stored(&key),
+                _ => self.source.widened(&key),
             };
             match data {
                 Ok(data) => {
@@ -108,7 +113,7 @@ pub fn load_module<M: Module>(
         }
     }
     let mut fill = Fill {
-        files,
+        source,
         weights,
         key_of,
         failure: None,
@@ -118,6 +123,34 @@ pub fn load_module<M: Module>(
         Some(error) => Err(error),
         None if weights == Weights::Stored => Ok(module.no_grad()),
         None => Ok(module),
+    }
+}
+
+/// Puts matrices that the source has in blocks into the layers, as they are.
+fn put_blocks(
+    module: &mut impl Parts,
+    source: &dyn WeightSource,
+    key_of: impl Fn(&str) -> String,
+) -> Result<()> {
+    let mut failure = None;
+    module.for_each_part_mut(&mut |path, mut part| {
+        let Some(device) = part.weight().map(|weight| weight.lazy_device()) else {
+            return;
+        };
+        if failure.is_some() {
+            return;
+        }
+        match source.blocks(&key_of(&join(path, "weight"))) {
+            Ok(Some(blocks)) => {
+                part.set_packed(&blocks.on(&device));
+            }
+            Ok(None) => {}
+            Err(error) => failure = Some(error),
+        }
+    });
+    match failure {
+        Some(error) => Err(error),
+        None => Ok(()),
     }
 }
 
@@ -152,14 +185,23 @@ fn tensors_where(module: &impl Module, wanted: &dyn Fn(&str) -> bool) -> Vec<(St
 ///
 /// # Errors
 ///
-/// [`Error::NotFinite`] before anything is written, if a number is infinite, is not a number, or would become infinite in
-/// `dtype`; or if a file cannot be written.
+/// Before anything is written, [`Error::NotFinite`] if a number is infinite, is not a number, or would become infinite in
+/// `dtype`, and [`Error::Settings`] if weights are held in blocks of few bits; or if a file cannot be written.
 pub fn write_module(
     folder: &Path,
     module: &impl Module,
     dtype: FloatDType,
     max_shard_size: usize,
 ) -> Result<()> {
+    let packed = module_path::packed_weights(module);
+    if let Some((path, first)) = packed.first() {
+        return Err(Error::Settings(format!(
+            "{} weights are held in blocks of few bits (the first is {path}, {}), which safetensors files of Hugging Face do not \
+             have: call dequantize first, or write a GGUF file",
+            packed.len(),
+            first.format()
+        )));
+    }
     let width = match dtype {
         FloatDType::F16 | FloatDType::BF16 => 2,
         FloatDType::F64 => 8,

@@ -11,6 +11,7 @@ use safetensors::tensor::{Dtype, SafeTensors};
 use serde_json::Value;
 
 use super::{INDEX, WEIGHTS};
+use crate::files::weight_source::WeightSource;
 use crate::{Error, Result};
 
 /// The weights of a model folder, mapped into memory.
@@ -196,7 +197,33 @@ impl WeightFiles {
     }
 }
 
-pub(super) fn map_file(path: &Path) -> Result<bytes::Bytes> {
+impl WeightSource for WeightFiles {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(self.places.keys().map(String::as_str))
+    }
+
+    fn contains(&self, name: &str) -> bool {
+        self.places.contains_key(name)
+    }
+
+    fn shape(&self, name: &str) -> Result<Vec<usize>> {
+        self.raw(name).map(|(_, shape, _)| shape)
+    }
+
+    fn widened(&self, name: &str) -> Result<TensorData> {
+        self.tensor(name)
+    }
+
+    fn stored(&self, name: &str) -> Result<TensorData> {
+        self.stored(name)
+    }
+}
+
+pub(in crate::files) fn map_file(path: &Path) -> Result<bytes::Bytes> {
     let file = File::open(path).map_err(Error::read(path))?;
     // SAFETY: the map is read-only and checkpoints are replaced by renaming, never written in
     // place, so the bytes do not change while they are mapped, which with `Weights::Stored` is as long

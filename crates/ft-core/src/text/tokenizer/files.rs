@@ -28,31 +28,38 @@ pub(super) fn load(folder: &Path) -> Result<Tokenizer> {
              them in Python with AutoTokenizer.from_pretrained(folder).save_pretrained(folder)",
         ));
     };
-    let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| {
+    let inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| {
         Error::invalid(&path, format!("it is not a whole tokenizer file: {error}"))
     })?;
+    let config_path = folder.join("tokenizer_config.json");
+    let mut config = read_object(&config_path)?;
+    let templates = templates(folder, &mut config)?;
+    let added_tokens_path = folder.join("added_tokens.json");
+    let files = added_tokens::Files {
+        config: &config,
+        config_path: &config_path,
+        special_tokens_map: &read_object(&folder.join("special_tokens_map.json"))?,
+        added_tokens: &read_object(&added_tokens_path)?,
+        added_tokens_path: &added_tokens_path,
+    };
+    assemble(inner, &files, templates)
+}
+
+/// A tokenizer from what its files contain.
+pub(super) fn assemble(
+    mut inner: tokenizers::Tokenizer,
+    files: &added_tokens::Files<'_>,
+    templates: Vec<NamedTemplate>,
+) -> Result<Tokenizer> {
     let truncation = inner.get_truncation().cloned();
     let padding = inner.get_padding().cloned();
     inner
         .with_truncation(None)
         .map_err(|error| Error::Tokenizer(error.to_string()))?;
     inner.with_padding(None);
-
-    let config_path = folder.join("tokenizer_config.json");
-    let mut config = read_object(&config_path)?;
-    let added_tokens_path = folder.join("added_tokens.json");
-    let special = added_tokens::add(
-        &mut inner,
-        padding.as_ref().map(|padding| padding.pad_token.as_str()),
-        &added_tokens::Files {
-            config: &config,
-            config_path: &config_path,
-            special_tokens_map: &read_object(&folder.join("special_tokens_map.json"))?,
-            added_tokens: &read_object(&added_tokens_path)?,
-            added_tokens_path: &added_tokens_path,
-        },
-    )?;
-    if config.get("split_special_tokens") == Some(&Value::Bool(true)) {
+    let padding_token = padding.as_ref().map(|padding| padding.pad_token.as_str());
+    let special = added_tokens::add(&mut inner, padding_token, files)?;
+    if files.config.get("split_special_tokens") == Some(&Value::Bool(true)) {
         inner.set_encode_special_tokens(true);
     }
 
@@ -69,11 +76,11 @@ pub(super) fn load(folder: &Path) -> Result<Tokenizer> {
     );
 
     Ok(Tokenizer {
-        templates: templates(folder, &mut config)?,
+        templates,
         inner: Arc::new(inner),
         truncation,
         padding,
-        config,
+        config: files.config.clone(),
         named: special.named,
         extra: special.extra,
         special_ids,

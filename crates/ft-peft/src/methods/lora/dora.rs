@@ -111,7 +111,7 @@ impl AdapterKind for Dora {
                 None => y,
             };
         let dropped = at.adapter.dropout.forward(x.clone());
-        let base = ft_kernels::linear(dropped.clone(), at.layer.matrix(), None);
+        let base = ft_kernels::linear(dropped.clone(), at.layer.product_weight(), None);
         let base = taken_off(&dropped, base);
         let added = self.lora.added(at.adapter, dropped);
         taken_off(x, y) + base * (scale.clone() - 1.0) + added * scale

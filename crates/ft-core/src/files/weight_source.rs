@@ -1,0 +1,88 @@
+//! Where the weights of a model come from: names, shapes and numbers, whatever the format of the files.
+//!
+//! Names are those of Hugging Face, and matrices lie as they do in its files. So a model is written once and loads from
+//! all formats.
+
+use std::path::Path;
+
+use burn::tensor::{Bytes, Device, TensorData};
+use ft_kernels::{Packed, PackedFormat};
+
+use crate::Result;
+use crate::files::gguf::{GgufModel, is_gguf};
+use crate::files::safetensors_folder::WeightFiles;
+
+/// A matrix in blocks of few bits, on the host.
+#[derive(Clone, Debug)]
+pub struct PackedBytes {
+    /// How the numbers are stored.
+    pub format: PackedFormat,
+    /// The blocks, with up to three bytes of padding.
+    pub bytes: Bytes,
+    /// `[out, in]`, also where the tensor lies transposed in files of Hugging Face.
+    pub shape: [usize; 2],
+}
+
+impl PackedBytes {
+    /// The matrix on a device.
+    pub fn on(self, device: &Device) -> Packed {
+        Packed::from_bytes(self.format, self.bytes, self.shape, device)
+    }
+}
+
+/// Weights by Hugging Face's names.
+pub trait WeightSource {
+    /// What was opened, for messages.
+    fn path(&self) -> &Path;
+
+    /// Names of all tensors.
+    fn names(&self) -> Box<dyn Iterator<Item = &str> + '_>;
+
+    /// Whether there is a tensor of this name.
+    fn contains(&self, name: &str) -> bool;
+
+    /// The shape of a tensor.
+    ///
+    /// # Errors
+    ///
+    /// If there is no tensor of this name.
+    fn shape(&self, name: &str) -> Result<Vec<usize>>;
+
+    /// A tensor in `f32`; integers as `i64`.
+    ///
+    /// # Errors
+    ///
+    /// If there is no tensor of this name, or its type cannot be read.
+    fn widened(&self, name: &str) -> Result<TensorData>;
+
+    /// A tensor in the type of the file, mapped rather than copied where that is possible; in `f32` if the file has it in
+    /// another type than a float of 16 or 32 bits.
+    ///
+    /// # Errors
+    ///
+    /// As [`widened`](Self::widened).
+    fn stored(&self, name: &str) -> Result<TensorData>;
+
+    /// The blocks of a matrix that is stored in blocks, mapped rather than copied where that is possible; none for other
+    /// tensors.
+    ///
+    /// # Errors
+    ///
+    /// As [`widened`](Self::widened).
+    fn blocks(&self, name: &str) -> Result<Option<PackedBytes>> {
+        let _ = name;
+        Ok(None)
+    }
+}
+
+/// The weights of a path: a GGUF file, or a folder with `model.safetensors`, whole or sharded.
+///
+/// # Errors
+///
+/// If a file is missing, truncated or malformed.
+pub fn open_weights(path: &Path) -> Result<Box<dyn WeightSource>> {
+    Ok(match is_gguf(path) {
+        true => Box::new(GgufModel::open(path)?.into_weights()),
+        false => Box::new(WeightFiles::open(path)?),
+    })
+}

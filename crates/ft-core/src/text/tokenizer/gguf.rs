@@ -1,0 +1,416 @@
+//! The tokenizer of a GGUF file: from its keys to `tokenizer.json`, and back.
+//!
+//! There are two kinds. `gpt2` is byte-pair encoding over bytes: tokens, merges, and the name of the rules that split texts. `llama`
+//! is SentencePiece's: tokens with scores, from which the merges follow.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::pre_tokenizer::{self, PreTokenizer};
+use super::{NamedTemplate, Tokenizer, added_tokens, files};
+use crate::gguf::Metadata;
+use crate::{Error, Result};
+
+const MODEL: &str = "tokenizer.ggml.model";
+const TOKENS: &str = "tokenizer.ggml.tokens";
+const TYPES: &str = "tokenizer.ggml.token_type";
+const MERGES: &str = "tokenizer.ggml.merges";
+const SCORES: &str = "tokenizer.ggml.scores";
+const PRE: &str = "tokenizer.ggml.pre";
+const TEMPLATE: &str = "tokenizer.chat_template";
+const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
+const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
+const SPACE_PREFIX: &str = "tokenizer.ggml.add_space_prefix";
+
+/// Types of tokens.
+const NORMAL: i64 = 1;
+const UNKNOWN: i64 = 2;
+const CONTROL: i64 = 3;
+const USER_DEFINED: i64 = 4;
+const UNUSED: i64 = 5;
+const BYTE: i64 = 6;
+
+/// Keys of special tokens, and their names.
+const NAMED: [(&str, &str); 7] = [
+    ("tokenizer.ggml.bos_token_id", "bos_token"),
+    ("tokenizer.ggml.eos_token_id", "eos_token"),
+    ("tokenizer.ggml.unknown_token_id", "unk_token"),
+    ("tokenizer.ggml.seperator_token_id", "sep_token"),
+    ("tokenizer.ggml.padding_token_id", "pad_token"),
+    ("tokenizer.ggml.cls_token_id", "cls_token"),
+    ("tokenizer.ggml.mask_token_id", "mask_token"),
+];
+
+/// Reads the tokenizer of a file.
+///
+/// # Errors
+///
+/// If a key is missing or wrong, or the kind of tokenizer or its rules of splitting are not known here.
+pub(crate) fn from_gguf(path: &Path, metadata: &Metadata) -> Result<Tokenizer> {
+    let kind = metadata.required(MODEL, metadata.string(MODEL)?)?;
+    let tokens = metadata.required(TOKENS, metadata.strings(TOKENS)?)?;
+    let types = metadata.integers(TYPES)?;
+    let types = types.unwrap_or_else(|| vec![NORMAL; tokens.len()]);
+    if types.len() != tokens.len() {
+        return Err(metadata.invalid(
+            TYPES,
+            &format!("{} types for {} tokens", types.len(), tokens.len()),
+        ));
+    }
+    let mut named = Vec::new();
+    for (key, name) in NAMED {
+        if let Some(id) = metadata.integer(key)? {
+            let token = usize::try_from(id).ok().and_then(|id| tokens.get(id));
+            let token = token.ok_or_else(|| {
+                metadata.invalid(key, &format!("{id}, and there are {} tokens", tokens.len()))
+            })?;
+            named.push((name, token.as_str()));
+        }
+    }
+    let mut json = match kind {
+        "gpt2" => byte_pairs(metadata, tokens)?,
+        "llama" => sentence_pieces(metadata, tokens, &named)?,
+        other => {
+            return Err(metadata.invalid(
+                MODEL,
+                &format!("{other:?} is not read here; `gpt2` and `llama` are"),
+            ));
+        }
+    };
+    json["version"] = "1.0".into();
+    let added = tokens.iter().zip(&types).enumerate();
+    let added = added.filter_map(|(id, (token, kind))| {
+        let special = match *kind {
+            CONTROL => true,
+            UNKNOWN if json_is_sentence_pieces(&json) => true,
+            USER_DEFINED => false,
+            _ => return None,
+        };
+        Some(json!({
+            "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": special,
+        }))
+    });
+    let added: Vec<Value> = added.collect();
+    json["added_tokens"] = added.into();
+    let token = |name: &str| {
+        named
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, token)| *token)
+    };
+    let add_bos = metadata.boolean(ADD_BOS)?.unwrap_or(kind == "llama");
+    let add_eos = metadata.boolean(ADD_EOS)?.unwrap_or(false);
+    json["post_processor"] = around(
+        token("bos_token").filter(|_| add_bos),
+        token("eos_token").filter(|_| add_eos),
+        tokens,
+        &json["post_processor"],
+    );
+    let bytes =
+        serde_json::to_vec(&json).map_err(|error| Error::invalid(path, error.to_string()))?;
+    drop(json);
+    let inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| {
+        Error::invalid(
+            path,
+            format!("the keys of the tokenizer make no tokenizer: {error}"),
+        )
+    })?;
+    let mut config = Map::new();
+    for (name, token) in named {
+        config.insert(name.into(), token.into());
+    }
+    config.insert("add_bos_token".into(), add_bos.into());
+    config.insert("clean_up_tokenization_spaces".into(), false.into());
+    config.insert("tokenizer_class".into(), "PreTrainedTokenizerFast".into());
+    let template = metadata.string(TEMPLATE)?;
+    let templates = template.map(|source| NamedTemplate::new("default", source));
+    let none = Map::new();
+    let files = added_tokens::Files {
+        config: &config,
+        config_path: path,
+        special_tokens_map: &none,
+        added_tokens: &none,
+        added_tokens_path: path,
+    };
+    files::assemble(inner, &files, templates.into_iter().collect())
+}
+
+fn json_is_sentence_pieces(json: &Value) -> bool {
+    json["model"]["byte_fallback"] == true
+}
+
+/// The model of byte-pair encoding and the rules around it.
+fn byte_pairs(metadata: &Metadata, tokens: &[String]) -> Result<Value> {
+    let merges = metadata.required(MERGES, metadata.strings(MERGES)?)?;
+    let pre = metadata.string(PRE)?.unwrap_or("gpt-2");
+    let known = pre_tokenizer::all();
+    let rules = known.iter().find(|rules| rules.names.contains(&pre));
+    let rules = rules.ok_or_else(|| {
+        let names: Vec<_> = known
+            .iter()
+            .flat_map(|rules| rules.names)
+            .copied()
+            .collect();
+        metadata.invalid(
+            PRE,
+            &format!(
+                "{pre:?} is not known here; these rules of splitting are: {}",
+                names.join(", ")
+            ),
+        )
+    })?;
+    let mut pairs = Vec::with_capacity(merges.len());
+    for (i, merge) in merges.iter().enumerate() {
+        // A token may begin with a space.
+        let at = merge.char_indices().skip(1).find(|(_, c)| *c == ' ');
+        let (at, _) = at.ok_or_else(|| {
+            metadata.invalid(
+                MERGES,
+                &format!("element {i}: {merge:?} is no pair of tokens"),
+            )
+        })?;
+        pairs.push(json!([merge[..at], merge[at + 1..]]));
+    }
+    Ok(json!({
+        "normalizer": rules.normalizer,
+        "pre_tokenizer": rules.rules,
+        "post_processor": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true},
+        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "",
+            "end_of_word_suffix": "", "fuse_unk": false, "byte_fallback": false,
+            "ignore_merges": rules.ignore_merges, "vocab": vocabulary(tokens), "merges": pairs,
+        },
+    }))
+}
+
+/// The same for SentencePiece's: a merge is a token that is two others, in the order of scores, as transformers converts them.
+fn sentence_pieces(
+    metadata: &Metadata,
+    tokens: &[String],
+    named: &[(&str, &str)],
+) -> Result<Value> {
+    let scores = metadata.required(SCORES, metadata.floats(SCORES)?)?;
+    if scores.len() != tokens.len() {
+        return Err(metadata.invalid(
+            SCORES,
+            &format!("{} scores for {} tokens", scores.len(), tokens.len()),
+        ));
+    }
+    let of: HashMap<&str, f32> = tokens
+        .iter()
+        .map(String::as_str)
+        .zip(scores.iter().copied())
+        .collect();
+    let mut merges = Vec::new();
+    for (token, score) in tokens.iter().zip(scores) {
+        let mut here: Vec<_> = (token.char_indices().skip(1))
+            .filter_map(|(at, _)| {
+                let (left, right) = token.split_at(at);
+                Some((left, right, *of.get(left)?, *of.get(right)?))
+            })
+            .collect();
+        here.sort_by(|a, b| (b.2.total_cmp(&a.2)).then(b.3.total_cmp(&a.3)));
+        merges.extend(
+            here.into_iter()
+                .map(|(left, right, ..)| (left, right, *score)),
+        );
+    }
+    merges.sort_by(|a, b| b.2.total_cmp(&a.2));
+    let merges: Vec<Value> = merges
+        .iter()
+        .map(|(left, right, _)| json!([left, right]))
+        .collect();
+    let prefix = metadata.boolean(SPACE_PREFIX)?.unwrap_or(true);
+    let unknown = named
+        .iter()
+        .find(|(name, _)| *name == "unk_token")
+        .map(|(_, token)| *token);
+    let replace = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
+    let mut normalizers = vec![replace];
+    let mut decoders = vec![
+        json!({"type": "Replace", "pattern": {"String": "▁"}, "content": " "}),
+        json!({"type": "ByteFallback"}),
+        json!({"type": "Fuse"}),
+    ];
+    if prefix {
+        normalizers.insert(0, json!({"type": "Prepend", "prepend": "▁"}));
+        decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
+    }
+    Ok(json!({
+        "normalizer": {"type": "Sequence", "normalizers": normalizers},
+        "pre_tokenizer": null,
+        "post_processor": null,
+        "decoder": {"type": "Sequence", "decoders": decoders},
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": unknown, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": true, "ignore_merges": false,
+            "vocab": vocabulary(tokens), "merges": merges,
+        },
+    }))
+}
+
+/// Tokens and their ids. Of tokens that are there twice the first one counts.
+fn vocabulary(tokens: &[String]) -> Value {
+    let mut map = Map::new();
+    for (id, token) in tokens.iter().enumerate() {
+        map.entry(token.as_str()).or_insert_with(|| id.into());
+    }
+    map.into()
+}
+
+/// The post-processor that puts tokens around a text; `otherwise` if there are none.
+fn around(bos: Option<&str>, eos: Option<&str>, tokens: &[String], otherwise: &Value) -> Value {
+    if bos.is_none() && eos.is_none() {
+        return otherwise.clone();
+    }
+    let special = |token: &str, pair: u8| json!({"SpecialToken": {"id": token, "type_id": pair}});
+    let sequence = |id: &str, pair: u8| {
+        let bos = bos.map(|token| special(token, pair));
+        let eos = eos.map(|token| special(token, pair));
+        let text = json!({"Sequence": {"id": id, "type_id": pair}});
+        bos.into_iter().chain([text]).chain(eos).collect::<Vec<_>>()
+    };
+    let (single, second) = (sequence("A", 0), sequence("B", 1));
+    let pair: Vec<Value> = single.iter().cloned().chain(second).collect();
+    let mut map = Map::new();
+    for token in bos.into_iter().chain(eos) {
+        let id = tokens.iter().position(|known| known == token);
+        map.insert(
+            token.into(),
+            json!({"id": token, "ids": [id], "tokens": [token]}),
+        );
+    }
+    json!({"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": map})
+}
+
+/// Writes the keys of a tokenizer. A model with more rows than tokens gets tokens that are not used.
+///
+/// # Errors
+///
+/// If llama.cpp has no such tokenizer, or no name for its rules of splitting.
+pub(crate) fn to_gguf(tokenizer: &Tokenizer, rows: usize, metadata: &mut Metadata) -> Result<()> {
+    let json = serde_json::to_value(&*tokenizer.inner)
+        .map_err(|error| Error::Tokenizer(error.to_string()))?;
+    let model = &json["model"];
+    let unsupported = |reason: String| {
+        Err(Error::Tokenizer(format!(
+            "it cannot be written into a GGUF file: {reason}"
+        )))
+    };
+    if model["type"] != "BPE" {
+        return unsupported(format!(
+            "its model is {}, and only BPE is written",
+            model["type"]
+        ));
+    }
+    let pieces = model["byte_fallback"] == true;
+    let mut tokens = vec![String::new(); rows];
+    let mut types = vec![UNUSED; rows];
+    let vocab = tokenizer.inner.get_vocab(true);
+    for (token, id) in &vocab {
+        let Some(place) = tokens.get_mut(*id as usize) else {
+            return unsupported(format!(
+                "token {token:?} has id {id}, and the model has {rows} rows"
+            ));
+        };
+        *place = token.clone();
+        types[*id as usize] = match token
+            .strip_prefix("<0x")
+            .and_then(|rest| rest.strip_suffix('>'))
+        {
+            Some(hex) if pieces && hex.len() == 2 && u8::from_str_radix(hex, 16).is_ok() => BYTE,
+            _ => NORMAL,
+        };
+    }
+    for (id, token) in tokenizer.inner.get_added_tokens_decoder() {
+        if let Some(kind) = types.get_mut(id as usize) {
+            *kind = if token.special { CONTROL } else { USER_DEFINED };
+        }
+    }
+    for (id, token) in tokens.iter_mut().enumerate() {
+        if types[id] == UNUSED {
+            *token = format!("[PAD{id}]");
+        }
+    }
+    let merges: Vec<(String, String)> = (model["merges"].as_array().into_iter().flatten())
+        .filter_map(|merge| match merge {
+            Value::String(pair) => pair.split_once(' ').map(|(a, b)| (a.into(), b.into())),
+            pair => Some((pair[0].as_str()?.into(), pair[1].as_str()?.into())),
+        })
+        .collect();
+    if pieces {
+        metadata.set(MODEL, "llama");
+        metadata.set(PRE, "default");
+        if let Some(unknown) = tokenizer.unk_token_id() {
+            types[unknown as usize] = UNKNOWN;
+        }
+        metadata.set(SCORES, scores(&tokens, &types, &merges));
+        let prefix = json["normalizer"].to_string().contains("Prepend")
+            || json["pre_tokenizer"]["prepend_scheme"] == "first"
+            || json["pre_tokenizer"]["prepend_scheme"] == "always";
+        metadata.set(SPACE_PREFIX, prefix);
+    } else {
+        let known = pre_tokenizer::all();
+        let found = known.iter().find(|rules| is_of(rules, &json));
+        let Some(found) = found else {
+            return unsupported(format!(
+                "llama.cpp splits texts by rules that have names, and none of those known here has these: {}",
+                json["pre_tokenizer"]
+            ));
+        };
+        metadata.set(MODEL, "gpt2");
+        metadata.set(PRE, found.names[0]);
+        let merges: Vec<String> = merges.iter().map(|(a, b)| format!("{a} {b}")).collect();
+        metadata.set(MERGES, merges);
+    }
+    metadata.set(TOKENS, tokens);
+    let types: Vec<i32> = types.into_iter().map(|kind| kind as i32).collect();
+    metadata.set(TYPES, types);
+    for (key, name) in NAMED {
+        let token = tokenizer
+            .named(name)
+            .and_then(|token| tokenizer.token_to_id(token));
+        if let Some(id) = token {
+            metadata.set(key, id);
+        }
+    }
+    let ids = tokenizer.encode("a", true)?;
+    metadata.set(
+        ADD_BOS,
+        tokenizer.bos_token_id().is_some() && ids.first().copied() == tokenizer.bos_token_id(),
+    );
+    let ends =
+        tokenizer.eos_token_id().is_some() && ids.last().copied() == tokenizer.eos_token_id();
+    if ends {
+        metadata.set(ADD_EOS, true);
+    }
+    if let Some(template) = tokenizer.template("default") {
+        metadata.set(TEMPLATE, template.source.as_str());
+    }
+    Ok(())
+}
+
+fn is_of(rules: &PreTokenizer, json: &Value) -> bool {
+    pre_tokenizer::same(&rules.rules, &json["pre_tokenizer"])
+        && (rules.normalizer == json["normalizer"] || json["normalizer"] == Value::Null)
+        && (rules.ignore_merges == (json["model"]["ignore_merges"] == true))
+}
+
+/// Scores in the order of the merges: SentencePiece merges the pair with the highest score first. Pieces that no merge makes get
+/// the score of the first.
+fn scores(tokens: &[String], types: &[i64], merges: &[(String, String)]) -> Vec<f32> {
+    let mut order: HashMap<String, f32> = HashMap::new();
+    for (i, (left, right)) in merges.iter().enumerate() {
+        order.entry(format!("{left}{right}")).or_insert(-(i as f32));
+    }
+    let last = -(merges.len() as f32);
+    let score = |(token, kind): (&String, &i64)| match *kind {
+        NORMAL => order.get(token).copied().unwrap_or(last),
+        _ => 0.0,
+    };
+    tokens.iter().zip(types).map(score).collect()
+}

@@ -1,0 +1,148 @@
+//! Products of packed weights with inputs that are rounded to 8 bits, as llama.cpp computes them: sums of products of
+//! small integers, times the scales of both.
+//!
+//! Every 32 numbers of the input share a scale, their largest magnitude divided by 127, so the error of a sum is about half
+//! a percent of a term's size over the square root of their number. Few rows are multiplied where the blocks are; for many
+//! rows the levels of eight rows of the weight are put side by side first.
+//!
+//! There is no gradient here: what trains is multiplied with the exact numbers of the blocks.
+
+mod activations;
+#[cfg(target_arch = "x86_64")]
+mod few;
+#[cfg(target_arch = "x86_64")]
+mod levels;
+#[cfg(target_arch = "x86_64")]
+mod many;
+
+use super::packed::Blocks;
+
+/// Calls a generic function with the reader of a format.
+#[cfg(target_arch = "x86_64")]
+macro_rules! with_reader {
+    ($format:expr, $F:ident => $call:expr) => {{
+        use crate::PackedFormat;
+        #[allow(unused_imports)]
+        use crate::flex::int8::levels;
+        match $format {
+            PackedFormat::Q4_0 => {
+                type $F = levels::Q4_0;
+                $call
+            }
+            PackedFormat::Q4_1 => {
+                type $F = levels::Q4_1;
+                $call
+            }
+            PackedFormat::Q5_0 => {
+                type $F = levels::Q5_0;
+                $call
+            }
+            PackedFormat::Q5_1 => {
+                type $F = levels::Q5_1;
+                $call
+            }
+            PackedFormat::Q8_0 => {
+                type $F = levels::Q8_0;
+                $call
+            }
+            PackedFormat::Q2_K => {
+                type $F = levels::Q2K;
+                $call
+            }
+            PackedFormat::Q3_K => {
+                type $F = levels::Q3K;
+                $call
+            }
+            PackedFormat::Q4_K => {
+                type $F = levels::Q4K;
+                $call
+            }
+            PackedFormat::Q5_K => {
+                type $F = levels::Q5K;
+                $call
+            }
+            PackedFormat::Q6_K => {
+                type $F = levels::Q6K;
+                $call
+            }
+            PackedFormat::IQ4_NL => {
+                type $F = levels::Iq4Nl;
+                $call
+            }
+        }
+    }};
+}
+
+/// The body for every chunk of a block, with constant indices.
+#[cfg(target_arch = "x86_64")]
+macro_rules! each_chunk {
+    ($F:ident, $chunk:ident => $body:expr) => {{
+        let mut each = {
+            #[inline(always)]
+            |$chunk: usize| $body
+        };
+        each(0);
+        if $F::CHUNKS == 8 {
+            each(1);
+            each(2);
+            each(3);
+            each(4);
+            each(5);
+            each(6);
+            each(7);
+        }
+    }};
+}
+#[cfg(target_arch = "x86_64")]
+use {each_chunk, with_reader};
+
+/// Whether the processor has the instructions.
+pub(super) fn supported() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("f16c");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// Whether it has those for sums of four products, too.
+#[cfg(target_arch = "x86_64")]
+fn has_vnni() -> bool {
+    is_x86_feature_detected!("avx512vnni")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512bw")
+}
+
+/// `out = x·Wᵀ`; `x` is `[rows, in]`, `out` is `[rows, out]`.
+///
+/// # Panics
+///
+/// If the sizes do not match, or the processor is not [`supported`].
+pub(super) fn times_transposed(weight: &Blocks<'_>, x: &[f32], out: &mut [f32]) {
+    assert!(supported(), "see `supported`");
+    let [features, cols] = weight.shape;
+    assert!(
+        cols > 0 && features > 0 && !out.is_empty(),
+        "empty products are the caller's"
+    );
+    assert_eq!(
+        x.len() / cols * features,
+        out.len(),
+        "the output has another size"
+    );
+    assert_eq!(x.len() % cols, 0, "whole rows");
+    #[cfg(target_arch = "x86_64")]
+    {
+        let rows = x.len() / cols;
+        use levels::Reader;
+        let (group, offset) = with_reader!(weight.format, F => (F::GROUP, F::OFFSET));
+        let factor = if rows <= few::MOST { offset } else { 0 };
+        let x = activations::Activations::new(x, cols, group, factor);
+        if rows <= few::MOST {
+            few::product(weight, &x, out);
+        } else {
+            many::product(weight, &x, out);
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Products with a few rows: each block of the weight is read once, where it is.
+
+use std::arch::x86_64::*;
+
+use rayon::prelude::*;
+
+use super::super::packed::Blocks;
+use super::super::pieces::each;
+use super::activations::{Activations, CHUNK};
+use super::each_chunk;
+use super::levels::{Reader, Scales};
+use super::{has_vnni, with_reader};
+
+/// Up to this many rows. For more, putting the weight's rows side by side pays.
+pub(super) const MOST: usize = 2;
+/// The number of elements of the weight for each task.
+const PIECE: usize = 1 << 16;
+
+/// The output is `[rows of x, rows of the weight]`.
+pub(super) fn product(weight: &Blocks<'_>, x: &Activations, out: &mut [f32]) {
+    let vnni = has_vnni();
+    with_reader!(weight.format, F => {
+        if vnni {
+            // SAFETY: the instructions are there, as was just asked.
+            in_pieces(weight, x, out, |first, out| unsafe { vnni_rows::<F>(weight, x, first, out) })
+        } else {
+            // SAFETY: the caller has asked for the instructions.
+            in_pieces(weight, x, out, |first, out| unsafe { avx2_rows::<F>(weight, x, first, out) })
+        }
+    });
+}
+
+/// Calls `rows(first, out)` for some rows of the weight at a time, with an output `[rows of the weight, rows of x]`.
+fn in_pieces(
+    weight: &Blocks<'_>,
+    x: &Activations,
+    out: &mut [f32],
+    rows: impl Fn(usize, &mut [f32]) + Send + Sync,
+) {
+    let [features, cols] = weight.shape;
+    let count = x.rows();
+    let piece = (PIECE / cols).clamp(1, features).next_multiple_of(4);
+    if count == 1 {
+        let pieces = out.par_chunks_mut(piece).enumerate();
+        return each(pieces, |(i, out)| rows(i * piece, out));
+    }
+    let mut by_row = vec![0.0; out.len()];
+    let pieces = by_row.par_chunks_mut(piece * count).enumerate();
+    each(pieces, |(i, out)| rows(i * piece, out));
+    for (i, out) in out.chunks_exact_mut(features).enumerate() {
+        for (out, row) in out.iter_mut().zip(by_row.chunks_exact(count)) {
+            *out = row[i];
+        }
+    }
+}
+
+/// # Safety
+///
+/// The processor has AVX2, FMA and F16C.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn avx2_rows<F: Reader>(
+    weight: &Blocks<'_>,
+    x: &Activations,
+    first: usize,
+    out: &mut [f32],
+) {
+    // SAFETY: as for this function.
+    unsafe { some_rows::<F, false>(weight, x, first, out) }
+}
+
+/// # Safety
+///
+/// The processor has the instructions of [`avx2_rows`], and AVX-512 VNNI with vectors of 256 bits.
+#[target_feature(enable = "avx2,fma,f16c,avx512bw,avx512vl,avx512vnni")]
+unsafe fn vnni_rows<F: Reader>(
+    weight: &Blocks<'_>,
+    x: &Activations,
+    first: usize,
+    out: &mut [f32],
+) {
+    // SAFETY: as for this function.
+    unsafe { some_rows::<F, true>(weight, x, first, out) }
+}
+
+/// `out` is `[some rows of the weight from the first, rows of x]`.
+#[inline(always)]
+unsafe fn some_rows<F: Reader, const VNNI: bool>(
+    weight: &Blocks<'_>,
+    x: &Activations,
+    first: usize,
+    out: &mut [f32],
+) {
+    // SAFETY: as for this function.
+    unsafe {
+        match x.rows() {
+            1 => columns::<F, VNNI, 1, 4>(weight, x, first, out),
+            _ => columns::<F, VNNI, 2, 2>(weight, x, first, out),
+        }
+    }
+}
+
+/// The products with `N` rows of `x`, `R` rows of the weight at a time.
+#[inline(always)]
+unsafe fn columns<F: Reader, const VNNI: bool, const N: usize, const R: usize>(
+    weight: &Blocks<'_>,
+    x: &Activations,
+    first: usize,
+    out: &mut [f32],
+) {
+    let rows = out.len() / N;
+    for row in (0..rows).step_by(R) {
+        // The last row again in place of those that are missing.
+        let rows_here: [&[u8]; R] =
+            std::array::from_fn(|r| weight.row(first + (row + r).min(rows - 1)));
+        // SAFETY: as for this function; rows have the blocks of all columns.
+        let dots = unsafe { dots::<F, VNNI, N, R>(rows_here, x) };
+        for (r, dots) in dots.iter().enumerate().take(rows - row) {
+            out[(row + r) * N..][..N].copy_from_slice(dots);
+        }
+    }
+}
+
+/// # Safety
+///
+/// The processor has the instructions.
+#[inline(always)]
+unsafe fn dots<F: Reader, const VNNI: bool, const N: usize, const R: usize>(
+    rows: [&[u8]; R],
+    x: &Activations,
+) -> [[f32; N]; R] {
+    let blocks = x.cols / CHUNK / F::CHUNKS;
+    assert!(rows.iter().all(|row| row.len() == blocks * F::BYTES));
+    assert!(x.rows() == N && x.group == F::GROUP);
+    assert!(F::OFFSET == 0 || x.pairs.len() == x.levels.len() / 2);
+    let (chunks, groups) = (x.cols / CHUNK, x.cols / F::GROUP);
+    // SAFETY: chunks of all rows are below the lengths that were just checked; loads need no alignment.
+    unsafe {
+        let levels: [*const i8; N] = std::array::from_fn(|n| x.levels.as_ptr().add(n * x.cols));
+        let scales: [*const f32; N] = std::array::from_fn(|n| x.scales.as_ptr().add(n * chunks));
+        let sums_of_groups: [*const f32; N] =
+            std::array::from_fn(|n| x.sums.as_ptr().add(n * groups));
+        // Sums of two levels times the offset of the weight's levels.
+        let pairs = x.pairs.as_ptr();
+        // Those of even and of odd chunks.
+        let mut sums = [[[_mm256_setzero_ps(); 2]; N]; R];
+        let mut minima = [[_mm256_setzero_ps(); N]; R];
+        for block in 0..blocks {
+            for r in 0..R {
+                let at = rows[r].as_ptr().add(block * F::BYTES);
+                let of_block = F::scales(at);
+                each_chunk!(F, chunk => {
+                    let k = block * F::CHUNKS + chunk;
+                    let parity = if F::CHUNKS == 1 { 0 } else { chunk % 2 };
+                    let q = F::levels(at, chunk);
+                    let s = of_block.of_chunk(chunk);
+                    for n in 0..N {
+                        let x = _mm256_loadu_si256(levels[n].add(32 * k).cast());
+                        let dot = if F::SIGNED {
+                            // The sign of the level moves to the input.
+                            dot::<VNNI>(_mm256_abs_epi8(q), _mm256_sign_epi8(x, q))
+                        } else if F::OFFSET != 0 {
+                            let less = pairs.add((n * chunks + k) * 16);
+                            dot_less::<VNNI>(q, x, _mm256_loadu_si256(less.cast()))
+                        } else {
+                            dot::<VNNI>(q, x)
+                        };
+                        let scale = _mm256_mul_ps(s, _mm256_broadcast_ss(&*scales[n].add(k)));
+                        let sum = &mut sums[r][n][parity];
+                        *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scale, *sum);
+                    }
+                });
+                if !F::SIGNED && F::OFFSET == 0 {
+                    for n in 0..N {
+                        let first = sums_of_groups[n].add(block * F::CHUNKS * CHUNK / F::GROUP);
+                        minima[r][n] = of_block.add_minima(first, minima[r][n]);
+                    }
+                }
+            }
+        }
+        let mut dots = [[0.0; N]; R];
+        // Closures would not have the instructions.
+        for r in 0..R {
+            for n in 0..N {
+                let [even, odd] = sums[r][n];
+                dots[r][n] = total(_mm256_sub_ps(_mm256_add_ps(even, odd), minima[r][n]));
+            }
+        }
+        dots
+    }
+}
+
+/// Sums of four products of unsigned and signed bytes.
+#[inline(always)]
+unsafe fn dot<const VNNI: bool>(unsigned: __m256i, signed: __m256i) -> __m256i {
+    // SAFETY: the instructions are there.
+    unsafe {
+        if VNNI {
+            return _mm256_dpbusd_epi32(_mm256_setzero_si256(), unsigned, signed);
+        }
+        // Two products are 2·128·127 at most, which fits 16 bits.
+        let pairs = _mm256_maddubs_epi16(unsigned, signed);
+        _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
+    }
+}
+
+/// The same, less sums of two.
+#[inline(always)]
+unsafe fn dot_less<const VNNI: bool>(unsigned: __m256i, signed: __m256i, less: __m256i) -> __m256i {
+    // SAFETY: the instructions are there.
+    unsafe {
+        let ones = _mm256_set1_epi16(1);
+        if VNNI {
+            let dots = _mm256_dpbusd_epi32(_mm256_setzero_si256(), unsigned, signed);
+            return _mm256_sub_epi32(dots, _mm256_madd_epi16(less, ones));
+        }
+        // Levels up to 63 less 32, with inputs up to 127: differences of two fit 16 bits.
+        let pairs = _mm256_sub_epi16(_mm256_maddubs_epi16(unsigned, signed), less);
+        _mm256_madd_epi16(pairs, ones)
+    }
+}
+
+#[inline(always)]
+unsafe fn total(x: __m256) -> f32 {
+    // SAFETY: the instructions are there.
+    unsafe {
+        let four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+    }
+}

@@ -1,0 +1,5 @@
+//! Integration tests of ft-quant, one binary.
+
+#![allow(clippy::unwrap_used)]
+
+mod gguf;
