@@ -1,7 +1,7 @@
 """ft and its peers in turn, with the same batches and threads: a row of Markdown for each comparison.
 
-The peers are scripts that print one JSON line: `sft_step.py` and `peft_step.py` (PyTorch + PEFT) and `generate.py`
-(transformers), in the folder `--peers`; `--python` is an interpreter that has what they import. ft's side
+The peers are scripts that print one JSON line: `sft_step.py`, `peft_step.py`, `distill_step.py` (PyTorch, PEFT), `dpo_step.py`,
+`grpo_step.py` (TRL) and `generate.py` (transformers), in the folder `--peers`; `--python` is an interpreter that has what they import. ft's side
 is built by `cargo bench --no-run`. Each figure is the median of `--pairs` runs; the losses of the first
 step, or the greedy texts, must agree.
 
@@ -88,6 +88,37 @@ def adapter(method, a, ft, common):
     row(f"adapter {method}", theirs, ours, "tokens_per_s")
 
 
+def preferences(a, ft, common):
+    both = common + ["--data", a.preferences, "--steps", a.steps]
+    theirs, ours = pairs([a.python, f"{a.peers}/dpo_step.py"] + both, [ft["dpo_step"]] + both, a.pairs)
+    # Factors are random on both sides, and change nothing in the first step.
+    agree("DPO", theirs, ours, 1)
+    row("DPO 4 pairs × 256", theirs, ours, "tokens_per_s")
+
+
+def policies(a, ft, common):
+    """Steps a minute: what is sampled differs, its amount does not."""
+    both = common + ["--data", a.data, "--steps", a.steps]
+    theirs, ours = pairs([a.python, f"{a.peers}/grpo_step.py"] + both, [ft["grpo_step"]] + both, a.pairs)
+    for result in theirs + ours:
+        result["steps_a_minute"] = 60 / result["seconds"]["step"]
+    row("GRPO 4 prompts × 4 completions × 64, steps a minute", theirs, ours, "steps_a_minute")
+
+
+def distillation(a, ft):
+    with tempfile.TemporaryDirectory() as folder:
+        both = ["--teacher", a.model, "--student", f"{folder}/student", "--data", a.data, "--steps", a.steps, "--threads", a.threads]
+        theirs, ours = pairs([a.python, f"{a.peers}/distill_step.py"] + both, [ft["distill_step"]] + both, a.pairs)
+    agree("distillation", theirs, ours, int(a.steps))
+    row("distillation 4×256", theirs, ours, "tokens_per_s")
+
+
+def agree(name, theirs, ours, steps):
+    for step, losses in enumerate(zip(*[r["losses"][:steps] for r in theirs + ours])):
+        if max(losses) - min(losses) > 1e-3 * max(1, abs(losses[0])):
+            raise SystemExit(f"{name}: the losses of step {step + 1} differ: {losses}")
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--model", required=True)
@@ -98,8 +129,9 @@ def main():
     p.add_argument("--steps", default="4")
     p.add_argument("--threads", default="2")
     p.add_argument("--only", default="", help="rows whose name contains this")
+    p.add_argument("--preferences", help="pairs in LLaMA-Factory's form, for the row of DPO")
     a = p.parse_args()
-    ft = built(names=("sft_step", "decode", "peft_step"))
+    ft = built(names=("sft_step", "decode", "peft_step", "dpo_step", "grpo_step", "distill_step"))
     common = ["--model", a.model, "--threads", a.threads]
     print("| | peer, tokens/s | ft, tokens/s | ratio | peer, MB | ft, MB | ratio |")
     print("|---|---|---|---|---|---|---|")
@@ -113,6 +145,12 @@ def main():
         row(name, theirs, ours, "tokens_per_s")
     for method in [method for method in ADAPTERS if a.only in f"adapter {method}"]:
         adapter(method, a, ft, common)
+    if a.preferences and a.only in "DPO":
+        preferences(a, ft, common)
+    if a.only in "GRPO":
+        policies(a, ft, common)
+    if a.only in "distillation":
+        distillation(a, ft)
     for name, alone in [row for row in DECODE if a.only in row[0]]:
         theirs = [a.python, f"{a.peers}/generate.py"] + common
         theirs, ours = pairs(theirs, [ft["decode"]] + common + alone, a.pairs)
