@@ -258,6 +258,7 @@ fn every_example_has_help() {
         "ppo",
         "rlaif",
         "distill_lm",
+        "distill_digits",
         "four_stages",
         "reward_model",
     ] {
@@ -349,4 +350,20 @@ fn a_student_is_distilled_with_and_without_files_of_its_teacher() {
     assert!(
         logits.join("manifest.json").is_file() && found["divergence_without_teacher"].is_null()
     );
+}
+
+#[test]
+fn a_narrow_perceptron_learns_from_a_wide_one() {
+    let small = [
+        "--seeds",
+        "3",
+        "--steps",
+        "400",
+        "--teacher-pictures",
+        "3000",
+    ];
+    let found = json("distill_digits", &small);
+    for gain in found["gains"].as_array().expect("gains") {
+        assert!(number(gain, "gain") > 0.02, "{found}");
+    }
 }
