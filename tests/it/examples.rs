@@ -322,6 +322,8 @@ fn a_student_is_distilled_with_and_without_files_of_its_teacher() {
             "12",
             "--alpha",
             "1",
+            "--temperature",
+            "1",
             "--lr",
             "1e-3",
         ];
