@@ -18,7 +18,7 @@ use ft::core::{
     AutoCausalLm, CausalLm, HubOptions, ModelConfig, SaveOptions, Tokenizer, Weights,
     copy_generation_config, resolve,
 };
-use ft::data::{Collation, Format, SftDataset, Tokenized};
+use ft::data::{Collation, Format, SftDataset};
 use ft::distill::{
     Distill, DistillConfig, Divergence, TeacherSource, compare, student_of, write_top_logits,
 };
@@ -144,7 +144,6 @@ fn main() -> Result<()> {
         "no row is held out: raise --eval-fraction, or give more rows"
     );
     let print = train.fingerprint();
-    let rows: Vec<Tokenized> = train.examples.clone();
     let pad = tokenizer
         .pad_token_id()
         .or(tokenizer.eos_token_id())
@@ -156,6 +155,9 @@ fn main() -> Result<()> {
     let teacher = AutoCausalLm::from_pretrained_with(&folder, &device, Weights::Stored)?;
     tokenizer.check_vocab(teacher.dims().vocab_size)?;
     let student = student(&args, &teacher, &device)?;
+    for model in [&teacher, &student] {
+        model.dims().check_length(args.seq_len)?;
+    }
     let parameters = |model: &AutoCausalLm| -> usize {
         let shapes = ft::core::module_path::shapes(model);
         shapes.iter().map(|(_, shape)| shape.num_elements()).sum()
@@ -174,7 +176,7 @@ fn main() -> Result<()> {
         Some(folder) => {
             let top = write_top_logits(
                 &teacher,
-                &rows,
+                &train.examples,
                 args.top_k,
                 args.temperature,
                 args.batch_size,
@@ -195,31 +197,40 @@ fn main() -> Result<()> {
         epochs: args.epochs,
         max_steps: args.max_steps,
         seed: args.seed,
+        // The twin begins when the student has ended.
+        resume: args.resume && (output == args.output || output.join("train_log.jsonl").is_file()),
         output_dir: Some(output),
         save_every: Some(100),
         save_total_limit: Some(2),
-        resume: args.resume,
         overwrite: args.overwrite,
         ..TrainConfig::default()
     };
     let identity = format!(
-        "{} {} {print} {} {:?} {} {}",
-        args.teacher, args.student, args.batch_size, args.loss.0, args.temperature, args.alpha
+        "{} {} {print} {} {:?} {} {} {:?}",
+        args.teacher,
+        args.student,
+        args.batch_size,
+        args.loss.0,
+        args.temperature,
+        args.alpha,
+        args.offline_logits.is_some().then_some(args.top_k)
     );
     let seed = Some(args.seed);
     let method = Distill::new(config, source, &student, batches(train.clone(), seed)?)?
         .with_evaluation(batches(held_out.clone(), None)?);
+    // The twin begins with the same weights.
+    let start = (!args.no_twin).then(|| student.clone());
     let (trained, report) = Trainer::with_method(settings(args.output.clone()), method)
         .with_identity("distillation", identity.as_str())
-        .fit(student.clone())?;
+        .fit(student)?;
     trained.save_pretrained(&args.output, &SaveOptions::default())?;
     tokenizer.save_pretrained(&args.output)?;
     copy_generation_config(&folder, &args.output)?;
     eprintln!("student saved to {}", args.output.display());
 
-    let alone = match args.no_twin {
-        true => None,
-        false => {
+    let alone = match start {
+        None => None,
+        Some(student) => {
             eprintln!("the same student without the teacher:");
             let output = args.output.join("without_teacher");
             let (twin, _) = Trainer::new(settings(output), batches(train, seed)?, next_token_loss)

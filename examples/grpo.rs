@@ -37,6 +37,9 @@ struct Args {
     /// grpo, bnpo, dr_grpo, dapo, cispo, gspo, sapo or rloo.
     #[arg(long, default_value = "dapo")]
     loss: PolicyLoss,
+    /// Prompts that are sampled together.
+    #[arg(long, default_value_t = 4)]
+    prompts_per_step: usize,
     /// Completions of each prompt.
     #[arg(long, default_value_t = 8)]
     group_size: usize,
@@ -72,8 +75,8 @@ fn main() -> Result<()> {
         .init();
     let args = Args::parse();
     let (common, sampling) = (&args.common, &args.sampling);
-    let rewards = sampling.rewards()?;
     let start = common.start()?;
+    let rewards = sampling.rewards(common)?;
     let dataset = PromptDataset::load(&common.data, &start.tokenizer, sampling.max_prompt_tokens)?;
     eprintln!("{}: {}", common.data.display(), dataset.report);
     let mut identity = vec![
@@ -81,6 +84,7 @@ fn main() -> Result<()> {
         ("loss", args.loss.name().into()),
         ("beta", args.beta.into()),
         ("group_size", args.group_size.into()),
+        ("prompts_per_step", args.prompts_per_step.into()),
         ("epsilon", json!([args.epsilon, args.epsilon_high])),
         ("scale_rewards", args.scale_rewards.to_string().into()),
         ("mask_truncated", args.mask_truncated.into()),
@@ -110,7 +114,7 @@ fn main() -> Result<()> {
         scaling: args.scale_rewards,
         beta: args.beta,
         num_generations: args.group_size,
-        prompts_per_batch: sampling.prompts_per_step,
+        prompts_per_batch: args.prompts_per_step,
         num_iterations: args.iterations,
         generation: sampling.generation(&start)?,
         mask_truncated_completions: args.mask_truncated,

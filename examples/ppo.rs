@@ -11,7 +11,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Parser;
 use ft::align::{ActorCritic, PolicyWatch, Ppo, PpoConfig};
 use ft::core::{AutoSequenceClassifier, ModelConfig, SequenceClassifierConfig, Weights};
@@ -36,6 +36,9 @@ struct Args {
     /// Folder of the value model, a sequence classifier with one label; without it a new head on the body of --model.
     #[arg(long)]
     value_model: Option<PathBuf>,
+    /// Prompts that are sampled together.
+    #[arg(long, default_value_t = 4)]
+    prompts_per_step: usize,
     /// Completions of each prompt.
     #[arg(long, default_value_t = 1)]
     group_size: usize,
@@ -80,8 +83,14 @@ fn main() -> Result<()> {
         .init();
     let args = Args::parse();
     let (common, sampling) = (&args.common, &args.sampling);
-    let rewards = sampling.rewards()?;
+    ensure!(
+        common.grad_accum == 1 || args.iterations == 1,
+        "--grad-accum puts several batches into an update, but a set of completions has {} updates: use --iterations 1, or more \
+         --prompts-per-step",
+        args.iterations
+    );
     let start = common.start()?;
+    let rewards = sampling.rewards(common)?;
     let prompts = sampling.max_prompt_tokens;
     let dataset = PromptDataset::load(&common.data, &start.tokenizer, prompts)?;
     eprintln!("{}: {}", common.data.display(), dataset.report);
@@ -93,6 +102,7 @@ fn main() -> Result<()> {
             value_model.map(|path| path.display().to_string()).into(),
         ),
         ("group_size", args.group_size.into()),
+        ("prompts_per_step", args.prompts_per_step.into()),
         ("iterations", args.iterations.into()),
         ("kl", json!([args.beta, args.target_kl, args.kl_horizon])),
         ("advantages", json!([args.gamma, args.lambda])),
@@ -122,7 +132,7 @@ fn main() -> Result<()> {
         whiten_rewards: args.whiten_rewards,
         missing_eos_penalty: args.missing_eos_penalty,
         num_generations: args.group_size,
-        prompts_per_batch: sampling.prompts_per_step,
+        prompts_per_batch: args.prompts_per_step,
         num_iterations: args.iterations,
         generation: sampling.generation(&start)?,
         reward_time_limit: sampling.reward_time_limit(),
@@ -175,7 +185,7 @@ fn value(args: &Args, start: &Start) -> Result<AutoSequenceClassifier> {
         "lora_alpha": 2 * common.r,
         "modules_to_save": ["score"],
         "task_type": "SEQ_CLS",
-        "base_model_name_or_path": common.model,
+        "base_model_name_or_path": args.value_model.as_ref().map_or(common.model.clone(), |folder| folder.display().to_string()),
     });
     let settings = settings.as_object().cloned().unwrap_or_default();
     let lora = ft::peft::method("lora", &settings)?;

@@ -10,8 +10,9 @@
 //! Rows have a prompt; `ft::data::PromptSample` lists the forms. The judge is a server with OpenAI's protocol or a local model.
 //! It sees each pair in both orders, and pairs on which the orders disagree are dropped. With `--reward` instead of a judge,
 //! the best and the worst of `--samples` answers are the pair. The pairs are written to `pairs.jsonl` in the output folder:
-//! `--resume` continues from them, and `--pairs-only` stops there. `--best FILE` writes the better answers as instruction
-//! data.
+//! `--resume` continues from them, and `--pairs-only` stops there. `--best FILE` writes the best answer to each prompt as
+//! instruction data; with a judge, those that won. Answers that were cut at `--max-new-tokens` are left out. `--eval-data` is a file
+//! of pairs.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,8 +22,8 @@ use clap::Parser;
 use ft::align::loss::{PairLosses, PairSettings};
 use ft::align::reward::{Reward, WeightedSum, from_fn};
 use ft::align::{
-    Dpo, DpoConfig, RolloutConfig, ScoredRollout, best_and_worst, preference_row, sample_and_score,
-    sft_row,
+    Dpo, DpoConfig, RolloutConfig, ScoredRollout, best, best_and_worst, preference_row,
+    sample_and_score, sft_row,
 };
 use ft::burn::module::Module;
 use ft::core::safetensors_folder::write_file;
@@ -99,7 +100,16 @@ fn main() -> Result<()> {
     if Path::new(&args.criteria).is_file() {
         args.criteria = std::fs::read_to_string(&args.criteria)?;
     }
-    let common = &args.common;
+    let mut common = args.common.clone();
+    let begun = common.output.join("train_log.jsonl").is_file();
+    ensure!(
+        common.resume || common.overwrite || !begun,
+        "{} contains a run: continue it with --resume, or start again with --overwrite",
+        common.output.display()
+    );
+    // A run that was stopped while it sampled has pairs, or nothing, and no training yet.
+    common.resume &= begun;
+    let common = &common;
     let config = DpoConfig {
         losses: args.loss.parse::<PairLosses>()?,
         settings: PairSettings {
@@ -112,18 +122,22 @@ fn main() -> Result<()> {
     let start = common.start()?;
     let policy = common.policy(&start)?;
     let pairs = common.output.join("pairs.jsonl");
-    if !(common.resume && pairs.is_file()) {
+    let name = args.reference.as_deref().unwrap_or(usual_reference(common));
+    let reference = reference(name, &policy, &start)?;
+    let longest = args.sampling.max_prompt_tokens + args.sampling.max_new_tokens + 16;
+    let load = |file: &Path| PreferenceDataset::load(file, &start.tokenizer, longest);
+    if let Some(file) = &common.eval_data {
+        load(file)?;
+    }
+    if !(args.common.resume && pairs.is_file()) {
         write_pairs(&args, &start, &policy, &pairs)?;
     }
     if args.pairs_only {
         return Ok(());
     }
 
-    let longest = args.sampling.max_prompt_tokens + args.sampling.max_new_tokens + 16;
     let dataset = PreferenceDataset::load(&pairs, &start.tokenizer, longest)?;
     eprintln!("{}: {}", pairs.display(), dataset.report);
-    let name = args.reference.as_deref().unwrap_or(usual_reference(common));
-    let reference = reference(name, &policy, &start)?;
     let mut identity = vec![
         ("rows", dataset.fingerprint().into()),
         ("loss", args.loss.as_str().into()),
@@ -133,7 +147,6 @@ fn main() -> Result<()> {
     ];
     identity.extend(args.sampling.identity());
     let seed = Some(common.seed);
-    let load = |file: &Path| PreferenceDataset::load(file, &start.tokenizer, longest);
     let (train, held_out) = common.split(dataset, load)?;
     let method = Dpo::new(config, reference, &policy, train, args.batch_size, seed)?
         .with_evaluation(held_out)?;
@@ -177,7 +190,7 @@ fn write_pairs(args: &Args, start: &Start, policy: &AutoCausalLm, file: &Path) -
         max_rows: 64,
     };
     let rewards = match &judge {
-        None => sampling.rewards()?,
+        None => sampling.rewards(common)?,
         Some(_) => none()?,
     };
     let limit = sampling.reward_time_limit();
@@ -201,13 +214,23 @@ fn write_pairs(args: &Args, start: &Start, policy: &AutoCausalLm, file: &Path) -
         );
     }
     let examples = &prompts.examples;
+    // A row has an end behind its answer, which an answer that was cut has not.
+    let all: usize = answers.iter().map(Vec::len).sum();
+    for answers in &mut answers {
+        answers.retain(|answer| answer.rollout.finished);
+    }
+    let kept: usize = answers.iter().map(Vec::len).sum();
+    eprintln!(
+        "{} of {all} answers were cut at --max-new-tokens and left out",
+        all - kept
+    );
     let pairs = match judge {
         None => by_reward(examples, &answers),
         Some(judge) => by_judge(args, judge, examples, &answers, file)?,
     };
     ensure!(
         !pairs.is_empty(),
-        "no pair is left of {} prompts: the answers to each are equally good",
+        "no pair is left of {} prompts: the answers to each are equally good, or were cut",
         examples.len()
     );
     let rows = pairs
@@ -216,11 +239,21 @@ fn write_pairs(args: &Args, start: &Start, policy: &AutoCausalLm, file: &Path) -
     write_lines(file, rows)?;
     eprintln!("{} pairs in {}", pairs.len(), file.display());
     if let Some(file) = &args.best {
-        write_lines(
-            file,
-            pairs.iter().map(|pair| sft_row(pair.prompt, pair.chosen)),
-        )?;
-        eprintln!("the better answers are in {}", file.display());
+        let mut rows: Vec<String> = match args.sampling.reward {
+            Some(_) => examples
+                .iter()
+                .zip(&answers)
+                .filter_map(|(prompt, answers)| Some(sft_row(prompt, best(answers)?).to_string()))
+                .collect(),
+            None => (pairs.iter())
+                .map(|pair| sft_row(pair.prompt, pair.chosen).to_string())
+                .collect(),
+        };
+        // An answer may have won several comparisons.
+        rows.dedup();
+        let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+        write_file(file, lines.as_bytes())?;
+        eprintln!("{} answers in {}", rows.len(), file.display());
     }
     Ok(())
 }

@@ -8,7 +8,6 @@ use anyhow::{Context, Result};
 use clap::Args;
 use ft::align::Sampled;
 use ft::align::reward::{ModelScore, Reward, WeightedSum, by_name};
-use ft::burn::tensor::Device;
 use ft::core::{AutoSequenceClassifier, GenerationConfig, Tokenizer, Weights};
 use ft::train::{EvalMetrics, TrainReport};
 use serde_json::{Value, json};
@@ -22,9 +21,6 @@ pub(crate) struct Sampling {
     /// folder of a reward model.
     #[arg(long)]
     pub(crate) reward: Option<String>,
-    /// Prompts that are sampled together.
-    #[arg(long, default_value_t = 4)]
-    pub(crate) prompts_per_step: usize,
     /// The largest length of a completion, in tokens.
     #[arg(long, default_value_t = 256)]
     pub(crate) max_new_tokens: usize,
@@ -54,42 +50,44 @@ impl Sampling {
         Duration::from_secs(self.reward_seconds)
     }
 
-    /// The rewards of `--reward`.
-    pub(crate) fn rewards(&self) -> Result<WeightedSum> {
+    /// The rewards of `--reward`; names come before files and folders. A reward model is put on the device of the run.
+    pub(crate) fn rewards(&self, common: &Common) -> Result<WeightedSum> {
         let text = (self.reward.as_ref()).context("give --reward, such as --reward gsm8k")?;
         let path = Path::new(text);
+        let named = named(text);
+        if named.is_ok() || !path.exists() {
+            return named;
+        }
         if path.is_file() {
             return Ok(WeightedSum::load(text)?);
         }
-        if path.is_dir() {
-            let device = Device::default();
-            let model =
-                AutoSequenceClassifier::from_pretrained_with(path, &device, Weights::Stored)?;
-            let tokenizer = Tokenizer::from_pretrained(path)?;
-            let reward = ModelScore::new("reward_model", model, tokenizer, 8)?;
-            return Ok(WeightedSum::new([(
-                Arc::new(reward) as Arc<dyn Reward>,
-                1.0,
-            )])?);
-        }
-        // A pattern may contain commas.
-        if text.starts_with("regex:") {
-            return Ok(WeightedSum::new([(by_name(text)?, 1.0)])?);
-        }
-        let parts = text.split(',').map(|name| Ok((by_name(name.trim())?, 1.0)));
-        let parts = parts.collect::<Result<Vec<(Arc<dyn Reward>, f64)>>>()?;
-        Ok(WeightedSum::new(parts)?)
+        let device = ft::device(&common.device)?;
+        let model = AutoSequenceClassifier::from_pretrained_with(path, &device, Weights::Stored)?;
+        let tokenizer = Tokenizer::from_pretrained(path)?;
+        let reward: Arc<dyn Reward> =
+            Arc::new(ModelScore::new("reward_model", model, tokenizer, 8)?);
+        Ok(WeightedSum::new([(reward, 1.0)])?)
     }
 
     /// What a resumed run must have in common with the one that it continues.
     pub(crate) fn identity(&self) -> Vec<(&'static str, Value)> {
         vec![
             ("reward", self.reward.clone().into()),
-            ("prompts_per_step", self.prompts_per_step.into()),
             ("max_new_tokens", self.max_new_tokens.into()),
             ("temperature", self.temperature.into()),
         ]
     }
+}
+
+/// Rewards by name.
+fn named(text: &str) -> Result<WeightedSum> {
+    // A pattern may contain commas.
+    if text.starts_with("regex:") {
+        return Ok(WeightedSum::new([(by_name(text)?, 1.0)])?);
+    }
+    let parts = text.split(',').map(|name| Ok((by_name(name.trim())?, 1.0)));
+    let parts = parts.collect::<Result<Vec<(Arc<dyn Reward>, f64)>>>()?;
+    Ok(WeightedSum::new(parts)?)
 }
 
 /// The result of a training on sampled completions, for people and for `--json`.
@@ -109,7 +107,11 @@ pub(crate) fn report_policy(
         eprintln!("held-out reward {before:.4} -> {after:.4}");
     }
     if common.json {
-        let rewards: Vec<f64> = report.train_metrics.iter().map(|m| m["reward"]).collect();
+        let rewards: Vec<Option<f64>> = report
+            .train_metrics
+            .iter()
+            .map(|m| m.get("reward").copied())
+            .collect();
         let update = seconds - sampled.generation - sampled.scoring - sampled.evaluation;
         let line = json!({
             "rewards": rewards,

@@ -294,11 +294,11 @@ fn pairs_are_made_from_rewards_or_by_a_judge() {
     let base = common(path(&model), path(&data), path(&output));
     let sampling = [
         "--max-new-tokens",
-        "30",
+        "100",
         "--samples",
         "3",
         "--temperature",
-        "1.5",
+        "0.7",
     ];
     let options = [
         "--reward",
@@ -317,8 +317,29 @@ fn pairs_are_made_from_rewards_or_by_a_judge() {
             .count()
     };
     assert!(lines(&output.join("pairs.jsonl")) > 5);
-    assert_eq!(lines(&best), lines(&output.join("pairs.jsonl")));
+    assert!(lines(&best) >= lines(&output.join("pairs.jsonl")));
     assert!(output.join("adapter_config.json").is_file());
+
+    // From the pairs on.
+    let output = at.path().join("resumed");
+    let base = common(path(&model), path(&data), path(&output));
+    let reward = ["--reward", "regex:[kv]"];
+    let only = run(
+        "rlaif",
+        &[&base[..], &sampling, &reward, &["--pairs-only"]].concat(),
+    );
+    assert!(only.status.success());
+    let made = std::fs::read(output.join("pairs.jsonl")).expect("pairs");
+    let more = ["--resume", "--max-steps", "1"];
+    let found = json("rlaif", &[&base[..], &sampling, &reward, &more].concat());
+    assert_eq!(found["steps"], 1, "{found}");
+    assert_eq!(
+        std::fs::read(output.join("pairs.jsonl")).expect("pairs"),
+        made
+    );
+    let again = run("rlaif", &[&base[..], &sampling, &reward].concat());
+    let message = String::from_utf8_lossy(&again.stderr);
+    assert!(message.contains("--overwrite"), "{message}");
 
     // A judge of random weights decides nothing, or something, but never silently.
     let few = std::fs::read_to_string(&data).expect("lines");

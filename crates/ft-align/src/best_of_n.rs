@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::reward::WeightedSum;
 use crate::rollout::RolloutConfig;
 use crate::sampler::Sampler;
-use crate::{Result, ScoredRollout};
+use crate::{Error, Result, ScoredRollout};
 
 /// Samples and scores the completions of each prompt. A completion that no reward applies to has none.
 ///
@@ -52,6 +52,11 @@ pub fn sample_and_score<M: CausalLm>(
     reward_time_limit: Duration,
     seed: u64,
 ) -> Result<Vec<Vec<ScoredRollout>>> {
+    if config.num_generations == 0 {
+        return Err(Error::Settings(vec![
+            "num_generations must be 1 or more".into(),
+        ]));
+    }
     let (tokenizer, rewards) = (tokenizer.clone(), rewards.clone());
     let mut sampler = Sampler::new(config.clone(), tokenizer, rewards, reward_time_limit);
     let groups = sampler.complete(model, prompts, seed)?;
@@ -88,6 +93,9 @@ fn extreme(
 }
 
 /// A row of instruction data: the prompt's messages and the completion, or `prompt` and `completion` of a plain text.
+///
+/// What reads such rows puts an end behind the text, so leave out completions that are not
+/// [finished](crate::Rollout::finished).
 pub fn sft_row(prompt: &PromptExample, completion: &ScoredRollout) -> Value {
     let text = &completion.rollout.text;
     let mut row = match &prompt.sample.prompt {
@@ -106,7 +114,7 @@ pub fn sft_row(prompt: &PromptExample, completion: &ScoredRollout) -> Value {
     row
 }
 
-/// A row of preference data: `prompt`, `chosen` and `rejected`.
+/// A row of preference data: `prompt`, `chosen` and `rejected`. As in [`sft_row`], both should be finished.
 pub fn preference_row(
     prompt: &PromptExample,
     chosen: &ScoredRollout,

@@ -1,8 +1,8 @@
 //! Direct preference optimization and its relatives: pairs of answers, a policy and a reference.
 
 use burn::tensor::Tensor;
-use ft_core::{CausalLm, LossSum, predicted_log_sum_squares, predicted_logps};
-use ft_data::{Branches, PreferenceDataset, PreferenceExample};
+use ft_core::{CausalLm, Dims, LossSum, predicted_log_sum_squares, predicted_logps};
+use ft_data::{Branches, PreferenceDataset, PreferenceExample, Tokenized};
 use ft_train::{BoxError, Method, ModelView, StepContext, StepOutput, StepResult};
 
 use crate::loss::{
@@ -96,6 +96,7 @@ impl DpoConfig {
 pub struct Dpo<M> {
     config: DpoConfig,
     reference: Reference<M>,
+    dims: Dims,
     splits: Splits<PreferenceExample>,
 }
 
@@ -117,14 +118,10 @@ impl<M: CausalLm> Dpo<M> {
         config.validate()?;
         reference.check(policy)?;
         check_precomputed(&reference, &train)?;
-        check_lengths(
-            policy,
-            train
-                .examples
-                .iter()
-                .flat_map(|pair| [&pair.chosen, &pair.rejected]),
-        )?;
+        let dims = policy.dims();
+        check_lengths(dims, answers(&train))?;
         Ok(Self {
+            dims,
             config,
             reference,
             splits: Splits::new(train.examples, batch_size, shuffle_seed)?,
@@ -135,14 +132,20 @@ impl<M: CausalLm> Dpo<M> {
     ///
     /// # Errors
     ///
-    /// If log-probabilities of the reference are missing. Without pairs there is no evaluation.
+    /// If log-probabilities of the reference are missing, or a pair is longer than the model allows. Without pairs there is no evaluation.
     pub fn with_evaluation(self, held_out: PreferenceDataset) -> Result<Self> {
         check_precomputed(&self.reference, &held_out)?;
+        check_lengths(self.dims, answers(&held_out))?;
         Ok(Self {
             splits: self.splits.with_evaluation(held_out.examples)?,
             ..self
         })
     }
+}
+
+fn answers(dataset: &PreferenceDataset) -> impl Iterator<Item = &Tokenized> {
+    let pairs = dataset.examples.iter();
+    pairs.flat_map(|pair| [&pair.chosen, &pair.rejected])
 }
 
 fn check_precomputed<M>(reference: &Reference<M>, dataset: &PreferenceDataset) -> Result<()> {

@@ -10,7 +10,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// Settings that do not make sense, all of them at once.
-    #[error("the settings of the loss have mistakes:\n  - {}", .0.join("\n  - "))]
+    #[error("the settings have mistakes:\n  - {}", .0.join("\n  - "))]
     Settings(Vec<String>),
     /// A name that stands for nothing.
     #[error("there is no {kind} `{name}`: use {known}")]

@@ -12,7 +12,7 @@ use ft_train::{BoxError, Method, ModelView, StepContext, StepResult};
 
 use crate::reward::WeightedSum;
 use crate::rollout::RolloutConfig;
-use crate::sampler::{Sampled, Sampler, evaluation};
+use crate::sampler::{Sampled, Sampler, evaluation, warn_about_sampling};
 use crate::scored_rollout::{PolicyBatch, part};
 use crate::splits::Splits;
 use crate::{Error, GrpoConfig, Reference, Result};
@@ -57,6 +57,7 @@ impl<M: CausalLm> Grpo<M> {
         shuffle_seed: Option<u64>,
     ) -> Result<Self> {
         config.validate()?;
+        warn_about_sampling(&config.generation);
         let reference = Reference::of_samples(reference, config.beta, policy)?;
         let room = policy.dims().max_position_embeddings;
         let sampler = Sampler::new(
@@ -145,6 +146,7 @@ impl<M: CausalLm> Method<M> for Grpo<M> {
             rows: batch.rows[range.start * size..range.end * size].to_vec(),
             off_policy: batch.off_policy,
             metrics: batch.metrics.clone(),
+            ..PolicyBatch::default()
         })
     }
 

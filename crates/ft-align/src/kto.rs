@@ -141,7 +141,7 @@ impl<M: CausalLm> Kto<M> {
             ));
         }
         reference.check(policy)?;
-        check_lengths(policy, train.examples.iter().map(|row| &row.tokens))?;
+        check_lengths(policy.dims(), train.examples.iter().map(|row| &row.tokens))?;
         let longest = train
             .examples
             .iter()

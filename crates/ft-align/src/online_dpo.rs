@@ -12,7 +12,7 @@ use crate::dpo::{DpoConfig, pair_step};
 use crate::loss::pair_logps;
 use crate::reward::WeightedSum;
 use crate::rollout::RolloutConfig;
-use crate::sampler::{Sampled, Sampler, evaluation, sampling_mistakes};
+use crate::sampler::{Sampled, Sampler, evaluation, sampling_mistakes, warn_about_sampling};
 use crate::scored_rollout::{Group, PolicyBatch, group_metrics, tokenized};
 use crate::sequences::{completion_logps, device_of, numbers};
 use crate::splits::Splits;
@@ -90,7 +90,7 @@ impl OnlineDpoConfig {
 /// Trains a policy on pairs of completions that it samples itself (Guo et al., 2024, arXiv:2402.04792).
 ///
 /// The completion with the highest reward is the chosen one, that with the lowest the rejected one; prompts whose
-/// completions are all equally good are left out. The loss is that of [`Dpo`](crate::Dpo). Metrics are those of [`Dpo`](crate::Dpo) and of [`Grpo`](crate::Grpo)'s sampling, and `pairs`,
+/// completions are all equally good are left out, and a batch of such prompts counts as one pair with a loss of 0. The loss is that of [`Dpo`](crate::Dpo). Metrics are those of [`Dpo`](crate::Dpo) and of [`Grpo`](crate::Grpo)'s sampling, and `pairs`,
 /// the share of the prompts that gave a pair.
 ///
 /// An evaluation answers every held-out prompt once, greedily. Its loss is the mean reward with the sign changed, so that
@@ -113,6 +113,8 @@ pub enum OnlineBatch {
         pairs: PairBatch,
         /// Whether they count. No prompt of the batch gave a pair if they do not.
         counts: bool,
+        /// How many prompts were answered.
+        prompts: usize,
         /// Numbers about the set of completions.
         metrics: BTreeMap<String, f64>,
     },
@@ -137,6 +139,7 @@ impl<M: CausalLm> OnlineDpo<M> {
         shuffle_seed: Option<u64>,
     ) -> Result<Self> {
         config.validate()?;
+        warn_about_sampling(&config.generation);
         reference.check_sampling(policy)?;
         let room = policy.dims().max_position_embeddings;
         let rollout = RolloutConfig {
@@ -201,6 +204,7 @@ impl<M: CausalLm> OnlineDpo<M> {
         OnlineBatch::Training {
             pairs: PairBatch { reference, ..batch },
             counts,
+            prompts: groups.len(),
             metrics,
         }
     }
@@ -245,13 +249,14 @@ impl<M: CausalLm> Method<M> for OnlineDpo<M> {
     }
 
     fn step(&mut self, model: &M, batch: &OnlineBatch, context: &StepContext) -> StepResult {
-        let (pairs, counts, metrics) = match batch {
+        let (pairs, counts, prompts, metrics) = match batch {
             OnlineBatch::Evaluation(answers) => return Ok(evaluation(answers, &context.device)),
             OnlineBatch::Training {
                 pairs,
                 counts,
+                prompts,
                 metrics,
-            } => (pairs, *counts, metrics),
+            } => (pairs, *counts, prompts, metrics),
         };
         let mut output = pair_step(&self.config.dpo, &self.reference, model, pairs, context)?;
         if !counts {
@@ -259,7 +264,8 @@ impl<M: CausalLm> Method<M> for OnlineDpo<M> {
             output.metrics.clear();
         }
         for (name, value) in metrics {
-            output = output.with_metric(name.clone(), *value, 1.0);
+            let prompts = *prompts as f64;
+            output = output.with_metric(name.clone(), value * prompts, prompts);
         }
         Ok(output)
     }

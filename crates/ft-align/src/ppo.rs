@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::loss::AdaptiveKl;
 use crate::reward::WeightedSum;
 use crate::rollout::RolloutConfig;
-use crate::sampler::{Sampled, Sampler, evaluation};
+use crate::sampler::{Sampled, Sampler, evaluation, warn_about_sampling};
 use crate::scored_rollout::{PolicyBatch, ScoredRollout, part};
 use crate::splits::Splits;
 use crate::{ActorCritic, Error, PpoConfig, Reference, Result};
@@ -37,8 +37,8 @@ use update::update;
 /// `rewards/NAME/mean`, `completions/mean_length`, `completions/clipped_ratio`, `entropy`, `kl` (of a token). `beta` is the
 /// current weight of the divergence.
 ///
-/// There are two differences from TRL. The score is at the last sampled token, and not one behind it. Where a completion was
-/// cut, TRL looks at a value behind the end; here the value there is 0.
+/// There are two differences from TRL. The score is at the last sampled token; TRL puts it one token later where a completion
+/// ended before the longest one. TRL then looks at a value behind the end; here it is 0.
 ///
 /// An evaluation answers every held-out prompt once, greedily. Its loss is the mean reward with the sign changed, so that
 /// lower is better, and its metric `reward` the mean reward.
@@ -83,9 +83,16 @@ pub struct Ppo<M> {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct State {
     /// The newest set of completions, and which one it is, by epoch and number.
-    held: Option<(usize, usize, PpoBatch)>,
+    held: Option<(usize, usize, Set)>,
     /// The current β, if it changes.
     beta: Option<f64>,
+}
+
+/// A set of completions, and numbers about it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Set {
+    rows: Vec<PpoRow>,
+    metrics: BTreeMap<String, f64>,
 }
 
 /// A completion with what the update needs.
@@ -102,7 +109,7 @@ pub struct PpoRow {
 }
 
 /// Completions that a step is taken on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum PpoBatch {
     /// For an update.
     Training {
@@ -133,6 +140,7 @@ impl<M: CausalLm + ModuleDisplay> Ppo<M> {
         shuffle_seed: Option<u64>,
     ) -> Result<Self> {
         config.validate()?;
+        warn_about_sampling(&config.generation);
         let reference = Reference::of_samples(reference, config.beta, &model.policy)?;
         let room = model.policy.dims().max_position_embeddings;
         let rollout = RolloutConfig {
@@ -222,12 +230,12 @@ impl<M: CausalLm + ModuleDisplay> Method<ActorCritic<M>> for Ppo<M> {
         }
         if !matches!(&self.state.held, Some((of, number, _)) if (*of, *number) == (epoch, set)) {
             let prompts = self.splits.batch(epoch, set, context);
-            let batch = self.make(model, &prompts, context)?;
-            self.state.held = Some((epoch, set, batch));
+            let made = self.make(model, &prompts, context)?;
+            self.state.held = Some((epoch, set, made));
         }
-        let Some((_, _, PpoBatch::Training { rows, metrics })) = &self.state.held else {
-            return Err("the checkpoint holds answers of an evaluation".into());
-        };
+        let none = Set::default();
+        let held = self.state.held.as_ref().map(|(_, _, held)| held);
+        let Set { rows, metrics } = held.unwrap_or(&none);
         let size = self.config.num_generations;
         let range = part(rows.len() / size, update, self.config.minibatches);
         Ok(PpoBatch::Training {

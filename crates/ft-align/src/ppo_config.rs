@@ -47,8 +47,8 @@ pub struct PpoConfig {
 }
 
 impl Default for PpoConfig {
-    /// Four updates on each of 16 prompts with one completion, β 0.05, γ 1, λ 0.95, bounds of 0.2, values with a weight of
-    /// 0.1. These were the defaults of TRL's `PPOConfig`.
+    /// Four updates on each of 16 prompts with one completion. β 0.05, γ 1, λ 0.95, bounds of 0.2, and values with a weight of
+    /// 0.1 are those of TRL's `PPOConfig`.
     fn default() -> Self {
         Self {
             beta: 0.05,
@@ -128,11 +128,12 @@ impl PpoConfig {
             ),
         );
         if let Some((target, horizon)) = self.adaptive_kl {
+            let set = self.prompts_per_batch * self.num_generations;
             must(
-                target > 0.0 && horizon > 0.0 && self.beta > 0.0,
+                target > 0.0 && horizon >= set as f64 && self.beta > 0.0,
                 format!(
-                    "adaptive_kl needs a target and a horizon above 0 (they are {target} and {horizon}), and a beta above 0 \
-                     to begin with (it is {})",
+                    "adaptive_kl needs a target above 0 (it is {target}), a horizon of at least the {set} completions of a set \
+                     (it is {horizon}), and a beta above 0 to begin with (it is {})",
                     self.beta
                 ),
             );

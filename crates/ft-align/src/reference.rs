@@ -89,7 +89,14 @@ impl<M: CausalLm> Reference<M> {
             Self::AdaptersOff => return check_adapters(policy),
             Self::Precomputed => return Ok(()),
             Self::Model(model) => {
-                let [own, other] = [policy, &**model].map(|model| model.dims().vocab_size);
+                let [own, other] = [policy, &**model].map(|model| model.dims());
+                let [length, longest] = [&own, &other].map(|dims| dims.max_position_embeddings);
+                if longest < length {
+                    return Err(Error::Reference(format!(
+                        "the policy reads {length} tokens and the reference {longest}: use a reference that reads as much"
+                    )));
+                }
+                let [own, other] = [own, other].map(|dims| dims.vocab_size);
                 if own == other {
                     return Ok(());
                 }

@@ -44,7 +44,6 @@ impl Sampler {
         rewards: WeightedSum,
         reward_time_limit: Duration,
     ) -> Self {
-        warn_about_sampling(&config.generation);
         Self {
             config,
             tokenizer,
@@ -122,14 +121,16 @@ impl Sampler {
         };
         let sampled = sample(model, &self.tokenizer, &ids(prompts), &config, 0)?;
         let scores = self.score(prompts, &sampled);
-        let mut metrics = BTreeMap::new();
+        let (mut metrics, mut weights) = (BTreeMap::new(), BTreeMap::new());
         for (name, values) in by_name(scores.iter().map(|score| &score.parts)) {
             metrics.insert(format!("rewards/{name}/mean"), mean(&values));
+            weights.insert(format!("rewards/{name}/mean"), values.len() as f64);
         }
         let rows = sampled.into_iter().flatten().zip(scores);
         self.sampled.evaluation += began.elapsed();
         Ok(PolicyBatch {
             metrics,
+            weights,
             rows: rows
                 .map(|(rollout, score)| ScoredRollout {
                     rollout,
@@ -255,7 +256,7 @@ pub(crate) fn sampling_mistakes(
 }
 
 /// Log-probabilities are those of the temperature alone.
-fn warn_about_sampling(generation: &GenerationConfig) {
+pub(crate) fn warn_about_sampling(generation: &GenerationConfig) {
     let plain = GenerationConfig::default();
     if generation.top_k != plain.top_k
         || generation.top_p != plain.top_p
@@ -276,16 +277,22 @@ pub(crate) fn evaluation(batch: &PolicyBatch, device: &Device) -> StepOutput {
     let total: f64 = rewards.iter().sum();
     let lengths = batch.rows.iter().map(|row| row.rollout.token_ids.len());
     let sum = Tensor::from_data([-total as f32], device);
+    if rewards.is_empty() {
+        tracing::warn!(
+            "no held-out completion has a score: the loss of the evaluation is 0, and it has no reward"
+        );
+    }
     let loss = LossSum {
         sum,
-        count: rewards.len(),
+        count: rewards.len().max(1),
     };
     let (tokens, rows) = (lengths.sum::<usize>() as f64, count as f64);
     let mut output = StepOutput::from(loss)
         .with_metric("reward", total, rewards.len() as f64)
         .with_metric("completions/mean_length", tokens, rows);
     for (name, value) in &batch.metrics {
-        output = output.with_metric(name.clone(), value * rows, rows);
+        let weight = batch.weights.get(name).copied().unwrap_or(rows);
+        output = output.with_metric(name.clone(), value * weight, weight);
     }
     output
 }

@@ -42,6 +42,9 @@ pub struct PolicyBatch {
     pub off_policy: bool,
     /// Numbers about the set of completions.
     pub metrics: BTreeMap<String, f64>,
+    /// What a number was a mean over, where that is not all completions.
+    #[serde(default)]
+    pub weights: BTreeMap<String, f64>,
 }
 
 /// The completions of a prompt, and the parts of their rewards.
@@ -62,8 +65,10 @@ pub(crate) fn group_metrics(groups: &[Group]) -> BTreeMap<String, f64> {
     let mut metrics = BTreeMap::new();
     let mut put = |name: &str, value: f64| metrics.insert(name.to_string(), value);
     let rewards: Vec<f64> = rows().filter_map(|row| row.reward).collect();
-    put("reward", mean(&rewards));
-    put("reward_std", deviation(&rewards));
+    if !rewards.is_empty() {
+        put("reward", mean(&rewards));
+        put("reward_std", deviation(&rewards));
+    }
     let alike = groups
         .iter()
         .filter(|group| all_alike(&group.rows.iter().map(|row| row.reward).collect::<Vec<_>>()));

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use ft_core::{CausalLm, TokenLogps, predicted_logps};
+use ft_core::{CausalLm, Dims, TokenLogps, predicted_logps};
 use ft_data::{Branches, Tokenized, collate_branches, collate_rows};
 
 use crate::Result;
@@ -27,13 +27,13 @@ pub(crate) fn collate<M: CausalLm>(
     }
 }
 
-/// Checks that the model takes the longest of these sequences.
-pub(crate) fn check_lengths<'a, M: CausalLm>(
-    model: &M,
+/// Checks that a model of these measures takes the longest of these sequences.
+pub(crate) fn check_lengths<'a>(
+    dims: Dims,
     sequences: impl Iterator<Item = &'a Tokenized>,
 ) -> Result<()> {
     let longest = sequences.map(Tokenized::len).max().unwrap_or(0);
-    Ok(model.dims().check_length(longest)?)
+    Ok(dims.check_length(longest)?)
 }
 
 /// Log-probabilities of the completions, `[completions, longest]`, at this temperature.

@@ -127,17 +127,7 @@ impl Format {
     /// assert_eq!(Format::of_row(&json!({"title": "Hello"})), None);
     /// ```
     pub fn of_row(row: &Value) -> Option<Self> {
-        let has = |name: &str| row.get(name).is_some();
-        let known = [
-            (Self::Messages, has("messages")),
-            (Self::ShareGpt, has("conversations")),
-            (Self::Alpaca, has("instruction") && has("output")),
-            (Self::PromptCompletion, has("prompt") && has("completion")),
-        ];
-        known
-            .into_iter()
-            .find(|(_, found)| *found)
-            .map(|(format, _)| format)
+        row.as_object().and_then(Self::guess)
     }
 }
 

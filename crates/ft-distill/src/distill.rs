@@ -58,7 +58,7 @@ impl DistillConfig {
             && !(beta > 0.0 && beta < 1.0)
         {
             mistakes.push(format!(
-                "beta must be between 0 and 1, not {beta}: near 0 the loss is the forward divergence, near 1 the reverse one"
+                "beta must be between 0 and 1, not {beta}: the forward and the reverse divergence have names of their own"
             ));
         }
         match mistakes.is_empty() {
@@ -141,37 +141,32 @@ impl<'a, T: CausalLm> Distill<'a, T> {
         batches: impl Batches<Batch = Batch> + 'a,
     ) -> Result<Self> {
         config.validate()?;
-        let own = student.dims().vocab_size;
-        let mistake = match &teacher {
-            TeacherSource::Model(teacher) => {
-                let other = teacher.dims().vocab_size;
-                (own != other).then(|| {
-                    format!(
-                        "the student has {own} tokens in its vocabulary and the teacher {other}: distillation of logits needs \
-                         the same tokenizer"
-                    )
-                })
-            }
-            TeacherSource::Top(top) => {
-                let asked = top.temperature();
-                (asked != config.temperature).then(|| {
-                    format!(
-                        "the teacher's likeliest tokens were written at a temperature of {asked}, and the loss has {}: use the \
-                         same, or write them again",
-                        config.temperature
-                    )
-                })
-            }
+        let (own, other) = match &teacher {
+            TeacherSource::Model(teacher) => (student.dims().vocab_size, teacher.dims().vocab_size),
+            TeacherSource::Top(top) => (student.dims().vocab_size, top.vocab_size()),
         };
-        match mistake {
-            Some(mistake) => Err(Error::Teacher(mistake)),
-            None => Ok(Self {
-                config,
-                teacher,
-                training: Box::new(batches),
-                evaluation: None,
-            }),
+        if own != other {
+            return Err(Error::Teacher(format!(
+                "the student has {own} tokens in its vocabulary and the teacher {other}: distillation of logits needs the same \
+                 tokenizer and vocabularies of one size"
+            )));
         }
+        if let TeacherSource::Top(top) = &teacher
+            && top.temperature() != config.temperature
+        {
+            return Err(Error::Teacher(format!(
+                "the teacher's likeliest tokens were written at a temperature of {}, and the loss has {}: use the same, or \
+                 write them again",
+                top.temperature(),
+                config.temperature
+            )));
+        }
+        Ok(Self {
+            config,
+            teacher,
+            training: Box::new(batches),
+            evaluation: None,
+        })
     }
 
     /// Evaluates on these batches too.

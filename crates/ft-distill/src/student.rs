@@ -1,11 +1,10 @@
 //! A student of some layers of its teacher.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
-use ft_core::safetensors_folder::module_tensors;
-use ft_core::{AutoCausalLm, CausalLm, ModelConfig, module_path};
+use ft_core::{AutoCausalLm, CausalLm, ModelConfig, Parts, module_path};
 use serde_json::Value;
 
 use crate::{Error, Result};
@@ -15,7 +14,8 @@ use crate::{Error, Result};
 ///
 /// # Errors
 ///
-/// If no layer is named or one that does not exist, or the teacher has adapters.
+/// If no layer is named or one that does not exist, or the teacher has adapters or weights in blocks of few bits; or if the
+/// kind of a layer follows from its number, as with windows in every sixth layer, and the configuration does not list the kinds.
 pub fn student_of(teacher: &AutoCausalLm, layers: &[usize]) -> Result<AutoCausalLm> {
     let count = teacher.dims().num_layers;
     if layers.is_empty() {
@@ -28,15 +28,30 @@ pub fn student_of(teacher: &AutoCausalLm, layers: &[usize]) -> Result<AutoCausal
             "the teacher has no layer {bad}: it has {count}, and the first is 0"
         )));
     }
-    let config = ModelConfig::from_json(with_layers(teacher.config().to_json(), count, layers))?;
-    let device = teacher.devices().first().cloned().unwrap_or_default();
-    let student = AutoCausalLm::from_config(&config, &device)?;
-    let weights: BTreeMap<String, TensorData> = module_tensors(teacher).into_iter().collect();
-    if let Some(adapted) = weights.keys().find(|path| path.contains("adapters")) {
+    let config = teacher.config().to_json();
+    if let Some(setting) = by_number(&config) {
         return Err(Error::Teacher(format!(
-            "the teacher has adapters ({adapted}): merge them first"
+            "the kind of a layer follows from its number ({setting}), which changes when others are left out: write \
+             `layer_types` (for SmolLM3 `no_rope_layers`), a list with the kind of each layer, to the teacher's config.json"
         )));
     }
+    let config = ModelConfig::from_json(with_layers(config, count, layers))?;
+    let device = teacher.devices().first().cloned().unwrap_or_default();
+    let student = AutoCausalLm::from_config(&config, &device)?;
+    let mut adapted = None;
+    teacher.for_each_part(&mut |path, part| {
+        if !part.adapters().is_empty() {
+            adapted.get_or_insert(path.to_string());
+        }
+    });
+    if let Some(path) = adapted {
+        return Err(Error::Teacher(format!(
+            "the teacher has adapters ({path}): merge them first"
+        )));
+    }
+    let wanted = module_path::shapes(&student).into_iter();
+    let wanted = wanted.map(|(path, _)| of_teacher(&path, layers));
+    let weights = copies(teacher, &wanted.collect());
 
     struct Fill<'a> {
         weights: BTreeMap<String, TensorData>,
@@ -69,6 +84,27 @@ pub fn student_of(teacher: &AutoCausalLm, layers: &[usize]) -> Result<AutoCausal
     }
 }
 
+/// The weights of these paths.
+fn copies(teacher: &AutoCausalLm, wanted: &BTreeSet<String>) -> BTreeMap<String, TensorData> {
+    struct Copies<'a> {
+        wanted: &'a BTreeSet<String>,
+        found: BTreeMap<String, TensorData>,
+    }
+    impl module_path::PathVisitor for Copies<'_> {
+        fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
+            if self.wanted.contains(path) {
+                self.found.insert(path.to_string(), param.val().into_data());
+            }
+        }
+    }
+    let mut copies = Copies {
+        wanted,
+        found: BTreeMap::new(),
+    };
+    module_path::visit_params(teacher, &mut copies);
+    copies.found
+}
+
 /// The path of the teacher's layer that a path of the student is made of.
 fn of_teacher(path: &str, layers: &[usize]) -> String {
     let mut names: Vec<String> = path.split('.').map(str::to_string).collect();
@@ -82,6 +118,27 @@ fn of_teacher(path: &str, layers: &[usize]) -> String {
         *name = layer.to_string();
     }
     names.join(".")
+}
+
+/// The setting by which the number of a layer decides what it is, unless a list does.
+fn by_number(config: &Value) -> Option<&'static str> {
+    let number = |name: &str| config[name].as_u64().filter(|&number| number > 0);
+    let listed = config["layer_types"].is_array();
+    let kind = config["model_type"].as_str().unwrap_or_default();
+    if kind == "smollm3" && !config["no_rope_layers"].is_array() {
+        return Some("no_rope_layer_interval");
+    }
+    if listed {
+        return None;
+    }
+    if number("sliding_window_pattern").is_some()
+        || kind.starts_with("gemma2")
+        || kind.starts_with("gemma3")
+    {
+        return Some("sliding_window_pattern");
+    }
+    let windows = config["use_sliding_window"].as_bool() == Some(true);
+    (windows && number("max_window_layers").is_some()).then_some("max_window_layers")
 }
 
 /// The configuration with these layers. Lists with an entry for every layer get those of the layers.
@@ -117,6 +174,20 @@ mod tests {
             "model.layers.3.mlp.up_proj.weight"
         );
         assert_eq!(of("model.norm.weight"), "model.norm.weight");
+    }
+
+    #[test]
+    fn layers_whose_kind_follows_from_their_number_are_found() {
+        let windows = json!({"use_sliding_window": true, "max_window_layers": 2});
+        assert_eq!(by_number(&windows), Some("max_window_layers"));
+        let gemma = json!({"model_type": "gemma3_text"});
+        assert_eq!(by_number(&gemma), Some("sliding_window_pattern"));
+        let listed = json!({"model_type": "gemma3_text", "layer_types": ["a"]});
+        assert_eq!(by_number(&listed), None);
+        assert_eq!(
+            by_number(&json!({"model_type": "llama", "max_window_layers": 2})),
+            None
+        );
     }
 
     #[test]

@@ -7,9 +7,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData, activation};
-use ft_core::safetensors_folder::{module_tensors, read_tensors, write_json, write_tensors};
+use ft_core::module_path::{PathVisitor, packed_weights, visit_params};
+use ft_core::safetensors_folder::{read_tensors, write_json, write_tensors};
 use ft_core::{CausalLm, Head, IGNORE_INDEX};
 use ft_data::{Batch, Tokenized, collate_padded, fingerprint};
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,8 @@ const POSITIONS: usize = 64;
 struct Manifest {
     k: usize,
     temperature: f64,
+    /// Tokens of the teacher's vocabulary.
+    vocab_size: usize,
     /// A hash of the teacher's weights.
     teacher: String,
     /// A hash of each row, in order, and how many positions it has.
@@ -37,9 +40,10 @@ struct Manifest {
 pub struct TopLogits {
     k: usize,
     temperature: f64,
+    vocab_size: usize,
     /// The positions of each row, by its hash.
     places: HashMap<String, Range<usize>>,
-    tokens: Vec<i64>,
+    tokens: Vec<i32>,
     logps: Vec<f32>,
 }
 
@@ -80,6 +84,7 @@ pub fn write_top_logits<M: CausalLm>(
     let manifest = Manifest {
         k,
         temperature,
+        vocab_size: vocab,
         teacher: weights_fingerprint(&teacher),
         rows: rows
             .iter()
@@ -191,15 +196,20 @@ impl TopLogits {
             };
             let mut take = |name: &str| tensors.remove(name).ok_or_else(|| wrong("lacks a tensor"));
             let (of_tokens, of_logps) = (take("tokens")?, take("logps")?);
-            tokens.extend(of_tokens.iter::<i64>());
+            tokens.extend(of_tokens.iter::<i32>());
             logps.extend(of_logps.iter::<f32>());
             if tokens.len() != next * k || logps.len() != next * k {
                 return Err(wrong("has another number of positions than its rows"));
+            }
+            let known = 0..manifest.vocab_size as i32;
+            if of_tokens.iter::<i32>().any(|token| !known.contains(&token)) {
+                return Err(wrong("has tokens beyond the vocabulary"));
             }
         }
         Ok(Self {
             k,
             temperature: manifest.temperature,
+            vocab_size: manifest.vocab_size,
             places,
             tokens,
             logps,
@@ -214,6 +224,11 @@ impl TopLogits {
     /// The temperature of the log-probabilities.
     pub fn temperature(&self) -> f64 {
         self.temperature
+    }
+
+    /// How many tokens the teacher's vocabulary has.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
     }
 
     /// How many positions there are.
@@ -247,7 +262,11 @@ impl TopLogits {
                 ));
             };
             let place = place.start * self.k..place.end * self.k;
-            tokens.extend_from_slice(&self.tokens[place.clone()]);
+            tokens.extend(
+                self.tokens[place.clone()]
+                    .iter()
+                    .map(|&token| i64::from(token)),
+            );
             logps.extend_from_slice(&self.logps[place]);
         }
         Ok((tokens, logps))
@@ -285,19 +304,24 @@ fn read_manifest(folder: &Path) -> Result<Manifest> {
 
 /// A hash of a few numbers of each weight, which detects another model.
 fn weights_fingerprint<M: Module>(model: &M) -> String {
-    let tensors = module_tensors(model);
-    let numbers = tensors.iter().flat_map(|(path, data)| {
-        let step = (data.num_elements() / 61).max(1);
-        let sample = data
-            .iter::<f32>()
-            .step_by(step)
-            .map(|number| i64::from(number.to_bits()));
-        path.bytes()
-            .map(i64::from)
-            .chain(sample)
-            .collect::<Vec<_>>()
-    });
-    fingerprint(numbers)
+    struct Sample(Vec<i64>);
+    impl PathVisitor for Sample {
+        fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
+            let data = param.val().into_data();
+            let step = (data.num_elements() / 61).max(1);
+            let numbers = data.iter::<f32>().step_by(step);
+            self.0.extend(path.bytes().map(i64::from));
+            self.0
+                .extend(numbers.map(|number| i64::from(number.to_bits())));
+        }
+    }
+    let mut sample = Sample(Vec::new());
+    visit_params(model, &mut sample);
+    for (path, packed) in packed_weights(model) {
+        sample.0.extend(path.bytes().map(i64::from));
+        sample.0.push(packed.num_bytes() as i64);
+    }
+    fingerprint(sample.0)
 }
 
 #[cfg(test)]

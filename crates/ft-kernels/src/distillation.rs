@@ -140,7 +140,8 @@ pub fn distillation_sum<W: Into<Weight>>(
             Teacher::Top { .. } => true,
         };
         if known && crate::flex::takes(&hidden) && crate::flex::takes_operand(&weight) {
-            return in_graph(hidden, weight, teacher, targets, options, on_flex);
+            let chunk = rows_a_chunk(&weight);
+            return in_graph(hidden, weight, teacher, targets, options, chunk, on_flex);
         }
     }
     let weight = weight.dense(&hidden);
@@ -156,12 +157,14 @@ pub fn portable(
     options: DistillationOptions,
 ) -> Distilled {
     let weight = Weight::Dense(in_type_of(weight, &hidden));
+    let chunk = rows_a_chunk(&weight);
     in_graph(
         hidden,
         weight,
         teacher,
         targets,
         options,
+        chunk,
         of_burn_operations,
     )
 }
@@ -197,14 +200,23 @@ fn in_graph(
     teacher: &Teacher,
     targets: &[i64],
     options: DistillationOptions,
-    compute: impl Fn(Tensor<2>, Weight, &Teacher, &[i64], DistillationOptions, [bool; 2]) -> Parts,
+    chunk: usize,
+    compute: impl Fn(
+        Tensor<2>,
+        Weight,
+        &Teacher,
+        &[i64],
+        DistillationOptions,
+        usize,
+        [bool; 2],
+    ) -> Parts,
 ) -> Distilled {
     options.check();
     check_targets(&hidden, &weight, targets);
     check_teacher(teacher, hidden.dims()[0], weight.rows());
     let wanted = [hidden.is_tracked(), weight.is_tracked()];
     let (inner, own) = (hidden.clone().inner(), weight.clone());
-    let parts = compute(inner, own, teacher, targets, options, wanted);
+    let parts = compute(inner, own, teacher, targets, options, chunk, wanted);
     let [mut loss, divergence, cross_entropy, agreement] = parts.sums;
     if wanted != [false; 2] {
         loss = constant(loss, &hidden);
@@ -231,12 +243,13 @@ fn on_flex(
     teacher: &Teacher,
     targets: &[i64],
     options: DistillationOptions,
+    chunk: usize,
     wanted: [bool; 2],
 ) -> Parts {
     use crate::flex::distillation::{Rows, distill};
     use crate::flex::packed::Held;
     use burn::backend::Flex;
-    let (device, chunk) = (hidden.device(), rows_a_chunk(&weight));
+    let device = hidden.device();
     let primitive = |tensor: Tensor<2>| {
         (tensor.inner().try_into_primitive::<Flex>()).expect("a tensor of Flex, as was checked")
     };
@@ -270,9 +283,10 @@ fn of_burn_operations(
     teacher: &Teacher,
     targets: &[i64],
     options: DistillationOptions,
+    chunk: usize,
     [want_hidden, want_weight]: [bool; 2],
 ) -> Parts {
-    let (rows, chunk) = (h.dims()[0], rows_a_chunk(&weight));
+    let rows = h.dims()[0];
     let w = weight.dense(&h).inner();
     let device = h.device();
     let (mut sums, mut hidden_grads) = (Vec::new(), Vec::new());
@@ -284,23 +298,36 @@ fn of_burn_operations(
         let slope_of_cap = options.logits.slope_of_cap(&logits);
         let targets = Tensor::<1, Int>::from_data(&targets[start..start + size], &device);
         let targets = targets.reshape([size, 1]);
-        let outcomes = outcomes(teacher, &logits, start, options.temperature);
+        let of_teacher = match teacher {
+            Teacher::Head {
+                hidden,
+                weight,
+                logits,
+            } => {
+                let hidden = hidden.clone().narrow(0, start, size);
+                Some(teacher_logits(&hidden, weight, *logits))
+            }
+            Teacher::Top { .. } => None,
+        };
+        let outcomes = outcomes(
+            teacher,
+            of_teacher.clone(),
+            &logits,
+            start,
+            options.temperature,
+        );
         let (divergence, slope) = divergence(options.divergence, outcomes);
         let logps = activation::log_softmax(logits.clone(), 1);
         let cross_entropy = -logps.clone().gather(1, targets.clone());
         let t = options.temperature;
         let loss = divergence.clone() * (options.alpha * t * t)
             + cross_entropy.clone() * (1.0 - options.alpha);
-        let agreement = match teacher {
-            Teacher::Head {
-                hidden,
-                weight,
-                logits: of,
-            } => {
-                let hidden = hidden.clone().narrow(0, start, size);
-                teacher_logits(&hidden, weight, *of).argmax(1)
+        let agreement = match (of_teacher, teacher) {
+            (Some(logits), _) => logits.argmax(1),
+            (None, Teacher::Top { k, tokens, logps }) => {
+                top_one(tokens, logps, *k, start, size, &device)
             }
-            Teacher::Top { k, tokens, logps } => top_one(tokens, logps, *k, start, size, &device),
+            (None, Teacher::Head { .. }) => logits.clone().argmax(1),
         };
         let agreement = agreement.equal(logits.clone().argmax(1)).float();
         sums.push([loss, divergence, cross_entropy, agreement].map(Tensor::sum));
@@ -380,17 +407,20 @@ fn top_one(
     Tensor::from_data(TensorData::new(best, [size, 1]), device)
 }
 
-fn outcomes(teacher: &Teacher, logits: &Tensor<2>, start: usize, temperature: f64) -> Outcomes {
-    let [size, _] = logits.dims();
+fn outcomes(
+    teacher: &Teacher,
+    of_teacher: Option<Tensor<2>>,
+    logits: &Tensor<2>,
+    start: usize,
+    temperature: f64,
+) -> Outcomes {
+    let [size, vocab] = logits.dims();
     let student = activation::log_softmax(logits.clone() / temperature, 1);
     let probabilities = student.clone().exp();
     match teacher {
-        Teacher::Head {
-            hidden,
-            weight,
-            logits,
-        } => {
-            let logits = teacher_logits(&hidden.clone().narrow(0, start, size), weight, *logits);
+        Teacher::Head { .. } => {
+            let none = || Tensor::zeros([size, vocab], &logits.device());
+            let logits = of_teacher.unwrap_or_else(none);
             Outcomes {
                 teacher: activation::log_softmax(logits / temperature, 1),
                 student,
@@ -435,11 +465,31 @@ fn divergence(kind: Divergence, outcomes: Outcomes) -> (Tensor<2>, Tensor<2>) {
     } = outcomes;
     let (p, q) = (lp.clone().exp(), lq.clone().exp());
     let (divergence, g) = match kind {
-        Divergence::Forward => (p.clone() * (lp - lq), -p / q.clone().clamp_min(1e-30)),
+        Divergence::Forward => {
+            // q·g is p, where g may be too large for a number.
+            let value = p.clone() * (lp - lq);
+            let total = p.clone().sum_dim(1);
+            let slope = match tokens {
+                None => q * total - p,
+                Some(tokens) => {
+                    let [size, outcomes] = p.dims();
+                    let part = |x: &Tensor<2>, at, count| x.clone().narrow(1, at, count);
+                    let rest = total.clone()
+                        - part(&p, outcomes - 1, 1)
+                            / part(&q, outcomes - 1, 1).clamp_min(LEAST_REST);
+                    let [_, vocab] = probabilities.dims();
+                    let all = probabilities * rest.expand([size, vocab]);
+                    let listed = part(&q, 0, outcomes - 1) * total - part(&p, 0, outcomes - 1);
+                    let old = all.clone().gather(1, tokens.clone());
+                    all.scatter(1, tokens, listed - old, burn::tensor::IndexingUpdateOp::Add)
+                }
+            };
+            return (value.sum_dim(1), slope);
+        }
         Divergence::Reverse => (q.clone() * (lq.clone() - lp.clone()), lq - lp),
         Divergence::JensenShannon(beta) => {
             let lm = (p.clone() * beta + q.clone() * (1.0 - beta))
-                .clamp_min(1e-38)
+                .clamp_min(1.2e-38)
                 .log();
             let own = lq - lm.clone();
             let value = p * (lp - lm) * beta + q.clone() * own.clone() * (1.0 - beta);
@@ -459,4 +509,82 @@ fn divergence(kind: Divergence, outcomes: Outcomes) -> (Tensor<2>, Tensor<2>) {
         }
     };
     (divergence.sum_dim(1), probabilities * of_tokens)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Tolerance};
+
+    use super::*;
+
+    fn numbers(rows: usize, columns: usize, step: f32, scale: f32) -> Tensor<2> {
+        let numbers = (1..=rows * columns).map(|i| scale * (step * i as f32).sin());
+        let data = TensorData::new(numbers.collect::<Vec<f32>>(), [rows, columns]);
+        Tensor::from_data(data, &Device::default().autodiff())
+    }
+
+    /// Also with logits so far apart that probabilities underflow.
+    #[test]
+    fn the_size_of_chunks_does_not_change_the_result() {
+        for scale in [1.0, 60.0] {
+            let (rows, vocab, k) = (7, 5, 2);
+            let hidden = numbers(rows, 3, 1.3, scale).require_grad();
+            let weight = numbers(vocab, 3, 0.7, 1.0).require_grad();
+            let teachers = [
+                Teacher::Head {
+                    hidden: numbers(rows, 2, 0.9, scale),
+                    weight: numbers(vocab, 2, 1.9, 1.0).into(),
+                    logits: LogitOptions::default(),
+                },
+                Teacher::Top {
+                    k,
+                    tokens: (0..rows * k)
+                        .map(|i| ((i * 3 + i / 2) % vocab) as i64)
+                        .collect(),
+                    logps: (0..rows * k).map(|i| [-0.4, -1.9][i % k]).collect(),
+                },
+            ];
+            for (teacher, divergence) in teachers.iter().flat_map(|teacher| {
+                let kinds = [
+                    Divergence::Forward,
+                    Divergence::Reverse,
+                    Divergence::JensenShannon(0.3),
+                ];
+                kinds.map(|kind| (teacher, kind))
+            }) {
+                let options = DistillationOptions {
+                    divergence,
+                    temperature: 1.5,
+                    alpha: 0.8,
+                    ..DistillationOptions::default()
+                };
+                let run = |kernel: bool, chunk: usize| {
+                    let (h, w) = (hidden.clone(), Weight::Dense(weight.clone()));
+                    let targets = [0, 4, 2, 2, 1, 3, 0];
+                    let found = match kernel {
+                        true => in_graph(h, w, teacher, &targets, options, chunk, on_flex),
+                        false => {
+                            in_graph(h, w, teacher, &targets, options, chunk, of_burn_operations)
+                        }
+                    };
+                    let grads = found.loss.backward();
+                    let of = |x: &Tensor<2>| x.grad(&grads).expect("a gradient").into_data();
+                    let sums = [found.loss.clone(), found.divergence, found.agreement];
+                    (sums.map(Tensor::into_data), [of(&hidden), of(&weight)])
+                };
+                let (sums, gradients) = run(true, rows);
+                for (kernel, chunk) in [(true, 1), (true, 3), (false, 3), (false, rows)] {
+                    let (found, slopes) = run(kernel, chunk);
+                    let tolerance = Tolerance::rel_abs(1e-4, 1e-4 * scale);
+                    let all = found
+                        .iter()
+                        .chain(&slopes)
+                        .zip(sums.iter().chain(&gradients));
+                    for (found, expected) in all {
+                        found.assert_approx_eq::<f32>(expected, tolerance);
+                    }
+                }
+            }
+        }
+    }
 }

@@ -43,7 +43,7 @@ impl<M: CausalLm> Grpo<M> {
         let mut batch = PolicyBatch {
             off_policy: self.config.updates() > 1,
             metrics: group_metrics(&groups),
-            rows: Vec::new(),
+            ..PolicyBatch::default()
         };
         batch.rows = groups.into_iter().flat_map(|group| group.rows).collect();
         self.scale_by_batch(&mut batch.rows);

@@ -6,7 +6,7 @@ use ft_core::CausalLm;
 use ft_data::{PromptExample, Tokenized};
 use ft_train::{BoxError, StepContext};
 
-use super::{Ppo, PpoBatch, PpoRow};
+use super::{Ppo, PpoRow, Set};
 use crate::ActorCritic;
 use crate::loss::{gae, token_rewards, whiten};
 use crate::scored_rollout::{ScoredRollout, group_metrics, mean, tokenized};
@@ -19,7 +19,7 @@ impl<M: CausalLm + ModuleDisplay> Ppo<M> {
         model: &ActorCritic<M>,
         prompts: &[PromptExample],
         context: &StepContext,
-    ) -> Result<PpoBatch, BoxError> {
+    ) -> Result<Set, BoxError> {
         let policy = &model.policy;
         let groups = self.sampler.complete(policy, prompts, context.seed)?;
         let mut metrics = group_metrics(&groups);
@@ -46,18 +46,19 @@ impl<M: CausalLm + ModuleDisplay> Ppo<M> {
             .filter(|(row, _)| row.reward.is_some())
             .map(|(_, &score)| f64::from(score))
             .collect();
-        for (name, value) in [
-            ("objective/kl", kl),
-            ("objective/scores", mean(&scored)),
-            ("objective/non_score_reward", -beta * kl),
-            ("objective/rlhf_reward", mean(&scored) - beta * kl),
-            ("beta", beta),
-        ] {
-            metrics.insert(name.into(), value);
+        let mut put = |name: &str, value: f64| metrics.insert(name.into(), value);
+        put("beta", beta);
+        if !scored.is_empty() {
+            put("objective/scores", mean(&scored));
+            put("objective/rlhf_reward", mean(&scored) - beta * kl);
+            if self.reference.is_some() {
+                put("objective/kl", kl);
+                put("objective/non_score_reward", -beta * kl);
+            }
         }
         let rows = self.advantages(model, rows, scores, beta);
         self.control(kl, divergences.len());
-        Ok(PpoBatch::Training { rows, metrics })
+        Ok(Set { rows, metrics })
     }
 
     /// The score of a completion; 0 where there is none, which has no effect.

@@ -77,7 +77,10 @@ pub(super) fn update<M: CausalLm + ModuleDisplay>(
     let sum = policy.clone() + value.clone() * config.value_coef;
 
     let (low, high) = clipped_terms(ratio.clone(), advantages, clip);
-    let clipped_values = (values.detach() - old_values).abs().greater_elem(range);
+    let values = values.detach();
+    let near = old_values.clone() + (values.clone() - old_values).clamp(-range, range);
+    let [near, free] = [near, values].map(|values| (values - returns.clone()).square());
+    let clipped_values = near.greater(free);
     let mut metrics = vec![
         ("loss/policy_avg", policy.detach()),
         ("loss/value_avg", value.detach()),
@@ -101,11 +104,11 @@ pub(super) fn update<M: CausalLm + ModuleDisplay>(
     for (name, sum) in metrics {
         output = output.with_metric(name, sum, total);
     }
-    let divergence = rows.iter().filter(|row| row.scored.reward.is_some());
-    let divergence: f64 = divergence
-        .map(|row| f64::from(row.scored.log_ratio()))
-        .sum();
-    output = output.with_metric("kl", divergence, total);
+    if config.beta > 0.0 {
+        let scored = rows.iter().filter(|row| row.scored.reward.is_some());
+        let divergence = scored.map(|row| f64::from(row.scored.log_ratio()));
+        output = output.with_metric("kl", divergence.sum::<f64>(), total);
+    }
     for (name, value) in set {
         output = output.with_metric(name.clone(), value * count as f64, count as f64);
     }

@@ -112,8 +112,8 @@ impl Reward for ModelScore {
         scored.collect()
     }
 
-    /// All completions, which the model reads in batches of its own.
+    /// Those that the model reads at a time, so that a time limit is that of a batch.
     fn batch_size(&self) -> usize {
-        usize::MAX
+        self.batch_size
     }
 }

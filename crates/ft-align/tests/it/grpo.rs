@@ -132,6 +132,7 @@ impl Method<AutoCausalLm> for Fixed {
                 rows,
                 off_policy: true,
                 metrics: self.metrics.iter().cloned().collect(),
+                ..PolicyBatch::default()
             };
         }
         Ok(self.held.clone())

@@ -11,7 +11,8 @@ use burn::tensor::Tensor;
 pub fn cosine(student: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
     let teacher = teacher.detach();
     let dot = |a: &Tensor<2>, b: &Tensor<2>| (a.clone() * b.clone()).sum_dim(1);
-    let length = |x: &Tensor<2>| dot(x, x).sqrt().clamp_min(1e-8);
+    // The slope of a root at 0 is infinite.
+    let length = |x: &Tensor<2>| dot(x, x).clamp_min(1e-16).sqrt();
     let cosine = dot(&student, &teacher) / (length(&student) * length(&teacher));
     (-cosine + 1.0).squeeze_dim(1)
 }

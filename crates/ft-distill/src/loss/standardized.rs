@@ -20,5 +20,6 @@ fn z_scores(logits: Tensor<2>) -> Tensor<2> {
     let classes = logits.dims()[1];
     let centered = logits.clone() - logits.mean_dim(1);
     let variance = centered.clone().square().sum_dim(1) / (classes - 1) as f64;
-    centered / (variance.sqrt() + 1e-7)
+    // The slope of a root at 0 is infinite.
+    centered / (variance.clamp_min(1e-20).sqrt() + 1e-7)
 }

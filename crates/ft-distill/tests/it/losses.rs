@@ -33,7 +33,7 @@ fn close(found: &TensorData, expected: &Value, what: &str) {
     flat(expected, &mut numbers);
     let found: Vec<f32> = found.iter::<f32>().collect();
     assert_eq!(found.len(), numbers.len(), "{what}");
-    let scale = numbers.iter().fold(1.0f32, |most, x| most.max(x.abs()));
+    let scale = numbers.iter().fold(1e-6f32, |most, x| most.max(x.abs()));
     for (found, expected) in found.iter().zip(&numbers) {
         assert!(
             (found - expected).abs() <= 1e-5 * scale,
