@@ -4,7 +4,7 @@
 //! they are read, `gmac_per_s` that of multiplications. Times are medians after one run to warm up.
 //!
 //! ```sh
-//! cargo bench --bench packed -- [FORMAT ...]
+//! cargo bench --bench packed -- [FORMAT ...] [--cpu-time] [ROWS ...]
 //! ```
 
 use std::time::Instant;
@@ -55,7 +55,7 @@ fn main() {
     for shape in SHAPES {
         if wanted("F16") {
             let weight = dense(shape).cast(DType::F16);
-            measure("F16", shape, shape[0] * shape[1] * 2, &device, || {
+            measure("F16", shape, shape[0] * shape[1] * 2, &rows, || {
                 // A copy in memory of its own.
                 Weight::Dense(weight.clone() + 0.0)
             });
@@ -76,7 +76,7 @@ fn main() {
             println!(
                 r#"{{"format":"{format}","encode_million_per_s":{encode:.1},"decode_million_per_s":{decode:.0}}}"#
             );
-            measure(format.name(), shape, bytes.len(), &device, || {
+            measure(format.name(), shape, bytes.len(), &rows, || {
                 let bytes = Bytes::from_bytes_vec(bytes.clone());
                 Packed::from_bytes(format, bytes, shape, &device).into()
             });
@@ -84,20 +84,15 @@ fn main() {
     }
 }
 
-fn measure(
-    name: &str,
-    shape: [usize; 2],
-    bytes: usize,
-    device: &Device,
-    make: impl Fn() -> Weight,
-) {
+fn measure(name: &str, shape: [usize; 2], bytes: usize, rows: &[usize], make: impl Fn() -> Weight) {
+    let device = Device::flex();
     let weights: Vec<Weight> = (0..(128 << 20) / bytes).map(|_| make()).collect();
     let mut line = format!(
         r#"{{"format":"{name}","out":{},"in":{}"#,
         shape[0], shape[1]
     );
-    for rows in ROWS {
-        let x = Tensor::<2>::random([rows, shape[1]], Distribution::Normal(0.0, 1.0), device);
+    for &rows in rows {
+        let x = Tensor::<2>::random([rows, shape[1]], Distribution::Normal(0.0, 1.0), &device);
         let count = (weights.len() / rows).clamp(1, weights.len());
         let mut seconds: Vec<f64> = (0..=LAPS)
             .map(|_| {

@@ -169,7 +169,7 @@ unsafe fn dots<F: Reader, const VNNI: bool, const N: usize, const R: usize>(
                         *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scale, *sum);
                     }
                 });
-                if !F::SIGNED && F::OFFSET == 0 {
+                if F::MINIMA {
                     for n in 0..N {
                         let first = sums_of_groups[n].add(block * F::CHUNKS * CHUNK / F::GROUP);
                         minima[r][n] = of_block.add_minima(first, minima[r][n]);

@@ -1,0 +1,3 @@
+//! The algorithms against golden data.
+
+mod algorithms;
