@@ -5,6 +5,7 @@
 //! - [`core`]: models, loading and saving, tokenizer and chat template, generation;
 //! - [`data`]: datasets, masks and packing;
 //! - [`peft`]: adapters and their files;
+//! - [`quant`]: few bits, and GGUF files;
 //! - [`train`]: the training loop;
 //! - [`align`]: losses of preferences, rewards and policies;
 //! - `eval` (feature `eval`, on by default): metrics, statistics, benchmarks and judges;
@@ -26,6 +27,7 @@ pub use ft_data as data;
 pub use ft_eval as eval;
 pub use ft_kernels as kernels;
 pub use ft_peft as peft;
+pub use ft_quant as quant;
 pub use ft_train as train;
 
 mod adalora;

@@ -4,8 +4,8 @@
 //! The adapter acts on activations: there is no dense `W + s·BA`, and no gradient of a frozen `W`. A frozen `W` may be
 //! stored in 16 bits, which halves its memory. It is widened during the product. Widening is exact, so results
 //! differ only by the order of the sums. A [`Weight`] in blocks of few bits is a constant of the
-//! graph. On the CPU its blocks are read where they are. If a gradient passes through the operation, their exact numbers
-//! are multiplied; otherwise the input is rounded to 8 bits with a scale for every 32 numbers, as in llama.cpp.
+//! graph. On the CPU its blocks are read where they are. On a device with autodiff their exact numbers are multiplied; on
+//! others the input is rounded to 8 bits with a scale for every 32 numbers, as in llama.cpp.
 
 use burn::tensor::{Device, Tensor};
 

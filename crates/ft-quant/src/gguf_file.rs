@@ -124,20 +124,20 @@ pub fn write_gguf(
         ))
     })?;
     tokenizer.write_gguf(rows, &mut metadata)?;
-    let mut writer = GgufWriter::new(metadata);
-    layout.add_rope(config, &mut writer)?;
     let tensors = RefCell::new(Vec::with_capacity(plan.len()));
     let failure = RefCell::new(None);
+    let mut writer = GgufWriter::new(metadata);
+    layout.add_rope(config, &mut writer)?;
     let total = plan.len();
     for one in &plan {
         let (tensors, failure) = (&tensors, &failure);
         let shape = one.placed.shape(&one.shape);
+        let width = shape[shape.len() - 1];
         writer.add(one.placed.name.as_str(), &shape, one.kind, move || {
             let numbers = source.widened(&one.name)?;
             let numbers: Vec<f32> = numbers.iter::<f32>().collect();
             let numbers = one.placed.numbers(numbers, &one.shape);
             let importance = options.importance.and_then(|all| all.of(&one.name));
-            let width = shape[shape.len() - 1];
             match rounded(&one.placed.name, one.kind, &numbers, width, importance) {
                 Ok((bytes, error)) => {
                     let mut tensors = tensors.borrow_mut();

@@ -127,7 +127,7 @@ fn wrong_fields_are_errors_that_name_them() {
             good[..good.len() - 30].to_vec(),
             ["tensor b.weight", "truncated"],
         ),
-        (good[..40].to_vec(), ["general.architecture", "truncated"]),
+        (good[..58].to_vec(), ["general.architecture", "truncated"]),
         (Vec::new(), ["", ""]),
     ] {
         let message = refused(&bytes);

@@ -70,11 +70,11 @@ impl Linear for Flex {
 
 impl<C: CheckpointStrategy> Linear for Autodiff<Flex, C> {
     fn linear(x: FloatTensor<Self>, weight: Operand<Self>, recipe: Recipe<2>) -> FloatTensor<Self> {
-        let tracked = x.is_tracked();
         let (x, x_node) = x.into_parts();
         let (weight, wanted, weight_node) = Held::in_graph(weight);
         let x = unreversed(x);
-        let y = times_transposed(&x, weight.weight(), !tracked);
+        // A part that is computed again is not tracked the first time, and must give the same numbers.
+        let y = times_transposed(&x, weight.weight(), false);
         match Plain
             .prepare::<C>([x_node, weight_node])
             .compute_bound()
@@ -93,7 +93,6 @@ impl<C: CheckpointStrategy> Linear for Autodiff<Flex, C> {
         scaling: Scaling,
         recipe: Recipe<2>,
     ) -> FloatTensor<Self> {
-        let tracked = x.is_tracked() || a.is_tracked() || b.is_tracked();
         let wanted_by_a = a.is_tracked();
         let (x, x_node) = x.into_parts();
         let (weight, trains, weight_node) = Held::in_graph(weight);
@@ -103,7 +102,7 @@ impl<C: CheckpointStrategy> Linear for Autodiff<Flex, C> {
         let x = unreversed(x);
         let [a, b] = [a, b].map(with_rows);
         let reduced = reduced(&x, &a, scaling.mask);
-        let y = with_lora(&x, weight.weight(), &reduced, &b, scaling.scale, !tracked);
+        let y = with_lora(&x, weight.weight(), &reduced, &b, scaling.scale, false);
         match LowRank
             .prepare::<C>([x_node, weight_node, a_node, b_node])
             .compute_bound()

@@ -1,3 +1,6 @@
-//! The algorithms against golden data.
+//! Integration tests of ft-quant, one binary.
+
+#![allow(clippy::unwrap_used)]
 
 mod algorithms;
+mod gguf;

@@ -90,32 +90,33 @@ const YARN: [(&str, &str); 3] = [
 fn llama3(found: &[f32], theta: f64, width: u64) -> Option<Json> {
     let factor = found.iter().copied().fold(1.0, f32::max);
     let (low, high) = (1.0, 4.0);
-    [8192u64, 4096, 2048, 16_384, 32_768]
-        .into_iter()
-        .find_map(|original| {
-            let made = llama3_factors(
-                factor.into(),
-                low,
-                high,
-                original as f64,
-                theta,
-                width as usize,
-            );
-            let same = made.len() == found.len()
-                && made
-                    .iter()
-                    .zip(found)
-                    .all(|(made, found)| (made - f64::from(*found)).abs() <= 1e-4 * made);
-            same.then(|| {
-                json!({
-                    "rope_type": "llama3",
-                    "factor": factor,
-                    "low_freq_factor": low,
-                    "high_freq_factor": high,
-                    "original_max_position_embeddings": original,
-                })
+    // Powers of two, the usual one first.
+    let powers = (3..=20).map(|power| 1u64 << power);
+    let mut originals = std::iter::once(8192).chain(powers);
+    originals.find_map(|original| {
+        let made = llama3_factors(
+            factor.into(),
+            low,
+            high,
+            original as f64,
+            theta,
+            width as usize,
+        );
+        let same = made.len() == found.len()
+            && made
+                .iter()
+                .zip(found)
+                .all(|(made, found)| (made - f64::from(*found)).abs() <= 1e-4 * made);
+        same.then(|| {
+            json!({
+                "rope_type": "llama3",
+                "factor": factor,
+                "low_freq_factor": low,
+                "high_freq_factor": high,
+                "original_max_position_embeddings": original,
             })
         })
+    })
 }
 
 /// What each frequency is divided by (Llama 3.1; `_compute_llama3_parameters` of transformers).

@@ -1,0 +1,230 @@
+//! Models written as GGUF files and read again: every architecture, and the mixes.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Int, Tensor};
+use ft_core::gguf::{GgufFile, GgufModel};
+use ft_core::safetensors_folder::{module_tensors, read_tensors};
+use ft_core::{
+    AutoCausalLm, CausalLm, ModelConfig, TokenBatch, Tokenizer, Weights, dequantize, open_weights,
+};
+use ft_quant::{GgufOptions, Mix, ModelWeights, write_gguf};
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../ft-core/tests/golden")
+        .join(name)
+}
+
+/// The tokenizer of the small model, whose vocabulary is cut to that of a golden model where it is read only for its form.
+fn tokenizer() -> Tokenizer {
+    let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/tiny-llama");
+    Tokenizer::from_pretrained(&assets).unwrap()
+}
+
+fn logits(model: &AutoCausalLm, ids: &Tensor<2, Int>) -> Vec<f32> {
+    let hidden = model.hidden_states(&TokenBatch::new(ids.clone()), None);
+    model
+        .head()
+        .forward(hidden)
+        .into_data()
+        .iter::<f32>()
+        .collect()
+}
+
+/// The largest difference, relative to the largest number.
+fn distance(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let size = b.iter().fold(1e-3f32, |most, x| most.max(x.abs()));
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max)
+        / size
+}
+
+/// A model with the vocabulary of the tokenizer, of a golden configuration.
+fn model_of(name: &str, device: &Device) -> AutoCausalLm {
+    let mut model = AutoCausalLm::from_pretrained(&golden(name), device).unwrap();
+    model
+        .resize_token_embeddings(tokenizer().vocab_size().max(model.dims().vocab_size))
+        .unwrap();
+    model
+}
+
+#[test]
+fn every_architecture_comes_back() {
+    let device = Device::default();
+    let folder = tempfile::tempdir().unwrap();
+    for name in [
+        "llama",
+        "llama3_rope",
+        "llama_linear_rope",
+        "llama_yarn",
+        "llama_untied_bias",
+        "mistral",
+        "qwen2",
+        "qwen3",
+        "gemma",
+        "gemma2",
+        "gemma3",
+        "smollm3",
+        "olmo2",
+        "granite",
+        "phi",
+        "phi3",
+        "phi3_longrope",
+        "gpt2",
+        "gpt_neox",
+        "falcon_7b",
+        "falcon_11b",
+        "falcon_40b",
+    ] {
+        let model = model_of(name, &device);
+        let config = model.config().to_json();
+        let path = folder.path().join(format!("{name}.gguf"));
+        let options = GgufOptions::new(Mix::F32);
+        let written = write_gguf(
+            &ModelWeights::new(&model),
+            &config,
+            &tokenizer(),
+            &path,
+            &options,
+        );
+        let written = written.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(
+            written.bytes as u64,
+            std::fs::metadata(&path).unwrap().len()
+        );
+        assert_eq!(written.mean_error(), 0.0);
+        let again = AutoCausalLm::from_pretrained(&path, &device)
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let expected = read_tensors(&golden(name).join("golden.safetensors")).unwrap();
+        let ids = Tensor::<2, Int>::from_data(expected["input_ids"].clone(), &device);
+        let (found, expected) = (logits(&again, &ids), logits(&model, &ids));
+        assert!(
+            distance(&found, &expected) < 1e-5,
+            "{name}: {}",
+            distance(&found, &expected)
+        );
+        for ((path, found), (_, expected)) in
+            module_tensors(&again).iter().zip(&module_tensors(&model))
+        {
+            let pairs = found.iter::<f32>().zip(expected.iter::<f32>());
+            // Norms of Gemma are one larger in the file.
+            let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst <= 1e-6, "{name} {path}: {worst}");
+        }
+    }
+}
+
+#[test]
+fn mixes_are_read_as_blocks_and_close_to_the_model() {
+    let device = Device::default();
+    let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/tiny-llama");
+    let tokenizer = tokenizer();
+    let config = ModelConfig::from_pretrained(&assets).unwrap().to_json();
+    let weights = open_weights(&assets).unwrap();
+    let model = AutoCausalLm::from_pretrained(&assets, &device).unwrap();
+    let ids: Vec<i64> = (0..64).map(|i| i * 31 % 500).collect();
+    let ids = Tensor::<1, Int>::from_data(ids.as_slice(), &device).unsqueeze::<2>();
+    let expected = logits(&model, &ids);
+    let folder = tempfile::tempdir().unwrap();
+    for mix in Mix::all() {
+        let path = folder.path().join(format!("{mix}.gguf"));
+        let written = write_gguf(
+            &*weights,
+            &config,
+            &tokenizer,
+            &path,
+            &GgufOptions::new(mix),
+        )
+        .unwrap();
+        let file = GgufFile::open(&path).unwrap();
+        assert_eq!(
+            file.metadata().integer("general.file_type").unwrap(),
+            Some(mix.file_type().into())
+        );
+        assert_eq!(file.tensors().len(), written.tensors.len());
+        for (found, said) in file.tensors().iter().zip(&written.tensors) {
+            assert_eq!((&found.name, found.kind), (&said.name, said.kind));
+        }
+        let mut packed =
+            AutoCausalLm::from_pretrained_with(&path, &device, Weights::Stored).unwrap();
+        let found = logits(&packed, &ids);
+        let blocks = dequantize(&mut packed);
+        assert_eq!(blocks > 0, !matches!(mix, Mix::F32 | Mix::F16 | Mix::BF16));
+        // Blocks and their decoded numbers differ by the rounding of activations.
+        assert!(distance(&found, &logits(&packed, &ids)) < 0.05, "{mix}");
+        let limit = match written.bits_per_weight() {
+            bits if bits > 15.0 => 0.01,
+            bits if bits > 8.0 => 0.05,
+            bits if bits > 4.9 => 0.3,
+            _ => 0.8,
+        };
+        assert!(
+            distance(&found, &expected) < limit,
+            "{mix}: {}",
+            distance(&found, &expected)
+        );
+    }
+}
+
+#[test]
+fn the_tokenizer_comes_back() {
+    let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/tiny-llama");
+    let tokenizer = tokenizer();
+    let config = ModelConfig::from_pretrained(&assets).unwrap().to_json();
+    let weights = open_weights(&assets).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    write_gguf(
+        &*weights,
+        &config,
+        &tokenizer,
+        &path,
+        &GgufOptions::new(Mix::Q8_0),
+    )
+    .unwrap();
+    let again = GgufModel::open(&path).unwrap().tokenizer().unwrap();
+    assert_eq!(again.special_tokens(), tokenizer.special_tokens());
+    for text in [
+        "A kite is a toy.",
+        "12345 and\n\n\ttabs  ",
+        "Ünïcödé 日本語 🙂",
+        "<|im_start|>user\nHi<|im_end|>",
+    ] {
+        let ids = again.encode(text, true).unwrap();
+        assert_eq!(ids, tokenizer.encode(text, true).unwrap(), "{text:?}");
+        assert_eq!(
+            again.decode(&ids, false).unwrap(),
+            tokenizer.decode(&ids, false).unwrap()
+        );
+    }
+}
+
+#[test]
+fn numbers_that_are_not_finite_are_not_written() {
+    let device = Device::default();
+    let mut model = model_of("llama", &device);
+    ft_core::Parts::for_each_linear_mut(&mut model, &mut |path, linear| {
+        if path.ends_with("0.mlp.up_proj") {
+            linear.weight = burn::module::Param::from_tensor(linear.weight.val() * f32::NAN).into();
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    for mix in [Mix::F16, Mix::Q8_0] {
+        let path = folder.path().join("model.gguf");
+        let config = model.config().to_json();
+        let error = write_gguf(
+            &ModelWeights::new(&model),
+            &config,
+            &tokenizer(),
+            &path,
+            &GgufOptions::new(mix),
+        );
+        let error = error.expect_err("refused").to_string();
+        assert!(error.contains("blk.0.ffn_up.weight"), "{error}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}
