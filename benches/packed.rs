@@ -40,10 +40,15 @@ const THREADS: usize = 2;
 const LAPS: usize = 5;
 
 fn main() {
-    let names: Vec<String> = std::env::args()
+    let arguments = std::env::args()
         .skip(1)
-        .filter(|arg| !arg.starts_with("--"))
-        .collect();
+        .filter(|arg| !arg.starts_with("--"));
+    let (rows, names): (Vec<String>, Vec<String>) =
+        arguments.partition(|arg| arg.parse::<usize>().is_ok());
+    let mut rows: Vec<usize> = rows.iter().flat_map(|rows| rows.parse()).collect();
+    if rows.is_empty() {
+        rows = ROWS.to_vec();
+    }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(THREADS);
     pool.build_global().expect("the first pool");
     let device = Device::flex();
