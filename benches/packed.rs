@@ -71,13 +71,13 @@ fn main() {
             }
             let numbers = dense(shape).into_data().try_to_vec::<f32>().expect("f32");
             let mut bytes = vec![0; format.bytes_of(numbers.len())];
-            let start = Instant::now();
+            let start = seconds_now();
             format.encode(&numbers, &mut bytes).expect("finite numbers");
-            let encode = numbers.len() as f64 / start.elapsed().as_secs_f64() / 1e6;
-            let start = Instant::now();
+            let encode = numbers.len() as f64 / (seconds_now() - start) / 1e6;
+            let start = seconds_now();
             let mut decoded = vec![0.0; numbers.len()];
             format.decode(&bytes, &mut decoded);
-            let decode = numbers.len() as f64 / start.elapsed().as_secs_f64() / 1e6;
+            let decode = numbers.len() as f64 / (seconds_now() - start) / 1e6;
             println!(
                 r#"{{"format":"{format}","encode_million_per_s":{encode:.1},"decode_million_per_s":{decode:.0}}}"#
             );
@@ -102,9 +102,15 @@ fn measure(name: &str, shape: [usize; 2], bytes: usize, rows: &[usize], make: im
         let mut seconds: Vec<f64> = (0..=LAPS)
             .map(|_| {
                 let start = seconds_now();
-                for weight in &weights[..count] {
-                    let y = linear(x.clone(), weight.clone(), None);
-                    std::hint::black_box(y);
+                let run = || {
+                    for weight in &weights[..count] {
+                        let y = linear(x.clone(), weight.clone(), None);
+                        std::hint::black_box(y);
+                    }
+                };
+                match std::env::args().any(|arg| arg == "--inside") {
+                    true => rayon::scope(|_| run()),
+                    false => run(),
                 }
                 (seconds_now() - start) / count as f64
             })

@@ -4,8 +4,10 @@
 //! It minimizes `φ(W − s·(Q − z))` over `z`, where `φ` is the `l_p` norm with `p = 0.7`, by half-quadratic splitting: the errors
 //! `E` are shrunk, `E ← sign(E)·max(|E| − |E|^(p−1)/β, 0)`, then `z ← mean(Q − (W − E)/s)`, while `β` grows.
 
+use multiversion::multiversion;
 use rayon::prelude::*;
 
+use crate::grid::nearest;
 use crate::{Granularity, Rounded, Scheme, ranges::min_max};
 
 /// Settings of [`hqq`]; the defaults are those of the package `hqq`.
@@ -67,27 +69,18 @@ pub fn hqq(weight: &[f32], shape: [usize; 2], scheme: &Scheme, config: &HqqConfi
             (inverse, -min * inverse)
         })
         .collect();
-    let level = |w: f32, (inverse, zero): (f32, f32)| {
-        (w * inverse + zero).round_ties_even().clamp(0.0, top)
-    };
     let (mut beta, mut best) = (config.beta, f64::INFINITY);
     for _ in 0..config.iterations {
-        let error: f64 = (parts.par_iter().zip(&mut grids))
+        let errors: Vec<f64> = (parts.par_iter().zip(&mut grids))
+            .with_min_len(64)
             .map(|(part, grid)| {
-                let (inverse, zero) = *grid;
-                let (mut error, mut sum) = (0.0f64, 0.0f64);
-                for &w in *part {
-                    let q = level(w, *grid);
-                    let e = w - (q - zero) / inverse;
-                    error += f64::from(e.abs());
-                    sum += f64::from(q - (w - shrunk(e, beta, config.p)) * inverse);
-                }
-                grid.1 = (sum / part.len() as f64) as f32;
-                error
+                let (error, sum) = fit(part, *grid, top, beta, config.p);
+                grid.1 = sum / part.len() as f32;
+                f64::from(error)
             })
-            .collect::<Vec<f64>>()
-            .iter()
-            .sum();
+            .collect();
+        // In the order of groups, so that threads change nothing.
+        let error = errors.iter().sum();
         beta *= config.kappa;
         if error >= best {
             break;
@@ -106,16 +99,88 @@ pub fn hqq(weight: &[f32], shape: [usize; 2], scheme: &Scheme, config: &HqqConfi
             .zip(grids)
         {
             for (q, w) in levels.iter_mut().zip(weight) {
-                *q = level(*w, *grid) as u8;
+                *q = level(*w, *grid, top) as u8;
             }
         }
     });
     rounded
 }
 
-/// `sign(e)·max(|e| − |e|^(p−1)/β, 0)`
-fn shrunk(e: f32, beta: f32, p: f32) -> f32 {
-    let size = e.abs();
-    let less = if p == 1.0 { 1.0 } else { size.powf(p - 1.0) } / beta;
-    (size - less).max(0.0).copysign(e)
+/// The integer of a number, given the reciprocal scale and the zero point.
+#[inline(always)]
+fn level(w: f32, (inverse, zero): (f32, f32), top: f32) -> f32 {
+    nearest(w * inverse + zero).clamp(0.0, top)
+}
+
+/// The sums over a group of `|E|` before it is shrunk, and of `Q − (W − E)/s` after it.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+fma", "x86_64+avx2+fma"))]
+fn fit(part: &[f32], grid: (f32, f32), top: f32, beta: f32, p: f32) -> (f32, f32) {
+    let (inverse, zero) = grid;
+    let (scale, less) = (1.0 / inverse, 1.0 / beta);
+    let one = |w: f32| {
+        let q = level(w, grid, top);
+        let e = w - (q - zero) * scale;
+        let size = e.abs();
+        let shrunk = (size - less * power(size, p - 1.0)).max(0.0).copysign(e);
+        (size, q - (w - shrunk) * inverse)
+    };
+    let (chunks, rest) = part.as_chunks::<16>();
+    let (mut errors, mut sums) = ([0.0; 16], [0.0; 16]);
+    for chunk in chunks {
+        for i in 0..16 {
+            let (error, new) = one(chunk[i]);
+            errors[i] += error;
+            sums[i] += new;
+        }
+    }
+    let (mut error, mut sum) = (errors.iter().sum::<f32>(), sums.iter().sum::<f32>());
+    for w in rest {
+        let (one_error, new) = one(*w);
+        error += one_error;
+        sum += new;
+    }
+    (error, sum)
+}
+
+/// `xᶜ` for `x ≥ 0`, with a relative error of about 10⁻⁶: `2^(c·log₂ x)`, by series of the artanh and the exponential. For
+/// `x = 0` it is about `2^(−127·c)`.
+#[inline(always)]
+fn power(x: f32, c: f32) -> f32 {
+    // x = 2ᵉ·m with m from 1/√2 to √2
+    let bits = x.to_bits();
+    let exponent = (bits.wrapping_sub(0x3f35_04f3) & 0xff80_0000).cast_signed();
+    let m = f32::from_bits(bits.wrapping_sub(exponent.cast_unsigned()));
+    // ln m = 2·artanh((m − 1)/(m + 1))
+    let s = (m - 1.0) / (m + 1.0);
+    let s2 = s * s;
+    let series = 1.0 + s2 * (1.0 / 3.0 + s2 * (0.2 + s2 * (1.0 / 7.0 + s2 / 9.0)));
+    let log2 = (exponent >> 23) as f32 + 2.0 * std::f32::consts::LOG2_E * s * series;
+    let y = (c * log2).clamp(-126.0, 126.0);
+    let whole = nearest(y);
+    let t = (y - whole) * std::f32::consts::LN_2;
+    let series = 1.0
+        + t * (1.0
+            + t * (0.5 + t * (1.0 / 6.0 + t * (1.0 / 24.0 + t * (1.0 / 120.0 + t / 720.0)))));
+    series * f32::from_bits(((whole as i32 + 127) as u32) << 23)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn powers_are_those_of_the_standard_library() {
+        for i in 1..4000 {
+            let x = (i as f32 * 0.013).exp() * 1e-12;
+            for c in [-0.3, -0.5, 0.0, -0.95] {
+                let (found, expected) = (power(x, c), x.powf(c));
+                assert!(
+                    (found / expected - 1.0).abs() < 1e-5,
+                    "{x}^{c}: {found} {expected}"
+                );
+            }
+        }
+        // Nothing is left of an error of 0.
+        assert!(power(0.0, -0.3) > 1e10);
+    }
 }
