@@ -4,7 +4,10 @@
 //! The error of a layer's outputs is `tr(D·H·Dᵀ)`, where `D` is the change of the weight and `H = mean x·xᵀ`, so the search
 //! does not run the layer. The inverse scale goes into what computes the input: a norm, or the rows of a linear layer.
 
+use std::cmp::Ordering;
+
 use burn::tensor::{Device, Tensor, TensorData};
+use rayon::prelude::*;
 
 use crate::cholesky::numbers;
 use crate::ranges::min_max;
@@ -37,6 +40,7 @@ pub fn awq_scales(
     let [rows, cols] = shape;
     assert_eq!(weight.len(), rows * cols, "numbers of {shape:?}");
     assert_eq!(mean_abs.len(), cols, "a mean of each column");
+    let moments = Moments::new(hessian, cols);
     let shares = mean_shares(weight, cols, scheme.granularity.width(cols));
     let mut best = (f64::INFINITY, vec![1.0; cols]);
     for step in 0..STEPS {
@@ -48,16 +52,8 @@ pub fn awq_scales(
         let (min, max) = min_max(&scales);
         let middle = (min * max).sqrt();
         let scales: Vec<f32> = scales.iter().map(|scale| scale / middle).collect();
-        let scaled: Vec<f32> = (weight.chunks_exact(cols))
-            .flat_map(|row| row.iter().zip(&scales).map(|(w, s)| w * s))
-            .collect();
-        let mut change = round_to_nearest(&scaled, shape, scheme).dequantize();
-        for (change, weight) in change.chunks_exact_mut(cols).zip(weight.chunks_exact(cols)) {
-            for ((change, weight), scale) in change.iter_mut().zip(weight).zip(&scales) {
-                *change = *change / scale - weight;
-            }
-        }
-        let error = energy(change, hessian, shape);
+        let change = change_of_rounding(weight, &scales, shape, scheme);
+        let error = moments.energies(change, rows).into_iter().sum();
         if error < best.0 {
             best = (error, scales);
         }
@@ -104,9 +100,10 @@ pub fn awq_clip(weight: &[f32], hessian: &[f32], shape: [usize; 2], scheme: &Sch
         let part: Vec<f32> = (weight.chunks_exact(cols))
             .flat_map(|row| row[first..first + size].to_vec())
             .collect();
-        let moments: Vec<f32> = (first..first + size)
+        let part_of_hessian: Vec<f32> = (first..first + size)
             .flat_map(|i| hessian[i * cols + first..][..size].to_vec())
             .collect();
+        let moments = Moments::new(&part_of_hessian, size);
         let bounds: Vec<f32> = (part.chunks_exact(size))
             .map(|row| row.iter().fold(0.0f32, |most, w| most.max(w.abs())))
             .collect();
@@ -124,7 +121,7 @@ pub fn awq_clip(weight: &[f32], hessian: &[f32], shape: [usize; 2], scheme: &Sch
                 .iter_mut()
                 .zip(&part)
                 .for_each(|(change, w)| *change -= w);
-            let errors = energies(change, &moments, [rows, size]);
+            let errors = moments.energies(change, rows);
             for (row, (error, least)) in errors.into_iter().zip(&mut least).enumerate() {
                 if error < *least {
                     *least = error;
@@ -137,26 +134,96 @@ pub fn awq_clip(weight: &[f32], hessian: &[f32], shape: [usize; 2], scheme: &Sch
     out
 }
 
-/// `tr(D·H·Dᵀ)`
-pub(crate) fn energy(change: Vec<f32>, hessian: &[f32], shape: [usize; 2]) -> f64 {
-    energies(change, hessian, shape).into_iter().sum()
+/// What rounding `w·s`, divided by `s`, changes of a weight `[rows, cols]`.
+fn change_of_rounding(
+    weight: &[f32],
+    scales: &[f32],
+    shape: [usize; 2],
+    scheme: &Scheme,
+) -> Vec<f32> {
+    let cols = shape[1].max(1);
+    let width = scheme.granularity.width(cols);
+    let scaled = |row: &[f32], out: &mut [f32]| {
+        for ((out, w), scale) in out.iter_mut().zip(row).zip(scales) {
+            *out = w * scale;
+        }
+    };
+    let mut change = vec![0.0; weight.len()];
+    let rows = || weight.par_chunks_exact(cols);
+    (rows().zip(change.par_chunks_exact_mut(cols))).for_each(|(row, out)| scaled(row, out));
+    let whole = matches!(scheme.granularity, Granularity::Tensor).then(|| scheme.grid(&change));
+    (rows().zip(change.par_chunks_exact_mut(cols))).for_each(|(row, out)| {
+        for out in out.chunks_mut(width) {
+            let grid = whole.unwrap_or_else(|| scheme.grid(out));
+            out.iter_mut().for_each(|x| *x = grid.round(*x));
+        }
+        for ((out, w), scale) in out.iter_mut().zip(row).zip(scales) {
+            *out = *out / scale - w;
+        }
+    });
+    change
 }
 
-/// The diagonal of `D·H·Dᵀ`, `[rows]`.
-fn energies(change: Vec<f32>, hessian: &[f32], [rows, cols]: [usize; 2]) -> Vec<f64> {
-    let device = Device::default();
-    let hessian = Tensor::<2>::from_data(TensorData::new(hessian.to_vec(), [cols, cols]), &device);
-    let times = Tensor::<2>::from_data(TensorData::new(change.clone(), [rows, cols]), &device)
-        .matmul(hessian);
-    let times = numbers(times);
-    (times
-        .chunks_exact(cols.max(1))
-        .zip(change.chunks_exact(cols.max(1))))
-    .map(|(a, b)| {
-        a.iter()
-            .zip(b)
-            .map(|(a, b)| f64::from(*a) * f64::from(*b))
-            .sum()
-    })
-    .collect()
+/// `tr(D·H·Dᵀ)` for a change `D` `[rows, cols]`.
+pub(crate) fn energy(change: Vec<f32>, hessian: &[f32], [rows, cols]: [usize; 2]) -> f64 {
+    Moments::new(hessian, cols)
+        .energies(change, rows)
+        .into_iter()
+        .sum()
+}
+
+/// Columns of `H` that are multiplied at the same time.
+const BLOCK: usize = 192;
+
+/// `H` `[cols, cols]`, symmetric, as its columns down to the diagonal: `d·H·d` is twice the sum over that part, less the sum
+/// over the diagonal.
+struct Moments {
+    /// `[end of the block, size of the block]` for each block of columns.
+    blocks: Vec<Tensor<2>>,
+    cols: usize,
+    device: Device,
+}
+
+impl Moments {
+    fn new(hessian: &[f32], cols: usize) -> Self {
+        let device = Device::default();
+        let blocks = (0..cols).step_by(BLOCK).map(|start| {
+            let end = (start + BLOCK).min(cols);
+            let numbers = (0..end).flat_map(|row| {
+                (start..end).map(move |col| match row.cmp(&col) {
+                    Ordering::Less => 2.0 * hessian[row * cols + col],
+                    Ordering::Equal => hessian[row * cols + col],
+                    Ordering::Greater => 0.0,
+                })
+            });
+            let data = TensorData::new(numbers.collect::<Vec<f32>>(), [end, end - start]);
+            Tensor::from_data(data, &device)
+        });
+        Self {
+            blocks: blocks.collect(),
+            cols,
+            device,
+        }
+    }
+
+    /// The diagonal of `D·H·Dᵀ`, `[rows]`.
+    fn energies(&self, change: Vec<f32>, rows: usize) -> Vec<f64> {
+        let mut energies = vec![0.0; rows];
+        let change =
+            Tensor::<2>::from_data(TensorData::new(change, [rows, self.cols]), &self.device);
+        let mut start = 0;
+        for block in &self.blocks {
+            let [end, size] = block.dims();
+            let times = numbers(change.clone().narrow(1, 0, end).matmul(block.clone()));
+            let part = numbers(change.clone().narrow(1, start, size));
+            (energies.par_iter_mut().with_min_len(16))
+                .zip(times.par_chunks_exact(size))
+                .zip(part.par_chunks_exact(size))
+                .for_each(|((energy, a), b)| {
+                    *energy += a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+                });
+            start = end;
+        }
+        energies
+    }
 }

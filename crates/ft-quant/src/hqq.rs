@@ -155,13 +155,14 @@ fn power(x: f32, c: f32) -> f32 {
     let s2 = s * s;
     let series = 1.0 + s2 * (1.0 / 3.0 + s2 * (0.2 + s2 * (1.0 / 7.0 + s2 / 9.0)));
     let log2 = (exponent >> 23) as f32 + 2.0 * std::f32::consts::LOG2_E * s * series;
+    // The nearest integer is in the lowest bits.
     let y = (c * log2).clamp(-126.0, 126.0);
-    let whole = nearest(y);
-    let t = (y - whole) * std::f32::consts::LN_2;
+    let shifted = y + 12_582_912.0;
+    let t = (y - (shifted - 12_582_912.0)) * std::f32::consts::LN_2;
     let series = 1.0
         + t * (1.0
             + t * (0.5 + t * (1.0 / 6.0 + t * (1.0 / 24.0 + t * (1.0 / 120.0 + t / 720.0)))));
-    series * f32::from_bits(((whole as i32 + 127) as u32) << 23)
+    series * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23)
 }
 
 #[cfg(test)]

@@ -61,16 +61,15 @@ impl Rounded {
     pub fn dequantize(&self) -> Vec<f32> {
         let (cols, groups) = (self.shape[1], self.groups());
         let mut out = vec![0.0; self.levels.len()];
-        let rows = out
-            .chunks_exact_mut(cols.max(1))
-            .zip(self.levels.chunks_exact(cols.max(1)));
-        for (row, (out, levels)) in rows.enumerate() {
+        let rows =
+            (out.par_chunks_exact_mut(cols.max(1))).zip(self.levels.par_chunks_exact(cols.max(1)));
+        rows.enumerate().for_each(|(row, (out, levels))| {
             let scales = &self.scales[row * groups..][..groups];
             let zero_points = &self.zero_points[row * groups..][..groups];
             for ((out, level), group) in out.iter_mut().zip(levels).zip(&self.group_of) {
                 *out = scales[*group] * (f32::from(*level) - zero_points[*group]);
             }
-        }
+        });
         out
     }
 
