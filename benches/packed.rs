@@ -58,6 +58,13 @@ fn main() {
     let wanted =
         |name: &str| names.is_empty() || names.iter().any(|n| n.eq_ignore_ascii_case(name));
     for shape in SHAPES {
+        if wanted("F32") {
+            let weight = dense(shape);
+            measure("F32", shape, shape[0] * shape[1] * 4, &rows, || {
+                // A copy in memory of its own.
+                Weight::Dense(weight.clone() + 0.0)
+            });
+        }
         if wanted("F16") {
             let weight = dense(shape).cast(DType::F16);
             measure("F16", shape, shape[0] * shape[1] * 2, &rows, || {

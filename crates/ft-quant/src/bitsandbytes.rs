@@ -15,6 +15,9 @@ pub struct NestedAbsmax {
     pub nested: Vec<f32>,
     /// The mean, `nested_offset` of the state.
     pub offset: f32,
+    /// The numbers of the codes, `weight.nested_quant_map`, `[256]`. Those of bitsandbytes differ from
+    /// [`DynamicMap::Signed`] in the last bit.
+    pub map: Vec<f32>,
 }
 
 impl NestedAbsmax {
@@ -52,6 +55,7 @@ impl NestedAbsmax {
             codes,
             nested,
             offset,
+            map: map.to_vec(),
         }
     }
 
@@ -59,9 +63,9 @@ impl NestedAbsmax {
     ///
     /// # Panics
     ///
-    /// If there are too few `nested`.
+    /// If there are too few `nested`, or a code is not in the map.
     pub fn dequantize(&self) -> Vec<f32> {
-        let map = DynamicMap::Signed.values();
+        let map = &self.map;
         let blocks = self.codes.chunks(NESTED_BLOCK).zip(&self.nested);
         let numbers: Vec<f32> = blocks
             .flat_map(|(codes, nested)| {

@@ -86,12 +86,11 @@ pub(super) fn encode_weighted(row: &[f32], importance: &[f32], out: &mut [u8]) {
 /// Rounds the numbers with the scales as they are stored. A group with scale 0 keeps the levels of its search.
 fn finish(x: &[f32; BLOCK], q: &mut [u8; BLOCK], out: &mut [u8; BYTES]) {
     let (d, m) = (half(out, 80), half(out, 82));
-    for j in 0..16 {
-        let (d, m) = (d * f32::from(out[j] & 15), m * f32::from(out[j] >> 4));
+    let groups = x.as_chunks::<16>().0.iter().zip(q.as_chunks_mut::<16>().0);
+    for ((x, q), scales) in groups.zip(&out[..16]) {
+        let (d, m) = (d * f32::from(scales & 15), m * f32::from(scales >> 4));
         if d != 0.0 {
-            for i in 16 * j..16 * (j + 1) {
-                q[i] = nearest((x[i] + m) / d).clamp(0, 3) as u8;
-            }
+            *q = x.map(|x| nearest((x + m) / d).clamp(0, 3) as u8);
         }
     }
     put_pairs(q, &mut out[16..80]);

@@ -26,7 +26,18 @@ fn magnitudes_become_the_codes_of_bitsandbytes() {
     for (found, expected) in found.nested.iter().zip(numbers("nested")) {
         assert!((found / expected - 1.0).abs() < 1e-6);
     }
-    assert_eq!(found.codes, bytes("codes"));
+    // bitsandbytes finds one of the two nearest codes, not always the nearer one.
+    let (codes, expected) = (&found.codes, bytes("codes"));
+    let differences = codes.iter().zip(&expected).filter(|(a, b)| a != b).count();
+    assert!(differences < 14, "{differences} of 700 codes");
+    let numbers_of_codes = found.dequantize().into_iter().zip(numbers("numbers"));
+    for ((found, theirs), absmax) in numbers_of_codes.zip(numbers("absmax")) {
+        let (error, their_error) = ((found - absmax).abs(), (theirs - absmax).abs());
+        assert!(
+            error <= their_error + 1e-5 * absmax,
+            "{absmax}: {found}, {theirs}"
+        );
+    }
 }
 
 #[test]
@@ -35,6 +46,7 @@ fn codes_of_bitsandbytes_are_decoded() {
         codes: bytes("codes"),
         nested: numbers("nested"),
         offset: numbers("offset")[0],
+        map: numbers("map"),
     };
     assert_eq!(stored.dequantize(), numbers("numbers"));
 }
