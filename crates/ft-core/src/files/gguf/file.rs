@@ -192,7 +192,7 @@ impl GgufFile {
     }
 
     fn no_decoder(&self, tensor: &TensorInfo) -> Error {
-        let known: Vec<_> = ft_kernels::PackedFormat::ALL
+        let known: Vec<_> = ft_kernels::PackedFormat::GGUF
             .iter()
             .map(|format| format.name())
             .collect();

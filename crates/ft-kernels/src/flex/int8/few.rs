@@ -147,6 +147,10 @@ unsafe fn dots<F: Reader, const VNNI: bool, const N: usize, const R: usize>(
         for block in 0..blocks {
             for r in 0..R {
                 let at = rows[r].as_ptr().add(block * F::BYTES);
+                // Rows are too short for the processor to see that the next ones follow.
+                for line in (0..F::BYTES).step_by(64) {
+                    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(R * rows[r].len() + line).cast());
+                }
                 let of_block = F::scales(at);
                 each_chunk!(F, chunk => {
                     let k = block * F::CHUNKS + chunk;
@@ -169,7 +173,7 @@ unsafe fn dots<F: Reader, const VNNI: bool, const N: usize, const R: usize>(
                         *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scale, *sum);
                     }
                 });
-                if !F::SIGNED && F::OFFSET == 0 {
+                if F::MINIMA {
                     for n in 0..N {
                         let first = sums_of_groups[n].add(block * F::CHUNKS * CHUNK / F::GROUP);
                         minima[r][n] = of_block.add_minima(first, minima[r][n]);

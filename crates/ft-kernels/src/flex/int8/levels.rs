@@ -4,7 +4,9 @@
 
 use std::arch::x86_64::*;
 
-use crate::packed::{iq4_nl, q2_k, q3_k, q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0};
+use crate::packed::{
+    int_groups, iq4_nl, q2_k, q3_k, q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0,
+};
 
 /// Scales and minima of a block, in registers or in memory.
 pub(super) trait Scales: Copy {
@@ -26,14 +28,14 @@ pub(super) trait Scales: Copy {
     fn of_group(&self, group: usize) -> (f32, f32);
 }
 
-/// Of formats with 32 numbers a block.
+/// The same for all `CHUNKS` chunks of a block.
 #[derive(Clone, Copy)]
-pub(super) struct Single {
+pub(super) struct Same<const CHUNKS: usize> {
     s: f32,
     t: f32,
 }
 
-impl Scales for Single {
+impl<const CHUNKS: usize> Scales for Same<CHUNKS> {
     #[inline(always)]
     unsafe fn of_chunk(&self, _: usize) -> __m256 {
         // SAFETY: the instructions are there.
@@ -42,10 +44,13 @@ impl Scales for Single {
 
     #[inline(always)]
     unsafe fn add_minima(&self, sums: *const f32, to: __m256) -> __m256 {
-        // SAFETY: the instructions are there, and the block has one sum.
+        // SAFETY: the instructions are there, and the block has a sum for each chunk.
         unsafe {
-            let sum = _mm256_zextps128_ps256(_mm_load_ss(sums));
-            _mm256_fmadd_ps(_mm256_set1_ps(self.t), sum, to)
+            let mut sum = _mm_load_ss(sums);
+            for chunk in 1..CHUNKS {
+                sum = _mm_add_ss(sum, _mm_load_ss(sums.add(chunk)));
+            }
+            _mm256_fmadd_ps(_mm256_set1_ps(self.t), _mm256_zextps128_ps256(sum), to)
         }
     }
 
@@ -54,6 +59,8 @@ impl Scales for Single {
         (self.s, self.t)
     }
 }
+
+type Single = Same<1>;
 
 /// Of formats with eight groups of 32 numbers.
 #[derive(Clone, Copy)]
@@ -122,8 +129,10 @@ pub(super) trait Reader {
     const CHUNKS: usize;
     /// Numbers that share a scale, 16 or 32.
     const GROUP: usize;
-    /// Whether levels are signed bytes, and `t` is 0. Otherwise they are at most [`MOST`](Self::MOST).
+    /// Whether levels are signed bytes. Otherwise they are at most [`MOST`](Self::MOST).
     const SIGNED: bool;
+    /// Whether `t` is neither 0 nor `s` times a constant.
+    const MINIMA: bool;
     const MOST: usize;
     /// The `z` of formats with `w = s·(q − z)`, for which `t = s·z`, or 0.
     const OFFSET: i16;
@@ -235,7 +244,7 @@ unsafe fn array<const N: usize>(at: *const u8) -> [u8; N] {
 
 /// `$block` and `$chunk` are the arguments of the functions.
 macro_rules! reader {
-    ($name:ident: $bytes:expr, $held:ident, chunks $chunks:literal, group $group:literal, signed $signed:literal, most $most:literal, offset $offset:literal;
+    ($name:ident: $bytes:expr, $held:ident, chunks $chunks:literal, group $group:literal, signed $signed:literal, minima $minima:literal, most $most:literal, offset $offset:literal;
      |$b1:ident| $scales:expr; |$b2:ident, $chunk:ident| $levels:expr) => {
         #[allow(non_camel_case_types)]
         pub(super) struct $name;
@@ -246,6 +255,7 @@ macro_rules! reader {
             const CHUNKS: usize = $chunks;
             const GROUP: usize = $group;
             const SIGNED: bool = $signed;
+            const MINIMA: bool = $minima;
             const MOST: usize = $most;
             const OFFSET: i16 = $offset;
 
@@ -266,37 +276,37 @@ macro_rules! reader {
 }
 
 reader! {
-    Q4_0: q4_0::BYTES, Single, chunks 1, group 32, signed false, most 15, offset 8;
+    Q4_0: q4_0::BYTES, Single, chunks 1, group 32, signed false, minima false, most 15, offset 8;
     |block| { let s = half(block); Single { s, t: 8.0 * s } };
     |block, chunk| nibbles(block.add(2))
 }
 
 reader! {
-    Q4_1: q4_1::BYTES, Single, chunks 1, group 32, signed false, most 15, offset 0;
+    Q4_1: q4_1::BYTES, Single, chunks 1, group 32, signed false, minima true, most 15, offset 0;
     |block| Single { s: half(block), t: -half(block.add(2)) };
     |block, chunk| nibbles(block.add(4))
 }
 
 reader! {
-    Q5_0: q5_0::BYTES, Single, chunks 1, group 32, signed false, most 31, offset 16;
+    Q5_0: q5_0::BYTES, Single, chunks 1, group 32, signed false, minima false, most 31, offset 16;
     |block| { let s = half(block); Single { s, t: 16.0 * s } };
     |block, chunk| _mm256_or_si256(nibbles(block.add(6)), fifth_bits(block.add(2)))
 }
 
 reader! {
-    Q5_1: q5_1::BYTES, Single, chunks 1, group 32, signed false, most 31, offset 0;
+    Q5_1: q5_1::BYTES, Single, chunks 1, group 32, signed false, minima true, most 31, offset 0;
     |block| Single { s: half(block), t: -half(block.add(2)) };
     |block, chunk| _mm256_or_si256(nibbles(block.add(8)), fifth_bits(block.add(4)))
 }
 
 reader! {
-    Q8_0: q8_0::BYTES, Single, chunks 1, group 32, signed true, most 128, offset 0;
+    Q8_0: q8_0::BYTES, Single, chunks 1, group 32, signed true, minima false, most 128, offset 0;
     |block| Single { s: half(block), t: 0.0 };
     |block, chunk| load(block.add(2))
 }
 
 reader! {
-    Iq4Nl: iq4_nl::BYTES, Single, chunks 1, group 32, signed true, most 128, offset 0;
+    Iq4Nl: iq4_nl::BYTES, Single, chunks 1, group 32, signed true, minima false, most 128, offset 0;
     |block| Single { s: half(block), t: 0.0 };
     |block, chunk| {
         let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(iq4_nl::TABLE.as_ptr().cast()));
@@ -305,7 +315,7 @@ reader! {
 }
 
 reader! {
-    Q2K: q2_k::BYTES, Sixteen, chunks 8, group 16, signed false, most 3, offset 0;
+    Q2K: q2_k::BYTES, Sixteen, chunks 8, group 16, signed false, minima true, most 3, offset 0;
     |block| {
         let (d, m) = (half(block.add(80)), half(block.add(82)));
         let bytes = array::<16>(block);
@@ -321,7 +331,7 @@ reader! {
 }
 
 reader! {
-    Q3K: q3_k::BYTES, Sixteen, chunks 8, group 16, signed false, most 7, offset 4;
+    Q3K: q3_k::BYTES, Sixteen, chunks 8, group 16, signed false, minima false, most 7, offset 4;
     |block| {
         let s = q3_k::scales(&array::<12>(block.add(96)));
         with_offset(half(block.add(108)), _mm_loadu_si128(s.as_ptr().cast()), 4.0)
@@ -348,13 +358,13 @@ unsafe fn scales_of_q4_k(block: *const u8) -> Eight {
 }
 
 reader! {
-    Q4K: q4_k::BYTES, Eight, chunks 8, group 32, signed false, most 15, offset 0;
+    Q4K: q4_k::BYTES, Eight, chunks 8, group 32, signed false, minima true, most 15, offset 0;
     |block| scales_of_q4_k(block);
     |block, chunk| bits(load(block.add(16 + chunk / 2 * 32)), chunk % 2 * 4, 15)
 }
 
 reader! {
-    Q5K: q5_k::BYTES, Eight, chunks 8, group 32, signed false, most 31, offset 0;
+    Q5K: q5_k::BYTES, Eight, chunks 8, group 32, signed false, minima true, most 31, offset 0;
     |block| scales_of_q4_k(block);
     |block, chunk| {
         let low = bits(load(block.add(48 + chunk / 2 * 32)), chunk % 2 * 4, 15);
@@ -364,12 +374,80 @@ reader! {
 }
 
 reader! {
-    Q6K: q6_k::BYTES, Sixteen, chunks 8, group 16, signed false, most 63, offset 32;
+    Q6K: q6_k::BYTES, Sixteen, chunks 8, group 16, signed false, minima false, most 63, offset 32;
     |block| with_offset(half(block.add(208)), _mm_loadu_si128(block.add(192).cast()), 32.0);
     |block, chunk| {
         let (part, k) = (chunk / 4, chunk % 4);
         let low = bits(load(block.add(64 * part + k % 2 * 32)), k / 2 * 4, 15);
         let high = bits(load(block.add(128 + 32 * part)), 2 * k, 3);
         _mm256_or_si256(low, _mm256_slli_epi16(high, 4))
+    }
+}
+
+/// Scale and minimum of a group of integers: `t = s·(z − offset)`, where levels are less by the offset.
+#[inline(always)]
+unsafe fn scale_of_integers<const CHUNKS: usize>(block: *const u8, offset: f32) -> Same<CHUNKS> {
+    // SAFETY: the first six bytes of the caller's block.
+    unsafe {
+        let s = block.cast::<f32>().read_unaligned();
+        Same {
+            s,
+            t: s * (half(block.add(4)) - offset),
+        }
+    }
+}
+
+/// Groups of integers of 4 bits.
+pub(super) struct Int4<const CHUNKS: usize>;
+
+impl<const CHUNKS: usize> Reader for Int4<CHUNKS> {
+    type Scales = Same<CHUNKS>;
+    const BYTES: usize = int_groups::bytes(4, 32 * CHUNKS);
+    const CHUNKS: usize = CHUNKS;
+    const GROUP: usize = 32;
+    const SIGNED: bool = false;
+    const MINIMA: bool = true;
+    const MOST: usize = 15;
+    const OFFSET: i16 = 0;
+
+    #[inline(always)]
+    unsafe fn scales(block: *const u8) -> Same<CHUNKS> {
+        // SAFETY: as for this function.
+        unsafe { scale_of_integers(block, 0.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn levels(block: *const u8, chunk: usize) -> __m256i {
+        // SAFETY: the bytes of the chunk are in the block, which the caller can read.
+        unsafe { nibbles(block.add(int_groups::HEAD + 16 * chunk)) }
+    }
+}
+
+/// Groups of integers of 8 bits, which become signed.
+pub(super) struct Int8<const CHUNKS: usize>;
+
+impl<const CHUNKS: usize> Reader for Int8<CHUNKS> {
+    type Scales = Same<CHUNKS>;
+    const BYTES: usize = int_groups::bytes(8, 32 * CHUNKS);
+    const CHUNKS: usize = CHUNKS;
+    const GROUP: usize = 32;
+    const SIGNED: bool = true;
+    const MINIMA: bool = true;
+    const MOST: usize = 128;
+    const OFFSET: i16 = 0;
+
+    #[inline(always)]
+    unsafe fn scales(block: *const u8) -> Same<CHUNKS> {
+        // SAFETY: as for this function.
+        unsafe { scale_of_integers(block, 128.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn levels(block: *const u8, chunk: usize) -> __m256i {
+        // SAFETY: the bytes of the chunk are in the block, which the caller can read.
+        unsafe {
+            let levels = load(block.add(int_groups::HEAD + 32 * chunk));
+            _mm256_xor_si256(levels, _mm256_set1_epi8(-128))
+        }
     }
 }
