@@ -4,7 +4,7 @@
 //! they are read, `gmac_per_s` that of multiplications. Times are medians after one run to warm up.
 //!
 //! ```sh
-//! cargo bench --bench packed -- [FORMAT ...]
+//! cargo bench --bench packed -- [FORMAT ...] [--cpu-time] [ROWS ...]
 //! ```
 
 use std::time::Instant;
@@ -40,12 +40,20 @@ const THREADS: usize = 2;
 const LAPS: usize = 5;
 
 fn main() {
-    let names: Vec<String> = std::env::args()
+    let arguments = std::env::args()
         .skip(1)
-        .filter(|arg| !arg.starts_with("--"))
-        .collect();
+        .filter(|arg| !arg.starts_with("--"));
+    let (rows, names): (Vec<String>, Vec<String>) =
+        arguments.partition(|arg| arg.parse::<usize>().is_ok());
+    let mut rows: Vec<usize> = rows.iter().flat_map(|rows| rows.parse()).collect();
+    if rows.is_empty() {
+        rows = ROWS.to_vec();
+    }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(THREADS);
-    pool.build_global().expect("the first pool");
+    // As `ft::compute_threads`: this thread is in the pool.
+    pool.use_current_thread()
+        .build_global()
+        .expect("the first pool");
     let device = Device::flex();
     let dense = |[out, features]: [usize; 2]| -> Tensor<2> {
         Tensor::random([out, features], Distribution::Normal(0.0, 0.02), &device)
@@ -53,9 +61,16 @@ fn main() {
     let wanted =
         |name: &str| names.is_empty() || names.iter().any(|n| n.eq_ignore_ascii_case(name));
     for shape in SHAPES {
+        if wanted("F32") {
+            let weight = dense(shape);
+            measure("F32", shape, shape[0] * shape[1] * 4, &rows, || {
+                // A copy in memory of its own.
+                Weight::Dense(weight.clone() + 0.0)
+            });
+        }
         if wanted("F16") {
             let weight = dense(shape).cast(DType::F16);
-            measure("F16", shape, shape[0] * shape[1] * 2, &device, || {
+            measure("F16", shape, shape[0] * shape[1] * 2, &rows, || {
                 // A copy in memory of its own.
                 Weight::Dense(weight.clone() + 0.0)
             });
@@ -66,17 +81,17 @@ fn main() {
             }
             let numbers = dense(shape).into_data().try_to_vec::<f32>().expect("f32");
             let mut bytes = vec![0; format.bytes_of(numbers.len())];
-            let start = Instant::now();
+            let start = seconds_now();
             format.encode(&numbers, &mut bytes).expect("finite numbers");
-            let encode = numbers.len() as f64 / start.elapsed().as_secs_f64() / 1e6;
-            let start = Instant::now();
+            let encode = numbers.len() as f64 / (seconds_now() - start) / 1e6;
+            let start = seconds_now();
             let mut decoded = vec![0.0; numbers.len()];
             format.decode(&bytes, &mut decoded);
-            let decode = numbers.len() as f64 / start.elapsed().as_secs_f64() / 1e6;
+            let decode = numbers.len() as f64 / (seconds_now() - start) / 1e6;
             println!(
                 r#"{{"format":"{format}","encode_million_per_s":{encode:.1},"decode_million_per_s":{decode:.0}}}"#
             );
-            measure(format.name(), shape, bytes.len(), &device, || {
+            measure(format.name(), shape, bytes.len(), &rows, || {
                 let bytes = Bytes::from_bytes_vec(bytes.clone());
                 Packed::from_bytes(format, bytes, shape, &device).into()
             });
@@ -84,20 +99,15 @@ fn main() {
     }
 }
 
-fn measure(
-    name: &str,
-    shape: [usize; 2],
-    bytes: usize,
-    device: &Device,
-    make: impl Fn() -> Weight,
-) {
+fn measure(name: &str, shape: [usize; 2], bytes: usize, rows: &[usize], make: impl Fn() -> Weight) {
+    let device = Device::flex();
     let weights: Vec<Weight> = (0..(128 << 20) / bytes).map(|_| make()).collect();
     let mut line = format!(
         r#"{{"format":"{name}","out":{},"in":{}"#,
         shape[0], shape[1]
     );
-    for rows in ROWS {
-        let x = Tensor::<2>::random([rows, shape[1]], Distribution::Normal(0.0, 1.0), device);
+    for &rows in rows {
+        let x = Tensor::<2>::random([rows, shape[1]], Distribution::Normal(0.0, 1.0), &device);
         let count = (weights.len() / rows).clamp(1, weights.len());
         let mut seconds: Vec<f64> = (0..=LAPS)
             .map(|_| {

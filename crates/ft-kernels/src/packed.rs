@@ -6,7 +6,9 @@
 
 mod bits;
 mod format;
+pub(crate) mod int_groups;
 pub(crate) mod iq4_nl;
+pub(crate) mod nf4;
 mod portable;
 pub(crate) mod q2_k;
 pub(crate) mod q3_k;

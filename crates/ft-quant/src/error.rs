@@ -23,4 +23,18 @@ pub enum Error {
         /// Which number.
         source: ft_kernels::EncodeError,
     },
+    /// Second moments of a layer's inputs that have an infinite number or none.
+    #[error(
+        "the second moments of a layer's inputs are not finite: an activation overflows, or the calibration text has no tokens"
+    )]
+    NotFinite,
+    /// Second moments whose Cholesky factor does not exist.
+    #[error(
+        "the second moments of {cols} input columns are not positive definite with any damping: they are not mean x·xᵀ of inputs, \
+         or not symmetric"
+    )]
+    NotPositiveDefinite {
+        /// The number of input columns.
+        cols: usize,
+    },
 }

@@ -17,6 +17,7 @@ fn written(folder: &Path) -> (PathBuf, Vec<u8>) {
     let mut metadata = Metadata::default();
     metadata.set("general.architecture", "llama");
     metadata.set("some.list", vec![1u32, 2, 3]);
+    metadata.set("some.lisu", 7u32);
     let mut writer = GgufWriter::new(metadata);
     let floats: Vec<u8> = (0..6).flat_map(|i| (i as f32).to_le_bytes()).collect();
     writer
@@ -122,12 +123,13 @@ fn wrong_fields_are_errors_that_name_them() {
             ["tensor b.weight", "leave a gap"],
         ),
         (changed(at_b - 8, b"a"), ["tensor a.weight", "twice"]),
+        (changed(at_key + 8, b"u"), ["some.lisu", "twice"]),
         (changed(at_key, b"some\xff"), ["key 1", "UTF-8"]),
         (
             good[..good.len() - 30].to_vec(),
             ["tensor b.weight", "truncated"],
         ),
-        (good[..58].to_vec(), ["general.architecture", "truncated"]),
+        (good[..66].to_vec(), ["general.architecture", "truncated"]),
         (Vec::new(), ["", ""]),
     ] {
         let message = refused(&bytes);
@@ -135,10 +137,6 @@ fn wrong_fields_are_errors_that_name_them() {
             assert!(message.contains(part), "{part:?} is not in {message:?}");
         }
     }
-    let mut twice = changed(at_key, b"general.a");
-    let length = at_key - 8;
-    twice[length..length + 8].copy_from_slice(&9u64.to_le_bytes());
-    assert!(GgufFile::open(&path).is_err() && !refused(&twice).is_empty());
 }
 
 /// Every byte of the header changed, and every length: an error or a file, and never a panic.

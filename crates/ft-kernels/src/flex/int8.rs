@@ -16,6 +16,7 @@ mod levels;
 mod many;
 
 use super::packed::Blocks;
+use crate::PackedFormat;
 
 /// Calls a generic function with the reader of a format.
 #[cfg(target_arch = "x86_64")]
@@ -69,6 +70,31 @@ macro_rules! with_reader {
                 type $F = levels::Iq4Nl;
                 $call
             }
+            PackedFormat::INT4_G32 => {
+                type $F = levels::Int4<1>;
+                $call
+            }
+            PackedFormat::INT4_G64 => {
+                type $F = levels::Int4<2>;
+                $call
+            }
+            PackedFormat::INT4_G128 => {
+                type $F = levels::Int4<4>;
+                $call
+            }
+            PackedFormat::INT8_G32 => {
+                type $F = levels::Int8<1>;
+                $call
+            }
+            PackedFormat::INT8_G64 => {
+                type $F = levels::Int8<2>;
+                $call
+            }
+            PackedFormat::INT8_G128 => {
+                type $F = levels::Int8<4>;
+                $call
+            }
+            PackedFormat::NF4 | PackedFormat::FP4 => unreachable!("see `supports`"),
         }
     }};
 }
@@ -82,10 +108,14 @@ macro_rules! each_chunk {
             |$chunk: usize| $body
         };
         each(0);
-        if $F::CHUNKS == 8 {
+        if $F::CHUNKS > 1 {
             each(1);
+        }
+        if $F::CHUNKS > 2 {
             each(2);
             each(3);
+        }
+        if $F::CHUNKS > 4 {
             each(4);
             each(5);
             each(6);
@@ -96,8 +126,12 @@ macro_rules! each_chunk {
 #[cfg(target_arch = "x86_64")]
 use {each_chunk, with_reader};
 
-/// Whether the processor has the instructions.
-pub(super) fn supported() -> bool {
+/// Whether the format has levels of 8 bits, and the processor the instructions.
+pub(super) fn supports(format: PackedFormat) -> bool {
+    // Products with their tables are no integers.
+    if matches!(format, PackedFormat::NF4 | PackedFormat::FP4) {
+        return false;
+    }
     #[cfg(target_arch = "x86_64")]
     return is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("fma")
@@ -118,9 +152,9 @@ fn has_vnni() -> bool {
 ///
 /// # Panics
 ///
-/// If the sizes do not match, or the processor is not [`supported`].
+/// If the sizes do not match, or the format is not supported.
 pub(super) fn times_transposed(weight: &Blocks<'_>, x: &[f32], out: &mut [f32]) {
-    assert!(supported(), "see `supported`");
+    assert!(supports(weight.format), "see `supports`");
     let [features, cols] = weight.shape;
     assert!(
         cols > 0 && features > 0 && !out.is_empty(),

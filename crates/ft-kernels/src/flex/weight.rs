@@ -121,7 +121,7 @@ impl<'a> Weight<'a> {
     pub(super) fn forward_rounded(&self, x: Matrix<'_>, scale: f32, out: &mut [f32]) {
         match self.stored.numbers {
             Numbers::Packed(blocks)
-                if int8::supported() && self.stored.cols > 0 && !out.is_empty() =>
+                if int8::supports(blocks.format) && self.stored.cols > 0 && !out.is_empty() =>
             {
                 int8::times_transposed(&blocks, &x.in_rows(), out);
                 if scale != 1.0 {

@@ -127,6 +127,12 @@ pub(super) fn error_weights<const N: usize>(
     std::array::from_fn(|i| importance[i] * (variance + x[i] * x[i]).sqrt())
 }
 
+/// The sums of `G` groups of numbers that follow each other, each in the order of its numbers.
+pub(super) fn sums_of_groups<const G: usize>(x: &[f32]) -> [f32; G] {
+    let size = x.len() / G;
+    std::array::from_fn(|j| x[size * j..][..size].iter().fold(0.0, |sum, x| sum + x))
+}
+
 /// Two numbers of 4 bits a byte: `q[j]` low, `q[j + N/2]` high.
 pub(super) fn put_nibbles<const N: usize>(q: &[u8; N], out: &mut [u8]) {
     let (low, high) = q.split_at(N / 2);

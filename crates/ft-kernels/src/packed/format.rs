@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::bits::half;
-use super::{iq4_nl, q2_k, q3_k, q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0};
+use super::{int_groups, iq4_nl, nf4, q2_k, q3_k, q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0};
 
 /// How the numbers of a block are stored. Names are those of llama.cpp.
 #[allow(non_camel_case_types)]
@@ -33,11 +33,28 @@ pub enum PackedFormat {
     Q6_K,
     /// 32 numbers `d·table[q]` with 4 bits each, 18 bytes.
     IQ4_NL,
+    /// 64 numbers `absmax·table[q]` of bitsandbytes with 4 bits each, 36 bytes: quantiles of a normal distribution.
+    NF4,
+    /// The same with a table of floats of 4 bits.
+    FP4,
+    /// 32 numbers `s·(q − z)` with 4 bits each, 22 bytes.
+    INT4_G32,
+    /// 64 numbers `s·(q − z)` with 4 bits each, 38 bytes.
+    INT4_G64,
+    /// 128 numbers `s·(q − z)` with 4 bits each, 70 bytes.
+    INT4_G128,
+    /// 32 numbers `s·(q − z)` with 8 bits each, 38 bytes.
+    INT8_G32,
+    /// 64 numbers `s·(q − z)` with 8 bits each, 70 bytes.
+    INT8_G64,
+    /// 128 numbers `s·(q − z)` with 8 bits each, 134 bytes.
+    INT8_G128,
 }
 
-/// The mathematics of the formats: one line a format, with the bytes at which a block has 16-bit floats.
+/// The mathematics of the formats: one line a format, with numbers and bytes of a block, the bytes at which it has 16-bit floats,
+/// decoder, encoder, and encoder with the importance of columns.
 macro_rules! formats {
-    ($($format:ident: $codec:ident, $halves:expr, $encode_weighted:expr;)*) => {
+    ($($format:ident: $block:expr, $bytes:expr, $halves:expr, $decode:expr, $encode:expr, $encode_weighted:expr;)*) => {
         impl PackedFormat {
             /// All formats.
             pub const ALL: &[Self] = &[$(Self::$format),*];
@@ -49,12 +66,12 @@ macro_rules! formats {
 
             /// The number of numbers in a block.
             pub fn block(self) -> usize {
-                match self { $(Self::$format => $codec::BLOCK,)* }
+                match self { $(Self::$format => $block,)* }
             }
 
             /// The number of bytes of a block.
             pub fn block_bytes(self) -> usize {
-                match self { $(Self::$format => $codec::BYTES,)* }
+                match self { $(Self::$format => $bytes,)* }
             }
 
             /// Where a block has scales of 16 bits.
@@ -62,17 +79,18 @@ macro_rules! formats {
                 match self { $(Self::$format => &$halves,)* }
             }
 
-            /// The numbers of whole blocks, those of ggml's decoders to the bit.
+            /// The numbers of whole blocks, those of ggml's decoders to the bit, and of bitsandbytes'.
             ///
             /// # Panics
             ///
             /// If the sizes do not match.
             pub fn decode(self, bytes: &[u8], numbers: &mut [f32]) {
                 self.check_sizes(bytes.len(), numbers.len());
-                match self { $(Self::$format => $codec::decode(bytes, numbers),)* }
+                match self { $(Self::$format => $decode(bytes, numbers),)* }
             }
 
-            /// Whole blocks of these numbers, those of ggml's encoders (`ggml_quantize_chunk`) to the bit.
+            /// Whole blocks of these numbers, those of ggml's encoders (`ggml_quantize_chunk`) to the bit, and of bitsandbytes'.
+            /// Groups of integers get the grid from the least to the greatest number.
             ///
             /// # Errors
             ///
@@ -99,12 +117,12 @@ macro_rules! formats {
             pub fn encode(self, numbers: &[f32], bytes: &mut [u8]) -> Result<(), EncodeError> {
                 self.check_sizes(bytes.len(), numbers.len());
                 self.check_finite(numbers)?;
-                match self { $(Self::$format => $codec::encode(numbers, bytes),)* }
+                match self { $(Self::$format => $encode(numbers, bytes),)* }
                 self.check_scales(numbers, bytes, self.block())
             }
 
             /// The same with small errors where `importance` is large: the mean square of each column's input, as in an
-            /// importance matrix of llama.cpp. `Q8_0` does not use it.
+            /// importance matrix of llama.cpp. `Q8_0` and the formats that GGUF does not have ignore it.
             ///
             /// # Shapes
             ///
@@ -136,17 +154,25 @@ macro_rules! formats {
 }
 
 formats! {
-    Q4_0: q4_0, [0], q4_0::encode_weighted;
-    Q4_1: q4_1, [0, 2], q4_1::encode_weighted;
-    Q5_0: q5_0, [0], q5_0::encode_weighted;
-    Q5_1: q5_1, [0, 2], q5_1::encode_weighted;
-    Q8_0: q8_0, [0], |row, _, bytes| q8_0::encode(row, bytes);
-    Q2_K: q2_k, [80, 82], q2_k::encode_weighted;
-    Q3_K: q3_k, [108], q3_k::encode_weighted;
-    Q4_K: q4_k, [0, 2], q4_k::encode_weighted;
-    Q5_K: q5_k, [0, 2], q5_k::encode_weighted;
-    Q6_K: q6_k, [208], q6_k::encode_weighted;
-    IQ4_NL: iq4_nl, [0], iq4_nl::encode_weighted;
+    Q4_0: q4_0::BLOCK, q4_0::BYTES, [0], q4_0::decode, q4_0::encode, q4_0::encode_weighted;
+    Q4_1: q4_1::BLOCK, q4_1::BYTES, [0, 2], q4_1::decode, q4_1::encode, q4_1::encode_weighted;
+    Q5_0: q5_0::BLOCK, q5_0::BYTES, [0], q5_0::decode, q5_0::encode, q5_0::encode_weighted;
+    Q5_1: q5_1::BLOCK, q5_1::BYTES, [0, 2], q5_1::decode, q5_1::encode, q5_1::encode_weighted;
+    Q8_0: q8_0::BLOCK, q8_0::BYTES, [0], q8_0::decode, q8_0::encode, |row, _, bytes| q8_0::encode(row, bytes);
+    Q2_K: q2_k::BLOCK, q2_k::BYTES, [80, 82], q2_k::decode, q2_k::encode, q2_k::encode_weighted;
+    Q3_K: q3_k::BLOCK, q3_k::BYTES, [108], q3_k::decode, q3_k::encode, q3_k::encode_weighted;
+    Q4_K: q4_k::BLOCK, q4_k::BYTES, [0, 2], q4_k::decode, q4_k::encode, q4_k::encode_weighted;
+    Q5_K: q5_k::BLOCK, q5_k::BYTES, [0, 2], q5_k::decode, q5_k::encode, q5_k::encode_weighted;
+    Q6_K: q6_k::BLOCK, q6_k::BYTES, [208], q6_k::decode, q6_k::encode, q6_k::encode_weighted;
+    IQ4_NL: iq4_nl::BLOCK, iq4_nl::BYTES, [0], iq4_nl::decode, iq4_nl::encode, iq4_nl::encode_weighted;
+    NF4: nf4::BLOCK, nf4::BYTES, [], nf4::decode_nf4, nf4::encode_nf4, |row, _, bytes| nf4::encode_nf4(row, bytes);
+    FP4: nf4::BLOCK, nf4::BYTES, [], nf4::decode_fp4, nf4::encode_fp4, |row, _, bytes| nf4::encode_fp4(row, bytes);
+    INT4_G32: 32, int_groups::bytes(4, 32), [4], int_groups::decode_4::<32, { int_groups::bytes(4, 32) }>, int_groups::encode::<4, 32, { int_groups::bytes(4, 32) }>, |row, _, bytes| int_groups::encode::<4, 32, { int_groups::bytes(4, 32) }>(row, bytes);
+    INT4_G64: 64, int_groups::bytes(4, 64), [4], int_groups::decode_4::<64, { int_groups::bytes(4, 64) }>, int_groups::encode::<4, 64, { int_groups::bytes(4, 64) }>, |row, _, bytes| int_groups::encode::<4, 64, { int_groups::bytes(4, 64) }>(row, bytes);
+    INT4_G128: 128, int_groups::bytes(4, 128), [4], int_groups::decode_4::<128, { int_groups::bytes(4, 128) }>, int_groups::encode::<4, 128, { int_groups::bytes(4, 128) }>, |row, _, bytes| int_groups::encode::<4, 128, { int_groups::bytes(4, 128) }>(row, bytes);
+    INT8_G32: 32, int_groups::bytes(8, 32), [4], int_groups::decode_8::<32, { int_groups::bytes(8, 32) }>, int_groups::encode::<8, 32, { int_groups::bytes(8, 32) }>, |row, _, bytes| int_groups::encode::<8, 32, { int_groups::bytes(8, 32) }>(row, bytes);
+    INT8_G64: 64, int_groups::bytes(8, 64), [4], int_groups::decode_8::<64, { int_groups::bytes(8, 64) }>, int_groups::encode::<8, 64, { int_groups::bytes(8, 64) }>, |row, _, bytes| int_groups::encode::<8, 64, { int_groups::bytes(8, 64) }>(row, bytes);
+    INT8_G128: 128, int_groups::bytes(8, 128), [4], int_groups::decode_8::<128, { int_groups::bytes(8, 128) }>, int_groups::encode::<8, 128, { int_groups::bytes(8, 128) }>, |row, _, bytes| int_groups::encode::<8, 128, { int_groups::bytes(8, 128) }>(row, bytes);
 }
 
 impl PackedFormat {
@@ -163,6 +189,54 @@ impl PackedFormat {
             self.block()
         );
         numbers / self.block() * self.block_bytes()
+    }
+
+    /// The formats of GGUF files.
+    pub const GGUF: &[Self] = Self::ALL.split_at(11).0;
+
+    /// Whether GGUF files have it.
+    pub fn is_gguf(self) -> bool {
+        Self::GGUF.contains(&self)
+    }
+
+    /// Groups of integers with a scale and a zero point each: `bits` is 4 or 8, `group` 32, 64 or 128.
+    pub fn integers(bits: u32, group: usize) -> Option<Self> {
+        Some(match (bits, group) {
+            (4, 32) => Self::INT4_G32,
+            (4, 64) => Self::INT4_G64,
+            (4, 128) => Self::INT4_G128,
+            (8, 32) => Self::INT8_G32,
+            (8, 64) => Self::INT8_G64,
+            (8, 128) => Self::INT8_G128,
+            _ => return None,
+        })
+    }
+
+    /// Writes a block of integers `w = s·(q − z)`, which are not negative. `z` is stored in 16 bits.
+    ///
+    /// # Panics
+    ///
+    /// If the format is not one of [`integers`](Self::integers), or a size does not match.
+    ///
+    /// ```
+    /// use ft_kernels::PackedFormat;
+    ///
+    /// let format = PackedFormat::integers(4, 32).unwrap();
+    /// let levels: Vec<u8> = (0..32).map(|i| i % 16).collect();
+    /// let mut block = vec![0; format.block_bytes()];
+    /// format.put_integers(0.5, 8.0, &levels, &mut block);
+    /// let mut numbers = [0.0; 32];
+    /// format.decode(&block, &mut numbers);
+    /// assert_eq!(numbers[..3], [-4.0, -3.5, -3.0]);
+    /// ```
+    pub fn put_integers(self, scale: f32, zero_point: f32, levels: &[u8], block: &mut [u8]) {
+        let bits = match self {
+            Self::INT4_G32 | Self::INT4_G64 | Self::INT4_G128 => 4,
+            Self::INT8_G32 | Self::INT8_G64 | Self::INT8_G128 => 8,
+            _ => panic!("{self} has no integers with a scale and a zero point"),
+        };
+        assert_eq!(levels.len(), self.block(), "integers of a block");
+        int_groups::put_group(bits, scale, zero_point, levels, block);
     }
 
     /// Bits for each number, with its share of the scales.
@@ -270,10 +344,20 @@ mod tests {
     }
 
     #[test]
+    fn the_formats_of_gguf_come_first() {
+        assert_eq!(PackedFormat::GGUF.last(), Some(&PackedFormat::IQ4_NL));
+        assert!(!PackedFormat::NF4.is_gguf());
+    }
+
+    #[test]
     fn what_has_no_scale_is_refused_with_its_place() {
         for &format in PackedFormat::ALL {
             let mut bytes = vec![0; format.bytes_of(512)];
             for number in [f32::NAN, f32::INFINITY, -1e30] {
+                if number.is_finite() && !format.is_gguf() {
+                    // Their scales have 32 bits.
+                    continue;
+                }
                 let mut numbers = vec![0.25; 512];
                 numbers[300] = number;
                 let error = format.encode(&numbers, &mut bytes).expect_err("no scale");

@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
-use super::{PackedFormat, iq4_nl};
+use super::{PackedFormat, iq4_nl, nf4};
 
 /// The numbers of whole blocks, `[numbers]`, given their bytes as integers, `[bytes]`.
 pub(super) fn decode(format: PackedFormat, bytes: Tensor<1, Int>) -> Tensor<1> {
@@ -54,6 +54,17 @@ pub(super) fn decode(format: PackedFormat, bytes: Tensor<1, Int>) -> Tensor<1> {
             let table = iq4_nl::TABLE.map(f32::from);
             let table = Tensor::<1>::from_data(table, (&codes.device(), DType::F32));
             table.select(0, codes).reshape([count, 32]) * block.half(0)
+        }
+        PackedFormat::NF4 => block.table(&nf4::NF4),
+        PackedFormat::FP4 => block.table(&nf4::FP4),
+        PackedFormat::INT4_G32 | PackedFormat::INT4_G64 | PackedFormat::INT4_G128 => {
+            let size = format.block() / 2;
+            let bytes = block.part(6, size).reshape([count, size / 16, 1, 16]);
+            let q = Tensor::cat(vec![low(bytes.clone()), high(bytes)], 2);
+            (float(q).reshape([count, 2 * size]) - block.half(4)) * block.single(0)
+        }
+        PackedFormat::INT8_G32 | PackedFormat::INT8_G64 | PackedFormat::INT8_G128 => {
+            (float(block.part(6, format.block())) - block.half(4)) * block.single(0)
         }
     };
     let [rows, cols] = numbers.dims();
@@ -127,6 +138,37 @@ impl Block {
         let hidden = table(std::array::from_fn(|e| if e == 0 { 0.0 } else { 1024.0 }));
         let sign = float(self::bits(bits.clone(), 15, 1)) * -2.0 + 1.0;
         (float(bits.bitwise_and_scalar(1023)) + hidden) * table(powers) * sign
+    }
+
+    /// A float of 32 bits, `[count, 1]`: `m·2⁻²³·2^(e − 127)`, where `m` has the hidden bit if the exponent is not 0.
+    fn single(&self, at: usize) -> Tensor<2> {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|i| self.part(at + i, 1));
+        let exponent =
+            (bits(c.clone(), 7, 1) + d.clone().bitwise_and_scalar(127) * 2).reshape([self.count]);
+        let mantissa = a + b * 256 + c.bitwise_and_scalar(127) * 65536;
+        let table = |values: Vec<f32>| {
+            Tensor::<1>::from_data(TensorData::new(values, [256]), (&self.device(), DType::F32))
+                .select(0, exponent.clone())
+                .reshape([self.count, 1])
+        };
+        let hidden = table(
+            (0..256)
+                .map(|e| if e == 0 { 0.0 } else { 8_388_608.0 })
+                .collect(),
+        );
+        let power = |e: i32| 2f32.powi(e.max(1) - 127);
+        let powers = table((0..256).map(power).collect());
+        let sign = float(bits(d, 7, 1)) * -2.0 + 1.0;
+        (float(mantissa) + hidden) * 2f32.powi(-23) * powers * sign
+    }
+
+    /// Numbers of a table, see `nf4`.
+    fn table(&self, table: &[f32; 16]) -> Tensor<2> {
+        let bytes = self.part(4, 32).reshape([self.count, 32, 1]);
+        let codes =
+            Tensor::cat(vec![high(bytes.clone()), low(bytes)], 2).reshape([self.count * 64]);
+        let table = Tensor::<1>::from_data(*table, (&self.device(), DType::F32));
+        table.select(0, codes).reshape([self.count, 64]) * self.single(0)
     }
 
     /// Low halves, then high ones.

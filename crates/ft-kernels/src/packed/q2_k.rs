@@ -6,7 +6,7 @@
 use multiversion::multiversion;
 
 use super::bits::*;
-use super::search::{self, STEPS, Steps};
+use super::search::{self, Lanes, STEPS, Steps, one_by_one, side_by_side};
 
 pub(crate) const BLOCK: usize = 256;
 pub(crate) const BYTES: usize = 84;
@@ -22,12 +22,12 @@ const NEAREST: Steps = Steps {
 /// Scales and minima of groups by a search whose weights are the magnitudes of the numbers.
 pub(super) fn encode(x: &[f32], out: &mut [u8]) {
     encode_blocks(x, out, |x: &[f32; BLOCK], out: &mut [u8; BYTES]| {
+        let lanes: Lanes<f32, 16, 16> = side_by_side(x);
+        let weights = lanes.map(|x| x.map(f32::abs));
+        let fit = search::with_minimum(&lanes, 3, &weights, &NEAREST);
+        let (scales, minima) = (fit.scales, fit.minima);
         let mut q = [0; BLOCK];
-        let (mut scales, mut minima) = ([0.0; 16], [0.0; 16]);
-        let groups = x.as_chunks::<16>().0.iter().zip(q.as_chunks_mut::<16>().0);
-        for ((x, q), (scale, min)) in groups.zip(scales.iter_mut().zip(&mut minima)) {
-            (*scale, *min) = search::with_minimum(x, 3, &x.map(f32::abs), &NEAREST, q);
-        }
+        one_by_one(&fit.q, &mut q);
         let max_scale = scales
             .iter()
             .fold(0.0, |max: f32, x| if *x > max { *x } else { max });
@@ -66,18 +66,14 @@ pub(super) fn encode_weighted(row: &[f32], importance: &[f32], out: &mut [u8]) {
     encode_weighted_blocks(row, importance, out, |x: &[f32; BLOCK], importance, out| {
         let out: &mut [u8; BYTES] = out;
         let weights = error_weights(x, importance, sum_of_squares(x) / BLOCK as f32);
+        let lanes: Lanes<f32, 16, 16> = side_by_side(x);
+        let fit = search::with_minimum(&lanes, 3, &side_by_side(&weights), &STEPS);
         let mut q = [0; BLOCK];
-        let (mut scales, mut minima, mut sums) = ([0.0; 16], [0.0; 16], [0.0; 16]);
-        for j in 0..16 {
-            let group = 16 * j..16 * (j + 1);
-            let weights = &weights[group.clone()];
-            sums[j] = weights.iter().fold(0.0, |sum, w| sum + w);
-            let q = &mut q[group.clone()];
-            (scales[j], minima[j]) = search::with_minimum(&x[group], 3, weights, &STEPS, q);
-        }
+        one_by_one(&fit.q, &mut q);
+        let sums = sums_of_groups::<16>(&weights);
         let (mut s, mut t) = ([0; 16], [0; 16]);
-        let d = search::positive(&scales, 15, &sums, &mut s);
-        let m = search::positive(&minima, 15, &sums, &mut t);
+        let d = search::positive(&fit.scales, 15, &sums, &mut s);
+        let m = search::positive(&fit.minima, 15, &sums, &mut t);
         for (out, (s, t)) in out[..16].iter_mut().zip(s.iter().zip(t)) {
             *out = s | t << 4;
         }
@@ -90,12 +86,11 @@ pub(super) fn encode_weighted(row: &[f32], importance: &[f32], out: &mut [u8]) {
 /// Rounds the numbers with the scales as they are stored. A group with scale 0 keeps the levels of its search.
 fn finish(x: &[f32; BLOCK], q: &mut [u8; BLOCK], out: &mut [u8; BYTES]) {
     let (d, m) = (half(out, 80), half(out, 82));
-    for j in 0..16 {
-        let (d, m) = (d * f32::from(out[j] & 15), m * f32::from(out[j] >> 4));
+    let groups = x.as_chunks::<16>().0.iter().zip(q.as_chunks_mut::<16>().0);
+    for ((x, q), scales) in groups.zip(&out[..16]) {
+        let (d, m) = (d * f32::from(scales & 15), m * f32::from(scales >> 4));
         if d != 0.0 {
-            for i in 16 * j..16 * (j + 1) {
-                q[i] = nearest((x[i] + m) / d).clamp(0, 3) as u8;
-            }
+            *q = x.map(|x| nearest((x + m) / d).clamp(0, 3) as u8);
         }
     }
     put_pairs(q, &mut out[16..80]);

@@ -8,7 +8,7 @@ use multiversion::multiversion;
 use super::bits::*;
 use super::q2_k::put_pairs;
 use super::q4_k::words;
-use super::search;
+use super::search::{self, Lanes, one_by_one, side_by_side};
 
 pub(crate) const BLOCK: usize = 256;
 pub(crate) const BYTES: usize = 110;
@@ -16,12 +16,10 @@ pub(crate) const BYTES: usize = 110;
 /// Scales of groups by a search whose weights are the squares of the numbers.
 pub(super) fn encode(x: &[f32], out: &mut [u8]) {
     encode_blocks(x, out, |x: &[f32; BLOCK], out: &mut [u8; BYTES]| {
+        let lanes: Lanes<f32, 16, 16> = side_by_side(x);
+        let (scales, levels) = search::symmetric_by_level(&lanes, 4);
         let mut q = [0; BLOCK];
-        let mut scales = [0.0; 16];
-        let groups = x.as_chunks::<16>().0.iter().zip(q.as_chunks_mut::<16>().0);
-        for ((x, q), scale) in groups.zip(&mut scales) {
-            *scale = search::symmetric_by_level(x, 4, q);
-        }
+        one_by_one(&levels, &mut q);
         let max_scale = largest(&scales);
         out[96..].fill(0);
         if max_scale != 0.0 {
@@ -41,16 +39,13 @@ pub(super) fn encode_weighted(row: &[f32], importance: &[f32], out: &mut [u8]) {
     encode_weighted_blocks(row, importance, out, |x: &[f32; BLOCK], importance, out| {
         let out: &mut [u8; BYTES] = out;
         let weights = error_weights(x, importance, 2.0 * sum_of_squares(x) / BLOCK as f32);
+        let lanes: Lanes<f32, 16, 16> = side_by_side(x);
+        let (scales, levels) = search::symmetric(&lanes, 4, &side_by_side(&weights));
         let mut q = [0; BLOCK];
-        let (mut scales, mut sums) = ([0.0; 16], [0.0; 16]);
-        for j in 0..16 {
-            let group = 16 * j..16 * (j + 1);
-            let weights = &weights[group.clone()];
-            sums[j] = weights.iter().fold(0.0, |sum, w| sum + w);
-            scales[j] = search::symmetric(&x[group.clone()], 4, weights, &mut q[group]);
-        }
-        let mut s = [0; 16];
-        let d = search::symmetric(&scales, 32, &sums, &mut s);
+        one_by_one(&levels, &mut q);
+        let sums = sums_of_groups::<16>(&weights);
+        let ([d], s) = search::symmetric(&scales.map(|s| [s]), 32, &sums.map(|w| [w]));
+        let s = s.map(|[s]| s);
         out[96..].fill(0);
         put_scales(s, out);
         put_half(out, 108, d);

@@ -26,8 +26,9 @@ pub(super) fn encode_weighted(row: &[f32], importance: &[f32], out: &mut [u8]) {
     let variance = sum_of_squares(row) / row.len() as f32;
     encode_weighted_blocks(row, importance, out, |x: &[f32; BLOCK], importance, out| {
         let weights = error_weights(x, importance, variance);
-        let mut q = [0; BLOCK];
-        let d = search::symmetric(x, 8, &weights, &mut q);
+        // One group.
+        let ([d], q) = search::symmetric(&x.map(|x| [x]), 8, &weights.map(|w| [w]));
+        let q = q.map(|[q]| q);
         let out: &mut [u8; BYTES] = out;
         put_half(out, 0, d);
         put_nibbles(&q, &mut out[2..]);

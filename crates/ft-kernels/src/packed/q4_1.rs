@@ -28,8 +28,9 @@ pub(super) fn encode_weighted(row: &[f32], importance: &[f32], out: &mut [u8]) {
     let variance = sum_of_squares(row) / row.len() as f32;
     encode_weighted_blocks(row, importance, out, |x: &[f32; BLOCK], importance, out| {
         let weights = error_weights(x, importance, variance);
-        let mut q = [0; BLOCK];
-        let (d, min) = search::with_minimum(x, 15, &weights, &STEPS, &mut q);
+        // One group.
+        let fit = search::with_minimum(&x.map(|x| [x]), 15, &weights.map(|w| [w]), &STEPS);
+        let ([d], [min], q) = (fit.scales, fit.minima, fit.q.map(|[q]| q));
         let out: &mut [u8; BYTES] = out;
         put_half(out, 0, d);
         put_half(out, 2, -min);

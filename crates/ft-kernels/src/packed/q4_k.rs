@@ -6,7 +6,7 @@
 use multiversion::multiversion;
 
 use super::bits::*;
-use super::search::{self, STEPS, Steps};
+use super::search::{self, Lanes, STEPS, Steps, one_by_one, side_by_side};
 
 pub(crate) const BLOCK: usize = 256;
 pub(crate) const BYTES: usize = 144;
@@ -43,14 +43,14 @@ pub(super) fn encode_groups(
     steps: &Steps,
     out: &mut [u8],
 ) -> [u8; BLOCK] {
+    let lanes: Lanes<f32, 8, 32> = side_by_side(x);
+    let roots: [f32; 8] =
+        std::array::from_fn(|j| (sum_of_squares(&x[32 * j..][..32]) / 32.0).sqrt());
+    let weights = lanes.map(|x| std::array::from_fn(|j| roots[j] + x[j].abs()));
+    let fit = search::with_minimum(&lanes, n, &weights, steps);
+    let (scales, minima) = (fit.scales, fit.minima);
     let mut q = [0; BLOCK];
-    let (mut scales, mut minima) = ([0.0; 8], [0.0; 8]);
-    let groups = x.as_chunks::<32>().0.iter().zip(q.as_chunks_mut::<32>().0);
-    for ((x, q), (scale, min)) in groups.zip(scales.iter_mut().zip(&mut minima)) {
-        let root = (sum_of_squares(x) / 32.0).sqrt();
-        let weights = x.map(|x| root + x.abs());
-        (*scale, *min) = search::with_minimum(x, n, &weights, steps, q);
-    }
+    one_by_one(&fit.q, &mut q);
     let max_scale = scales
         .iter()
         .fold(0.0, |max: f32, x| if *x > max { *x } else { max });
@@ -80,18 +80,14 @@ pub(super) fn encode_weighted_groups(
     out: &mut [u8],
 ) -> [u8; BLOCK] {
     let weights = error_weights(x, importance, 2.0 * sum_of_squares(x) / BLOCK as f32);
+    let lanes: Lanes<f32, 8, 32> = side_by_side(x);
+    let fit = search::with_minimum(&lanes, n, &side_by_side(&weights), &STEPS);
     let mut q = [0; BLOCK];
-    let (mut scales, mut minima, mut sums) = ([0.0; 8], [0.0; 8], [0.0; 8]);
-    for j in 0..8 {
-        let group = 32 * j..32 * (j + 1);
-        let weights = &weights[group.clone()];
-        sums[j] = weights.iter().fold(0.0, |sum, w| sum + w);
-        let q = &mut q[group.clone()];
-        (scales[j], minima[j]) = search::with_minimum(&x[group], n, weights, &STEPS, q);
-    }
+    one_by_one(&fit.q, &mut q);
+    let sums = sums_of_groups::<8>(&weights);
     let (mut s, mut t) = ([0; 8], [0; 8]);
-    let d = search::positive(&scales, 63, &sums, &mut s);
-    let m = search::positive(&minima, 63, &sums, &mut t);
+    let d = search::positive(&fit.scales, 63, &sums, &mut s);
+    let m = search::positive(&fit.minima, 63, &sums, &mut t);
     put_scales(&s, &t, out);
     put_half(out, 0, d);
     put_half(out, 2, m);

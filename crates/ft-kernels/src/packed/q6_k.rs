@@ -7,7 +7,7 @@ use multiversion::multiversion;
 
 use super::bits::*;
 use super::q2_k::put_pairs;
-use super::search;
+use super::search::{self, Lanes, one_by_one, side_by_side};
 
 pub(crate) const BLOCK: usize = 256;
 pub(crate) const BYTES: usize = 210;
@@ -25,13 +25,10 @@ pub(super) fn encode_weighted(row: &[f32], importance: &[f32], out: &mut [u8]) {
 }
 
 fn encode_block(x: &[f32; BLOCK], weights: &[f32; BLOCK], out: &mut [u8; BYTES]) {
+    let lanes: Lanes<f32, 16, 16> = side_by_side(x);
+    let (scales, levels) = search::symmetric(&lanes, 32, &side_by_side(weights));
     let mut q = [0; BLOCK];
-    let mut scales = [0.0; 16];
-    for (j, scale) in scales.iter_mut().enumerate() {
-        let group = 16 * j..16 * (j + 1);
-        let (x, weights) = (&x[group.clone()], &weights[group.clone()]);
-        *scale = search::symmetric(x, 32, weights, &mut q[group]);
-    }
+    one_by_one(&levels, &mut q);
     let max_scale = largest(&scales);
     out.fill(0);
     if max_scale.abs() < 1e-15 {

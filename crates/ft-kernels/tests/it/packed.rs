@@ -9,16 +9,25 @@ use safetensors::SafeTensors;
 
 use crate::{assert_close, cpu, device, gradient, on_the_cpu, values, weighted_sum};
 
-const FILE: &[u8] = include_bytes!("../golden/packed.safetensors");
+const GGML: &[u8] = include_bytes!("../golden/packed.safetensors");
+const BITSANDBYTES: &[u8] = include_bytes!("../golden/nf4.safetensors");
 
 fn bytes(name: &str) -> Vec<u8> {
-    let file = SafeTensors::deserialize(FILE).expect("a file of safetensors");
+    bytes_of(GGML, name)
+}
+
+fn bytes_of(file: &[u8], name: &str) -> Vec<u8> {
+    let file = SafeTensors::deserialize(file).expect("a file of safetensors");
     let tensor = file.tensor(name).unwrap_or_else(|_| panic!("no {name}"));
     tensor.data().to_vec()
 }
 
 fn numbers(name: &str) -> Vec<f32> {
-    let bytes = bytes(name);
+    numbers_of(GGML, name)
+}
+
+fn numbers_of(file: &[u8], name: &str) -> Vec<f32> {
+    let bytes = bytes_of(file, name);
     let (numbers, _) = bytes.as_chunks::<4>();
     numbers.iter().map(|x| f32::from_le_bytes(*x)).collect()
 }
@@ -44,7 +53,7 @@ fn assert_same_bytes(what: &str, format: PackedFormat, found: &[u8], expected: &
 #[test]
 fn bytes_are_those_of_ggml() {
     let x = numbers("x");
-    for &format in PackedFormat::ALL {
+    for &format in PackedFormat::GGUF {
         let mut found = vec![0xff; format.bytes_of(x.len())];
         format.encode(&x, &mut found).expect("numbers are finite");
         assert_same_bytes("", format, &found, &bytes(&format!("{format}.bytes")));
@@ -54,7 +63,7 @@ fn bytes_are_those_of_ggml() {
 #[test]
 fn bytes_with_the_importance_of_columns_are_those_of_ggml() {
     let (x, importance) = (numbers("x"), numbers("importance"));
-    for &format in PackedFormat::ALL {
+    for &format in PackedFormat::GGUF {
         let size = format.bytes_of(WIDTH);
         let mut found = vec![0xff; format.bytes_of(x.len())];
         for (x, found) in x.chunks_exact(WIDTH).zip(found.chunks_exact_mut(size)) {
@@ -68,7 +77,7 @@ fn bytes_with_the_importance_of_columns_are_those_of_ggml() {
 
 #[test]
 fn numbers_are_those_of_ggml() {
-    for &format in PackedFormat::ALL {
+    for &format in PackedFormat::GGUF {
         let random = bytes(&format!("{format}.random"));
         let expected = numbers(&format!("{format}.numbers"));
         let mut found = vec![f32::NAN; expected.len()];
@@ -89,6 +98,57 @@ fn numbers_are_those_of_ggml() {
             "{format}"
         );
     }
+}
+
+#[test]
+fn blocks_and_numbers_are_those_of_bitsandbytes() {
+    let x = numbers_of(BITSANDBYTES, "x");
+    for format in [PackedFormat::NF4, PackedFormat::FP4] {
+        let mut found = vec![0xff; format.bytes_of(x.len())];
+        format.encode(&x, &mut found).expect("numbers are finite");
+        let packed = bytes_of(BITSANDBYTES, &format!("{format}.packed"));
+        let absmax = bytes_of(BITSANDBYTES, &format!("{format}.absmax"));
+        let blocks = packed.chunks_exact(32).zip(absmax.chunks_exact(4));
+        let expected: Vec<u8> = blocks
+            .flat_map(|(q, absmax)| [absmax, q].concat())
+            .collect();
+        assert_same_bytes("", format, &found, &expected);
+        let mut decoded = vec![f32::NAN; x.len()];
+        format.decode(&expected, &mut decoded);
+        let numbers = numbers_of(BITSANDBYTES, &format!("{format}.numbers"));
+        for (i, (found, expected)) in decoded.iter().zip(&numbers).enumerate() {
+            assert_eq!(
+                found.to_bits(),
+                expected.to_bits(),
+                "{format} at {i}: {found}, {expected}"
+            );
+        }
+    }
+}
+
+#[test]
+fn groups_of_integers_are_within_half_a_step() {
+    for bits in [4, 8] {
+        for group in [32, 64, 128] {
+            let format = PackedFormat::integers(bits, group).expect("a format");
+            let x = values(&crate::numbers([4, 256]));
+            let mut bytes = vec![0; format.bytes_of(x.len())];
+            format.encode(&x, &mut bytes).expect("numbers are finite");
+            let mut found = vec![0.0; x.len()];
+            format.decode(&bytes, &mut found);
+            for (found, x) in found.chunks_exact(group).zip(x.chunks_exact(group)) {
+                let (min, max) = x
+                    .iter()
+                    .fold((0.0f32, 0.0f32), |(a, b), x| (a.min(*x), b.max(*x)));
+                let step = (max - min) / ((1 << bits) - 1) as f32;
+                for (found, x) in found.iter().zip(x) {
+                    // The ends of the range move by the rounding of the zero point.
+                    assert!((found - x).abs() <= 1.001 * step, "{format}");
+                }
+            }
+        }
+    }
+    assert_eq!(PackedFormat::integers(3, 64), None);
 }
 
 /// Numbers of about 0.1 in blocks.
@@ -145,7 +205,12 @@ fn products_without_a_gradient_are_those_of_a_rounded_input() {
                 weight.clone(),
                 None,
             );
-            let x = if has_int8() { rounded(&x) } else { x };
+            let is_table = matches!(format, PackedFormat::NF4 | PackedFormat::FP4);
+            let x = if has_int8() && !is_table {
+                rounded(&x)
+            } else {
+                x
+            };
             let x = Tensor::<2>::from_data(x, &device);
             let expected = portable::linear(x, dense(&weight, &device), None);
             let what = format!("{format}, {rows} rows, {out} × {features}");

@@ -2,4 +2,6 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod algorithms;
+mod bitsandbytes;
 mod gguf;

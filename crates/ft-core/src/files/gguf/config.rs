@@ -222,6 +222,38 @@ const GRANITE: [(&str, &str); 4] = [
     ("logit_scale", "logits_scaling"),
 ];
 
+/// A setting of a model that llama.cpp has built in with another value.
+fn not_there(config: &Json, name: &str, heads: Heads) -> Option<&'static str> {
+    let size = |key: &str| config[key].as_u64().unwrap_or(0) as usize;
+    let layers = size("num_hidden_layers");
+    let every = |every: usize, last: &str, others: &str, key: &str| {
+        let types = config[key].as_array().into_iter().flatten().enumerate();
+        let mut types = types.map(|(i, kind)| (i % every == every - 1, kind));
+        types.all(|(is_last, kind)| {
+            let expected = if is_last { last } else { others };
+            kind.as_str()
+                .map_or(kind.to_string() == expected, |kind| kind == expected)
+        })
+    };
+    let full = "full_attention";
+    let slides = "sliding_attention";
+    let scalar = |large: usize| match layers == large {
+        true => size("hidden_size") / heads.heads.max(1),
+        false => heads.width,
+    };
+    match name {
+        "gemma2" if size("query_pre_attn_scalar") != scalar(46) => Some("query_pre_attn_scalar"),
+        "gemma2" if !every(2, full, slides, "layer_types") => Some("layer_types"),
+        "gemma3" if size("query_pre_attn_scalar") != scalar(62) => Some("query_pre_attn_scalar"),
+        "gemma3" if !every(6, full, slides, "layer_types") => Some("layer_types"),
+        "gemma3" if config["rope_local_base_freq"].as_f64() != Some(10_000.0) => {
+            Some("rope_local_base_freq")
+        }
+        "smollm3" if !every(4, "0", "1", "no_rope_layers") => Some("no_rope_layers"),
+        _ => None,
+    }
+}
+
 /// The heads that a `config.json` describes.
 pub(super) fn heads(config: &Json) -> Heads {
     let size = |keys: &[&str]| {
@@ -230,9 +262,11 @@ pub(super) fn heads(config: &Json) -> Heads {
     };
     let heads = size(&["num_attention_heads", "n_head"]).unwrap_or(0);
     let hidden = size(&["hidden_size", "n_embd"]).unwrap_or(0);
+    let one_key = config["multi_query"] == true && config["new_decoder_architecture"] != true;
+    let kv_heads = size(&["num_key_value_heads", "num_kv_heads"]).unwrap_or(heads);
     Heads {
         heads,
-        kv_heads: size(&["num_key_value_heads", "num_kv_heads"]).unwrap_or(heads),
+        kv_heads: if one_key { 1 } else { kv_heads },
         width: size(&["head_dim"]).unwrap_or(hidden / heads.max(1)),
     }
 }
@@ -258,9 +292,14 @@ pub(super) fn write_config(
     let of = heads(config);
     let hidden = size(&["hidden_size", "n_embd"])?;
     let mut set = |name: &str, value: super::Value| metadata.set(key(name), value);
+    // Where llama.cpp has no window, the model is the same up to its length.
+    let context = size(&["max_position_embeddings", "n_positions"])?;
+    let slides = config["use_sliding_window"] != false;
+    let window = size(&["sliding_window"]).ok().filter(|_| slides);
+    let window = window.filter(|_| !matches!(name, "gemma2" | "gemma3" | "phi3"));
     set(
         "context_length",
-        size(&["max_position_embeddings", "n_positions"])?.into(),
+        window.map_or(context, |window| context.min(window)).into(),
     );
     set("embedding_length", hidden.into());
     set(
@@ -283,7 +322,14 @@ pub(super) fn write_config(
     if name == "gpt2" {
         return Ok(());
     }
-    let part = config["partial_rotary_factor"].as_f64().unwrap_or(1.0);
+    if let Some(wrong) = not_there(config, name, of) {
+        return Err(Error::Settings(format!(
+            "llama.cpp's architecture {name} has no setting for {wrong} of this model"
+        )));
+    }
+    let part = ["partial_rotary_factor", "rotary_pct"];
+    let part = part.iter().find_map(|key| config[*key].as_f64());
+    let part = part.unwrap_or(1.0);
     let rotated = (of.width as f64 * part) as u32;
     set("rope.dimension_count", rotated.into());
     set(
@@ -330,5 +376,5 @@ pub(super) fn write_config(
         }
         _ => {}
     }
-    write_rope_scaling(&config["rope_scaling"], name, metadata)
+    write_rope_scaling(config, name, metadata)
 }

@@ -1,6 +1,7 @@
 //! A file that was opened: its keys and the places of its tensors.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{AllocationProperty, Bytes, DType, TensorData};
@@ -30,7 +31,6 @@ pub struct TensorInfo {
 }
 
 /// A GGUF file, mapped into memory.
-#[derive(Debug)]
 pub struct GgufFile {
     path: PathBuf,
     map: bytes::Bytes,
@@ -39,6 +39,17 @@ pub struct GgufFile {
     tensors: Vec<TensorInfo>,
     by_name: BTreeMap<String, usize>,
     data: usize,
+}
+
+impl fmt::Debug for GgufFile {
+    /// Everything but the bytes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (f.debug_struct("GgufFile"))
+            .field("path", &self.path)
+            .field("bytes", &self.map.len())
+            .field("tensors", &self.tensors.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl GgufFile {
@@ -181,7 +192,7 @@ impl GgufFile {
     }
 
     fn no_decoder(&self, tensor: &TensorInfo) -> Error {
-        let known: Vec<_> = ft_kernels::PackedFormat::ALL
+        let known: Vec<_> = ft_kernels::PackedFormat::GGUF
             .iter()
             .map(|format| format.name())
             .collect();

@@ -45,13 +45,17 @@ pub(super) fn rope_scaling(file: &GgufFile, keys: &Keys<'_>, width: u64) -> Resu
             let shortest = |x: f32| x.to_string().parse().unwrap_or_else(|_| x.into());
             factors.into_iter().map(shortest).collect()
         };
-        return Ok(json!({
+        let mut scaling = json!({
             "rope_type": "longrope",
             "factor": context as f64 / (original as f64).max(1.0),
             "original_max_position_embeddings": original,
             "long_factor": of_file(long),
             "short_factor": of_file(short),
-        }));
+        });
+        if let Some(factor) = keys.float("rope.scaling.attn_factor")? {
+            scaling["attention_factor"] = factor.into();
+        }
+        return Ok(scaling);
     }
     let key = keys.of("rope.scaling.type");
     let kind = keys.metadata.string(&key)?;
@@ -143,6 +147,21 @@ fn llama3_factors(
     (0..width / 2).map(of).collect()
 }
 
+fn kind_of(scaling: &Json) -> Option<&str> {
+    scaling["rope_type"].as_str().or(scaling["type"].as_str())
+}
+
+/// The context of pretraining.
+fn original_context(config: &Json) -> u64 {
+    const KEY: &str = "original_max_position_embeddings";
+    let given = config["rope_scaling"][KEY]
+        .as_u64()
+        .or(config[KEY].as_u64());
+    given
+        .or(config["max_position_embeddings"].as_u64())
+        .unwrap_or(0)
+}
+
 /// The tensors that a `rope_scaling` becomes, with their names.
 pub(super) fn rope_tensors(config: &Json, width: usize) -> Vec<(&'static str, Vec<f32>)> {
     let scaling = &config["rope_scaling"];
@@ -151,7 +170,7 @@ pub(super) fn rope_tensors(config: &Json, width: usize) -> Vec<(&'static str, Ve
         numbers.filter_map(Json::as_f64).map(|x| x as f32).collect()
     };
     let number = |key: &str, default: f64| scaling[key].as_f64().unwrap_or(default);
-    match scaling["rope_type"].as_str() {
+    match kind_of(scaling) {
         Some("llama3") => {
             let factors = llama3_factors(
                 number("factor", 8.0),
@@ -177,17 +196,17 @@ pub(super) fn rope_tensors(config: &Json, width: usize) -> Vec<(&'static str, Ve
 ///
 /// If llama.cpp has no such scaling.
 pub(super) fn write_rope_scaling(
-    scaling: &Json,
+    config: &Json,
     architecture: &str,
     metadata: &mut Metadata,
 ) -> Result<()> {
+    let scaling = &config["rope_scaling"];
     let mut set = |key: &str, value: super::Value| {
         metadata.set(format!("{architecture}.rope.scaling.{key}"), value);
     };
     let number = |key: &str| scaling[key].as_f64().map(|value| value as f32);
-    let original = scaling["original_max_position_embeddings"].as_u64();
-    let original = original.and_then(|original| u32::try_from(original).ok());
-    match scaling["rope_type"].as_str() {
+    let original = original_context(config);
+    match kind_of(scaling) {
         None | Some("default" | "llama3") => {}
         Some(kind @ ("linear" | "yarn")) => {
             set("type", kind.into());
@@ -200,19 +219,22 @@ pub(super) fn write_rope_scaling(
                         set(ours, value.into());
                     }
                 }
-                if let Some(original) = original {
-                    set("original_context_length", original.into());
-                }
+                set("original_context_length", (original as u32).into());
             }
         }
         Some("longrope") => {
             set("type", "longrope".into());
-            if let Some(original) = original {
-                set("original_context_length", original.into());
-            }
-            if let Some(factor) = number("attention_factor") {
-                set("attn_factor", factor.into());
-            }
+            set("original_context_length", (original as u32).into());
+            // As transformers computes it where it is not given.
+            let context = config["max_position_embeddings"].as_f64().unwrap_or(0.0);
+            let original = original as f64;
+            let factor = scaling["factor"].as_f64().unwrap_or(context / original);
+            let computed = match factor > 1.0 {
+                true => (1.0 + factor.ln() / original.ln()).sqrt(),
+                false => 1.0,
+            };
+            let factor = number("attention_factor").unwrap_or(computed as f32);
+            set("attn_factor", factor.into());
         }
         Some(other) => {
             return Err(Error::Settings(format!(

@@ -99,7 +99,7 @@ impl TensorType {
 
     /// The format of its blocks, if there is a decoder for them.
     pub fn packed(self) -> Option<PackedFormat> {
-        let mut formats = PackedFormat::ALL.iter().copied();
+        let mut formats = PackedFormat::GGUF.iter().copied();
         formats.find(|format| format.name() == self.name)
     }
 }
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn formats_of_blocks_have_the_sizes_of_ggml() {
-        for &format in PackedFormat::ALL {
+        for &format in PackedFormat::GGUF {
             let of_file = TensorType::from(format);
             assert_eq!(of_file.packed(), Some(format));
             assert_eq!(

@@ -4,7 +4,9 @@
 
 use std::arch::x86_64::*;
 
-use crate::packed::{iq4_nl, q2_k, q3_k, q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0};
+use crate::packed::{
+    int_groups, iq4_nl, q2_k, q3_k, q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0,
+};
 
 /// Scales and minima of a block, in registers or in memory.
 pub(super) trait Scales: Copy {
@@ -26,14 +28,14 @@ pub(super) trait Scales: Copy {
     fn of_group(&self, group: usize) -> (f32, f32);
 }
 
-/// Of formats with 32 numbers a block.
+/// The same for all `CHUNKS` chunks of a block.
 #[derive(Clone, Copy)]
-pub(super) struct Single {
+pub(super) struct Same<const CHUNKS: usize> {
     s: f32,
     t: f32,
 }
 
-impl Scales for Single {
+impl<const CHUNKS: usize> Scales for Same<CHUNKS> {
     #[inline(always)]
     unsafe fn of_chunk(&self, _: usize) -> __m256 {
         // SAFETY: the instructions are there.
@@ -42,10 +44,13 @@ impl Scales for Single {
 
     #[inline(always)]
     unsafe fn add_minima(&self, sums: *const f32, to: __m256) -> __m256 {
-        // SAFETY: the instructions are there, and the block has one sum.
+        // SAFETY: the instructions are there, and the block has a sum for each chunk.
         unsafe {
-            let sum = _mm256_zextps128_ps256(_mm_load_ss(sums));
-            _mm256_fmadd_ps(_mm256_set1_ps(self.t), sum, to)
+            let mut sum = _mm_load_ss(sums);
+            for chunk in 1..CHUNKS {
+                sum = _mm_add_ss(sum, _mm_load_ss(sums.add(chunk)));
+            }
+            _mm256_fmadd_ps(_mm256_set1_ps(self.t), _mm256_zextps128_ps256(sum), to)
         }
     }
 
@@ -54,6 +59,8 @@ impl Scales for Single {
         (self.s, self.t)
     }
 }
+
+type Single = Same<1>;
 
 /// Of formats with eight groups of 32 numbers.
 #[derive(Clone, Copy)]
@@ -122,8 +129,10 @@ pub(super) trait Reader {
     const CHUNKS: usize;
     /// Numbers that share a scale, 16 or 32.
     const GROUP: usize;
-    /// Whether levels are signed bytes, and `t` is 0. Otherwise they are at most [`MOST`](Self::MOST).
+    /// Whether levels are signed bytes. Otherwise they are at most [`MOST`](Self::MOST).
     const SIGNED: bool;
+    /// Whether `t` is neither 0 nor `s` times a constant.
+    const MINIMA: bool;
     const MOST: usize;
     /// The `z` of formats with `w = s·(q − z)`, for which `t = s·z`, or 0.
     const OFFSET: i16;
@@ -140,6 +149,19 @@ pub(super) trait Reader {
     ///
     /// The processor has the instructions, and the block is readable.
     unsafe fn levels(block: *const u8, chunk: usize) -> __m256i;
+
+    /// Whether blocks are 32 numbers with half a byte each, a scale in the first two bytes and, if there are
+    /// [minima](Self::MINIMA), `−t` in the next two, so that [`pair`](Self::pair) reads them.
+    const PAIRED: bool = false;
+
+    /// The first 16 levels of two blocks, and the others.
+    ///
+    /// # Safety
+    ///
+    /// The processor has the instructions, the blocks are readable, and the format is paired.
+    unsafe fn pair(_: *const u8, _: *const u8) -> [__m256i; 2] {
+        unreachable!("the format is not paired")
+    }
 }
 
 #[inline(always)]
@@ -148,6 +170,19 @@ unsafe fn half(at: *const u8) -> f32 {
     unsafe {
         let bits = at.cast::<u16>().read_unaligned();
         _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
+    }
+}
+
+/// Four floats of 16 bits.
+#[inline(always)]
+pub(super) unsafe fn four_halves(at: [*const u8; 4]) -> __m128 {
+    // SAFETY: the caller's blocks have two bytes there.
+    unsafe {
+        let bits = at.map(|at| i32::from(at.cast::<u16>().read_unaligned()));
+        let halves = _mm_cvtsi32_si128(bits[0]);
+        let halves = _mm_insert_epi16::<1>(halves, bits[1]);
+        let halves = _mm_insert_epi16::<2>(halves, bits[2]);
+        _mm_cvtph_ps(_mm_insert_epi16::<3>(halves, bits[3]))
     }
 }
 
@@ -165,6 +200,37 @@ unsafe fn nibbles(at: *const u8) -> __m256i {
         let bytes = _mm_loadu_si128(at.cast());
         let both = _mm256_set_m128i(_mm_srli_epi16(bytes, 4), bytes);
         _mm256_and_si256(both, _mm256_set1_epi8(15))
+    }
+}
+
+/// Twice 16 bytes as the low halves of both, and the high ones.
+#[inline(always)]
+unsafe fn nibbles_of_two(a: *const u8, b: *const u8) -> [__m256i; 2] {
+    // SAFETY: the caller's blocks have 16 bytes there, and the loads need no alignment.
+    unsafe {
+        let both = _mm256_loadu2_m128i(b.cast(), a.cast());
+        let mask = _mm256_set1_epi8(15);
+        let high = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
+        [_mm256_and_si256(both, mask), high]
+    }
+}
+
+/// 16 in every byte whose bit is set: of the first two bytes, and of the others.
+#[inline(always)]
+unsafe fn fifth_bits_of_two(a: *const u8, b: *const u8) -> [__m256i; 2] {
+    // SAFETY: the caller's blocks have four bytes there.
+    unsafe {
+        let word = |at: *const u8| _mm_set1_epi32(at.cast::<i32>().read_unaligned());
+        let bits = _mm256_set_m128i(word(b), word(a));
+        let bit_of_each = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64.cast_signed());
+        let set = |first: i64| {
+            let ones = 0x0101_0101_0101_0101;
+            let (low, high) = (first * ones, (first + 1) * ones);
+            let bytes = _mm256_shuffle_epi8(bits, _mm256_set_epi64x(high, low, high, low));
+            let set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit_of_each), bit_of_each);
+            _mm256_and_si256(set, _mm256_set1_epi8(16))
+        };
+        [set(0), set(2)]
     }
 }
 
@@ -235,8 +301,8 @@ unsafe fn array<const N: usize>(at: *const u8) -> [u8; N] {
 
 /// `$block` and `$chunk` are the arguments of the functions.
 macro_rules! reader {
-    ($name:ident: $bytes:expr, $held:ident, chunks $chunks:literal, group $group:literal, signed $signed:literal, most $most:literal, offset $offset:literal;
-     |$b1:ident| $scales:expr; |$b2:ident, $chunk:ident| $levels:expr) => {
+    ($name:ident: $bytes:expr, $held:ident, chunks $chunks:literal, group $group:literal, signed $signed:literal, minima $minima:literal, most $most:literal, offset $offset:literal;
+     |$b1:ident| $scales:expr; |$b2:ident, $chunk:ident| $levels:expr $(; |$a:ident, $b:ident| $pair:expr)?) => {
         #[allow(non_camel_case_types)]
         pub(super) struct $name;
 
@@ -246,6 +312,7 @@ macro_rules! reader {
             const CHUNKS: usize = $chunks;
             const GROUP: usize = $group;
             const SIGNED: bool = $signed;
+            const MINIMA: bool = $minima;
             const MOST: usize = $most;
             const OFFSET: i16 = $offset;
 
@@ -261,51 +328,78 @@ macro_rules! reader {
                 // SAFETY: all places are in the block, which the caller can read.
                 unsafe { $levels }
             }
+
+            $(
+                const PAIRED: bool = true;
+
+                #[inline(always)]
+                unsafe fn pair($a: *const u8, $b: *const u8) -> [__m256i; 2] {
+                    // SAFETY: all places are in the blocks, which the caller can read.
+                    unsafe { $pair }
+                }
+            )?
         }
     };
 }
 
 reader! {
-    Q4_0: q4_0::BYTES, Single, chunks 1, group 32, signed false, most 15, offset 8;
+    Q4_0: q4_0::BYTES, Single, chunks 1, group 32, signed false, minima false, most 15, offset 8;
     |block| { let s = half(block); Single { s, t: 8.0 * s } };
-    |block, chunk| nibbles(block.add(2))
+    |block, chunk| nibbles(block.add(2));
+    |a, b| nibbles_of_two(a.add(2), b.add(2))
 }
 
 reader! {
-    Q4_1: q4_1::BYTES, Single, chunks 1, group 32, signed false, most 15, offset 0;
+    Q4_1: q4_1::BYTES, Single, chunks 1, group 32, signed false, minima true, most 15, offset 0;
     |block| Single { s: half(block), t: -half(block.add(2)) };
-    |block, chunk| nibbles(block.add(4))
+    |block, chunk| nibbles(block.add(4));
+    |a, b| nibbles_of_two(a.add(4), b.add(4))
 }
 
 reader! {
-    Q5_0: q5_0::BYTES, Single, chunks 1, group 32, signed false, most 31, offset 16;
+    Q5_0: q5_0::BYTES, Single, chunks 1, group 32, signed false, minima false, most 31, offset 16;
     |block| { let s = half(block); Single { s, t: 16.0 * s } };
-    |block, chunk| _mm256_or_si256(nibbles(block.add(6)), fifth_bits(block.add(2)))
+    |block, chunk| _mm256_or_si256(nibbles(block.add(6)), fifth_bits(block.add(2)));
+    |a, b| {
+        let [low, high] = nibbles_of_two(a.add(6), b.add(6));
+        let [low_fifth, high_fifth] = fifth_bits_of_two(a.add(2), b.add(2));
+        [_mm256_or_si256(low, low_fifth), _mm256_or_si256(high, high_fifth)]
+    }
 }
 
 reader! {
-    Q5_1: q5_1::BYTES, Single, chunks 1, group 32, signed false, most 31, offset 0;
+    Q5_1: q5_1::BYTES, Single, chunks 1, group 32, signed false, minima true, most 31, offset 0;
     |block| Single { s: half(block), t: -half(block.add(2)) };
-    |block, chunk| _mm256_or_si256(nibbles(block.add(8)), fifth_bits(block.add(4)))
+    |block, chunk| _mm256_or_si256(nibbles(block.add(8)), fifth_bits(block.add(4)));
+    |a, b| {
+        let [low, high] = nibbles_of_two(a.add(8), b.add(8));
+        let [low_fifth, high_fifth] = fifth_bits_of_two(a.add(4), b.add(4));
+        [_mm256_or_si256(low, low_fifth), _mm256_or_si256(high, high_fifth)]
+    }
 }
 
 reader! {
-    Q8_0: q8_0::BYTES, Single, chunks 1, group 32, signed true, most 128, offset 0;
+    Q8_0: q8_0::BYTES, Single, chunks 1, group 32, signed true, minima false, most 128, offset 0;
     |block| Single { s: half(block), t: 0.0 };
     |block, chunk| load(block.add(2))
 }
 
 reader! {
-    Iq4Nl: iq4_nl::BYTES, Single, chunks 1, group 32, signed true, most 128, offset 0;
+    Iq4Nl: iq4_nl::BYTES, Single, chunks 1, group 32, signed true, minima false, most 128, offset 0;
     |block| Single { s: half(block), t: 0.0 };
     |block, chunk| {
         let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(iq4_nl::TABLE.as_ptr().cast()));
         _mm256_shuffle_epi8(table, nibbles(block.add(2)))
+    };
+    |a, b| {
+        let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(iq4_nl::TABLE.as_ptr().cast()));
+        let [low, high] = nibbles_of_two(a.add(2), b.add(2));
+        [_mm256_shuffle_epi8(table, low), _mm256_shuffle_epi8(table, high)]
     }
 }
 
 reader! {
-    Q2K: q2_k::BYTES, Sixteen, chunks 8, group 16, signed false, most 3, offset 0;
+    Q2K: q2_k::BYTES, Sixteen, chunks 8, group 16, signed false, minima true, most 3, offset 0;
     |block| {
         let (d, m) = (half(block.add(80)), half(block.add(82)));
         let bytes = array::<16>(block);
@@ -321,7 +415,7 @@ reader! {
 }
 
 reader! {
-    Q3K: q3_k::BYTES, Sixteen, chunks 8, group 16, signed false, most 7, offset 4;
+    Q3K: q3_k::BYTES, Sixteen, chunks 8, group 16, signed false, minima false, most 7, offset 4;
     |block| {
         let s = q3_k::scales(&array::<12>(block.add(96)));
         with_offset(half(block.add(108)), _mm_loadu_si128(s.as_ptr().cast()), 4.0)
@@ -348,13 +442,13 @@ unsafe fn scales_of_q4_k(block: *const u8) -> Eight {
 }
 
 reader! {
-    Q4K: q4_k::BYTES, Eight, chunks 8, group 32, signed false, most 15, offset 0;
+    Q4K: q4_k::BYTES, Eight, chunks 8, group 32, signed false, minima true, most 15, offset 0;
     |block| scales_of_q4_k(block);
     |block, chunk| bits(load(block.add(16 + chunk / 2 * 32)), chunk % 2 * 4, 15)
 }
 
 reader! {
-    Q5K: q5_k::BYTES, Eight, chunks 8, group 32, signed false, most 31, offset 0;
+    Q5K: q5_k::BYTES, Eight, chunks 8, group 32, signed false, minima true, most 31, offset 0;
     |block| scales_of_q4_k(block);
     |block, chunk| {
         let low = bits(load(block.add(48 + chunk / 2 * 32)), chunk % 2 * 4, 15);
@@ -364,12 +458,80 @@ reader! {
 }
 
 reader! {
-    Q6K: q6_k::BYTES, Sixteen, chunks 8, group 16, signed false, most 63, offset 32;
+    Q6K: q6_k::BYTES, Sixteen, chunks 8, group 16, signed false, minima false, most 63, offset 32;
     |block| with_offset(half(block.add(208)), _mm_loadu_si128(block.add(192).cast()), 32.0);
     |block, chunk| {
         let (part, k) = (chunk / 4, chunk % 4);
         let low = bits(load(block.add(64 * part + k % 2 * 32)), k / 2 * 4, 15);
         let high = bits(load(block.add(128 + 32 * part)), 2 * k, 3);
         _mm256_or_si256(low, _mm256_slli_epi16(high, 4))
+    }
+}
+
+/// Scale and minimum of a group of integers: `t = s·(z − offset)`, where levels are less by the offset.
+#[inline(always)]
+unsafe fn scale_of_integers<const CHUNKS: usize>(block: *const u8, offset: f32) -> Same<CHUNKS> {
+    // SAFETY: the first six bytes of the caller's block.
+    unsafe {
+        let s = block.cast::<f32>().read_unaligned();
+        Same {
+            s,
+            t: s * (half(block.add(4)) - offset),
+        }
+    }
+}
+
+/// Groups of integers of 4 bits.
+pub(super) struct Int4<const CHUNKS: usize>;
+
+impl<const CHUNKS: usize> Reader for Int4<CHUNKS> {
+    type Scales = Same<CHUNKS>;
+    const BYTES: usize = int_groups::bytes(4, 32 * CHUNKS);
+    const CHUNKS: usize = CHUNKS;
+    const GROUP: usize = 32;
+    const SIGNED: bool = false;
+    const MINIMA: bool = true;
+    const MOST: usize = 15;
+    const OFFSET: i16 = 0;
+
+    #[inline(always)]
+    unsafe fn scales(block: *const u8) -> Same<CHUNKS> {
+        // SAFETY: as for this function.
+        unsafe { scale_of_integers(block, 0.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn levels(block: *const u8, chunk: usize) -> __m256i {
+        // SAFETY: the bytes of the chunk are in the block, which the caller can read.
+        unsafe { nibbles(block.add(int_groups::HEAD + 16 * chunk)) }
+    }
+}
+
+/// Groups of integers of 8 bits, which become signed.
+pub(super) struct Int8<const CHUNKS: usize>;
+
+impl<const CHUNKS: usize> Reader for Int8<CHUNKS> {
+    type Scales = Same<CHUNKS>;
+    const BYTES: usize = int_groups::bytes(8, 32 * CHUNKS);
+    const CHUNKS: usize = CHUNKS;
+    const GROUP: usize = 32;
+    const SIGNED: bool = true;
+    const MINIMA: bool = true;
+    const MOST: usize = 128;
+    const OFFSET: i16 = 0;
+
+    #[inline(always)]
+    unsafe fn scales(block: *const u8) -> Same<CHUNKS> {
+        // SAFETY: as for this function.
+        unsafe { scale_of_integers(block, 128.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn levels(block: *const u8, chunk: usize) -> __m256i {
+        // SAFETY: the bytes of the chunk are in the block, which the caller can read.
+        unsafe {
+            let levels = load(block.add(int_groups::HEAD + 32 * chunk));
+            _mm256_xor_si256(levels, _mm256_set1_epi8(-128))
+        }
     }
 }

@@ -168,7 +168,8 @@ unsafe fn fill<F: Reader, const VNNI: bool>(panel: &mut Panel, rows: [&[u8]; LAN
                 let (s, t) = scales.of_group(group);
                 panel.scales[first + group][lane] = s;
                 // Levels are stored plus 128.
-                panel.minima[first + group][lane] = if VNNI && F::SIGNED { 128.0 * s } else { t };
+                panel.minima[first + group][lane] =
+                    if VNNI && F::SIGNED { t + 128.0 * s } else { t };
             }
         }
         each_chunk!(F, chunk => {
@@ -234,7 +235,7 @@ unsafe fn tile<F: Reader, const VNNI: bool, const N: usize>(
     let groups = x.cols / F::GROUP;
     assert!(row + N <= x.rows() && x.group == F::GROUP && panel.levels.len() == chunks * 8);
     assert!(panel.scales.len() == groups && panel.minima.len() == panel.scales.len());
-    let has_minima = VNNI || !F::SIGNED;
+    let has_minima = F::MINIMA || F::OFFSET != 0 || (VNNI && F::SIGNED);
     // SAFETY: chunks are below the lengths that were just checked; loads need no alignment.
     unsafe {
         let levels: [*const i8; N] =
