@@ -1,6 +1,7 @@
 //! Models: bodies, heads, and one loader for all of them.
 
 pub(crate) mod auto;
+pub(crate) mod auto_backbone;
 pub(crate) mod backbone;
 pub(crate) mod bert;
 pub(crate) mod causal_lm;
@@ -21,6 +22,7 @@ pub(crate) mod smollm3;
 pub(crate) mod token_batch;
 
 pub use auto::{AutoCausalLm, ModelConfig, model_types};
+pub use auto_backbone::{AutoBackbone, BackboneConfig, encoder_types};
 pub use backbone::{Backbone, Dims};
 pub use bert::Bert;
 pub use causal_lm::CausalLm;
