@@ -7,6 +7,7 @@
 //! - [`peft`]: adapters and their files;
 //! - [`train`]: the training loop;
 //! - [`align`]: losses of preferences, rewards and policies;
+//! - [`embed`]: embedding models: encoding, losses, training, mining, search;
 //! - `eval` (feature `eval`, on by default): metrics, statistics, benchmarks and judges;
 //! - [`kernels`]: the operations of models.
 //!
@@ -22,6 +23,7 @@ pub use burn;
 pub use ft_align as align;
 pub use ft_core as core;
 pub use ft_data as data;
+pub use ft_embed as embed;
 #[cfg(feature = "eval")]
 pub use ft_eval as eval;
 pub use ft_kernels as kernels;
