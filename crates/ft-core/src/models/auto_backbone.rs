@@ -164,6 +164,12 @@ macro_rules! encoders {
 encoders! {
     /// BERT, RoBERTa, XLM-RoBERTa.
     Bert: BertConfig => Bert,
+    /// DistilBERT.
+    DistilBert: DistilBertConfig => DistilBert,
+    /// MPNet.
+    MpNet: MpNetConfig => MpNet,
+    /// ModernBERT.
+    ModernBert: ModernBertConfig => ModernBert,
 }
 
 impl BackboneConfig {

@@ -178,15 +178,8 @@ impl Backbone for Bert {
     }
 
     fn forward(&self, embeddings: Tensor<3>, mut pass: Pass<'_>) -> Tensor<3> {
-        assert!(pass.cache.is_none(), "an encoder has no cache");
         let [batch, seq, _] = embeddings.dims();
-        // A row of several texts, whose positions are given, may be longer.
-        let most = self.config.max_length();
-        assert!(
-            seq <= most || pass.position_ids.is_some(),
-            "{seq} tokens are more than the encoder's {most}"
-        );
-        let place = pass.place(&embeddings);
+        let place = pass.place_of_encoder(&embeddings, self.config.max_length());
         let mask = place.bidirectional_mask();
         let device = embeddings.device();
         let token_types =
