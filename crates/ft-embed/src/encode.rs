@@ -186,7 +186,7 @@ impl EmbeddingModel {
 
 /// The numbers of texts in batches, the longest texts first. A batch has about `tokens` tokens, padding included where
 /// there is some.
-fn by_length(texts: &[TextTokens], tokens: usize, device: &Device) -> Vec<Vec<usize>> {
+pub(crate) fn by_length(texts: &[TextTokens], tokens: usize, device: &Device) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..texts.len()).collect();
     order.sort_by_key(|&text| std::cmp::Reverse(texts[text].ids.len()));
     let packed = ft_kernels::is_cpu(device);
@@ -221,7 +221,7 @@ mod tests {
         let lengths = [3, 10, 1, 5, 5, 4];
         let texts = lengths.map(|length| TextTokens {
             ids: vec![0; length],
-            skipped: 0,
+            ..TextTokens::default()
         });
         let batches = by_length(&texts, 10, &Device::default());
         assert_eq!(batches, [vec![1], vec![3, 4], vec![5, 0, 2]]);

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod batches;
+mod cross_encoder;
 mod dataset;
 mod dense;
 mod embedding_loss;
@@ -18,6 +19,7 @@ mod retrieval;
 mod text_batch;
 mod training;
 
+pub use cross_encoder::{CrossEncoder, PairActivation};
 pub use dataset::{TextDataset, TextRow};
 pub use dense::{Dense, DenseActivation};
 pub use embedding_loss::EmbeddingLoss;

@@ -51,6 +51,7 @@ pub struct EmbeddingModel {
 }
 
 #[derive(Module, Parts, Debug)]
+#[allow(clippy::large_enum_variant)] // there is one of them in a model
 enum Body {
     Transformer(AutoBackbone),
     Static(StaticTable),
@@ -382,7 +383,11 @@ impl EmbeddingModel {
                         self.settings.max_seq_length
                     )));
                 }
-                Ok(TextTokens { ids, skipped })
+                Ok(TextTokens {
+                    ids,
+                    skipped,
+                    type_ids: Vec::new(),
+                })
             })
             .collect();
         all
@@ -499,7 +504,7 @@ pub fn unit(x: Tensor<2>) -> Tensor<2> {
 }
 
 /// The longest text in tokens: what the files say, at most what the positions allow.
-fn longest(setting: Option<usize>, tokenizer: &Tokenizer, positions: usize) -> usize {
+pub(crate) fn longest(setting: Option<usize>, tokenizer: &Tokenizer, positions: usize) -> usize {
     let named = tokenizer
         .setting("model_max_length")
         .and_then(Value::as_f64);

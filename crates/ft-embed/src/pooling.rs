@@ -135,6 +135,7 @@ mod tests {
         lengths.map(|length| TextTokens {
             ids: vec![1; length],
             skipped,
+            ..TextTokens::default()
         })
     }
 

@@ -10,12 +10,14 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use ft_core::TokenBatch;
 
 /// The ids of a text, and how many of them are those of its prompt.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TextTokens {
     /// Token ids, with special ones.
     pub ids: Vec<u32>,
     /// How many of the first ones do not count in pooling.
     pub skipped: usize,
+    /// For a pair of texts which of them each token belongs to, 0 or 1, if the model is told; else empty.
+    pub type_ids: Vec<u32>,
 }
 
 /// A batch of tokenized texts.
@@ -24,6 +26,7 @@ pub struct TextBatch {
     input_ids: Vec<i64>,
     position_ids: Vec<i64>,
     segment_ids: Vec<i64>,
+    type_ids: Vec<i64>,
     rows: usize,
     seq: usize,
     /// Where the tokens of each text are, counted over all rows.
@@ -43,7 +46,7 @@ impl TextBatch {
         let mut batch = Self::empty(1, total, texts);
         for (number, text) in texts.iter().enumerate() {
             let start = batch.input_ids.len();
-            batch.push(&text.ids, number as i64 + 1);
+            batch.push(text, number as i64 + 1);
             batch.places.push(start..start + text.ids.len());
         }
         batch
@@ -60,11 +63,12 @@ impl TextBatch {
         let mut batch = Self::empty(texts.len(), seq, texts);
         for (number, text) in texts.iter().enumerate() {
             let length = text.ids.len();
-            batch.push(&text.ids, 1);
+            batch.push(text, 1);
             for position in length..seq {
                 batch.input_ids.push(i64::from(padding));
                 batch.position_ids.push(position as i64);
                 batch.segment_ids.push(0);
+                batch.type_ids.push(0);
             }
             batch.places.push(number * seq..number * seq + length);
         }
@@ -84,6 +88,7 @@ impl TextBatch {
             input_ids: room(),
             position_ids: room(),
             segment_ids: room(),
+            type_ids: room(),
             rows,
             seq,
             places: Vec::with_capacity(texts.len()),
@@ -91,11 +96,13 @@ impl TextBatch {
         }
     }
 
-    fn push(&mut self, text: &[u32], segment: i64) {
-        for (position, &id) in text.iter().enumerate() {
+    fn push(&mut self, text: &TextTokens, segment: i64) {
+        for (position, &id) in text.ids.iter().enumerate() {
             self.input_ids.push(i64::from(id));
             self.position_ids.push(position as i64);
             self.segment_ids.push(segment);
+            let kind = text.type_ids.get(position).copied().unwrap_or(0);
+            self.type_ids.push(i64::from(kind));
         }
     }
 
@@ -136,7 +143,8 @@ impl TextBatch {
             input_ids: tensor(&self.input_ids),
             position_ids: Some(tensor(&self.position_ids)),
             segment_ids: (!alike).then(|| tensor(&self.segment_ids)),
-            token_type_ids: None,
+            token_type_ids: (self.type_ids.iter().any(|&kind| kind != 0))
+                .then(|| tensor(&self.type_ids)),
         }
     }
 }
@@ -148,7 +156,11 @@ mod tests {
     #[test]
     fn packed_texts_follow_each_other_and_padded_ones_have_rows() {
         let texts = [(vec![5u32, 6, 7], 1), (vec![8], 0)];
-        let texts = texts.map(|(ids, skipped)| TextTokens { ids, skipped });
+        let texts = texts.map(|(ids, skipped)| TextTokens {
+            ids,
+            skipped,
+            ..TextTokens::default()
+        });
         let texts = [&texts[0], &texts[1]];
         let packed = TextBatch::packed(&texts);
         assert_eq!(packed.input_ids, [5, 6, 7, 8]);
@@ -167,6 +179,10 @@ mod tests {
     #[should_panic(expected = "text 0 has 2 tokens")]
     fn nothing_to_pool_is_a_mistake() {
         let ids = vec![1, 2];
-        TextBatch::packed(&[&TextTokens { ids, skipped: 2 }]);
+        TextBatch::packed(&[&TextTokens {
+            ids,
+            skipped: 2,
+            ..TextTokens::default()
+        }]);
     }
 }

@@ -27,9 +27,9 @@ impl Matryoshka {
     ///
     /// If there are none, one of them is 0 or more than the model has, or a weight is negative.
     pub fn weighted(mut dims: Vec<(usize, f64)>, model_dims: usize) -> Result<Self> {
-        let unfit = dims
-            .iter()
-            .find(|(dims, weight)| *dims == 0 || *dims > model_dims || !(*weight >= 0.0));
+        let unfit = dims.iter().find(|(dims, weight)| {
+            *dims == 0 || *dims > model_dims || weight.is_nan() || *weight < 0.0
+        });
         if let Some((dims, weight)) = unfit {
             return Err(Error::Settings(format!(
                 "{dims} dimensions with a weight of {weight}: dimensions must be in 1..={model_dims}, and weights 0 or more"

@@ -7,6 +7,8 @@ torch 2.15.0, transformers 5.23.0, sentence-transformers 6.2.0. Run from anywher
 - poolings.json: of each pooling mode the embeddings of the texts without the layers after it;
 - golden.json: embeddings of the texts by tiny/, plain, as queries and as documents, and with the prompt left out of pooling;
 - quantized.json: codes of the embeddings.
+- tiny_static/: a static model; static.json: embeddings of the texts that are not empty by it;
+- tiny_pairs/: a cross-encoder; pairs.json: pairs of texts with their scores and logits by it;
 - minilm.json: embeddings of the texts by all-MiniLM-L6-v2, if its folder is given as the first argument.
 """
 
@@ -20,7 +22,7 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize, Transformer
-from sentence_transformers.sentence_transformer.modules import Pooling
+from sentence_transformers.sentence_transformer.modules import Pooling, StaticEmbedding
 from sentence_transformers.util.quantization import quantize_embeddings
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
@@ -125,6 +127,41 @@ settings["model_max_length"] = 512
 (legacy / "tokenizer_config.json").write_text(json.dumps(settings))
 check = SentenceTransformer(str(legacy)).encode(TEXTS)
 assert np.allclose(check, golden["plain"], atol=1e-6)
+shutil.rmtree(start)
+
+# A static model: a vector a token.
+static = StaticEmbedding(core, embedding_weights=np.random.default_rng(5).standard_normal((len(words), 12)).astype(np.float32))
+table = SentenceTransformer(modules=[static, Normalize()])
+shutil.rmtree(HERE / "tiny_static", ignore_errors=True)
+table.save(str(HERE / "tiny_static"), create_model_card=False)
+json.dump(rows(table.encode([text for text in TEXTS if text])), open(HERE / "static.json", "w"))
+
+# A cross-encoder, in the form of version 6.
+from sentence_transformers import CrossEncoder
+from transformers import BertForSequenceClassification
+
+torch.manual_seed(12)
+config = BertConfig(
+    vocab_size=len(words), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, max_position_embeddings=20, num_labels=1
+)
+scorer = BertForSequenceClassification(config).eval()
+for parameter in scorer.parameters():
+    parameter.data = torch.randn_like(parameter) * 0.3 + (parameter.data.mean() > 0.5) * 1.0
+scorer.save_pretrained(start)
+tokenizer.save_pretrained(start)
+encoder = CrossEncoder(str(start))
+pairs = [[a, b] for a in TEXTS[:3] for b in (TEXTS[1], TEXTS[4], TEXTS[5])]
+json.dump(
+    {
+        "pairs": pairs,
+        "scores": [float(x) for x in encoder.predict(pairs)],
+        "logits": [float(x) for x in encoder.predict(pairs, activation_fn=torch.nn.Identity())],
+    },
+    open(HERE / "pairs.json", "w"),
+)
+shutil.rmtree(HERE / "tiny_pairs", ignore_errors=True)
+encoder.save_pretrained(str(HERE / "tiny_pairs"))
+(HERE / "tiny_pairs" / "README.md").unlink(missing_ok=True)
 shutil.rmtree(start)
 
 if len(sys.argv) > 1:

@@ -3,4 +3,5 @@
 mod losses;
 mod minilm;
 mod models;
+mod pairs;
 mod training;

@@ -189,6 +189,25 @@ fn a_saved_model_is_the_same_model() {
 }
 
 #[test]
+fn a_static_model_has_the_embeddings_of_sentence_transformers() {
+    let model = load("tiny_static");
+    assert_eq!((model.dims(), model.num_layers()), (12, 0));
+    let texts: Vec<String> = texts()
+        .into_iter()
+        .filter(|text| !text.is_empty())
+        .collect();
+    let copy = tempfile::TempDir::new().expect("temporary folder");
+    model
+        .save_pretrained(copy.path(), &SaveOptions::default())
+        .expect("saves");
+    let again = EmbeddingModel::from_pretrained(copy.path(), &Device::default()).expect("loads");
+    for model in [model, again] {
+        let found = model.encode(&texts).expect("encodes");
+        assert_rows("static", &found, &rows(&json("static.json")), 1e-6);
+    }
+}
+
+#[test]
 fn what_cannot_be_loaded_is_named() {
     let copy = || {
         let copy = tempfile::TempDir::new().expect("temporary folder");
