@@ -9,6 +9,7 @@
 //! - [`train`]: the training loop;
 //! - [`align`]: losses of preferences, rewards and policies;
 //! - [`distill`]: distillation from a teacher in memory or on disk;
+//! - [`embed`]: embedding models: encoding, losses, training, mining, search;
 //! - `eval` (feature `eval`, on by default): metrics, statistics, benchmarks and judges;
 //! - [`kernels`]: the operations of models.
 //!
@@ -25,6 +26,7 @@ pub use ft_align as align;
 pub use ft_core as core;
 pub use ft_data as data;
 pub use ft_distill as distill;
+pub use ft_embed as embed;
 #[cfg(feature = "eval")]
 pub use ft_eval as eval;
 pub use ft_kernels as kernels;

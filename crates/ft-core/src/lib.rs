@@ -59,6 +59,7 @@ pub use models::*;
 pub use seed::{mix_seed, split_mix};
 pub use text::chat_template::{ChatOptions, ChatTemplate, Message};
 pub use text::tokenizer::Tokenizer;
+pub use text::tokenizer::encoded::{Encoded, Truncation};
 
 /// Compiles the README's example.
 #[cfg(doctest)]

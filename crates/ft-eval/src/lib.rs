@@ -5,6 +5,7 @@
 //! - [`text`]: BLEU, chrF, TER, ROUGE, METEOR, exact match, token F1, edit distance, SQuAD, perplexity;
 //! - [`classification`] and [`tagging`]: accuracy, F1, ROC-AUC, calibration; entities as seqeval finds them;
 //! - [`agreement`]: Cohen, Fleiss, Krippendorff, with intervals;
+//! - [`retrieval`]: rankings against judgements of relevance, and comparisons of systems;
 //! - [`significance`]: whether a difference between two systems is significant.
 //!
 //! Three features add more:
@@ -31,6 +32,7 @@ pub mod models;
 mod random;
 #[cfg(any(feature = "harness", feature = "judges"))]
 mod refusal_phrases;
+pub mod retrieval;
 pub mod significance;
 #[cfg(all(feature = "harness", feature = "judges"))]
 pub mod stages;

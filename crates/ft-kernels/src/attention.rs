@@ -108,6 +108,24 @@ impl AttentionMask {
         }
     }
 
+    /// [`bidirectional`](Self::bidirectional) within a distance: a token attends to itself and to the `window − 1` tokens on
+    /// either side.
+    ///
+    /// # Panics
+    ///
+    /// If the window is 0.
+    pub fn bidirectional_within(
+        tokens: usize,
+        window: usize,
+        segments: Option<&Tensor<2, Int>>,
+        device: &Device,
+    ) -> Self {
+        Self {
+            bidirectional: true,
+            ..Self::new(tokens, 0, Some(window), segments, device)
+        }
+    }
+
     fn forbidden(&self) -> Option<&Tensor<4, Bool>> {
         let make = || self.make_forbidden();
         self.made.forbidden.get_or_init(make).as_ref()
@@ -115,7 +133,7 @@ impl AttentionMask {
 
     fn make_forbidden(&self) -> Option<Tensor<4, Bool>> {
         let (queries, past) = (self.queries, self.past);
-        let sees_all = queries == 1 && self.window.is_none() || self.bidirectional;
+        let sees_all = self.window.is_none() && (queries == 1 || self.bidirectional);
         if sees_all && self.segments.is_none() {
             return None;
         }
@@ -132,7 +150,10 @@ impl AttentionMask {
             false => key.clone().greater(query.clone()),
         };
         if let Some(window) = self.window {
-            let distance = query - key;
+            let distance = match self.bidirectional {
+                true => (query - key).abs(),
+                false => query - key,
+            };
             forbidden = forbidden.bool_or(distance.greater_equal_scalar(window as i64));
         }
         if let Some(segments) = &self.segments {

@@ -24,8 +24,19 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// Applies the function to every element.
+    /// Applies the function to every element. The graph keeps nothing but `x`.
     pub fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        #[cfg(feature = "cpu")]
+        if crate::flex::takes(&x) {
+            use crate::flex::gated::Gated;
+            use burn::backend::Dispatch;
+            return Tensor::from_dispatch(Dispatch::activated(x.into_dispatch(), self));
+        }
+        self.portable(x)
+    }
+
+    /// [`forward`](Self::forward) with Burn's operations.
+    pub fn portable<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Activation::Silu => activation::silu(x),
             Activation::Gelu => gelu(x),
@@ -64,5 +75,5 @@ pub fn gated_mlp<const D: usize>(gate: Tensor<D>, up: Tensor<D>, act: Activation
 
 /// [`gated_mlp`] with Burn's operations.
 pub fn portable<const D: usize>(gate: Tensor<D>, up: Tensor<D>, act: Activation) -> Tensor<D> {
-    act.forward(gate) * up
+    act.portable(gate) * up
 }

@@ -94,6 +94,28 @@ impl<'a> Pass<'a> {
     }
 }
 
+impl Pass<'_> {
+    /// [`place`](Self::place) of the tokens of an encoder with so many positions.
+    ///
+    /// # Panics
+    ///
+    /// If there is a cache, there are virtual tokens, or a row without given positions is longer. A row of several texts,
+    /// whose positions are given, may be longer.
+    pub(crate) fn place_of_encoder(&mut self, embeddings: &Tensor<3>, positions: usize) -> Place {
+        assert!(self.cache.is_none(), "an encoder has no cache");
+        assert!(
+            self.prompt == 0 && self.prefix.is_none(),
+            "virtual tokens (prompt tuning, p-tuning, prefix tuning) are not supported on encoders: use another adapter"
+        );
+        let seq = embeddings.dims()[1];
+        assert!(
+            seq <= positions || self.position_ids.is_some(),
+            "{seq} tokens are more than the encoder's {positions}"
+        );
+        self.place(embeddings)
+    }
+}
+
 /// Segments, `[batch, seq]`, after those of `count` tokens that all of them see.
 pub(crate) fn shared_before(count: usize, segments: Tensor<2, Int>) -> Tensor<2, Int> {
     if count == 0 {
@@ -141,5 +163,13 @@ impl Place {
         let device = self.positions.device();
         let seq = self.positions.dims()[1];
         AttentionMask::bidirectional(seq, self.segments.as_ref(), &device)
+    }
+
+    /// Which tokens an encoder's tokens see if they see near ones only: themselves and `window − 1` on either side, of their
+    /// segment.
+    pub fn bidirectional_mask_within(&self, window: usize) -> AttentionMask {
+        let device = self.positions.device();
+        let seq = self.positions.dims()[1];
+        AttentionMask::bidirectional_within(seq, window, self.segments.as_ref(), &device)
     }
 }

@@ -50,6 +50,12 @@ pub trait Backbone {
         None
     }
 
+    /// Whether attention takes time and memory for what tokens see, not for the whole row, on devices whose kernel does
+    /// ([`ft_kernels::is_cpu`]): a row of many short texts then costs what the texts cost.
+    fn attends_by_tile(&self) -> bool {
+        true
+    }
+
     /// Token ids, `[batch, seq]`, to embeddings, `[batch, seq, hidden]`: what
     /// [`forward`](Self::forward) takes. Positions are not part of them.
     fn embed(&self, input_ids: Tensor<2, Int>) -> Tensor<3>;

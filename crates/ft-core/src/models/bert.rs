@@ -161,7 +161,7 @@ impl Bert {
 ///
 /// # Panics
 ///
-/// [`forward`](Backbone::forward) panics if the sequence is longer than the model's positions; see
+/// [`forward`](Backbone::forward) panics if a sequence without given positions is longer than the model's; see
 /// [`Dims::check_length`].
 impl Backbone for Bert {
     fn dims(&self) -> Dims {
@@ -178,14 +178,8 @@ impl Backbone for Bert {
     }
 
     fn forward(&self, embeddings: Tensor<3>, mut pass: Pass<'_>) -> Tensor<3> {
-        assert!(pass.cache.is_none(), "an encoder has no cache");
         let [batch, seq, _] = embeddings.dims();
-        let most = self.config.max_length();
-        assert!(
-            seq <= most,
-            "{seq} tokens are more than the encoder's {most}"
-        );
-        let place = pass.place(&embeddings);
+        let place = pass.place_of_encoder(&embeddings, self.config.max_length());
         let mask = place.bidirectional_mask();
         let device = embeddings.device();
         let token_types =

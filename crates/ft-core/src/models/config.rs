@@ -3,12 +3,17 @@
 
 mod bert;
 mod decoder;
+mod distilbert;
+mod encoder;
+mod encoder_task;
 mod falcon;
 mod gemma;
 mod gpt2;
 mod gpt_neox;
 mod granite;
 mod llama;
+mod modernbert;
+mod mpnet;
 mod olmo2;
 mod phi;
 mod phi3;
@@ -28,12 +33,16 @@ use crate::{Dims, Error, Result};
 
 pub use bert::{BertConfig, BertKind};
 pub use decoder::DecoderConfig;
+pub use distilbert::{DistilBertConfig, DistilBertType};
+pub use encoder_task::{EncoderTask, EncoderTaskConfig};
 pub use falcon::FalconConfig;
 pub use gemma::{GemmaConfig, GemmaKind};
 pub use gpt_neox::GptNeoxConfig;
 pub use gpt2::Gpt2Config;
 pub use granite::GraniteConfig;
 pub use llama::{LlamaConfig, LlamaKind};
+pub use modernbert::{ModernBertConfig, ModernBertType};
+pub use mpnet::{MpNetConfig, MpNetType};
 pub use olmo2::Olmo2Config;
 pub use phi::PhiConfig;
 pub use phi3::Phi3Config;

@@ -7,6 +7,7 @@
 //! only kept for saving: who encodes decides about both.
 
 mod added_tokens;
+pub(crate) mod encoded;
 mod files;
 mod gguf;
 mod pre_tokenizer;
@@ -217,6 +218,11 @@ impl Tokenizer {
         self.named("unk_token")
     }
 
+    /// The token that a model of masked tokens fills in.
+    pub fn mask_token(&self) -> Option<&str> {
+        self.named("mask_token")
+    }
+
     /// The id of [`bos_token`](Self::bos_token).
     pub fn bos_token_id(&self) -> Option<u32> {
         self.bos_token().and_then(|token| self.token_to_id(token))
@@ -235,6 +241,23 @@ impl Tokenizer {
     /// The id of [`unk_token`](Self::unk_token).
     pub fn unk_token_id(&self) -> Option<u32> {
         self.unk_token().and_then(|token| self.token_to_id(token))
+    }
+
+    /// The id of [`mask_token`](Self::mask_token).
+    pub fn mask_token_id(&self) -> Option<u32> {
+        self.mask_token().and_then(|token| self.token_to_id(token))
+    }
+
+    /// A setting of `tokenizer_config.json`.
+    pub fn setting(&self, name: &str) -> Option<&Value> {
+        self.config.get(name)
+    }
+
+    /// Changes a setting of `tokenizer_config.json`.
+    #[must_use]
+    pub fn with_setting(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.config.insert(name.to_string(), value.into());
+        self
     }
 
     /// The special tokens that have names, as pairs like `("bos_token", "<s>")`.

@@ -5,6 +5,7 @@
 mod chat_template;
 mod checkpoints;
 mod decoder;
+mod encoder_tasks;
 mod encoders;
 mod generation;
 mod gguf;

@@ -13,6 +13,7 @@ mod judges;
 mod meteor;
 mod perplexity;
 mod porter_stemmer;
+mod retrieval;
 mod rouge;
 mod significance;
 mod squad;

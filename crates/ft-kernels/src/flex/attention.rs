@@ -29,6 +29,8 @@ use crate::attention::{EVERY_SEGMENT, trunk};
 /// Queries and keys of a tile. Their scores take 128 KiB, which fits in a core's cache.
 const QUERIES: usize = 128;
 const KEYS: usize = 256;
+/// Tiles of queries end where a segment does, unless they would have fewer queries than this.
+const FEW_QUERIES: usize = 32;
 /// With fewer multiplications than this, the heads of a tile are computed on one thread.
 const FEW: usize = 1 << 19;
 
@@ -40,7 +42,7 @@ pub(crate) struct Rule {
     /// The position of the first query among the keys.
     pub(crate) past: usize,
     pub(crate) window: Option<usize>,
-    /// The number of keys if every query attends to all of them; otherwise a query attends to keys up to its own position.
+    /// The number of keys if queries attend to those after their own position, too, within the window if there is one.
     pub(crate) all_keys: Option<usize>,
     pub(crate) segments: Option<Arc<Segments>>,
 }
@@ -187,7 +189,11 @@ impl Rule {
         let start = self
             .window
             .map_or(0, |window| (first + 1).saturating_sub(window));
-        let end = self.all_keys.unwrap_or(self.past + queries.end);
+        let end = match (self.all_keys, self.window) {
+            (None, _) => self.past + queries.end,
+            (Some(all), None) => all,
+            (Some(all), Some(window)) => all.min(self.past + queries.end - 1 + window),
+        };
         let Some(segments) = &self.segments else {
             return start..end;
         };
@@ -198,12 +204,49 @@ impl Rule {
     }
 
     /// Whether every query of the tile may attend to every key of it.
-    fn allows_all(&self, queries: &Range<usize>, keys: &Range<usize>) -> bool {
+    fn allows_all(
+        &self,
+        queries: &Range<usize>,
+        keys: &Range<usize>,
+        batch: usize,
+        all_keys: usize,
+    ) -> bool {
         let causal = self.all_keys.is_some() || keys.end <= self.past + queries.start + 1;
-        let near = self
-            .window
-            .is_none_or(|window| keys.start + window > self.past + queries.end - 1);
-        causal && near && self.segments.is_none()
+        let near = self.window.is_none_or(|window| {
+            let ahead = self.all_keys.is_none() || keys.end <= self.past + queries.start + window;
+            keys.start + window > self.past + queries.end - 1 && ahead
+        });
+        let alike = || match &self.segments {
+            None => true,
+            Some(segments) => {
+                let ids = &segments.ids[batch * all_keys..][..all_keys];
+                let own = ids[self.past + queries.start];
+                let queries = self.past + queries.start..self.past + queries.end;
+                let all = ids[queries].iter().chain(&ids[keys.clone()]);
+                all.into_iter().all(|&segment| segment == own)
+            }
+        };
+        causal && near && alike()
+    }
+
+    /// Tiles of at most [`QUERIES`] queries of a row. Queries of different segments share one only if they are few.
+    fn query_tiles(&self, batch: usize, queries: usize, all_keys: usize) -> Vec<Range<usize>> {
+        let Some(segments) = &self.segments else {
+            return tiles(0..queries, QUERIES).collect();
+        };
+        let ids = &segments.ids[batch * all_keys..][..all_keys];
+        let ids = &ids[self.past..][..queries];
+        let mut all = Vec::new();
+        let mut start = 0;
+        for query in 1..queries {
+            let long = query - start;
+            if long == QUERIES || long >= FEW_QUERIES && ids[query] != ids[query - 1] {
+                all.push(start..query);
+                start = query;
+            }
+        }
+        all.push(start..queries);
+        all
     }
 
     /// Whether the segments forbid every query of the tile every key of it.
@@ -244,7 +287,11 @@ impl Rule {
             let visible = self
                 .window
                 .map_or(0, |window| (position + 1).saturating_sub(window))
-                ..self.all_keys.unwrap_or(position + 1);
+                ..match (self.all_keys, self.window) {
+                    (None, _) => position + 1,
+                    (Some(all), None) => all,
+                    (Some(all), Some(window)) => all.min(position + window),
+                };
             for (score, key) in row.iter_mut().zip(keys.clone()) {
                 if !visible.contains(&key) {
                     *score = f32::NEG_INFINITY;
@@ -292,7 +339,7 @@ fn forward(q: &FlexTensor, k: &FlexTensor, v: &FlexTensor, rule: &Rule) -> (Flex
     let mut tasks = Vec::new();
     let (mut out_rest, mut sums_rest) = (&mut out[..], &mut log_sums[..]);
     for batch in 0..batch {
-        for range in tiles(0..queries, QUERIES) {
+        for range in rule.query_tiles(batch, queries, keys) {
             let (out, sums);
             (out, out_rest) = out_rest.split_at_mut(range.len() * heads * width);
             (sums, sums_rest) = sums_rest.split_at_mut(range.len() * heads);
@@ -365,7 +412,7 @@ fn forward_tile<'a>(
         if let Some(cap) = rule.softcap {
             soften(scores, cap);
         }
-        if !rule.allows_all(range, &tile) {
+        if !rule.allows_all(range, &tile, batch, all_keys) {
             rule.forbid(scores, range, &tile, batch, all_keys);
         }
         accumulate_softmax(scores, tile.len(), &mut most, &mut sums, &mut out, width);
@@ -451,7 +498,7 @@ fn backward(
         || (Vec::new(), Vec::new()),
         |(p, dp), (index, ((dk, dv), dq))| {
             let (batch, head) = (index / heads, index % heads);
-            for range in tiles(0..queries, QUERIES) {
+            for range in rule.query_tiles(batch, queries, keys) {
                 let query_rows = q.rows(batch, head, range.clone());
                 let d_out_rows = d_out.rows(batch, head, range.clone());
                 let along = rows_dot(&out, &d_out, batch, head, range.clone());
@@ -480,7 +527,7 @@ fn backward(
                     if let Some(cap) = rule.softcap {
                         soften(p, cap);
                     }
-                    if !rule.allows_all(&range, &tile) {
+                    if !rule.allows_all(&range, &tile, batch, keys) {
                         rule.forbid(p, &range, &tile, batch, keys);
                     }
                     product(

@@ -1,4 +1,4 @@
-//! The gated product of feed-forward layers on slices: `act(gate)·up` in one pass.
+//! The gated product of feed-forward layers on slices: `act(gate)·up` in one pass; and `act(x)` alone.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -21,11 +21,17 @@ const PIECE: usize = 1 << 14;
 #[backend_extension(Flex, Autodiff)]
 pub(crate) trait Gated: Backend {
     fn gated(gate: FloatTensor<Self>, up: FloatTensor<Self>, act: Activation) -> FloatTensor<Self>;
+
+    fn activated(x: FloatTensor<Self>, act: Activation) -> FloatTensor<Self>;
 }
 
 impl Gated for Flex {
     fn gated(gate: FlexTensor, up: FlexTensor, act: Activation) -> FlexTensor {
         forward(&contiguous(gate), &contiguous(up), act)
+    }
+
+    fn activated(x: FlexTensor, act: Activation) -> FlexTensor {
+        activated(&contiguous(x), act)
     }
 }
 
@@ -43,6 +49,80 @@ impl<C: CheckpointStrategy> Gated for Autodiff<Flex, C> {
             OpsKind::Tracked(prep) => prep.finish((gate, up, act), y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
+    }
+
+    fn activated(x: FloatTensor<Self>, act: Activation) -> FloatTensor<Self> {
+        let (x, node) = x.into_parts();
+        let x = contiguous(x);
+        let y = activated(&x, act);
+        match Slope.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((x, act), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Slope;
+
+impl Backward<Flex, 1> for Slope {
+    type State = (FlexTensor, Activation);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dy = contiguous(grads.consume::<Flex>(&ops.node));
+        let (x, act) = ops.state;
+        let [node] = ops.parents;
+        if let Some(node) = node {
+            let (values, dy) = (slice(&x), slice(&dy));
+            let mut dx = vec![0.0; dy.len()];
+            let inputs = values.par_chunks(PIECE).zip(dy.par_chunks(PIECE));
+            dx.par_chunks_mut(PIECE)
+                .zip(inputs)
+                .for_each(|(dx, (x, dy))| slopes(x, dy, act, dx));
+            grads.register::<Flex>(node.id, tensor(dx, x.shape()));
+        }
+    }
+}
+
+fn activated(x: &FlexTensor, act: Activation) -> FlexTensor {
+    let values = slice(x);
+    let mut y = vec![0.0; values.len()];
+    let pieces = y.par_chunks_mut(PIECE).zip(values.par_chunks(PIECE));
+    each(pieces, |(y, x)| activations(x, act, y));
+    tensor(y, x.shape())
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
+fn activations(x: &[f32], act: Activation, y: &mut [f32]) {
+    match act {
+        Activation::Silu => each_value(x, y, |x| silu(x).0),
+        Activation::Gelu => each_value(x, y, |x| gelu(x).0),
+        Activation::GeluTanh => each_value(x, y, |x| gelu_tanh(x).0),
+        Activation::Relu => each_value(x, y, |x| relu(x).0),
+    }
+}
+
+#[inline(always)]
+fn each_value(x: &[f32], y: &mut [f32], value: impl Fn(f32) -> f32) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y = value(*x);
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
+fn slopes(x: &[f32], dy: &[f32], act: Activation, dx: &mut [f32]) {
+    match act {
+        Activation::Silu => each_slope(x, dy, dx, |x| silu(x).1),
+        Activation::Gelu => each_slope(x, dy, dx, |x| gelu(x).1),
+        Activation::GeluTanh => each_slope(x, dy, dx, |x| gelu_tanh(x).1),
+        Activation::Relu => each_slope(x, dy, dx, |x| relu(x).1),
+    }
+}
+
+#[inline(always)]
+fn each_slope(x: &[f32], dy: &[f32], dx: &mut [f32], slope: impl Fn(f32) -> f32) {
+    for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
+        *dx = dy * slope(*x);
     }
 }
 

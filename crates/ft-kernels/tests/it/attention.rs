@@ -12,6 +12,8 @@ struct Case {
     width: usize,
     window: Option<usize>,
     segments: bool,
+    /// How many documents a row has, if it has segments.
+    documents: usize,
     /// The second of the three documents of a row is a branch of the first.
     branches: bool,
     softcap: Option<f64>,
@@ -27,6 +29,7 @@ const PLAIN: Case = Case {
     width: 4,
     window: None,
     segments: false,
+    documents: 3,
     branches: false,
     softcap: None,
     bidirectional: false,
@@ -49,9 +52,9 @@ fn check(case: Case) {
         numbers([batch, keys, kv_heads, width]),
         numbers([batch, keys, kv_heads, width]),
     ];
-    // Three documents a row, cut elsewhere in every row.
+    // Documents are cut elsewhere in every row.
     let ids: Vec<i64> = (0..batch * keys)
-        .map(|i| ((i % keys) * 3 + i / keys) as i64 / keys as i64)
+        .map(|i| ((i % keys) * case.documents + i / keys) as i64 / keys as i64)
         .map(|document| match document {
             1 if case.branches => branch(0, 1),
             other => other,
@@ -62,7 +65,12 @@ fn check(case: Case) {
     let all = |f: Operation, device: &Device| {
         let segments = (case.segments).then(|| Tensor::<2, Int>::from_data(ids.clone(), device));
         let mask = match case.bidirectional {
-            true => AttentionMask::bidirectional(queries, segments.as_ref(), device),
+            true => match case.window {
+                None => AttentionMask::bidirectional(queries, segments.as_ref(), device),
+                Some(window) => {
+                    AttentionMask::bidirectional_within(queries, window, segments.as_ref(), device)
+                }
+            },
             false => AttentionMask::new(queries, past, case.window, segments.as_ref(), device),
         };
         let leaf = |data: TensorData| Tensor::<4>::from_data(data, device).require_grad();
@@ -85,6 +93,46 @@ fn check(case: Case) {
     {
         let what = format!("{name} of {batch}x{heads}/{kv_heads}x{queries}+{past}");
         assert_close(&what, found, expected, 1e-5);
+    }
+}
+
+/// Tiles of queries end where documents do, or hold several short ones.
+#[test]
+fn many_documents_in_a_row() {
+    for documents in [5, 7, 23, 150] {
+        for (bidirectional, window) in [
+            (false, None),
+            (false, Some(9)),
+            (true, None),
+            (true, Some(9)),
+        ] {
+            check(Case {
+                batch: 2,
+                heads: 2,
+                kv_heads: 1,
+                queries: 300,
+                past: 0,
+                width: 4,
+                window,
+                segments: true,
+                documents,
+                bidirectional,
+                ..PLAIN
+            });
+        }
+    }
+}
+
+#[test]
+fn windows_on_both_sides() {
+    for (queries, window) in [(1, 1), (7, 1), (40, 5), (300, 17), (300, 200), (300, 301)] {
+        check(Case {
+            heads: 2,
+            queries,
+            window: Some(window),
+            bidirectional: true,
+            ..PLAIN
+        });
     }
 }
 

@@ -3,7 +3,9 @@
 use burn::tensor::{Tensor, TensorData};
 use ft_kernels::{Activation, gated_mlp, layer_norm, rms_norm};
 
-use crate::operations::{ACTIVATIONS, Twin, gated_of, layer_norm_of, rms_norm_of, rotary_of};
+use crate::operations::{
+    ACTIVATIONS, Twin, activation_of, gated_of, layer_norm_of, rms_norm_of, rotary_of,
+};
 use crate::{assert_close, cpu, device, gradient, leaf, numbers, on_the_cpu, read, values};
 
 /// One number, one row, one feature, primes, a batch of one, and more rows than a piece of work has.
@@ -44,6 +46,7 @@ fn gated_products_and_their_gradients() {
     for act in ACTIVATIONS {
         for shape in [[1, 1], [1, 7], [3, 17], [101, 331]] {
             gated_of(shape, act).check(1e-5);
+            activation_of(shape, act).check(1e-5);
         }
     }
 }

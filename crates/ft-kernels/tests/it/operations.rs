@@ -216,6 +216,20 @@ pub(crate) fn gated_of(shape: [usize; 2], act: Activation) -> Operation {
     )
 }
 
+pub(crate) fn activation_of(shape: [usize; 2], act: Activation) -> Operation {
+    operation(
+        format!("activation {act:?} {shape:?}"),
+        &[("x", &shape)],
+        move |twin, x, _| {
+            let x = x[0].tensor::<2>() * 3.0;
+            flat(match twin {
+                Twin::Fused => act.forward(x),
+                Twin::Portable => act.portable(x),
+            })
+        },
+    )
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Heads {
     pub(crate) batch: usize,
@@ -331,5 +345,6 @@ pub(crate) fn all() -> Vec<Operation> {
         linear_of(5, 7, 3, Some(2), Some(DROPOUT)),
     ];
     all.extend(ACTIVATIONS.map(|act| gated_of([3, 5], act)));
+    all.extend(ACTIVATIONS.map(|act| activation_of([3, 5], act)));
     all
 }

@@ -72,6 +72,9 @@ fn initializer_range() -> f64 {
 }
 
 impl BertConfig {
+    /// The `model_type`s of this configuration.
+    pub const MODEL_TYPES: &[&str] = &["bert", "roberta", "xlm-roberta"];
+
     /// Reads `config.json` of a model folder.
     ///
     /// # Errors
@@ -80,15 +83,21 @@ impl BertConfig {
     /// or not supported.
     pub fn from_pretrained(folder: &Path) -> Result<Self> {
         let (path, json) = read_config(folder)?;
+        Self::from_json(json).map_err(|error| Error::invalid(&path, error.to_string()))
+    }
+
+    /// Reads a parsed `config.json`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Settings`] with what is wrong.
+    pub fn from_json(json: Value) -> Result<Self> {
         let config: Self = serde_json::from_value(json).map_err(|e| {
-            Error::invalid(
-                &path,
-                format!("not the configuration of an encoder (bert, roberta, xlm-roberta): {e}"),
-            )
+            Error::Settings(format!(
+                "not the configuration of an encoder (bert, roberta, xlm-roberta): {e}"
+            ))
         })?;
-        config
-            .validate()
-            .map_err(|error| Error::invalid(&path, error.to_string()))?;
+        config.validate()?;
         Ok(config)
     }
 

@@ -152,12 +152,12 @@ impl SequenceClassifierConfig {
     }
 }
 
-fn label_names(count: usize) -> Vec<String> {
+pub(super) fn label_names(count: usize) -> Vec<String> {
     (0..count).map(|id| format!("LABEL_{id}")).collect()
 }
 
 /// The labels of `id2label`, in the order of their numbers.
-fn labels_of(id2label: &Value) -> Result<Vec<String>> {
+pub(super) fn labels_of(id2label: &Value) -> Result<Vec<String>> {
     let by_text: BTreeMap<String, String> = serde_json::from_value(id2label.clone())
         .map_err(|error| Error::Settings(format!("id2label: {error}")))?;
     let labels = (0..by_text.len()).map(|id| by_text.get(&id.to_string()).cloned());

@@ -1,0 +1,162 @@
+//! Configuration of encoders with the head of a task.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::sequence_classifier::{label_names, labels_of};
+use super::{BertKind, ProblemType, read_config};
+use crate::{BackboneConfig, Error, Result};
+
+/// What the head of an encoder is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EncoderTask {
+    /// Scores of whole texts.
+    SequenceClassification,
+    /// Scores of each token.
+    TokenClassification,
+    /// Where an answer starts and ends.
+    QuestionAnswering,
+}
+
+impl EncoderTask {
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::SequenceClassification => "ForSequenceClassification",
+            Self::TokenClassification => "ForTokenClassification",
+            Self::QuestionAnswering => "ForQuestionAnswering",
+        }
+    }
+}
+
+/// Settings of an encoder with a head: those of its body, and what its labels are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EncoderTaskConfig {
+    /// The settings of the body.
+    pub body: BackboneConfig,
+    /// The task.
+    pub task: EncoderTask,
+    /// The names of the labels (`id2label`). In question answering there are two scores, which have no names.
+    pub labels: Vec<String>,
+    /// What the scores of texts mean, which decides the loss in transformers.
+    pub problem_type: Option<ProblemType>,
+}
+
+impl EncoderTaskConfig {
+    /// A head with these labels on a body with these settings.
+    ///
+    /// # Errors
+    ///
+    /// If there are no labels, or the body is a decoder's.
+    pub fn new(body: BackboneConfig, task: EncoderTask, labels: Vec<String>) -> Result<Self> {
+        let config = Self {
+            body,
+            task,
+            labels,
+            problem_type: None,
+        };
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Reads `config.json` of a model folder.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, is not that of an encoder, or its labels are not numbered from 0.
+    pub fn from_pretrained(folder: &Path, task: EncoderTask) -> Result<Self> {
+        let (path, json) = read_config(folder)?;
+        Self::from_json(json, task).map_err(|error| Error::invalid(&path, error.to_string()))
+    }
+
+    /// Reads a parsed `config.json`. Without `id2label` and `num_labels` there are two labels, as in transformers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Settings`] with what is wrong.
+    pub fn from_json(json: Value, task: EncoderTask) -> Result<Self> {
+        let count = json.get("num_labels").and_then(Value::as_u64);
+        let count = count.and_then(|count| usize::try_from(count).ok());
+        let labels = match json.get("id2label").filter(|labels| !labels.is_null()) {
+            None => label_names(count.unwrap_or(2)),
+            Some(labels) => labels_of(labels)?,
+        };
+        let problem_type = match json.get("problem_type") {
+            None => None,
+            Some(name) => serde_json::from_value(name.clone())
+                .map_err(|error| Error::Settings(format!("problem_type: {error}")))?,
+        };
+        let config = Self {
+            body: BackboneConfig::from_json(json)?,
+            task,
+            labels,
+            problem_type,
+        };
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn validate(&self) -> Result<()> {
+        if matches!(self.body, BackboneConfig::Decoder(_)) {
+            return Err(Error::Settings(
+                "it is the configuration of a causal language model, not of an encoder: AutoSequenceClassifier has heads for these"
+                    .into(),
+            ));
+        }
+        match self.labels.is_empty() {
+            true => Err(Error::Settings(
+                "there are no labels: a head needs at least one".into(),
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// How many scores a text or a token gets.
+    pub fn num_labels(&self) -> usize {
+        match self.task {
+            EncoderTask::QuestionAnswering => 2,
+            _ => self.labels.len(),
+        }
+    }
+
+    /// The configuration as transformers reads it.
+    pub fn to_json(&self) -> Value {
+        let mut json = self.body.to_json();
+        let family = match &self.body {
+            BackboneConfig::Bert(config) => match config.model_type {
+                BertKind::Bert => "Bert",
+                BertKind::Roberta => "Roberta",
+                BertKind::XlmRoberta => "XLMRoberta",
+            },
+            BackboneConfig::DistilBert(_) => "DistilBert",
+            BackboneConfig::MpNet(_) => "MPNet",
+            BackboneConfig::ModernBert(_) => "ModernBert",
+            BackboneConfig::Decoder(_) => "",
+        };
+        let names = || self.labels.iter().enumerate();
+        let id2label: Map<_, _> = names()
+            .map(|(id, name)| (id.to_string(), name.as_str().into()))
+            .collect();
+        let label2id: Map<_, _> = names()
+            .map(|(id, name)| (name.clone(), id.into()))
+            .collect();
+        if let Some(map) = json.as_object_mut() {
+            map.remove("num_labels");
+            map.insert(
+                "architectures".into(),
+                json!([format!("{family}{}", self.task.suffix())]),
+            );
+            map.insert("id2label".into(), id2label.into());
+            map.insert("label2id".into(), label2id.into());
+            if let Some(problem_type) = self.problem_type {
+                map.insert("problem_type".into(), json!(problem_type));
+            }
+        }
+        json
+    }
+
+    /// A setting of the file that only heads read.
+    pub(crate) fn extra(&self, name: &str) -> Option<Value> {
+        self.body.to_json().get(name).cloned()
+    }
+}

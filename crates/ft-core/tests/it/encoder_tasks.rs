@@ -1,0 +1,167 @@
+//! Encoders with heads against transformers, and their folders; made by `golden/encoder_tasks.py`.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use ft_core::safetensors_folder::{module_tensors, read_tensors};
+use ft_core::{
+    EncoderQuestionAnswering, EncoderSequenceClassifier, EncoderTokenClassifier, SaveOptions,
+    TokenBatch,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::encoders::gradients_agree;
+use crate::models::{assert_close, golden, host, ints};
+
+type Golden = BTreeMap<String, TensorData>;
+
+fn read(name: &str) -> Golden {
+    read_tensors(&golden(name).join("golden.safetensors")).expect("golden")
+}
+
+fn tokens(expected: &Golden, device: &Device) -> TokenBatch {
+    TokenBatch {
+        segment_ids: Some(ints(&expected["attention_mask"], device)),
+        token_type_ids: Some(ints(&expected["token_type_ids"], device)),
+        ..TokenBatch::new(ints(&expected["input_ids"], device))
+    }
+}
+
+/// Rows of 9, 4 and 2 tokens.
+fn places() -> [Range<usize>; 3] {
+    [0..9, 9..13, 18..20]
+}
+
+/// The mean of `−ln softmax` at the labels, of rows whose label is not −100.
+fn entropy(logits: Tensor<2>, labels: &TensorData) -> Tensor<1> {
+    let device = logits.device();
+    let labels: Vec<i64> = host(labels).into_iter().map(|x| x as i64).collect();
+    let kept: Vec<i64> = (0..labels.len() as i64)
+        .filter(|&row| labels[row as usize] != -100)
+        .collect();
+    let chosen: Vec<i64> = kept.iter().map(|&row| labels[row as usize]).collect();
+    let count = kept.len();
+    let kept = Tensor::<1, Int>::from_data(TensorData::new(kept, [count]), &device);
+    let chosen = Tensor::<2, Int>::from_data(TensorData::new(chosen, [count, 1]), &device);
+    -log_softmax(logits.select(0, kept), 1)
+        .gather(1, chosen)
+        .mean()
+}
+
+fn devices() -> [Device; 2] {
+    let device = Device::default().autodiff();
+    [device.clone(), device.gradient_checkpointing()]
+}
+
+#[test]
+fn scores_of_texts_agree() {
+    for family in ["bert", "roberta", "distilbert", "mpnet", "modernbert"] {
+        let name = format!("task_{family}_sequence");
+        let expected = read(&name);
+        for device in devices() {
+            let model = EncoderSequenceClassifier::from_pretrained(&golden(&name), &device);
+            let model = model.expect("loads");
+            let scores = model.scores(&tokens(&expected, &device), &places());
+            assert_close(&name, scores.to_data(), &expected["logits"], 2e-5);
+            let loss = entropy(scores, &expected["labels"]);
+            assert_close(&name, loss.to_data(), &expected["loss"], 2e-5);
+            gradients_agree(&model, loss.backward(), &expected);
+        }
+    }
+}
+
+#[test]
+fn scores_of_tokens_agree() {
+    for family in ["bert", "roberta", "distilbert", "mpnet", "modernbert"] {
+        let name = format!("task_{family}_token");
+        let expected = read(&name);
+        for device in devices() {
+            let model = EncoderTokenClassifier::from_pretrained(&golden(&name), &device);
+            let model = model.expect("loads");
+            let scores = model.scores(&tokens(&expected, &device));
+            let mask = ints(&expected["attention_mask"], &device).float();
+            let real = scores.clone() * mask.unsqueeze_dim(2);
+            assert_close(&name, real.into_data(), &expected["logits"], 2e-5);
+            let loss = entropy(scores.reshape([27, 3]), &expected["labels"]);
+            assert_close(&name, loss.to_data(), &expected["loss"], 2e-5);
+            gradients_agree(&model, loss.backward(), &expected);
+        }
+    }
+}
+
+#[test]
+fn scores_of_answers_agree() {
+    for family in ["bert", "distilbert"] {
+        let name = format!("task_{family}_answer");
+        let expected = read(&name);
+        for device in devices() {
+            let model = EncoderQuestionAnswering::from_pretrained(&golden(&name), &device);
+            let model = model.expect("loads");
+            let mask = ints(&expected["attention_mask"], &device);
+            let scores = model.scores(&tokens(&expected, &device));
+            let parts = scores
+                .into_iter()
+                .zip(["start", "end"])
+                .map(|(scores, which)| {
+                    let real = scores.clone() * mask.clone().float();
+                    assert_close(which, real.into_data(), &expected[which], 2e-5);
+                    let cut = scores.mask_fill(mask.clone().equal_elem(0), f32::NEG_INFINITY);
+                    entropy(cut, &expected[&format!("{which}_labels")])
+                });
+            let loss = parts.reduce(|a, b| a + b).expect("two") / 2.0;
+            assert_close(&name, loss.to_data(), &expected["loss"], 2e-5);
+            gradients_agree(&model, loss.backward(), &expected);
+        }
+    }
+}
+
+#[test]
+fn a_saved_model_is_the_same_model() {
+    for family in ["bert", "roberta", "distilbert", "mpnet", "modernbert"] {
+        let name = format!("task_{family}_sequence");
+        let device = Device::default();
+        let model = EncoderSequenceClassifier::from_pretrained(&golden(&name), &device);
+        let model = model.expect("loads");
+        let folder = TempDir::new().expect("temporary folder");
+        let options = SaveOptions::default();
+        model
+            .save_pretrained(folder.path(), &options)
+            .expect("saves");
+        let again = EncoderSequenceClassifier::from_pretrained(folder.path(), &device);
+        let again = again.expect("loads");
+        assert_eq!(module_tensors(&again), module_tensors(&model), "{name}");
+        let json = |folder: &std::path::Path| -> Value {
+            let bytes = std::fs::read(folder.join("config.json")).expect("reads");
+            serde_json::from_slice(&bytes).expect("JSON")
+        };
+        let (before, after) = (json(&golden(&name)), json(folder.path()));
+        for key in ["architectures", "id2label", "label2id", "model_type"] {
+            assert_eq!(before[key], after[key], "{name}: {key}");
+        }
+    }
+}
+
+#[test]
+fn a_new_head_is_drawn_by_its_seed_on_the_encoder_of_any_checkpoint() {
+    let labels = || vec!["no".to_string(), "yes".to_string()];
+    let start = |seed| {
+        let folder = golden("task_bert_token");
+        EncoderSequenceClassifier::from_encoder(&folder, labels(), seed, &Device::default())
+    };
+    let model = start(1).expect("starts");
+    assert_eq!(model.config().labels, labels());
+    let tensors = |model: &EncoderSequenceClassifier| module_tensors(model);
+    assert_eq!(tensors(&model), tensors(&start(1).expect("starts")));
+    assert_ne!(tensors(&model), tensors(&start(2).expect("starts")));
+    let error =
+        EncoderTokenClassifier::from_encoder(&golden("llama"), labels(), 1, &Device::default());
+    assert!(
+        error
+            .expect_err("a decoder")
+            .to_string()
+            .contains("encoder")
+    );
+}

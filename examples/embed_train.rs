@@ -1,0 +1,259 @@
+//! Trains an embedding model on pairs or triplets, and measures retrieval of held-out pairs before and after.
+//!
+//! ```sh
+//! cargo run --release --example embed_train -- --model all-MiniLM-L6-v2 --data pairs.jsonl --output my-model
+//! ```
+//!
+//! Rows have an anchor and a positive, perhaps negatives and a label; `ft::embed::TextDataset` lists the names of columns, or
+//! `--columns question,answer` gives them. A part of the rows is held out: its anchors search the positives of all
+//! rows for their own, which `ndcg_before` and `ndcg_after` measure at 10. With `--matryoshka 384,256,128,64` embeddings are
+//! trained to be cut, and NDCG is also measured at each of these numbers of dimensions, before and after. `--method lora` trains
+//! an adapter, which is merged into the model at the end.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use ft::burn::tensor::Device;
+use ft::core::{HubOptions, SaveOptions, Weights, resolve};
+use ft::embed::loss::{LayerWeights, Matryoshka};
+use ft::embed::{
+    EmbeddingLoss, EmbeddingModel, EmbeddingTraining, EmbeddingTrainingConfig, MiningConfig,
+    TextDataset, TextRow, mine_hard_negatives, retrieval_ndcg,
+};
+use ft::peft::LoraConfig;
+use ft::train::{TrainConfig, Trainer};
+use serde_json::{Map, json};
+
+/// Trains an embedding model.
+#[derive(Parser)]
+struct Args {
+    /// Model folder of sentence-transformers, or hub id (needs --features hub).
+    #[arg(long)]
+    model: String,
+    /// JSON or JSONL file. Several are mixed in proportion to their sizes.
+    #[arg(long, required = true, num_args = 1..)]
+    data: Vec<PathBuf>,
+    /// Names of the columns of texts, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    columns: Vec<String>,
+    /// Folder for the model.
+    #[arg(long)]
+    output: PathBuf,
+    /// mnrl, mnrl-symmetric, mnrl-all, gist, triplet, contrastive, online-contrastive, cosine, cosent, angle, margin-mse,
+    /// mse, batch-all, batch-hard, batch-hard-soft or batch-semi-hard.
+    #[arg(long, default_value = "mnrl")]
+    loss: String,
+    /// The guide of gist: a model folder.
+    #[arg(long)]
+    guide: Option<PathBuf>,
+    /// Numbers of dimensions, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    matryoshka: Vec<usize>,
+    /// Train earlier layers too.
+    #[arg(long)]
+    adaptive_layers: bool,
+    /// Hard negatives of each pair, found by the model before the training.
+    #[arg(long, default_value_t = 0)]
+    hard_negatives: usize,
+    /// full, or lora.
+    #[arg(long, default_value = "full")]
+    method: String,
+    /// Rows per batch.
+    #[arg(long, default_value_t = 32)]
+    batch_size: usize,
+    /// Embed so many texts at a time, and again in the backward pass: less memory, more time.
+    #[arg(long)]
+    mini_batch: Option<usize>,
+    /// Passes over the data.
+    #[arg(long, default_value_t = 1.0)]
+    epochs: f64,
+    /// Optimizer steps in all; overrides --epochs.
+    #[arg(long)]
+    max_steps: Option<usize>,
+    /// Peak learning rate; without it 2e-5, and 2e-4 for an adapter.
+    #[arg(long)]
+    lr: Option<f64>,
+    /// The share of the steps in which the learning rate rises.
+    #[arg(long, default_value_t = 0.1)]
+    warmup_ratio: f64,
+    /// Texts are cut at so many tokens.
+    #[arg(long)]
+    seq_len: Option<usize>,
+    /// The share of the rows that is held out.
+    #[arg(long, default_value_t = 0.1)]
+    eval_fraction: f64,
+    /// Use only so many rows of each file.
+    #[arg(long)]
+    limit: Option<usize>,
+    /// Seed of the split and the order.
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+    /// Start again although --output contains a run.
+    #[arg(long)]
+    overwrite: bool,
+    /// cpu, cuda, wgpu, vulkan or metal.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Print one JSON object as the last line of stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    ft::compute_threads(None);
+    let device = ft::device(&args.device)?.autodiff();
+    let loss: EmbeddingLoss = args.loss.parse()?;
+    ensure!(
+        matches!(args.method.as_str(), "full" | "lora"),
+        "there is no --method {}: use full or lora",
+        args.method
+    );
+    let datasets = args.data.iter().map(|path| {
+        let columns: Vec<&str> = args.columns.iter().map(String::as_str).collect();
+        let mut dataset = TextDataset::load_columns(path, &columns)?;
+        dataset.rows.truncate(args.limit.unwrap_or(usize::MAX));
+        Ok(dataset)
+    });
+    let datasets: Vec<TextDataset> = datasets.collect::<Result<_>>()?;
+    let folder = resolve(&args.model, &HubOptions::from_env())?;
+    let mut model = load(&folder, &device, args.seq_len)?;
+
+    // Documents of all rows are searched.
+    let pairs = datasets.iter().flat_map(|dataset| &dataset.rows);
+    let documents: Vec<&str> = pairs
+        .filter_map(|row| row.texts.get(1))
+        .map(String::as_str)
+        .collect();
+    let (mut train, mut held): (Vec<TextDataset>, Vec<TextRow>) = (Vec::new(), Vec::new());
+    for dataset in &datasets {
+        let (rows, out) = dataset.split(args.eval_fraction, args.seed)?;
+        train.push(rows);
+        held.extend(out.rows);
+    }
+    let dims: Vec<usize> = match args.matryoshka.is_empty() {
+        true => vec![model.dims()],
+        false => args.matryoshka.clone(),
+    };
+    let judged = held.first().is_some_and(|row| row.texts.len() > 1);
+    let measure = |model: &EmbeddingModel| -> Result<Vec<f64>> {
+        match judged {
+            true => Ok(retrieval_ndcg(model, &held, &documents, 10, &dims)?),
+            false => Ok(vec![f64::NAN; dims.len()]),
+        }
+    };
+    let before = measure(&model)?;
+    let mut mined = None;
+    if args.hard_negatives > 0 {
+        let config = MiningConfig {
+            num_negatives: args.hard_negatives,
+            ..MiningConfig::default()
+        };
+        for dataset in &mut train {
+            let texts = |column: usize| -> Vec<&str> {
+                dataset
+                    .rows
+                    .iter()
+                    .map(|row| row.texts[column].as_str())
+                    .collect()
+            };
+            let anchors = model.encode_queries(&texts(0))?.normalized();
+            let positives = model.encode_documents(&texts(1))?.normalized();
+            let found = mine_hard_negatives(dataset, &anchors, &positives, &config, None)?;
+            ensure!(
+                !found.dataset.is_empty(),
+                "no row has enough hard negatives: ask for fewer"
+            );
+            mined = Some(mined.unwrap_or(0) + found.dataset.len());
+            *dataset = found.dataset;
+        }
+    }
+    let rows: usize = train.iter().map(TextDataset::len).sum();
+
+    let lora = args.method == "lora";
+    if lora {
+        model = ft::peft::attach(model, &LoraConfig::default(), "default", args.seed)?;
+    }
+    let matryoshka = match args.matryoshka.is_empty() {
+        true => None,
+        false => Some(Matryoshka::new(&args.matryoshka, model.dims())?),
+    };
+    let config = EmbeddingTrainingConfig {
+        loss,
+        matryoshka,
+        layers: args.adaptive_layers.then(LayerWeights::default),
+        mini_batch: args.mini_batch,
+        ..EmbeddingTrainingConfig::default()
+    };
+    let mut method =
+        EmbeddingTraining::new(config, &model, &train, args.batch_size, Some(args.seed))?;
+    if let Some(guide) = &args.guide {
+        method = method.with_guide(&EmbeddingModel::from_pretrained(guide, &Device::default())?);
+    }
+    let settings = TrainConfig {
+        learning_rate: args.lr.unwrap_or(if lora { 2e-4 } else { 2e-5 }),
+        warmup_ratio: args.warmup_ratio,
+        epochs: args.epochs,
+        max_steps: args.max_steps,
+        seed: args.seed,
+        output_dir: Some(args.output.join("run")),
+        overwrite: args.overwrite,
+        save_every: None,
+        eval_at_start: false,
+        eval_at_end: false,
+        ..TrainConfig::default()
+    };
+    let start = Instant::now();
+    let (model, report) = Trainer::with_method(settings, method).fit(model)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let model = match lora {
+        true => ft::peft::merge_and_unload(model)?,
+        false => model,
+    };
+    let after = measure(&model)?;
+    model.save_pretrained(&args.output, &SaveOptions::default())?;
+
+    let losses = report.train_losses;
+    let seen = (losses.len() * args.batch_size).min((rows as f64 * args.epochs.max(1.0)) as usize);
+    let pairs_per_s = seen as f64 / seconds;
+    let by_dims = |values: &[f64]| -> Map<String, _> {
+        dims.iter()
+            .map(|n| n.to_string())
+            .zip(values.iter().map(|&x| json!(x)))
+            .collect()
+    };
+    let (first, last) = (
+        losses.first().context("there were no steps")?,
+        losses.last(),
+    );
+    for ((dims, before), after) in dims.iter().zip(&before).zip(&after) {
+        eprintln!("NDCG@10 at {dims} dimensions: {before:.4} before, {after:.4} after");
+    }
+    if args.json {
+        println!(
+            "{}",
+            json!({
+                "rows": rows, "held_out": held.len(), "documents": documents.len(), "mined": mined,
+                "steps": losses.len(), "loss_first": first, "loss_last": last, "losses": losses,
+                "ndcg_before": before.first(), "ndcg_after": after.first(),
+                "ndcg_before_by_dims": by_dims(&before), "ndcg_after_by_dims": by_dims(&after),
+                "pairs_per_s": pairs_per_s, "peak_rss_mb": ft::peak_rss_mb(), "output": args.output,
+            })
+        );
+    }
+    Ok(())
+}
+
+fn load(
+    folder: &std::path::Path,
+    device: &Device,
+    seq_len: Option<usize>,
+) -> Result<EmbeddingModel> {
+    let model = EmbeddingModel::from_pretrained_with(folder, device, Weights::F32)?;
+    Ok(match seq_len {
+        Some(tokens) => model.with_max_seq_length(tokens)?,
+        None => model,
+    })
+}
