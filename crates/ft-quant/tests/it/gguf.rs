@@ -57,7 +57,10 @@ fn model_of(name: &str, device: &Device) -> AutoCausalLm {
             json["rope_parameters"]["beta_fast"] = 32.0.into();
             json["rope_parameters"]["beta_slow"] = 1.0.into();
         }
-        "gpt_neox_sequential" => json["attention_bias"] = true.into(),
+        "gpt_neox_sequential" => {
+            json["attention_bias"] = true.into();
+            json["tie_word_embeddings"] = false.into();
+        }
         "gemma3" => {
             json["query_pre_attn_scalar"] = 8.into();
             json["layer_types"] = ["sliding_attention"; 2].into();

@@ -259,6 +259,7 @@ fn not_there(config: &Json, name: &str, heads: Heads) -> Option<&'static str> {
         "gemma3" if config["rope_local_base_freq"].as_f64() != Some(10_000.0) => {
             Some("rope_local_base_freq")
         }
+        "gptneox" | "phi2" if config["tie_word_embeddings"] == true => Some("tie_word_embeddings"),
         "gptneox" if config["attention_bias"] != true => Some("attention_bias"),
         "smollm3" if !every(4, "0", "1", "no_rope_layers") => Some("no_rope_layers"),
         _ => None,
