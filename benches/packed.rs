@@ -50,7 +50,10 @@ fn main() {
         rows = ROWS.to_vec();
     }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(THREADS);
-    pool.build_global().expect("the first pool");
+    // As `ft::compute_threads`: this thread is in the pool.
+    pool.use_current_thread()
+        .build_global()
+        .expect("the first pool");
     let device = Device::flex();
     let dense = |[out, features]: [usize; 2]| -> Tensor<2> {
         Tensor::random([out, features], Distribution::Normal(0.0, 0.02), &device)
@@ -109,15 +112,9 @@ fn measure(name: &str, shape: [usize; 2], bytes: usize, rows: &[usize], make: im
         let mut seconds: Vec<f64> = (0..=LAPS)
             .map(|_| {
                 let start = seconds_now();
-                let run = || {
-                    for weight in &weights[..count] {
-                        let y = linear(x.clone(), weight.clone(), None);
-                        std::hint::black_box(y);
-                    }
-                };
-                match std::env::args().any(|arg| arg == "--inside") {
-                    true => rayon::scope(|_| run()),
-                    false => run(),
+                for weight in &weights[..count] {
+                    let y = linear(x.clone(), weight.clone(), None);
+                    std::hint::black_box(y);
                 }
                 (seconds_now() - start) / count as f64
             })

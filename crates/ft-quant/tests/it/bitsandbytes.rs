@@ -33,10 +33,9 @@ fn magnitudes_become_the_codes_of_bitsandbytes() {
     let numbers_of_codes = found.dequantize().into_iter().zip(numbers("numbers"));
     for ((found, theirs), absmax) in numbers_of_codes.zip(numbers("absmax")) {
         let (error, their_error) = ((found - absmax).abs(), (theirs - absmax).abs());
-        assert!(
-            error <= their_error + 1e-5 * absmax,
-            "{absmax}: {found}, {theirs}"
-        );
+        // The mean, of about 1, has the rounding of f32.
+        let close = error <= their_error + 1e-6;
+        assert!(close, "{absmax}: {found}, {theirs}");
     }
 }
 

@@ -8,7 +8,7 @@ use super::super::packed::Blocks;
 use super::super::pieces::each;
 use super::activations::{Activations, CHUNK};
 use super::each_chunk;
-use super::levels::{Reader, Scales};
+use super::levels::{Reader, Scales, four_halves};
 use super::{has_vnni, with_reader};
 
 /// Up to this many rows. For more, putting the weight's rows side by side pays.
@@ -93,6 +93,7 @@ unsafe fn some_rows<F: Reader, const VNNI: bool>(
     // SAFETY: as for this function.
     unsafe {
         match x.rows() {
+            1 if F::PAIRED => in_pairs::<F, VNNI>(weight, x, first, out),
             1 => columns::<F, VNNI, 1, 4>(weight, x, first, out),
             _ => columns::<F, VNNI, 2, 2>(weight, x, first, out),
         }
@@ -191,6 +192,107 @@ unsafe fn dots<F: Reader, const VNNI: bool, const N: usize, const R: usize>(
         }
         dots
     }
+}
+
+/// The product with one row of `x`, four rows of the weight at a time, two of them in a register: half a register has half a
+/// block of each, and its scale in all lanes.
+#[inline(always)]
+unsafe fn in_pairs<F: Reader, const VNNI: bool>(
+    weight: &Blocks<'_>,
+    x: &Activations,
+    first: usize,
+    out: &mut [f32],
+) {
+    let blocks = x.cols / CHUNK;
+    assert!(F::PAIRED && F::CHUNKS == 1 && x.rows() == 1 && x.group == CHUNK);
+    assert!(x.scales.len() == blocks && x.sums.len() == blocks);
+    assert!(F::OFFSET == 0 || x.pairs.len() == x.levels.len() / 2);
+    let last = out.len() - 1;
+    for (row, out) in out.chunks_mut(4).enumerate() {
+        // The last row again in place of those that are missing.
+        let rows: [&[u8]; 4] = std::array::from_fn(|r| weight.row(first + (4 * row + r).min(last)));
+        assert!(rows.iter().all(|row| row.len() == blocks * F::BYTES));
+        // SAFETY: as for this function; blocks are below the lengths that were just checked, and loads need no alignment.
+        unsafe {
+            let lanes = [
+                _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1),
+                _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3),
+            ];
+            let ones = _mm256_set1_epi16(1);
+            let mut sums = [_mm256_setzero_ps(); 2];
+            for block in 0..blocks {
+                let at = rows.map(|row| row.as_ptr().add(block * F::BYTES));
+                if block % 2 == 0 {
+                    // Rows are too short for the processor to see that the next ones follow.
+                    for at in at {
+                        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(4 * rows[0].len()).cast());
+                    }
+                }
+                let scale = _mm_broadcast_ss(&x.scales[block]);
+                let s = _mm256_castps128_ps256(_mm_mul_ps(four_halves(at), scale));
+                let levels = x.levels.as_ptr().add(CHUNK * block);
+                let xs = [twice(levels.cast()), twice(levels.add(16).cast())];
+                for pair in 0..2 {
+                    let halves = F::pair(at[2 * pair], at[2 * pair + 1]);
+                    let mut dots = _mm256_setzero_si256();
+                    let mut pairs = _mm256_setzero_si256();
+                    for half in 0..2 {
+                        let (mut q, mut values) = (halves[half], xs[half]);
+                        if F::SIGNED {
+                            // The sign of the level moves to the input.
+                            (q, values) = (_mm256_abs_epi8(q), _mm256_sign_epi8(values, q));
+                        }
+                        if VNNI {
+                            dots = _mm256_dpbusd_epi32(dots, q, values);
+                        } else if F::SIGNED {
+                            let products = _mm256_maddubs_epi16(q, values);
+                            dots = _mm256_add_epi32(dots, _mm256_madd_epi16(products, ones));
+                        } else {
+                            // Four products of levels up to 31 fit 16 bits.
+                            pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(q, values));
+                        }
+                        if F::OFFSET != 0 {
+                            pairs = _mm256_sub_epi16(
+                                pairs,
+                                twice(x.pairs.as_ptr().add(16 * block + 8 * half).cast()),
+                            );
+                        }
+                    }
+                    if !F::SIGNED && (!VNNI || F::OFFSET != 0) {
+                        dots = _mm256_add_epi32(dots, _mm256_madd_epi16(pairs, ones));
+                    }
+                    let s = _mm256_permutevar8x32_ps(s, lanes[pair]);
+                    sums[pair] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), s, sums[pair]);
+                }
+                if F::MINIMA {
+                    // A quarter of the sum for each lane of a block. The stored minimum is −t.
+                    let t = _mm256_castps128_ps256(four_halves(at.map(|at| at.add(2))));
+                    let sum = _mm256_set1_ps(0.25 * x.sums[block]);
+                    for pair in 0..2 {
+                        let t = _mm256_permutevar8x32_ps(t, lanes[pair]);
+                        sums[pair] = _mm256_fmadd_ps(t, sum, sums[pair]);
+                    }
+                }
+            }
+            // Each half of a register is a row.
+            let mut dots = [0.0; 4];
+            for (pair, sums) in sums.into_iter().enumerate() {
+                let two = _mm256_add_ps(sums, _mm256_movehdup_ps(sums));
+                let low = _mm256_castps256_ps128(two);
+                let high = _mm256_extractf128_ps::<1>(two);
+                dots[2 * pair] = _mm_cvtss_f32(_mm_add_ss(low, _mm_movehl_ps(low, low)));
+                dots[2 * pair + 1] = _mm_cvtss_f32(_mm_add_ss(high, _mm_movehl_ps(high, high)));
+            }
+            out.copy_from_slice(&dots[..out.len()]);
+        }
+    }
+}
+
+/// 16 bytes in both halves of a register.
+#[inline(always)]
+unsafe fn twice(at: *const u8) -> __m256i {
+    // SAFETY: the caller can read 16 bytes there, and the load needs no alignment.
+    unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(at.cast())) }
 }
 
 /// Sums of four products of unsigned and signed bytes.

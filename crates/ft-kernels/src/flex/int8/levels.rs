@@ -149,6 +149,19 @@ pub(super) trait Reader {
     ///
     /// The processor has the instructions, and the block is readable.
     unsafe fn levels(block: *const u8, chunk: usize) -> __m256i;
+
+    /// Whether blocks are 32 numbers with half a byte each, a scale in the first two bytes and, if there are
+    /// [minima](Self::MINIMA), `−t` in the next two, so that [`pair`](Self::pair) reads them.
+    const PAIRED: bool = false;
+
+    /// The first 16 levels of two blocks, and the others.
+    ///
+    /// # Safety
+    ///
+    /// The processor has the instructions, the blocks are readable, and the format is paired.
+    unsafe fn pair(_: *const u8, _: *const u8) -> [__m256i; 2] {
+        unreachable!("the format is not paired")
+    }
 }
 
 #[inline(always)]
@@ -157,6 +170,19 @@ unsafe fn half(at: *const u8) -> f32 {
     unsafe {
         let bits = at.cast::<u16>().read_unaligned();
         _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
+    }
+}
+
+/// Four floats of 16 bits.
+#[inline(always)]
+pub(super) unsafe fn four_halves(at: [*const u8; 4]) -> __m128 {
+    // SAFETY: the caller's blocks have two bytes there.
+    unsafe {
+        let bits = at.map(|at| i32::from(at.cast::<u16>().read_unaligned()));
+        let halves = _mm_cvtsi32_si128(bits[0]);
+        let halves = _mm_insert_epi16::<1>(halves, bits[1]);
+        let halves = _mm_insert_epi16::<2>(halves, bits[2]);
+        _mm_cvtph_ps(_mm_insert_epi16::<3>(halves, bits[3]))
     }
 }
 
@@ -174,6 +200,37 @@ unsafe fn nibbles(at: *const u8) -> __m256i {
         let bytes = _mm_loadu_si128(at.cast());
         let both = _mm256_set_m128i(_mm_srli_epi16(bytes, 4), bytes);
         _mm256_and_si256(both, _mm256_set1_epi8(15))
+    }
+}
+
+/// Twice 16 bytes as the low halves of both, and the high ones.
+#[inline(always)]
+unsafe fn nibbles_of_two(a: *const u8, b: *const u8) -> [__m256i; 2] {
+    // SAFETY: the caller's blocks have 16 bytes there, and the loads need no alignment.
+    unsafe {
+        let both = _mm256_loadu2_m128i(b.cast(), a.cast());
+        let mask = _mm256_set1_epi8(15);
+        let high = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
+        [_mm256_and_si256(both, mask), high]
+    }
+}
+
+/// 16 in every byte whose bit is set: of the first two bytes, and of the others.
+#[inline(always)]
+unsafe fn fifth_bits_of_two(a: *const u8, b: *const u8) -> [__m256i; 2] {
+    // SAFETY: the caller's blocks have four bytes there.
+    unsafe {
+        let word = |at: *const u8| _mm_set1_epi32(at.cast::<i32>().read_unaligned());
+        let bits = _mm256_set_m128i(word(b), word(a));
+        let bit_of_each = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64.cast_signed());
+        let set = |first: i64| {
+            let ones = 0x0101_0101_0101_0101;
+            let (low, high) = (first * ones, (first + 1) * ones);
+            let bytes = _mm256_shuffle_epi8(bits, _mm256_set_epi64x(high, low, high, low));
+            let set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit_of_each), bit_of_each);
+            _mm256_and_si256(set, _mm256_set1_epi8(16))
+        };
+        [set(0), set(2)]
     }
 }
 
@@ -245,7 +302,7 @@ unsafe fn array<const N: usize>(at: *const u8) -> [u8; N] {
 /// `$block` and `$chunk` are the arguments of the functions.
 macro_rules! reader {
     ($name:ident: $bytes:expr, $held:ident, chunks $chunks:literal, group $group:literal, signed $signed:literal, minima $minima:literal, most $most:literal, offset $offset:literal;
-     |$b1:ident| $scales:expr; |$b2:ident, $chunk:ident| $levels:expr) => {
+     |$b1:ident| $scales:expr; |$b2:ident, $chunk:ident| $levels:expr $(; |$a:ident, $b:ident| $pair:expr)?) => {
         #[allow(non_camel_case_types)]
         pub(super) struct $name;
 
@@ -271,6 +328,16 @@ macro_rules! reader {
                 // SAFETY: all places are in the block, which the caller can read.
                 unsafe { $levels }
             }
+
+            $(
+                const PAIRED: bool = true;
+
+                #[inline(always)]
+                unsafe fn pair($a: *const u8, $b: *const u8) -> [__m256i; 2] {
+                    // SAFETY: all places are in the blocks, which the caller can read.
+                    unsafe { $pair }
+                }
+            )?
         }
     };
 }
@@ -278,25 +345,37 @@ macro_rules! reader {
 reader! {
     Q4_0: q4_0::BYTES, Single, chunks 1, group 32, signed false, minima false, most 15, offset 8;
     |block| { let s = half(block); Single { s, t: 8.0 * s } };
-    |block, chunk| nibbles(block.add(2))
+    |block, chunk| nibbles(block.add(2));
+    |a, b| nibbles_of_two(a.add(2), b.add(2))
 }
 
 reader! {
     Q4_1: q4_1::BYTES, Single, chunks 1, group 32, signed false, minima true, most 15, offset 0;
     |block| Single { s: half(block), t: -half(block.add(2)) };
-    |block, chunk| nibbles(block.add(4))
+    |block, chunk| nibbles(block.add(4));
+    |a, b| nibbles_of_two(a.add(4), b.add(4))
 }
 
 reader! {
     Q5_0: q5_0::BYTES, Single, chunks 1, group 32, signed false, minima false, most 31, offset 16;
     |block| { let s = half(block); Single { s, t: 16.0 * s } };
-    |block, chunk| _mm256_or_si256(nibbles(block.add(6)), fifth_bits(block.add(2)))
+    |block, chunk| _mm256_or_si256(nibbles(block.add(6)), fifth_bits(block.add(2)));
+    |a, b| {
+        let [low, high] = nibbles_of_two(a.add(6), b.add(6));
+        let [low_fifth, high_fifth] = fifth_bits_of_two(a.add(2), b.add(2));
+        [_mm256_or_si256(low, low_fifth), _mm256_or_si256(high, high_fifth)]
+    }
 }
 
 reader! {
     Q5_1: q5_1::BYTES, Single, chunks 1, group 32, signed false, minima true, most 31, offset 0;
     |block| Single { s: half(block), t: -half(block.add(2)) };
-    |block, chunk| _mm256_or_si256(nibbles(block.add(8)), fifth_bits(block.add(4)))
+    |block, chunk| _mm256_or_si256(nibbles(block.add(8)), fifth_bits(block.add(4)));
+    |a, b| {
+        let [low, high] = nibbles_of_two(a.add(8), b.add(8));
+        let [low_fifth, high_fifth] = fifth_bits_of_two(a.add(4), b.add(4));
+        [_mm256_or_si256(low, low_fifth), _mm256_or_si256(high, high_fifth)]
+    }
 }
 
 reader! {
@@ -311,6 +390,11 @@ reader! {
     |block, chunk| {
         let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(iq4_nl::TABLE.as_ptr().cast()));
         _mm256_shuffle_epi8(table, nibbles(block.add(2)))
+    };
+    |a, b| {
+        let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(iq4_nl::TABLE.as_ptr().cast()));
+        let [low, high] = nibbles_of_two(a.add(2), b.add(2));
+        [_mm256_shuffle_epi8(table, low), _mm256_shuffle_epi8(table, high)]
     }
 }
 
