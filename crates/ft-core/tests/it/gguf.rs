@@ -129,7 +129,7 @@ fn wrong_fields_are_errors_that_name_them() {
             good[..good.len() - 30].to_vec(),
             ["tensor b.weight", "truncated"],
         ),
-        (good[..66].to_vec(), ["general.architecture", "truncated"]),
+        (good[..80].to_vec(), ["key 1", "room for 3"]),
         (Vec::new(), ["", ""]),
     ] {
         let message = refused(&bytes);

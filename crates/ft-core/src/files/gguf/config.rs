@@ -136,10 +136,13 @@ pub(super) fn config(file: &GgufFile, architecture: &Architecture) -> Result<Jso
         "phi2" | "gptneox" => {
             set("intermediate_size", inner.into());
             set("layer_norm_eps", layer_norm_epsilon()?.into());
-            set("partial_rotary_factor", part.into());
             if architecture.name == "phi2" {
+                set("partial_rotary_factor", part.into());
                 set("num_key_value_heads", kv_heads.into());
             } else {
+                set("rotary_pct", part.into());
+                let base = keys.float("rope.freq_base")?.unwrap_or(10_000.0);
+                set("rotary_emb_base", base.into());
                 let key = keys.of("use_parallel_residual");
                 let parallel = file.metadata().boolean(&key)?.unwrap_or(true);
                 set("use_parallel_residual", parallel.into());
@@ -198,6 +201,10 @@ fn special(
         "qwen2" | "qwen3" => set("use_sliding_window", false.into()),
         "phi3" => {
             set("sliding_window", window.filter(|window| *window > 0).into());
+            let original = keys.integer("rope.scaling.original_context_length")?;
+            if let Some(original) = original {
+                set("original_max_position_embeddings", original.into());
+            }
             set(
                 "pad_token_id",
                 file.metadata()
@@ -242,6 +249,9 @@ fn not_there(config: &Json, name: &str, heads: Heads) -> Option<&'static str> {
         false => heads.width,
     };
     match name {
+        "gemma" | "gemma2" | "gemma3" if config["tie_word_embeddings"] != true => {
+            Some("tie_word_embeddings")
+        }
         "gemma2" if size("query_pre_attn_scalar") != scalar(46) => Some("query_pre_attn_scalar"),
         "gemma2" if !every(2, full, slides, "layer_types") => Some("layer_types"),
         "gemma3" if size("query_pre_attn_scalar") != scalar(62) => Some("query_pre_attn_scalar"),
@@ -249,6 +259,8 @@ fn not_there(config: &Json, name: &str, heads: Heads) -> Option<&'static str> {
         "gemma3" if config["rope_local_base_freq"].as_f64() != Some(10_000.0) => {
             Some("rope_local_base_freq")
         }
+        "gptneox" | "phi2" if config["tie_word_embeddings"] == true => Some("tie_word_embeddings"),
+        "gptneox" if config["attention_bias"] != true => Some("attention_bias"),
         "smollm3" if !every(4, "0", "1", "no_rope_layers") => Some("no_rope_layers"),
         _ => None,
     }
@@ -296,7 +308,7 @@ pub(super) fn write_config(
     let context = size(&["max_position_embeddings", "n_positions"])?;
     let slides = config["use_sliding_window"] != false;
     let window = size(&["sliding_window"]).ok().filter(|_| slides);
-    let window = window.filter(|_| !matches!(name, "gemma2" | "gemma3" | "phi3"));
+    let window = window.filter(|_| !matches!(name, "gemma2" | "gemma3"));
     set(
         "context_length",
         window.map_or(context, |window| context.min(window)).into(),
@@ -334,7 +346,9 @@ pub(super) fn write_config(
     set("rope.dimension_count", rotated.into());
     set(
         "rope.freq_base",
-        float("rope_theta").unwrap_or(10_000.0).into(),
+        (float("rope_theta").or(float("rotary_emb_base")))
+            .unwrap_or(10_000.0)
+            .into(),
     );
     if !config["head_dim"].is_null() {
         set("attention.key_length", (of.width as u32).into());
