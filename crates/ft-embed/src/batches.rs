@@ -31,8 +31,11 @@ pub(crate) struct BatchPlan {
     batch_size: usize,
     seed: Option<u64>,
     duplicates: bool,
-    plan: Mutex<Option<(usize, Arc<Vec<Vec<usize>>>)>>,
+    plan: Mutex<Option<(usize, Rows)>>,
 }
+
+/// The rows of each batch.
+type Rows = Arc<Vec<Vec<usize>>>;
 
 impl BatchPlan {
     /// Batches of `batch_size` rows. Without `duplicates` a row waits for a later batch if one of its texts is in the batch

@@ -70,6 +70,7 @@ impl DistillationOptions {
 }
 
 /// The teacher's distributions, one for each row.
+#[expect(clippy::large_enum_variant, reason = "there is one for a whole batch")]
 #[derive(Clone, Debug)]
 pub enum Teacher {
     /// Those of a head.

@@ -28,6 +28,7 @@ macro_rules! encoders {
         }
 
         /// A body of whatever architecture its `config.json` names: token ids to hidden states, without any head.
+        #[allow(clippy::large_enum_variant)] // A program has a few of them.
         #[derive(Module, Parts, Debug)]
         #[non_exhaustive]
         pub enum AutoBackbone {

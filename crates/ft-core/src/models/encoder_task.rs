@@ -18,6 +18,7 @@ use crate::models::{BackboneConfig, Bert, DistilBert, ModernBert, MpNet};
 use crate::{Backbone, Dims, Error, Parts, Result, TokenBatch};
 
 /// A body under its name in a model with a head.
+#[allow(clippy::large_enum_variant)] // A model has one of them.
 #[derive(Module, Parts, Debug)]
 enum Body {
     Bert(InBert),

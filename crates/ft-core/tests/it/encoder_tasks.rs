@@ -38,7 +38,7 @@ fn places() -> [Range<usize>; 3] {
 /// The mean of `−ln softmax` at the labels, of rows whose label is not −100.
 fn entropy(logits: Tensor<2>, labels: &TensorData) -> Tensor<1> {
     let device = logits.device();
-    let labels: Vec<i64> = host(labels).into_iter().map(|x| x as i64).collect();
+    let labels: Vec<i64> = host(labels);
     let kept: Vec<i64> = (0..labels.len() as i64)
         .filter(|&row| labels[row as usize] != -100)
         .collect();

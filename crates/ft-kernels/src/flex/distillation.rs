@@ -15,6 +15,7 @@ use crate::LogitOptions;
 use crate::distillation::{DistillationOptions, Divergence, LEAST_REST};
 
 /// The teacher's distributions.
+#[expect(clippy::large_enum_variant, reason = "there is one for a whole batch")]
 pub(crate) enum Rows<'a> {
     Head {
         hidden: FlexTensor,

@@ -238,8 +238,8 @@ fn not_there(config: &Json, name: &str, heads: Heads) -> Option<&'static str> {
         let mut types = types.map(|(i, kind)| (i % every == every - 1, kind));
         types.all(|(is_last, kind)| {
             let expected = if is_last { last } else { others };
-            kind.as_str()
-                .map_or(kind.to_string() == expected, |kind| kind == expected)
+            let number = kind.as_u64().map(|number| number.to_string());
+            number.map_or(kind == expected, |number| number == expected)
         })
     };
     let full = "full_attention";

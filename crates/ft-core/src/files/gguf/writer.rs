@@ -65,7 +65,7 @@ impl<'a> GgufWriter<'a> {
                 "{} dimensions, and tensors have 1 to {MOST_DIMS}",
                 shape.len()
             ))
-        } else if shape.contains(&0) || shape[shape.len() - 1] % kind.block() != 0 {
+        } else if shape.contains(&0) || !shape[shape.len() - 1].is_multiple_of(kind.block()) {
             Some(format!("shape {shape:?} has no whole blocks of {kind}"))
         } else {
             None
