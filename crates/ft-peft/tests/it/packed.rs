@@ -99,17 +99,17 @@ fn adapters_train_as_on_the_decoded_weights() {
 
 #[test]
 fn merging_decodes_the_layers_that_have_adapters() {
-    let device = Device::default();
+    // Where there is autodiff, the exact numbers of blocks are multiplied.
+    let device = Device::default().autodiff();
     for method in methods() {
         for kind in ["llama", "gpt2"] {
             let base = in_blocks(kind, &device);
             let count = packed_weights(&base).len();
             let made = with_adapter(base, &*method, "default");
-            // Products of blocks may round activations to 8 bits; those of the decoded model do not.
             let expected = logits(&decoded(&made), &device);
             let mut kept = made.clone();
             merge_adapters(&mut kept).expect("merges");
-            assert!(distance(&logits(&kept, &device), &expected) < 0.03);
+            assert!(distance(&logits(&kept, &device), &expected) < 2e-4);
             unmerge_adapters(&mut kept).expect("merged");
             assert_eq!(packed_weights(&kept).len(), count);
             let merged = merge_and_unload(made).expect("merges");
@@ -117,7 +117,7 @@ fn merging_decodes_the_layers_that_have_adapters() {
             let name = format!("{method:?}");
             let stays = name.contains("Tuning") || name.contains("BitFit");
             assert_eq!(packed_weights(&merged).len() == count, stays, "{name}");
-            assert!(distance(&logits(&merged, &device), &expected) < 0.03);
+            assert!(distance(&logits(&merged, &device), &expected) < 2e-4);
             let mut whole = merged;
             dequantize(&mut whole);
             assert!(distance(&logits(&whole, &device), &expected) < 2e-4);

@@ -88,6 +88,8 @@ pub struct Placed {
 }
 
 impl GgufLayout {
+    /// The layout for a model with this `config.json`.
+    ///
     /// # Errors
     ///
     /// If llama.cpp has no architecture for this `model_type`, or it is not known here.
