@@ -8,7 +8,7 @@ use burn::tensor::{DType, Tensor, TensorData};
 use ft_core::module_path::{PathVisitor, shapes, visit_params};
 use ft_core::{Error, Result, WeightSource};
 
-/// The parameters of a model. Its adapters are not among them: merge them first.
+/// The parameters of a model without adapters.
 #[derive(Debug)]
 pub struct ModelWeights<'a, M> {
     model: &'a M,
@@ -17,12 +17,20 @@ pub struct ModelWeights<'a, M> {
 
 impl<'a, M: Module> ModelWeights<'a, M> {
     /// The parameters of this model.
-    pub fn new(model: &'a M) -> Self {
-        let shapes = shapes(model).into_iter();
-        let shapes = shapes.filter(|(path, _)| !path.contains(".adapters."));
-        Self {
-            model,
-            shapes: shapes.map(|(path, shape)| (path, shape.to_vec())).collect(),
+    ///
+    /// # Errors
+    ///
+    /// If the model carries adapters, which would be lost.
+    pub fn new(model: &'a M) -> Result<Self> {
+        let shapes: BTreeMap<String, Vec<usize>> = shapes(model)
+            .into_iter()
+            .map(|(path, shape)| (path, shape.to_vec()))
+            .collect();
+        match shapes.keys().find(|path| path.contains("adapters.")) {
+            Some(adapter) => Err(Error::Settings(format!(
+                "the model carries adapters ({adapter}), which the file would lose: merge them first"
+            ))),
+            None => Ok(Self { model, shapes }),
         }
     }
 }

@@ -87,7 +87,7 @@ fn difference(name: &str, folder: &Path) -> Result<(), String> {
     let path = folder.join(format!("{name}.gguf"));
     let options = GgufOptions::new(Mix::F32);
     let written = write_gguf(
-        &ModelWeights::new(&model),
+        &ModelWeights::new(&model).expect("no adapters"),
         &config,
         &tokenizer(),
         &path,
@@ -261,7 +261,7 @@ fn numbers_that_are_not_finite_are_not_written() {
         let path = folder.path().join("model.gguf");
         let config = model.config().to_json();
         let error = write_gguf(
-            &ModelWeights::new(&model),
+            &ModelWeights::new(&model).expect("no adapters"),
             &config,
             &tokenizer(),
             &path,

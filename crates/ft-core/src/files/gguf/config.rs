@@ -82,6 +82,13 @@ pub(super) fn config(file: &GgufFile, architecture: &Architecture) -> Result<Jso
         set(theirs, file.metadata().integer(ours)?.into());
     }
     let layers = keys.size("block_count")?;
+    let tensors = file.tensors().len();
+    if layers > tensors as u64 {
+        return Err(file.metadata().invalid(
+            &keys.of("block_count"),
+            &format!("{layers} blocks, and the file has {tensors} tensors"),
+        ));
+    }
     let context = keys.size("context_length")?;
     let inner = keys.size("feed_forward_length")?;
     let layer_norm_epsilon = || {

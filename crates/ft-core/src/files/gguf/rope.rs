@@ -92,6 +92,10 @@ const YARN: [(&str, &str); 3] = [
 
 /// The settings of Llama 3's scaling that give these factors.
 fn llama3(found: &[f32], theta: f64, width: u64) -> Option<Json> {
+    // A header may say anything: the width is that of a head only if there is a factor for each pair of its numbers.
+    if found.len() as u64 != width / 2 {
+        return None;
+    }
     let factor = found.iter().copied().fold(1.0, f32::max);
     let (low, high) = (1.0, 4.0);
     // Powers of two, the usual one first.
@@ -248,6 +252,11 @@ pub(super) fn write_rope_scaling(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_width_that_the_factors_do_not_have_makes_no_list() {
+        assert_eq!(llama3(&[1.0], 1e4, 1 << 40), None);
+    }
 
     #[test]
     fn the_settings_of_llama_3_are_found_from_its_factors() {

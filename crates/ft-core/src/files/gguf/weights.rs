@@ -31,6 +31,21 @@ const NO_WEIGHTS: [&str; 3] = [
 impl GgufWeights {
     /// The weights of a file of this architecture. Tensors that it does not have keep their names.
     pub(super) fn new(file: GgufFile, architecture: &Architecture, heads: Heads) -> Self {
+        // A header may say anything: rows are listed only for heads that a tensor has room for.
+        let rows = file.tensors().iter().filter_map(|one| one.shape.first());
+        let most = rows.max().copied().unwrap_or(0);
+        let fits = |count: usize| {
+            let rows = count.checked_mul(heads.width);
+            rows.is_some_and(|rows| rows <= most)
+        };
+        let heads = match fits(heads.heads) && fits(heads.kv_heads) {
+            true => heads,
+            false => Heads {
+                heads: 0,
+                kv_heads: 0,
+                width: 0,
+            },
+        };
         let tensors = file.tensors().iter().enumerate();
         let places = tensors.filter(|(_, one)| !NO_WEIGHTS.contains(&&one.name[..]));
         let places = places.map(|(i, one)| match architecture.to_hf(&one.name) {
