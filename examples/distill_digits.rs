@@ -6,8 +6,8 @@
 //!
 //! Digits are drawn from a bitmap font at random places, with strokes that fade and noise on every pixel. The teacher learns from
 //! many labelled pictures, the student from few. Three students begin with the same weights: one has the labels alone, one the
-//! teacher's distributions beside them, and one the teacher's distributions of pictures without labels. All are tested on pictures
-//! that nobody saw, with several seeds; differences have 95% intervals (paired t).
+//! teacher's distributions beside them, and one the teacher's distributions of pictures without labels. All are tested on other
+//! pictures, with several seeds; differences have 95% intervals (paired t).
 
 use anyhow::{Result, ensure};
 use clap::Parser;
@@ -159,7 +159,7 @@ impl Perceptron {
     }
 }
 
-/// What a student is told.
+/// What a model learns from.
 struct Lesson<'a> {
     pictures: &'a Pictures,
     /// The teacher, its weight, and the temperature.
@@ -237,15 +237,15 @@ fn main() -> Result<()> {
         // Its weights are drawn now, so that all students begin with the same.
         sizes = [teacher.parameters(), student.parameters()];
         student.forward(unseen.some(&[0], &device).0);
-        let told = |pictures, alpha: Option<f64>| {
+        let trained = |pictures, alpha: Option<f64>| {
             let teacher = alpha.map(|alpha| (&teacher, alpha, args.temperature));
             let lesson = Lesson { pictures, teacher };
             train(student.clone(), &lesson, args.steps, part(6), &device).valid()
         };
         let models = [
-            told(&few, None),
-            told(&few, Some(args.alpha)),
-            told(&many, Some(1.0)),
+            trained(&few, None),
+            trained(&few, Some(args.alpha)),
+            trained(&many, Some(1.0)),
         ];
         found[0].push(teacher.accuracy(&unseen, &plain));
         for (accuracies, model) in found[1..].iter_mut().zip(&models) {

@@ -112,7 +112,7 @@ fn main() -> Result<()> {
         "cached" => {
             ensure!(
                 common.eval_data.is_none(),
-                "--reference cached knows the rows of --data alone: hold rows out with --eval-fraction, or use another reference"
+                "--reference cached has log-probabilities of the rows of --data only: hold rows out with --eval-fraction, or use another reference"
             );
             let model = reference(usual_reference(common), &policy, &start)?;
             let file = common.output.join("reference_logps.json");

@@ -301,7 +301,7 @@ impl Trains {
     }
 }
 
-/// The model with what trains, and how the run is told from others.
+/// The model with what trains, and its settings as part of the run's identity.
 fn prepare(model: AutoCausalLm, args: &Args, steps: usize) -> Result<(AutoCausalLm, Value)> {
     let only = match &args.method {
         Trains::Adapter(name) => {

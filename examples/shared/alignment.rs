@@ -182,7 +182,7 @@ impl Common {
         Ok((policy, report))
     }
 
-    /// A trainer that knows what a resumed run must have in common with the one that it continues.
+    /// A trainer, with the settings that a resumed run must have in common with the run that it continues.
     pub(crate) fn trainer<'a, M: Module + Parts, T: Method<M>>(
         &self,
         method: T,

@@ -36,7 +36,7 @@ pub(crate) struct Sampling {
 }
 
 impl Sampling {
-    /// How completions are sampled: as the model's folder says where they end.
+    /// How completions are sampled. The end tokens are those of the model's folder.
     pub(crate) fn generation(&self, start: &Start) -> Result<GenerationConfig> {
         Ok(GenerationConfig {
             max_new_tokens: self.max_new_tokens,

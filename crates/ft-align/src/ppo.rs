@@ -1,5 +1,4 @@
-//! Proximal policy optimization: a policy samples completions, a reward scores them, a value model says what was to be
-//! expected.
+//! Proximal policy optimization: a policy samples completions, a reward scores them, a value model predicts the scores.
 
 mod sampling;
 mod update;

@@ -133,7 +133,7 @@ impl<'a, T: CausalLm> Distill<'a, T> {
     ///
     /// # Errors
     ///
-    /// If a setting makes no sense, the vocabularies differ, or a teacher on disk was asked at another temperature.
+    /// If a setting makes no sense, the vocabularies differ, or a teacher on disk has another temperature.
     pub fn new<M: CausalLm>(
         config: DistillConfig,
         teacher: TeacherSource<T>,
@@ -179,17 +179,17 @@ impl<'a, T: CausalLm> Distill<'a, T> {
     }
 }
 
-/// A batch, and what the teacher says about it.
+/// A batch, and the teacher's output for it.
 #[derive(Clone, Debug)]
 pub struct DistillBatch {
     /// The tokens.
     pub batch: Batch,
-    said: Said,
+    output: TeacherOutput,
 }
 
 #[expect(clippy::large_enum_variant, reason = "there is one for a whole batch")]
 #[derive(Clone, Debug)]
-enum Said {
+enum TeacherOutput {
     /// The teacher's hidden states.
     Hidden(Tensor<3>),
     /// Its likeliest tokens and their log-probabilities.
@@ -221,28 +221,28 @@ impl<M: CausalLm, T: CausalLm> Method<M> for Distill<'_, T> {
             _ => &self.training,
         };
         let batch = batches.batch(epoch, index);
-        let said = match &self.teacher {
+        let output = match &self.teacher {
             TeacherSource::Model(teacher) => {
                 let device = teacher.devices().first().cloned().unwrap_or_default();
-                Said::Hidden(teacher.hidden_states(&batch.tokens(&device), None))
+                TeacherOutput::Hidden(teacher.hidden_states(&batch.tokens(&device), None))
             }
-            TeacherSource::Top(_) if !context.is_training() => Said::Nothing,
+            TeacherSource::Top(_) if !context.is_training() => TeacherOutput::Nothing,
             TeacherSource::Top(top) => {
                 let (tokens, logps) = top.of(&batch)?;
-                Said::Top(tokens, logps)
+                TeacherOutput::Top(tokens, logps)
             }
         };
-        Ok(DistillBatch { batch, said })
+        Ok(DistillBatch { batch, output })
     }
 
     fn step(&mut self, model: &M, batch: &DistillBatch, context: &StepContext) -> StepResult {
-        let DistillBatch { batch, said } = batch;
+        let DistillBatch { batch, output } = batch;
         let hidden = model.hidden_states(&batch.tokens(&context.device), None);
-        let states = match (said, &self.teacher) {
-            (Said::Hidden(hidden), TeacherSource::Model(teacher)) => {
+        let states = match (output, &self.teacher) {
+            (TeacherOutput::Hidden(hidden), TeacherSource::Model(teacher)) => {
                 TeacherStates::Head(hidden, teacher.head())
             }
-            (Said::Top(tokens, logps), TeacherSource::Top(top)) => TeacherStates::Top {
+            (TeacherOutput::Top(tokens, logps), TeacherSource::Top(top)) => TeacherStates::Top {
                 k: top.k(),
                 tokens,
                 logps,
@@ -252,12 +252,12 @@ impl<M: CausalLm, T: CausalLm> Method<M> for Distill<'_, T> {
                 return Ok(StepOutput::from(loss).with_tokens(batch.token_count()));
             }
         };
-        told(self.config, model, hidden, states, batch, context)
+        teacher_step(self.config, model, hidden, states, batch, context)
     }
 }
 
-/// What a teacher's states make of a batch.
-fn told<M: CausalLm>(
+/// The loss and the metrics of a batch, given the teacher's states.
+fn teacher_step<M: CausalLm>(
     config: DistillConfig,
     model: &M,
     hidden: Tensor<3>,
@@ -301,10 +301,10 @@ pub fn compare<M: CausalLm, T: CausalLm>(
         batches,
         |student: &M, batch: &Batch, context: &StepContext| {
             let tokens = batch.tokens(&context.device);
-            let said = teacher.hidden_states(&tokens, None);
-            let states = TeacherStates::Head(&said, teacher.head());
+            let output = teacher.hidden_states(&tokens, None);
+            let states = TeacherStates::Head(&output, teacher.head());
             let hidden = student.hidden_states(&tokens, None);
-            told(config, student, hidden, states, batch, context)
+            teacher_step(config, student, hidden, states, batch, context)
         },
     )
 }

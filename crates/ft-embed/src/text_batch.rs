@@ -16,7 +16,7 @@ pub struct TextTokens {
     pub ids: Vec<u32>,
     /// How many of the first ones do not count in pooling.
     pub skipped: usize,
-    /// For a pair of texts which of them each token belongs to, 0 or 1, if the model is told; else empty.
+    /// 0 for tokens of the first text of a pair and 1 for those of the second. Empty if the model has no token types.
     pub type_ids: Vec<u32>,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The rules are those of `llama_tensor_get_type` in llama.cpp's `src/llama-quant.cpp`. Tensors that hurt most when they are
 //! rounded get more bits: the output layer, `attn_v`, and `ffn_down` of the first and last blocks and of every third between.
-//! Without an importance matrix, the mix says all there is to say.
+//! Without an importance matrix, the types of the tensors follow from the mix and the architecture alone.
 
 use std::fmt;
 use std::str::FromStr;

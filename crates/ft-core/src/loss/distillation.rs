@@ -6,7 +6,7 @@ use ft_kernels::{DistillationOptions, Distilled, Teacher, Weight, distillation_s
 use crate::loss::linear_cross_entropy::{Counted, next_labels};
 use crate::{Error, Head, Result};
 
-/// What a teacher says about the positions of a batch.
+/// A teacher's output for the positions of a batch.
 #[derive(Clone, Copy, Debug)]
 pub enum TeacherStates<'a> {
     /// Its hidden states, `[batch, seq, width]`, and its head.
@@ -25,7 +25,7 @@ pub enum TeacherStates<'a> {
 /// The loss of a student at every position whose next token has a label, summed; see [`DistillationOptions`]. Also how many
 /// positions these are; without any there is no result.
 ///
-/// `options.logits` is not looked at: what a model does to its logits is known to its head.
+/// `options.logits` is ignored: the options of the logits are those of the head.
 ///
 /// # Shapes
 ///

@@ -172,7 +172,7 @@ fn a_teacher_on_disk_gives_the_losses_of_the_model() {
             .map(|(a, b)| (a - b).abs());
         assert!(apart.fold(0.0, f32::max) < 4e-3, "{path}");
     }
-    // Few tokens say less: the divergence is a lower bound, and the rest tells how much is missing.
+    // With few tokens the divergence is a lower bound.
     let few = write(4, "few");
     assert!(few.mean_rest() > 0.2 && few.k() == 4);
     let (_, less) = train(settings(), TeacherSource::Top(few.into()), 1);

@@ -15,7 +15,7 @@ use crate::files::safetensors_folder::map_file;
 use crate::files::weight_source::PackedBytes;
 use crate::{Error, Result};
 
-/// What a file says of a tensor.
+/// The description of a tensor in a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorInfo {
     /// Its name: `blk.0.attn_q.weight`.
