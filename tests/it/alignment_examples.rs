@@ -355,3 +355,44 @@ fn pairs_are_made_from_rewards_or_by_a_judge() {
     let message = String::from_utf8_lossy(&nothing.stderr);
     assert!(message.contains("--judge-endpoint"), "{message}");
 }
+
+/// The reference and the policy are computed with the same precision, so that a new adapter changes nothing.
+#[test]
+fn preferences_are_learned_on_a_base_of_few_bits() {
+    let at = tempfile::tempdir().expect("temporary folder");
+    let (data, file) = (pairs(at.path()), at.path().join("base.gguf"));
+    let model = folder();
+    let quantize = [
+        "--model",
+        path(&model),
+        "--format",
+        "Q4_0",
+        "--output",
+        path(&file),
+    ];
+    json("quantize", &quantize);
+    for (program, more) in [
+        ("dpo", &["--batch-size", "4"][..]),
+        ("kto", &["--batch-size", "4"]),
+    ] {
+        let output = at.path().join(program);
+        let data = match program {
+            "kto" => {
+                let rows = questions(24).into_iter().enumerate().map(|(i, (question, answer))| {
+                    json!({"prompt": question, "completion": answer, "label": i % 2 == 0})
+                });
+                write(at.path(), "answers.jsonl", rows)
+            }
+            _ => data.clone(),
+        };
+        let base = common(path(&file), path(&data), path(&output));
+        let found = json(program, &[&base[..], &["--max-steps", "8"], more].concat());
+        assert_eq!(found["steps"], 8, "{found}");
+        let margin = |when: &str| number(&found[when], "margin");
+        if program == "dpo" {
+            // The base is the reference, before the training also in an evaluation.
+            assert!(margin("eval_before").abs() < 1e-3, "{found}");
+            assert!(margin("eval_after") > 0.05, "{found}");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 use ft_core::{CausalLm, Dims, LossSum, predicted_log_sum_squares, predicted_logps};
 use ft_data::{Branches, PreferenceDataset, PreferenceExample, Tokenized};
+use ft_kernels::exact;
 use ft_train::{BoxError, Method, ModelView, StepContext, StepOutput, StepResult};
 
 use crate::loss::{
@@ -216,8 +217,12 @@ pub(crate) fn pair_step<M: CausalLm>(
     context: &StepContext,
 ) -> StepResult {
     let (sequences, device) = (&batch.sequences, &context.device);
-    let hidden = model.hidden_states(&sequences.batch.tokens(device), None);
-    let policy = predicted_logps(hidden.clone(), model.head(), &sequences.completions, 1.0);
+    let (hidden, policy) = exact(|| {
+        let hidden = model.hidden_states(&sequences.batch.tokens(device), None);
+        let head = model.head();
+        let policy = predicted_logps(hidden.clone(), head, &sequences.completions, 1.0);
+        (hidden, policy)
+    });
     let logps = batch.reference.clone().unwrap_or_default();
     let pairs = PairLogps::new(&policy, tensor(logps.clone(), device), config.ld_alpha);
     if context.is_training() && context.step == 1 && context.micro_batch == 0 {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use ft_core::{CausalLm, LossSum, mix_seed, predicted_logps};
+use ft_core::{CausalLm, LossSum, mix_seed};
 use ft_data::{Branches, Tokenized, UnpairedDataset, UnpairedExample};
 use ft_train::{BoxError, Method, ModelView, StepContext, StepOutput, StepResult};
 
@@ -277,8 +277,7 @@ impl<M: CausalLm> Method<M> for Kto<M> {
 
     fn step(&mut self, model: &M, batch: &UnpairedSequences, context: &StepContext) -> StepResult {
         let (sequences, device) = (&batch.sequences, &context.device);
-        let hidden = model.hidden_states(&sequences.batch.tokens(device), None);
-        let tokens = predicted_logps(hidden, model.head(), &sequences.completions, 1.0);
+        let tokens = completion_logps(model, sequences, 1.0, device);
         let policy = sum_logps(tokens.logps, &tokens.mask);
         let ratios = policy.clone() - tensor(batch.reference.clone(), device);
         let (beta, desirable) = (self.config.beta, &batch.desirable[..]);

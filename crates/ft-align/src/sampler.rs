@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use burn::tensor::{Device, Tensor};
 use ft_core::{CausalLm, GenerationConfig, LossSum, Tokenizer};
 use ft_data::{Prompt, PromptDataset, PromptExample, Tokenized};
+use ft_kernels::exact;
 use ft_train::StepOutput;
 
 use crate::reward::{Completion, PromptRef, WeightedSum};
@@ -80,7 +81,8 @@ impl Sampler {
         seed: u64,
     ) -> Result<Vec<Group>> {
         let began = Instant::now();
-        let sampled = sample(model, &self.tokenizer, &ids(prompts), &self.config, seed)?;
+        // The log-probabilities are compared with those of the update.
+        let sampled = exact(|| sample(model, &self.tokenizer, &ids(prompts), &self.config, seed))?;
         let rollouts = sampled.iter().flatten();
         self.sampled.tokens += rollouts.map(|one| one.token_ids.len()).sum::<usize>();
         self.sampled.generation += began.elapsed();

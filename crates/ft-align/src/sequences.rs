@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use ft_core::{CausalLm, Dims, TokenLogps, predicted_logps};
 use ft_data::{Branches, Tokenized, collate_branches, collate_rows};
+use ft_kernels::exact;
 
 use crate::Result;
 
@@ -43,8 +44,10 @@ pub(crate) fn completion_logps<M: CausalLm>(
     temperature: f64,
     device: &Device,
 ) -> TokenLogps {
-    let hidden = model.hidden_states(&sequences.batch.tokens(device), None);
-    predicted_logps(hidden, model.head(), &sequences.completions, temperature)
+    exact(|| {
+        let hidden = model.hidden_states(&sequences.batch.tokens(device), None);
+        predicted_logps(hidden, model.head(), &sequences.completions, temperature)
+    })
 }
 
 /// Where a model is.

@@ -27,6 +27,7 @@ mod blockwise;
 mod cross_entropy;
 mod distillation;
 mod dropout;
+mod exact;
 #[cfg(feature = "cpu")]
 mod flex;
 mod gated_mlp;
@@ -49,6 +50,7 @@ pub use blockwise::{BLOCK, Blockwise, DynamicMap};
 pub use cross_entropy::{LossOptions, cross_entropy_sum};
 pub use distillation::{DistillationOptions, Distilled, Divergence, Teacher, distillation_sum};
 pub use dropout::Dropout;
+pub use exact::exact;
 pub use gated_mlp::{Activation, gated_mlp};
 pub use graph::constant;
 pub use input::Input;

@@ -10,8 +10,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
 use crate::cholesky::numbers;
+use crate::error::check_finite;
 use crate::ranges::min_max;
-use crate::{Granularity, Scheme, round_to_nearest};
+use crate::{Error, Granularity, Result, Scheme, round_to_nearest};
 
 /// Scales that [`awq_scales`] tries.
 const STEPS: usize = 20;
@@ -27,6 +28,10 @@ const STEPS: usize = 20;
 /// - `weight`: `[rows, cols]`, possibly projections of one input, stacked
 /// - `hessian`: `mean x·xᵀ` of the inputs, `[cols, cols]`; `mean_abs`: `mean |x|`, `[cols]`
 ///
+/// # Errors
+///
+/// If a number is not finite.
+///
 /// # Panics
 ///
 /// If sizes do not match.
@@ -36,10 +41,14 @@ pub fn awq_scales(
     mean_abs: &[f32],
     shape: [usize; 2],
     scheme: &Scheme,
-) -> Vec<f32> {
+) -> Result<Vec<f32>> {
     let [rows, cols] = shape;
     assert_eq!(weight.len(), rows * cols, "numbers of {shape:?}");
     assert_eq!(mean_abs.len(), cols, "a mean of each column");
+    check_finite(weight, cols)?;
+    if !hessian.iter().chain(mean_abs).all(|x| x.is_finite()) {
+        return Err(Error::NotFinite);
+    }
     let moments = Moments::new(hessian, cols);
     let shares = mean_shares(weight, cols, scheme.granularity.width(cols));
     let mut best = (f64::INFINITY, vec![1.0; cols]);
@@ -58,7 +67,7 @@ pub fn awq_scales(
             best = (error, scales);
         }
     }
-    best.1
+    Ok(best.1)
 }
 
 /// The mean over rows of `|w|` relative to the largest of its group.
@@ -83,16 +92,29 @@ fn mean_shares(weight: &[f32], cols: usize, width: usize) -> Vec<f32> {
 ///
 /// - `weight`: `[rows, cols]`, `hessian`: `mean x·xᵀ` of its inputs, `[cols, cols]`
 ///
+/// # Errors
+///
+/// If a number is not finite.
+///
 /// # Panics
 ///
 /// If sizes do not match, or all rows share a grid.
-pub fn awq_clip(weight: &[f32], hessian: &[f32], shape: [usize; 2], scheme: &Scheme) -> Vec<f32> {
+pub fn awq_clip(
+    weight: &[f32],
+    hessian: &[f32],
+    shape: [usize; 2],
+    scheme: &Scheme,
+) -> Result<Vec<f32>> {
     let [rows, cols] = shape;
     assert_eq!(weight.len(), rows * cols, "numbers of {shape:?}");
     assert!(
         scheme.granularity != Granularity::Tensor,
         "rows are clipped one by one"
     );
+    check_finite(weight, cols)?;
+    if !hessian.iter().all(|x| x.is_finite()) {
+        return Err(Error::NotFinite);
+    }
     let mut out = weight.to_vec();
     let width = scheme.granularity.width(cols);
     for first in (0..cols).step_by(width) {
@@ -116,7 +138,7 @@ pub fn awq_clip(weight: &[f32], hessian: &[f32], shape: [usize; 2], scheme: &Sch
                         .map(move |w| w.clamp(-bound * share, bound * share))
                 })
                 .collect();
-            let mut change = round_to_nearest(&clipped, [rows, size], scheme).dequantize();
+            let mut change = round_to_nearest(&clipped, [rows, size], scheme)?.dequantize();
             change
                 .iter_mut()
                 .zip(&part)
@@ -131,7 +153,7 @@ pub fn awq_clip(weight: &[f32], hessian: &[f32], shape: [usize; 2], scheme: &Sch
             }
         }
     }
-    out
+    Ok(out)
 }
 
 /// What rounding `w·s`, divided by `s`, changes of a weight `[rows, cols]`.

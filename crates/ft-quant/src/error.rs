@@ -23,6 +23,18 @@ pub enum Error {
         /// Which number.
         source: ft_kernels::EncodeError,
     },
+    /// A weight with a number that is infinite or none.
+    #[error(
+        "row {row}, column {col} of the weight is {number}: the weight is damaged, or was trained with too large a rate"
+    )]
+    Weight {
+        /// The row, from 0.
+        row: usize,
+        /// The column, from 0.
+        col: usize,
+        /// The number.
+        number: f32,
+    },
     /// Second moments of a layer's inputs that have an infinite number or none.
     #[error(
         "the second moments of a layer's inputs are not finite: an activation overflows, or the calibration text has no tokens"
@@ -37,4 +49,18 @@ pub enum Error {
         /// The number of input columns.
         cols: usize,
     },
+}
+
+/// # Errors
+///
+/// [`Error::Weight`] with the first number of a weight `[rows, cols]` that is not finite.
+pub(crate) fn check_finite(weight: &[f32], cols: usize) -> Result<()> {
+    match weight.iter().position(|number| !number.is_finite()) {
+        None => Ok(()),
+        Some(place) => Err(Error::Weight {
+            row: place / cols,
+            col: place % cols,
+            number: weight[place],
+        }),
+    }
 }

@@ -243,7 +243,14 @@ fn rounded(
     let Some(format) = kind.packed() else {
         return plain(name, kind, numbers);
     };
-    let importance = importance.filter(|importance| importance.len() == width);
+    if let Some(importance) = importance
+        && importance.len() != width
+    {
+        return Err(Error::Settings(format!(
+            "the importance of {name} has {} columns, and the tensor {width}: it was measured on another model",
+            importance.len()
+        )));
+    }
     let row_bytes = format.bytes_of(width);
     let mut bytes = vec![0; numbers.len() / width * row_bytes];
     let rows = (PIECE / width).max(1);

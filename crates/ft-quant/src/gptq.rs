@@ -9,6 +9,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
 use crate::cholesky::{inverse_factor, numbers};
+use crate::error::check_finite;
 use crate::{Error, Granularity, Grid, Rounded, Scheme};
 
 /// Columns whose errors are collected before they change the columns behind.
@@ -64,6 +65,7 @@ pub fn gptq(
         cols * cols,
         "second moments of {cols} columns"
     );
+    check_finite(weight, cols)?;
     let mut rounded = Rounded::new(shape, scheme);
     if weight.is_empty() {
         return Ok(rounded);

@@ -7,8 +7,9 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
+use crate::error::check_finite;
 use crate::grid::nearest;
-use crate::{Granularity, Rounded, Scheme, ranges::min_max};
+use crate::{Granularity, Result, Rounded, Scheme, ranges::min_max};
 
 /// Settings of [`hqq`]; the defaults are those of the package `hqq`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,10 +37,19 @@ impl Default for HqqConfig {
 
 /// Rounds a weight `[rows, cols]` with fitted zero points, which are not integers.
 ///
+/// # Errors
+///
+/// [`Error::Weight`] if a number is not finite.
+///
 /// # Panics
 ///
 /// If the size does not match, the scheme is symmetric, or its grid is that of a whole tensor.
-pub fn hqq(weight: &[f32], shape: [usize; 2], scheme: &Scheme, config: &HqqConfig) -> Rounded {
+pub fn hqq(
+    weight: &[f32],
+    shape: [usize; 2],
+    scheme: &Scheme,
+    config: &HqqConfig,
+) -> Result<Rounded> {
     let [rows, cols] = shape;
     assert_eq!(weight.len(), rows * cols, "numbers of {shape:?}");
     assert!(
@@ -50,9 +60,10 @@ pub fn hqq(weight: &[f32], shape: [usize; 2], scheme: &Scheme, config: &HqqConfi
         scheme.granularity != Granularity::Tensor,
         "HQQ fits channels or groups"
     );
+    check_finite(weight, cols)?;
     let mut rounded = Rounded::new(shape, scheme);
     if weight.is_empty() {
-        return rounded;
+        return Ok(rounded);
     }
     let (width, groups) = (scheme.granularity.width(cols), rounded.groups());
     let top = scheme.levels().highest as f32;
@@ -103,7 +114,7 @@ pub fn hqq(weight: &[f32], shape: [usize; 2], scheme: &Scheme, config: &HqqConfi
             }
         }
     });
-    rounded
+    Ok(rounded)
 }
 
 /// The integer of a number, given the reciprocal scale and the zero point.

@@ -4,7 +4,8 @@ use burn::tensor::{Bytes, Device};
 use ft_kernels::{Packed, PackedFormat};
 use rayon::prelude::*;
 
-use crate::{Grid, Scheme};
+use crate::error::check_finite;
+use crate::{Grid, Result, Scheme};
 
 /// A matrix `[rows, cols]` as `w[i, j] = s[i, g]·(q[i, j] − z[i, g])`, where `g` is the group of column `j`.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,6 +121,10 @@ impl Rounded {
 ///
 /// `weight` is `[rows, cols]`.
 ///
+/// # Errors
+///
+/// [`Error::Weight`] if a number is not finite.
+///
 /// # Panics
 ///
 /// If the size does not match, or the bits are not from 1 to 8.
@@ -128,17 +133,19 @@ impl Rounded {
 /// use ft_quant::{Scheme, round_to_nearest};
 ///
 /// let weight = [0.0, 1.0, 2.0, 3.0, -1.0, 0.4, 0.0, 2.0];
-/// let rounded = round_to_nearest(&weight, [1, 8], &Scheme::grouped(2, 4));
+/// let rounded = round_to_nearest(&weight, [1, 8], &Scheme::grouped(2, 4))?;
 /// assert_eq!(rounded.levels, [0, 1, 2, 3, 0, 1, 1, 3]);
 /// assert_eq!(rounded.dequantize()[4..], [-1.0, 0.0, 0.0, 2.0]);
+/// # Ok::<(), ft_quant::Error>(())
 /// ```
-pub fn round_to_nearest(weight: &[f32], shape: [usize; 2], scheme: &Scheme) -> Rounded {
+pub fn round_to_nearest(weight: &[f32], shape: [usize; 2], scheme: &Scheme) -> Result<Rounded> {
     let [rows, cols] = shape;
     assert_eq!(weight.len(), rows * cols, "numbers of {shape:?}");
+    check_finite(weight, cols)?;
     let mut rounded = Rounded::new(shape, scheme);
     let groups = rounded.groups();
     if weight.is_empty() {
-        return rounded;
+        return Ok(rounded);
     }
     let width = scheme.granularity.width(cols);
     let whole =
@@ -159,7 +166,7 @@ pub fn round_to_nearest(weight: &[f32], shape: [usize; 2], scheme: &Scheme) -> R
                 }
             }
         });
-    rounded
+    Ok(rounded)
 }
 
 /// `‖found − weight‖ / ‖weight‖`, the relative error of a matrix.

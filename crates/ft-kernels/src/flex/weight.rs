@@ -16,6 +16,7 @@ use super::packed::Blocks;
 use super::pieces::each;
 use super::product::{Matrix, Output, product, product_in_rows, threads_for};
 use super::some_rows::{SideBySide, TOGETHER};
+use crate::exact::is_exact;
 
 /// The number of elements of a widened panel: 1 MiB of `f32`.
 const PANEL: usize = 1 << 18;
@@ -121,7 +122,10 @@ impl<'a> Weight<'a> {
     pub(super) fn forward_rounded(&self, x: Matrix<'_>, scale: f32, out: &mut [f32]) {
         match self.stored.numbers {
             Numbers::Packed(blocks)
-                if int8::supports(blocks.format) && self.stored.cols > 0 && !out.is_empty() =>
+                if int8::supports(blocks.format)
+                    && self.stored.cols > 0
+                    && !out.is_empty()
+                    && !is_exact() =>
             {
                 int8::times_transposed(&blocks, &x.in_rows(), out);
                 if scale != 1.0 {

@@ -36,7 +36,7 @@ fn assert_same(name: &str, found: &[f32], expected: &[f32]) {
 fn rounding_to_nearest() {
     let weight = golden("weight");
     for (name, symmetric) in [("rtn", false), ("rtn_symmetric", true)] {
-        let rounded = round_to_nearest(&weight, SHAPE, &scheme(symmetric));
+        let rounded = round_to_nearest(&weight, SHAPE, &scheme(symmetric)).unwrap();
         assert_same(
             name,
             &rounded.dequantize(),
@@ -83,9 +83,10 @@ fn awq_scales_and_clipping() {
         &golden("mean_abs"),
         SHAPE,
         &scheme(false),
-    );
+    )
+    .unwrap();
     assert_same("scales", &scales, &golden("awq.scales"));
-    let clipped = awq_clip(&weight, &hessian, SHAPE, &scheme(false));
+    let clipped = awq_clip(&weight, &hessian, SHAPE, &scheme(false)).unwrap();
     assert_same("clipped", &clipped, &golden("awq.clipped"));
 }
 
@@ -96,7 +97,8 @@ fn hqq_fits_zero_points() {
         SHAPE,
         &scheme(false),
         &HqqConfig::default(),
-    );
+    )
+    .unwrap();
     assert_same("hqq", &found.dequantize(), &golden("hqq.numbers"));
 }
 
@@ -146,7 +148,7 @@ fn outputs_of_gptq_and_awq_are_nearer_than_those_of_rounding() {
             };
             let error =
                 |found: &Rounded| output_error(&weight, &found.dequantize(), &hessian, shape);
-            let rounding = error(&round_to_nearest(&weight, shape, &scheme));
+            let rounding = error(&round_to_nearest(&weight, shape, &scheme).unwrap());
             let found = gptq(&weight, &hessian, shape, &scheme, &GptqConfig::default());
             let found = error(&found.expect("a factor"));
             assert!(
@@ -154,8 +156,8 @@ fn outputs_of_gptq_and_awq_are_nearer_than_those_of_rounding() {
                 "{scheme:?}: {found}, rounding {rounding}"
             );
             if granularity != Granularity::Tensor {
-                let clipped = awq_clip(&weight, &hessian, shape, &scheme);
-                let clipped = error(&round_to_nearest(&clipped, shape, &scheme));
+                let clipped = awq_clip(&weight, &hessian, shape, &scheme).unwrap();
+                let clipped = error(&round_to_nearest(&clipped, shape, &scheme).unwrap());
                 assert!(
                     clipped < 1.05 * rounding,
                     "{scheme:?}: {clipped}, rounding {rounding}"
@@ -175,7 +177,8 @@ fn blocks_have_the_numbers_of_the_matrix() {
         (4, 96, 192, 32),
     ] {
         let shape = [5, cols];
-        let rounded = round_to_nearest(&normal(5 * cols, 3), shape, &Scheme::grouped(bits, size));
+        let rounded =
+            round_to_nearest(&normal(5 * cols, 3), shape, &Scheme::grouped(bits, size)).unwrap();
         let packed = rounded.packed(&device).expect("whole blocks");
         assert_eq!(packed.format().block(), block);
         let numbers = packed
@@ -185,7 +188,7 @@ fn blocks_have_the_numbers_of_the_matrix() {
             .expect("f32");
         assert_eq!(numbers, rounded.dequantize());
     }
-    let rounded = round_to_nearest(&normal(160, 4), [1, 160], &Scheme::grouped(4, 80));
+    let rounded = round_to_nearest(&normal(160, 4), [1, 160], &Scheme::grouped(4, 80)).unwrap();
     assert_eq!(rounded.format(), None);
 }
 
@@ -205,4 +208,25 @@ fn second_moments_that_have_no_factor_are_refused_or_damped() {
         run(&moments),
         Err(Error::NotPositiveDefinite { cols: 32 })
     ));
+}
+
+#[test]
+fn numbers_that_are_not_finite_are_refused_with_their_place() {
+    let (shape, scheme) = ([2, 8], Scheme::grouped(4, 8));
+    let hessian: Vec<f32> = (0..64).map(|i| f32::from(i % 9 == 0)).collect();
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut weight = normal(16, 5);
+        weight[11] = bad;
+        let errors = [
+            round_to_nearest(&weight, shape, &scheme).err(),
+            hqq(&weight, shape, &scheme, &HqqConfig::default()).err(),
+            gptq(&weight, &hessian, shape, &scheme, &GptqConfig::default()).err(),
+            awq_scales(&weight, &hessian, &[1.0; 8], shape, &scheme).err(),
+            awq_clip(&weight, &hessian, shape, &scheme).err(),
+        ];
+        for error in errors {
+            let message = error.expect("refused").to_string();
+            assert!(message.contains("row 1, column 3"), "{message}");
+        }
+    }
 }
