@@ -9,18 +9,20 @@
 //! ```
 
 use std::path::PathBuf;
-use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Parser;
 use ft::core::{AutoCausalLm, Tokenizer, Weights};
 use ft::data::{Batch, Batches};
 use ft::distill::{Distill, DistillConfig, Divergence, TeacherSource};
-use ft::train::{Method, MetricSum, ModelView, OptimizerStates, StepContext, TrainConfig};
 use serde_json::json;
 
 #[path = "shared/batches.rs"]
 mod batches;
+
+#[path = "shared/method_step.rs"]
+mod method_step;
+use method_step::{Stepper, median, round};
 
 #[derive(Parser)]
 struct Args {
@@ -110,39 +112,18 @@ fn main() -> Result<()> {
     let shape = [args.batch, args.seq];
     let source = TeacherSource::model(&teacher);
     let mut method = Distill::new(config, source, &student, Blocks { blocks, shape })?;
-    let mut optimizer = OptimizerStates::adamw(&TrainConfig {
-        weight_decay: 0.0,
-        ..TrainConfig::default()
-    });
+    let mut stepper = Stepper::new(&device, args.lr);
     let (mut times, mut teacher_times) = (Vec::new(), Vec::new());
     let (mut losses, mut divergences) = (Vec::new(), Vec::new());
-    for step in 0..args.steps {
-        let start = Instant::now();
-        let context = StepContext::training(&device, 0, step + 1, 0);
-        let batch = method
-            .batch(&ModelView::new(&student), 0, step, &context)
-            .map_err(anyhow::Error::from_boxed)?;
-        teacher_times.push(start.elapsed().as_secs_f64());
-        let output = method
-            .step(&student, &batch, &context)
-            .map_err(anyhow::Error::from_boxed)?;
-        let scale = 1.0 / output.loss.count as f64;
-        let value = output.loss.sum.clone();
-        let gradients =
-            ft::burn::optim::GradientsParams::from_grads(output.loss.sum.backward(), &student);
-        student = optimizer.step(student, gradients, args.lr, scale);
-        device.sync()?;
-        times.push(start.elapsed().as_secs_f64());
-        losses.push(round(value.into_scalar::<f64>() * scale, 5));
-        let metric = output.metrics.iter().find(|m| m.name == "divergence");
-        let metric = metric.context("the step has no divergence")?;
-        let sum = match &metric.sum {
-            MetricSum::Number(sum) => *sum,
-            MetricSum::Tensor(sum) => sum.clone().into_scalar::<f64>(),
-        };
-        divergences.push(round(sum / metric.weight, 5));
+    for _ in 0..args.steps {
+        let step;
+        (student, step) = stepper.step(&mut method, student)?;
+        teacher_times.push(step.batch_s);
+        times.push(step.all_s);
+        losses.push(round(step.loss, 5));
+        divergences.push(round(step.metric("divergence")?, 5));
     }
-    let step = median(&times[2..]);
+    let step = median(&times);
     let line = json!({
         "peer": concat!("ft ", env!("CARGO_PKG_VERSION")),
         "batch": args.batch,
@@ -152,7 +133,7 @@ fn main() -> Result<()> {
         "beta": args.beta,
         "lr": args.lr,
         "tokens_per_s": round((args.batch * args.seq) as f64 / step, 1),
-        "teacher_s": round(median(&teacher_times[2..]), 3),
+        "teacher_s": round(median(&teacher_times), 3),
         "step_s": round(step, 3),
         "peak_rss_mb": ft::peak_rss_mb(),
         "losses": losses,
@@ -160,14 +141,4 @@ fn main() -> Result<()> {
     });
     println!("{line}");
     Ok(())
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    (sorted[sorted.len() / 2] + sorted[(sorted.len() - 1) / 2]) / 2.0
-}
-
-fn round(x: f64, digits: i32) -> f64 {
-    (x * 10f64.powi(digits)).round() / 10f64.powi(digits)
 }

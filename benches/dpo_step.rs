@@ -10,7 +10,6 @@
 //! ```
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
@@ -19,8 +18,11 @@ use ft::align::{Dpo, DpoConfig, Reference};
 use ft::core::{AutoCausalLm, IGNORE_INDEX, Message, Tokenizer, Weights};
 use ft::data::{PreferenceDataset, PreferenceExample, Tokenized};
 use ft::peft::LoraConfig;
-use ft::train::{Method, MetricSum, ModelView, OptimizerStates, StepContext, TrainConfig};
 use serde_json::{Value, json};
+
+#[path = "shared/method_step.rs"]
+mod method_step;
+use method_step::{Stepper, median, round};
 
 #[derive(Parser)]
 struct Args {
@@ -118,45 +120,20 @@ fn main() -> Result<()> {
         args.batch,
         None,
     )?;
-    let mut optimizer = OptimizerStates::adamw(&TrainConfig {
-        weight_decay: 0.0,
-        ..TrainConfig::default()
-    });
+    let mut stepper = Stepper::new(&device, args.lr);
     let loaded = ft::peak_rss_mb();
     let (mut times, mut reference_times) = (Vec::new(), Vec::new());
     let (mut losses, mut margins, mut accuracies) = (Vec::new(), Vec::new(), Vec::new());
-    for step in 0..args.steps {
-        let start = Instant::now();
-        let context = StepContext::training(&device, 0, step + 1, 0);
-        let batch = method
-            .batch(&ModelView::new(&model), 0, step, &context)
-            .map_err(anyhow::Error::from_boxed)?;
-        reference_times.push(start.elapsed().as_secs_f64());
-        let output = method
-            .step(&model, &batch, &context)
-            .map_err(anyhow::Error::from_boxed)?;
-        let scale = 1.0 / output.loss.count as f64;
-        let value = output.loss.sum.clone();
-        let gradients =
-            ft::burn::optim::GradientsParams::from_grads(output.loss.sum.backward(), &model);
-        model = optimizer.step(model, gradients, args.lr, scale);
-        device.sync()?;
-        times.push(start.elapsed().as_secs_f64());
-        losses.push(round(value.into_scalar::<f64>() * scale, 5));
-        for (name, values) in [
-            ("rewards/margins", &mut margins),
-            ("rewards/accuracies", &mut accuracies),
-        ] {
-            let metric = output.metrics.iter().find(|metric| metric.name == name);
-            let metric = metric.with_context(|| format!("the step has no metric {name}"))?;
-            let sum = match &metric.sum {
-                MetricSum::Number(sum) => *sum,
-                MetricSum::Tensor(sum) => sum.clone().into_scalar::<f64>(),
-            };
-            values.push(round(sum / metric.weight, 5));
-        }
+    for _ in 0..args.steps {
+        let step;
+        (model, step) = stepper.step(&mut method, model)?;
+        reference_times.push(step.batch_s);
+        times.push(step.all_s);
+        losses.push(round(step.loss, 5));
+        margins.push(round(step.metric("rewards/margins")?, 5));
+        accuracies.push(round(step.metric("rewards/accuracies")?, 5));
     }
-    let step = median(&times[2..]);
+    let step = median(&times);
     let mean = real[2..].iter().sum::<usize>() as f64 / (real.len() - 2) as f64;
     let line = json!({
         "peer": concat!("ft ", env!("CARGO_PKG_VERSION")),
@@ -167,7 +144,7 @@ fn main() -> Result<()> {
         "recompute": args.recompute,
         "trainable": ft::peft::trainable_parameters(&model).0,
         "tokens_per_s": round(mean / step, 1),
-        "seconds": {"reference": round(median(&reference_times[2..]), 3), "step": round(step, 3)},
+        "seconds": {"reference": round(median(&reference_times), 3), "step": round(step, 3)},
         "tokens": real,
         "loaded_rss_mb": loaded,
         "peak_rss_mb": ft::peak_rss_mb(),
@@ -240,14 +217,4 @@ fn pairs(args: &Args, tokenizer: &Tokenizer) -> Result<Vec<PreferenceExample>> {
         pairs.len(),
         args.batch * args.steps
     )
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    (sorted[sorted.len() / 2] + sorted[(sorted.len() - 1) / 2]) / 2.0
-}
-
-fn round(x: f64, digits: i32) -> f64 {
-    (x * 10f64.powi(digits)).round() / 10f64.powi(digits)
 }

@@ -12,7 +12,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
@@ -22,8 +21,11 @@ use ft::align::{Grpo, GrpoConfig, Reference};
 use ft::core::{AutoCausalLm, GenerationConfig, Message, Tokenizer, Weights};
 use ft::data::{Prompt, PromptDataset, PromptSample};
 use ft::peft::LoraConfig;
-use ft::train::{Method, ModelView, OptimizerStates, StepContext, TrainConfig};
 use serde_json::{Map, Value, json};
+
+#[path = "shared/method_step.rs"]
+mod method_step;
+use method_step::{Stepper, median, round};
 
 #[derive(Parser)]
 struct Args {
@@ -117,40 +119,24 @@ fn main() -> Result<()> {
     let rewards = WeightedSum::new([(share_of_e, 1.0)])?;
     let reference = Some(Reference::AdaptersOff);
     let mut method = Grpo::new(config, rewards, tokenizer, reference, &model, prompts, None)?;
-    let mut optimizer = OptimizerStates::adamw(&TrainConfig {
-        weight_decay: 0.0,
-        ..TrainConfig::default()
-    });
+    let mut stepper = Stepper::new(&device, args.lr);
     let loaded = ft::peak_rss_mb();
     let (mut generation, mut other, mut update, mut all) = (vec![], vec![], vec![], vec![]);
     let (mut losses, mut rewards) = (Vec::new(), Vec::new());
-    for step in 0..args.steps {
-        let start = Instant::now();
-        let earlier = method.sampled();
-        let context = StepContext::training(&device, 0, step + 1, 0);
-        let batch = method
-            .batch(&ModelView::new(&model), 0, step, &context)
-            .map_err(anyhow::Error::from_boxed)?;
-        let sampling = (method.sampled().generation - earlier.generation).as_secs_f64();
+    for _ in 0..args.steps {
+        let earlier = method.sampled().generation;
+        let step;
+        (model, step) = stepper.step(&mut method, model)?;
+        let sampling = (method.sampled().generation - earlier).as_secs_f64();
         generation.push(sampling);
-        other.push(start.elapsed().as_secs_f64() - sampling);
-        let began = Instant::now();
-        let output = method
-            .step(&model, &batch, &context)
-            .map_err(anyhow::Error::from_boxed)?;
-        let scale = 1.0 / output.loss.count as f64;
-        let value = output.loss.sum.clone();
-        let gradients =
-            ft::burn::optim::GradientsParams::from_grads(output.loss.sum.backward(), &model);
-        model = optimizer.step(model, gradients, args.lr, scale);
-        device.sync()?;
-        update.push(began.elapsed().as_secs_f64());
-        all.push(start.elapsed().as_secs_f64());
-        losses.push(round(value.into_scalar::<f64>() * scale, 6));
-        rewards.push(round(batch.metrics["reward"], 5));
+        other.push(step.batch_s - sampling);
+        update.push(step.all_s - step.batch_s);
+        all.push(step.all_s);
+        losses.push(round(step.loss, 6));
+        rewards.push(round(step.metric("reward")?, 5));
     }
     let [generation, other, update, all] =
-        [generation, other, update, all].map(|times| round(median(&times[2..]), 3));
+        [generation, other, update, all].map(|times| round(median(&times), 3));
     let sampled = args.prompts * args.generations * args.new_tokens;
     let line = json!({
         "peer": concat!("ft ", env!("CARGO_PKG_VERSION")),
@@ -197,14 +183,4 @@ fn prompts(args: &Args, tokenizer: &Tokenizer) -> Result<PromptDataset> {
     );
     all.examples.truncate(needed);
     Ok(all)
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    (sorted[sorted.len() / 2] + sorted[(sorted.len() - 1) / 2]) / 2.0
-}
-
-fn round(x: f64, digits: i32) -> f64 {
-    (x * 10f64.powi(digits)).round() / 10f64.powi(digits)
 }
