@@ -39,7 +39,7 @@ impl Default for HqqConfig {
 ///
 /// # Errors
 ///
-/// [`Error::Weight`] if a number is not finite.
+/// [`Error::Weight`](crate::Error::Weight) if a number is not finite.
 ///
 /// # Panics
 ///

@@ -123,7 +123,7 @@ impl Rounded {
 ///
 /// # Errors
 ///
-/// [`Error::Weight`] if a number is not finite.
+/// [`Error::Weight`](crate::Error::Weight) if a number is not finite.
 ///
 /// # Panics
 ///
