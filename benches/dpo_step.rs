@@ -207,6 +207,7 @@ fn pairs(args: &Args, tokenizer: &Tokenizer) -> Result<Vec<PreferenceExample>> {
             chosen: side("chosen")?,
             rejected: side("rejected")?,
             reference_logps: None,
+            margin: 0.0,
         });
         if pairs.len() == args.batch * args.steps {
             return Ok(pairs);

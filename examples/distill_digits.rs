@@ -16,11 +16,12 @@ use ft::burn::optim::GradientsParams;
 use ft::burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use ft::core::{Layout, Linear, mix_seed};
 use ft::distill::loss::soft_targets;
-use ft::eval::significance::paired_t_test;
 use ft::train::{OptimizerStates, TrainConfig};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use serde_json::json;
+
+#[path = "shared/students.rs"]
+mod students;
 
 /// Distillation of a classifier of digits.
 #[derive(Parser)]
@@ -258,40 +259,16 @@ fn main() -> Result<()> {
             .collect();
         eprintln!("seed {seed}: {} of unseen pictures right", last.join(", "));
     }
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     println!(
         "teacher: {} parameters, {} labelled pictures; students: {} parameters, {} labelled pictures",
         sizes[0], args.teacher_pictures, sizes[1], args.student_pictures
     );
-    for (name, accuracies) in names.iter().zip(&found) {
-        println!("{name:<20} {:.1}%", 100.0 * mean(accuracies));
-    }
-    let mut gains = Vec::new();
-    for (name, accuracies) in names.iter().zip(&found).skip(2) {
-        let test = paired_t_test(accuracies, &found[1], 0.95)?;
-        let [low, high] = [test.interval.low, test.interval.high];
-        println!(
-            "{name}: {:+.1} points over the labels alone (95% interval {:+.1} to {:+.1})",
-            100.0 * test.difference,
-            100.0 * low,
-            100.0 * high
-        );
-        gains.push(json!({"name": name, "gain": test.difference, "interval": [low, high]}));
-    }
+    let mut line = students::report(&names, &found)?;
     if args.json {
-        let accuracies: serde_json::Map<String, serde_json::Value> = names
-            .iter()
-            .zip(&found)
-            .map(|(name, all)| (name.to_string(), json!(all)))
-            .collect();
-        let line = json!({
-            "accuracies": accuracies,
-            "gains": gains,
-            "parameters_teacher": sizes[0],
-            "parameters_student": sizes[1],
-            "peak_rss_mb": ft::peak_rss_mb(),
-        });
-        println!("{line}");
+        line.insert("parameters_teacher".into(), sizes[0].into());
+        line.insert("parameters_student".into(), sizes[1].into());
+        line.insert("peak_rss_mb".into(), ft::peak_rss_mb().into());
+        println!("{}", serde_json::Value::Object(line));
     }
     Ok(())
 }

@@ -15,12 +15,13 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use ft::core::{
-    AutoCausalLm, CausalLm, HubOptions, ModelConfig, SaveOptions, Tokenizer, Weights,
-    copy_generation_config, resolve,
+    AutoCausalLm, CausalLm, GenerationConfig, HubOptions, ModelConfig, SaveOptions, Tokenizer,
+    Weights, copy_generation_config, resolve,
 };
 use ft::data::{Collation, Format, SftDataset};
 use ft::distill::{
-    Distill, DistillConfig, Divergence, TeacherSource, compare, student_of, write_top_logits,
+    Distill, DistillConfig, Divergence, OwnAnswers, TeacherSource, compare, student_of,
+    write_top_logits,
 };
 use ft::train::{TrainConfig, Trainer, evaluate, next_token_loss};
 use serde_json::json;
@@ -58,6 +59,12 @@ struct Args {
     /// How many likely tokens are written.
     #[arg(long, default_value_t = 64)]
     top_k: usize,
+    /// The share of the batches whose answers the student samples itself (on-policy); the teacher is compared along them.
+    #[arg(long, default_value_t = 0.0, conflicts_with = "offline_logits")]
+    own_answers: f64,
+    /// The largest length of own answers.
+    #[arg(long, default_value_t = 128)]
+    max_new_tokens: usize,
     /// Do not train the same student without the teacher.
     #[arg(long)]
     no_twin: bool,
@@ -206,18 +213,37 @@ fn main() -> Result<()> {
         ..TrainConfig::default()
     };
     let identity = format!(
-        "{} {} {print} {} {:?} {} {} {:?}",
+        "{} {} {print} {} {:?} {} {} {:?} {} {}",
         args.teacher,
         args.student,
         args.batch_size,
         args.loss.0,
         args.temperature,
         args.alpha,
-        args.offline_logits.is_some().then_some(args.top_k)
+        args.offline_logits.is_some().then_some(args.top_k),
+        args.own_answers,
+        args.max_new_tokens
     );
     let seed = Some(args.seed);
     let method = Distill::new(config, source, &student, batches(train.clone(), seed)?)?
         .with_evaluation(batches(held_out.clone(), None)?);
+    let method = match args.own_answers {
+        0.0 => method,
+        share => {
+            let generation = GenerationConfig::from_pretrained(&folder, Some(&tokenizer))?;
+            let generation = GenerationConfig {
+                max_new_tokens: args.max_new_tokens,
+                temperature: 1.0,
+                ..generation
+            };
+            method.with_own_answers(OwnAnswers {
+                tokenizer: tokenizer.clone(),
+                share,
+                generation,
+                max_rows: args.batch_size,
+            })?
+        }
+    };
     // The twin begins with the same weights.
     let start = (!args.no_twin).then(|| student.clone());
     let (trained, report) = Trainer::with_method(settings(args.output.clone()), method)

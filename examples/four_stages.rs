@@ -28,7 +28,7 @@ use ft::align::{Dpo, DpoConfig, Reference};
 use ft::burn::module::Module;
 use ft::burn::tensor::Device;
 use ft::core::{
-    AutoCausalLm, GenerationConfig, HubOptions, Message, SaveOptions, Tokenizer,
+    AutoCausalLm, GenerationConfig, HubOptions, Message, SaveOptions, StageManifest, Tokenizer,
     copy_generation_config, resolve,
 };
 use ft::data::{
@@ -120,6 +120,7 @@ fn main() -> Result<()> {
     let mixed = [&train[..], &data.general[0]].concat();
     let (train, held_out) = (run.documents(&mixed)?, run.documents(held_out)?);
     let collate = |rows: &[&Tokenized]| collate_padded(rows, 1, 0);
+    let rows = SftDataset::from_examples(train.clone()).fingerprint();
     let batches = Loader::new(train, 8, Some(SEED), collate)?;
     let held_out = Loader::new(held_out, 8, None, collate)?;
     let method = OnBatches::new(batches, next_token_loss).with_evaluation(held_out);
@@ -129,7 +130,7 @@ fn main() -> Result<()> {
         &measured,
         model,
         args.lr,
-        |_| Ok(method),
+        |_| Ok((method, rows)),
     )?;
 
     // 2. Instructions.
@@ -143,12 +144,15 @@ fn main() -> Result<()> {
         instructions: held_out.iter().take(60).filter_map(question).collect(),
         ..StageData::default()
     };
-    let batches = |samples: &[Sample], seed| -> Result<_> {
-        let dataset = SftDataset::from_samples(samples, &tokenizer, args.seq_len)?;
-        Ok(dataset.into_batches(8, Collation::Padded { multiple: 1 }, seed, 0)?)
-    };
-    let method = OnBatches::new(batches(train, Some(SEED))?, next_token_loss)
-        .with_evaluation(batches(held_out, None)?);
+    let dataset = |samples: &[Sample]| SftDataset::from_samples(samples, &tokenizer, args.seq_len);
+    let (train, held_out) = (dataset(train)?, dataset(held_out)?);
+    let rows = train.fingerprint();
+    let padded = Collation::Padded { multiple: 1 };
+    let method = OnBatches::new(
+        train.into_batches(8, padded, Some(SEED), 0)?,
+        next_token_loss,
+    )
+    .with_evaluation(held_out.into_batches(8, padded, None, 0)?);
     let lr = args.lr;
     let model = run.stage(
         "instructions",
@@ -156,7 +160,7 @@ fn main() -> Result<()> {
         &measured,
         model,
         lr,
-        |_| Ok(method),
+        |_| Ok((method, rows)),
     )?;
 
     // 3. Preferences.
@@ -181,8 +185,9 @@ fn main() -> Result<()> {
             losses: "sigmoid,sft:0.5".parse()?,
             ..DpoConfig::default()
         };
+        let rows = train.fingerprint();
         let method = Dpo::new(config, Reference::AdaptersOff, policy, train, 8, Some(SEED))?;
-        Ok(method.with_evaluation(held_out)?)
+        Ok((method.with_evaluation(held_out)?, rows))
     };
     let stage = Stage::PreferenceAlignment;
     run.stage("preferences", stage, &measured, model, args.lr / 2.0, dpo)?;
@@ -357,6 +362,7 @@ fn preferences(samples: &[Sample]) -> Vec<PreferenceSample> {
         PreferenceSample {
             chosen: side(chosen),
             rejected: side(rejected),
+            margin: 0.0,
         }
     };
     let mut pairs = Vec::new();
@@ -424,7 +430,7 @@ impl Run<'_> {
         data: &StageData,
         model: AutoCausalLm,
         learning_rate: f64,
-        method: impl FnOnce(&AutoCausalLm) -> Result<T>,
+        method: impl FnOnce(&AutoCausalLm) -> Result<(T, String)>,
     ) -> Result<AutoCausalLm> {
         let previous = self.answers(stage, "before", data, &model)?;
         let lora = LoraConfig {
@@ -433,7 +439,7 @@ impl Run<'_> {
             ..LoraConfig::default()
         };
         let policy = attach(model, &lora, "default", SEED)?;
-        let method = method(&policy)?;
+        let (method, rows) = method(&policy)?;
         let config = TrainConfig {
             learning_rate,
             schedule: Schedule::Cosine,
@@ -449,6 +455,20 @@ impl Run<'_> {
         merged.save_pretrained(&output, &SaveOptions::default())?;
         self.tokenizer.save_pretrained(&output)?;
         copy_generation_config(self.folder, &output)?;
+        let base = match self.stages.last() {
+            None => self.folder.to_path_buf(),
+            Some(stage) => self.args.output.join(stage.name),
+        };
+        let from = base.display().to_string();
+        let mut manifest = StageManifest::begin(name, &from, &base, None, self.tokenizer)?;
+        manifest.data = rows;
+        manifest
+            .settings
+            .insert("learning_rate".into(), learning_rate.into());
+        manifest
+            .settings
+            .insert("epochs".into(), self.args.epochs.into());
+        manifest.save(&output)?;
         let candidate = self.answers(stage, name, data, &merged)?;
         let tolerances = Tolerances::default();
         let report = compare(stage, &candidate, Some(&previous), data, None, &tolerances)?;

@@ -75,7 +75,7 @@ fn main() -> Result<()> {
         .init();
     let args = Args::parse();
     let (common, sampling) = (&args.common, &args.sampling);
-    let start = common.start()?;
+    let start = common.start("grpo")?;
     let rewards = sampling.rewards(common)?;
     let dataset = PromptDataset::load(&common.data, &start.tokenizer, sampling.max_prompt_tokens)?;
     eprintln!("{}: {}", common.data.display(), dataset.report);

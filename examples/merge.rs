@@ -12,7 +12,10 @@ use std::str::FromStr;
 use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
 use ft::burn::tensor::FloatDType;
-use ft::core::{AutoCausalLm, HubOptions, SaveOptions, Tokenizer, copy_generation_config, resolve};
+use ft::core::{
+    AutoCausalLm, HubOptions, SaveOptions, StageManifest, Tokenizer, copy_generation_config,
+    resolve,
+};
 use ft::peft::{
     Combination, CombinationType, MajoritySign, combine, load_adapter, merge_and_unload,
     merge_report, set_active,
@@ -107,6 +110,13 @@ fn main() -> Result<()> {
     let hub = HubOptions::from_env();
     let folder = resolve(&args.model, &hub)?;
     let tokenizer = Tokenizer::from_pretrained(&folder)?;
+    let mut stages = Vec::new();
+    for one in &args.adapter {
+        stages.extend(StageManifest::of_adapter(
+            &resolve(&one.adapter, &hub)?,
+            &folder,
+        )?);
+    }
     let model = AutoCausalLm::from_pretrained(&folder, &device)?;
     let model = with_adapters(model, &args, &hub)?;
     let dtype = match args.dtype {
@@ -123,6 +133,10 @@ fn main() -> Result<()> {
     model.save_pretrained(&args.output, &options)?;
     tokenizer.save_pretrained(&args.output)?;
     copy_generation_config(&folder, &args.output)?;
+    // A chain of stages has one adapter at a time.
+    if let ([stage], [_]) = (&stages[..], &args.adapter[..]) {
+        stage.save(&args.output)?;
+    }
     eprintln!(
         "merged {} model saved to {}",
         model.config().model_type(),

@@ -48,7 +48,7 @@ struct Args {
 fn main() -> Result<()> {
     let args = Args::parse();
     let common = &args.common;
-    let start = common.start()?;
+    let start = common.start("orpo")?;
     let dataset = PreferenceDataset::load(&common.data, &start.tokenizer, args.seq_len)?;
     eprintln!("{}: {}", common.data.display(), dataset.report);
     let identity = [

@@ -89,7 +89,7 @@ fn main() -> Result<()> {
          --prompts-per-step",
         args.iterations
     );
-    let start = common.start()?;
+    let start = common.start("ppo")?;
     let rewards = sampling.rewards(common)?;
     let prompts = sampling.max_prompt_tokens;
     let dataset = PromptDataset::load(&common.data, &start.tokenizer, prompts)?;
@@ -148,7 +148,7 @@ fn main() -> Result<()> {
         .trainer(&mut method, &identity)
         .with_callback(PolicyWatch::default())
         .fit(model)?;
-    common.save(&start, &model.policy)?;
+    common.save(&start, &model.policy, &identity)?;
     let folder = common.output.join("value");
     match common.full {
         true => model.value.save_pretrained(&folder, &Default::default())?,

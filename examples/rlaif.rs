@@ -22,12 +22,11 @@ use clap::Parser;
 use ft::align::loss::{PairLosses, PairSettings};
 use ft::align::reward::{Reward, WeightedSum, from_fn};
 use ft::align::{
-    Dpo, DpoConfig, RolloutConfig, ScoredRollout, best, best_and_worst, preference_row,
-    sample_and_score, sft_row,
+    Dpo, DpoConfig, ScoredRollout, best, best_and_worst, preference_row, sample_and_score, sft_row,
 };
 use ft::burn::module::Module;
 use ft::core::safetensors_folder::write_file;
-use ft::core::{AutoCausalLm, HubOptions, resolve};
+use ft::core::{AutoCausalLm, HubOptions, RolloutConfig, resolve};
 use ft::data::{PreferenceDataset, Prompt, PromptDataset, PromptExample};
 use ft::eval::judges::{
     CachedModel, ChatModel, OpenAiClient, OpenAiOptions, PairItem, PairJudge, Panel, Preference,
@@ -119,7 +118,7 @@ fn main() -> Result<()> {
         ..DpoConfig::default()
     };
     config.validate()?;
-    let start = common.start()?;
+    let start = common.start("rlaif")?;
     let policy = common.policy(&start)?;
     let pairs = common.output.join("pairs.jsonl");
     let name = args.reference.as_deref().unwrap_or(usual_reference(common));

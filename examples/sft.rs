@@ -17,8 +17,8 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use ft::AdaLora;
 use ft::core::{
-    AutoCausalLm, CausalLm, HubOptions, SaveOptions, Tokenizer, Weights, copy_generation_config,
-    resolve,
+    AutoCausalLm, CausalLm, HubOptions, SaveOptions, StageManifest, Tokenizer, Weights,
+    copy_generation_config, resolve,
 };
 use ft::data::{Batch, Batches, Collation, Format, SftDataset};
 use ft::peft::Method;
@@ -137,6 +137,7 @@ fn main() -> Result<()> {
     // The data before the model, so that errors in a file are reported at once.
     let folder = resolve(&args.model, &HubOptions::from_env())?;
     let tokenizer = Tokenizer::from_pretrained(&folder)?;
+    let mut stage = StageManifest::begin("sft", &args.model, &folder, None, &tokenizer)?;
     let format = match args.format {
         Some(format) => format,
         None => Format::of_file(&args.data)?,
@@ -152,6 +153,7 @@ fn main() -> Result<()> {
         }
     };
     let (learnt_print, held_out_print) = (train.fingerprint(), held_out.fingerprint());
+    stage.data.clone_from(&learnt_print);
     let pad = tokenizer
         .pad_token_id()
         .or(tokenizer.eos_token_id())
@@ -234,6 +236,7 @@ fn main() -> Result<()> {
         tokenizer.save_pretrained(&args.output)?;
         copy_generation_config(&folder, &args.output)?;
     }
+    stage.save(&args.output)?;
     let (before, after) = (report.eval_before(), report.eval_after());
     if let (Some(before), Some(after)) = (before, after) {
         eprintln!("held-out loss {:.4} -> {:.4}", before.loss, after.loss);

@@ -8,7 +8,7 @@ use ft::align::{PolicyWatch, Reference};
 use ft::burn::module::Module;
 use ft::burn::tensor::Device;
 use ft::core::{
-    AutoCausalLm, CausalLm, HubOptions, Parts, SaveOptions, Tokenizer, Weights,
+    AutoCausalLm, CausalLm, HubOptions, Parts, SaveOptions, StageManifest, Tokenizer, Weights,
     copy_generation_config, resolve,
 };
 use ft::data::{PreferenceDataset, PromptDataset, UnpairedDataset};
@@ -85,11 +85,13 @@ pub(crate) struct Start {
     pub(crate) folder: PathBuf,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) device: Device,
+    /// This stage of training, and those that the model has gone through.
+    stage: StageManifest,
 }
 
 impl Common {
-    /// Reads what is needed before the data. The data comes before the weights, so that errors in it are reported at once.
-    pub(crate) fn start(&self) -> Result<Start> {
+    /// Reads what is needed before the data; `stage` is the name of the method. The data comes before the weights, so that errors in it are reported at once.
+    pub(crate) fn start(&self, stage: &str) -> Result<Start> {
         ft::compute_threads(None);
         let mut device = ft::device(&self.device)?.autodiff();
         if self.gradient_checkpointing {
@@ -99,10 +101,14 @@ impl Common {
             .with_context(|| format!("cannot write to {}", self.output.display()))?;
         let folder = resolve(&self.model, &HubOptions::from_env())?;
         let tokenizer = Tokenizer::from_pretrained(&folder)?;
+        let adapter = self.adapter.as_deref();
+        let stage = StageManifest::begin(stage, &self.model, &folder, adapter, &tokenizer)?;
+        eprintln!("stages of training: {}", stage.names().join(", "));
         Ok(Start {
             folder,
             tokenizer,
             device,
+            stage,
         })
     }
 
@@ -177,7 +183,7 @@ impl Common {
             trainer = trainer.with_callback(SaveAdapter);
         }
         let (policy, report) = trainer.fit(policy)?;
-        self.save(start, &policy)?;
+        self.save(start, &policy, identity)?;
         ensure!(report.steps > 0, "no step was taken");
         Ok((policy, report))
     }
@@ -209,8 +215,13 @@ impl Common {
         trainer
     }
 
-    /// Writes the adapter or the model.
-    pub(crate) fn save(&self, start: &Start, policy: &AutoCausalLm) -> Result<()> {
+    /// Writes the adapter or the model, and what it was trained from.
+    pub(crate) fn save(
+        &self,
+        start: &Start,
+        policy: &AutoCausalLm,
+        identity: &[(&str, Value)],
+    ) -> Result<()> {
         let what = if self.full {
             policy.save_pretrained(&self.output, &SaveOptions::default())?;
             start.tokenizer.save_pretrained(&self.output)?;
@@ -220,6 +231,31 @@ impl Common {
             ft::peft::save_adapter(policy, "default", &self.output)?;
             "adapter"
         };
+        let mut stage = start.stage.clone();
+        for (name, value) in identity {
+            match (*name, value) {
+                ("rows", Value::String(rows)) => stage.data.clone_from(rows),
+                _ => {
+                    stage.settings.insert(name.to_string(), value.clone());
+                }
+            }
+        }
+        let config = self.train_config();
+        for (name, value) in [
+            ("learning_rate", json!(config.learning_rate)),
+            ("epochs", json!(config.epochs)),
+            ("max_steps", json!(config.max_steps)),
+            (
+                "gradient_accumulation_steps",
+                json!(config.gradient_accumulation_steps),
+            ),
+            ("seed", json!(config.seed)),
+            ("full", json!(self.full)),
+            ("r", json!(self.r)),
+        ] {
+            stage.settings.insert(name.into(), value);
+        }
+        stage.save(&self.output)?;
         eprintln!("{what} saved to {}", self.output.display());
         Ok(())
     }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use ft::align::Sampled;
 use ft::align::reward::{ModelScore, Reward, WeightedSum, by_name};
-use ft::core::{AutoSequenceClassifier, GenerationConfig, Tokenizer, Weights};
+use ft::core::{AutoSequenceClassifier, GenerationConfig, HubOptions, Tokenizer, Weights, resolve};
 use ft::train::{EvalMetrics, TrainReport};
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ use crate::alignment::{Common, Start};
 #[derive(Args, Clone)]
 pub(crate) struct Sampling {
     /// gsm8k, numeric, exact, format, regex:PATTERN, length:TOKENS, json, several of them with commas, a JSON file, or the
-    /// folder of a reward model.
+    /// folder or hub id of a reward model.
     #[arg(long)]
     pub(crate) reward: Option<String>,
     /// The largest length of a completion, in tokens.
@@ -55,15 +55,18 @@ impl Sampling {
         let text = (self.reward.as_ref()).context("give --reward, such as --reward gsm8k")?;
         let path = Path::new(text);
         let named = named(text);
-        if named.is_ok() || !path.exists() {
+        // A hub id is ORGANIZATION/NAME.
+        if named.is_ok() || !(path.exists() || text.contains('/')) {
             return named;
         }
         if path.is_file() {
             return Ok(WeightedSum::load(text)?);
         }
+        let folder = resolve(text, &HubOptions::from_env())?;
         let device = ft::device(&common.device)?;
-        let model = AutoSequenceClassifier::from_pretrained_with(path, &device, Weights::Stored)?;
-        let tokenizer = Tokenizer::from_pretrained(path)?;
+        let model =
+            AutoSequenceClassifier::from_pretrained_with(&folder, &device, Weights::Stored)?;
+        let tokenizer = Tokenizer::from_pretrained(&folder)?;
         let reward: Arc<dyn Reward> =
             Arc::new(ModelScore::new("reward_model", model, tokenizer, 8)?);
         Ok(WeightedSum::new([(reward, 1.0)])?)

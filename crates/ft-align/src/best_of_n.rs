@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use ft_core::{CausalLm, Tokenizer};
+use ft_core::{CausalLm, RolloutConfig, Tokenizer};
 use ft_data::{Prompt, PromptExample};
 use serde_json::{Value, json};
 
 use crate::reward::WeightedSum;
-use crate::rollout::RolloutConfig;
 use crate::sampler::Sampler;
 use crate::{Error, Result, ScoredRollout};
 

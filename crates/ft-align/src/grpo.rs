@@ -6,12 +6,11 @@ mod update;
 use std::fs;
 use std::path::Path;
 
-use ft_core::{CausalLm, Tokenizer};
+use ft_core::{CausalLm, RolloutConfig, Tokenizer};
 use ft_data::{PromptDataset, PromptExample};
 use ft_train::{BoxError, Method, ModelView, StepContext, StepResult};
 
 use crate::reward::WeightedSum;
-use crate::rollout::RolloutConfig;
 use crate::sampler::{Sampled, Sampler, evaluation, warn_about_sampling};
 use crate::scored_rollout::{PolicyBatch, part};
 use crate::splits::Splits;

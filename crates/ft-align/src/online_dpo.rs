@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ft_core::{CausalLm, GenerationConfig, Tokenizer};
+use ft_core::{CausalLm, GenerationConfig, RolloutConfig, Tokenizer};
 use ft_data::{PreferenceExample, PromptDataset, PromptExample, Tokenized};
 use ft_train::{BoxError, Method, ModelView, StepContext, StepResult};
 
@@ -11,7 +11,6 @@ use crate::best_of_n::best_and_worst;
 use crate::dpo::{DpoConfig, pair_step};
 use crate::loss::pair_logps;
 use crate::reward::WeightedSum;
-use crate::rollout::RolloutConfig;
 use crate::sampler::{Sampled, Sampler, evaluation, sampling_mistakes, warn_about_sampling};
 use crate::scored_rollout::{Group, PolicyBatch, group_metrics, tokenized};
 use crate::sequences::{completion_logps, device_of, numbers};
@@ -218,6 +217,7 @@ fn example([chosen, rejected]: [&ScoredRollout; 2]) -> PreferenceExample {
         chosen,
         rejected,
         reference_logps: None,
+        margin: 0.0,
     }
 }
 

@@ -8,14 +8,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use ft_core::{CausalLm, Tokenizer};
+use ft_core::{CausalLm, RolloutConfig, Tokenizer};
 use ft_data::{PromptDataset, PromptExample};
 use ft_train::{BoxError, Method, ModelView, StepContext, StepResult};
 use serde::{Deserialize, Serialize};
 
 use crate::loss::AdaptiveKl;
 use crate::reward::WeightedSum;
-use crate::rollout::RolloutConfig;
 use crate::sampler::{Sampled, Sampler, evaluation, warn_about_sampling};
 use crate::scored_rollout::{PolicyBatch, ScoredRollout, part};
 use crate::splits::Splits;

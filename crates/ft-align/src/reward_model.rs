@@ -1,8 +1,8 @@
 //! Training of reward models on pairs: TRL's `RewardTrainer` as a step.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use ft_core::{AutoSequenceClassifier, LossSum};
-use ft_data::Batch;
+use ft_data::{Batch, PreferenceBatch};
 use ft_train::{StepContext, StepOutput, StepResult};
 
 use crate::loss::bradley_terry;
@@ -11,10 +11,8 @@ use crate::{Error, Result};
 /// The step of a reward model: its score of the chosen answer should be above that of the rejected one.
 ///
 /// The loss of a pair is [`bradley_terry`]; scores are those of the last token of prompt and answer. Labels are not read.
-/// Batches are those of [`PreferenceDataset::into_batches`](ft_data::PreferenceDataset::into_batches): the rows with the
-/// chosen answers, then as many with the rejected ones.
-///
-/// A column `margin` of the data is not read.
+/// Batches are those of [`PreferenceDataset::into_batches`](ft_data::PreferenceDataset::into_batches). A column `margin` of the
+/// data is subtracted from the difference of the scores, which must then be larger.
 ///
 /// Metrics are TRL's: `accuracy` (pairs whose chosen score is higher; equal scores do not count), `margin` (the mean
 /// difference), `min_reward`, `mean_reward` and `max_reward`. Over several batches, `min_reward` and `max_reward` are means
@@ -49,17 +47,19 @@ impl RewardModel {
     pub fn step(
         &self,
         model: &AutoSequenceClassifier,
-        batch: &Batch,
+        batch: &PreferenceBatch,
         context: &StepContext,
     ) -> StepResult {
-        let rewards = rewards(model, batch, &context.device)?;
-        let pairs = batch.batch / 2;
+        let rows = &batch.rows;
+        let rewards = rewards(model, rows, &context.device)?;
+        let pairs = rows.batch / 2;
+        let margins = TensorData::new(batch.margins.clone(), [pairs]);
         let chosen = rewards.clone().narrow(0, 0, pairs);
         let rejected = rewards.clone().narrow(0, pairs, pairs);
         let losses = bradley_terry(
             chosen.clone(),
             rejected.clone(),
-            None,
+            Some(Tensor::from_data(margins, &context.device)),
             self.center_rewards_coefficient,
         );
         let loss = LossSum {
@@ -69,14 +69,15 @@ impl RewardModel {
         let [rewards, chosen, rejected] = [rewards, chosen, rejected].map(Tensor::inner);
         let right = chosen.clone().greater(rejected.clone()).float();
         let margins = chosen - rejected;
-        let (rows, pairs) = (batch.batch as f64, pairs as f64);
+        let (tokens, rows) = (rows.token_count(), rows.batch as f64);
+        let pairs = pairs as f64;
         Ok(StepOutput::from(loss)
             .with_metric("accuracy", right.sum(), pairs)
             .with_metric("margin", margins.sum(), pairs)
             .with_metric("min_reward", rewards.clone().min(), 1.0)
             .with_metric("mean_reward", rewards.clone().sum(), rows)
             .with_metric("max_reward", rewards.max(), 1.0)
-            .with_tokens(batch.token_count()))
+            .with_tokens(tokens))
     }
 }
 

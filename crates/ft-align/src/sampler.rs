@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor};
-use ft_core::{CausalLm, GenerationConfig, LossSum, Tokenizer};
+use ft_core::{
+    CausalLm, GenerationConfig, LossSum, Rollout, RolloutConfig, Tokenizer, sample_rollouts,
+};
 use ft_data::{Prompt, PromptDataset, PromptExample, Tokenized};
 use ft_kernels::exact;
 use ft_train::StepOutput;
 
 use crate::reward::{Completion, PromptRef, WeightedSum};
-use crate::rollout::{Rollout, RolloutConfig, sample};
 use crate::scored_rollout::{Group, PolicyBatch, Score, ScoredRollout, by_name, mean, tokenized};
 use crate::sequences::{collate, completion_logps, device_of};
 use crate::{Error, Reference, Result};
@@ -82,7 +83,8 @@ impl Sampler {
     ) -> Result<Vec<Group>> {
         let began = Instant::now();
         // The log-probabilities are compared with those of the update.
-        let sampled = exact(|| sample(model, &self.tokenizer, &ids(prompts), &self.config, seed))?;
+        let sampled =
+            exact(|| sample_rollouts(model, &self.tokenizer, &ids(prompts), &self.config, seed))?;
         let rollouts = sampled.iter().flatten();
         self.sampled.tokens += rollouts.map(|one| one.token_ids.len()).sum::<usize>();
         self.sampled.generation += began.elapsed();
@@ -121,7 +123,7 @@ impl Sampler {
             },
             max_rows: self.config.max_rows,
         };
-        let sampled = sample(model, &self.tokenizer, &ids(prompts), &config, 0)?;
+        let sampled = sample_rollouts(model, &self.tokenizer, &ids(prompts), &config, 0)?;
         let scores = self.score(prompts, &sampled);
         let (mut metrics, mut weights) = (BTreeMap::new(), BTreeMap::new());
         for (name, values) in by_name(scores.iter().map(|score| &score.parts)) {

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use ft_core::IGNORE_INDEX;
+use ft_core::{IGNORE_INDEX, Rollout};
 use ft_data::Tokenized;
 use serde::{Deserialize, Serialize};
 
-use crate::Rollout;
 use crate::loss::all_alike;
 
 /// A completion with what the update needs.

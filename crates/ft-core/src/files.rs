@@ -4,4 +4,5 @@ pub mod gguf;
 pub(crate) mod hub;
 pub(crate) mod pretrained;
 pub mod safetensors_folder;
+pub(crate) mod stage;
 pub(crate) mod weight_source;

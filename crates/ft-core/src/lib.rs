@@ -35,11 +35,13 @@ pub use files::gguf;
 pub use files::hub::{HubOptions, resolve};
 pub use files::pretrained::{Keys, SaveOptions, load_pretrained, save_pretrained};
 pub use files::safetensors_folder::{self, Weights};
+pub use files::stage::{StageManifest, weights_hash};
 pub use files::weight_source::{PackedBytes, WeightSource, open_weights};
 pub use ft_kernels::{LogitOptions, TokenScore, branch};
 pub use generation::decoder::{Decoder, NextToken, RowId};
 pub use generation::generate::{FinishReason, Generated, Streamed, generate};
 pub use generation::generation_config::{GenerationConfig, copy_generation_config};
+pub use generation::rollout::{Rollout, RolloutConfig, sample_rollouts};
 pub use generation::sampling;
 pub use generation::selection::ChosenLogps;
 pub use layers::{

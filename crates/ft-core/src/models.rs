@@ -21,9 +21,11 @@ pub(crate) mod olmo2;
 pub(crate) mod phi;
 pub(crate) mod phi3;
 mod resize;
+mod scored_decoder;
 pub(crate) mod sequence_classifier;
 pub(crate) mod smollm3;
 pub(crate) mod token_batch;
+pub(crate) mod token_classifier;
 
 pub use auto::{AutoCausalLm, ModelConfig, model_types};
 pub use auto_backbone::{AutoBackbone, BackboneConfig, encoder_types};
@@ -49,3 +51,4 @@ pub use phi3::Phi3;
 pub use sequence_classifier::AutoSequenceClassifier;
 pub use smollm3::SmolLm3;
 pub use token_batch::TokenBatch;
+pub use token_classifier::AutoTokenClassifier;

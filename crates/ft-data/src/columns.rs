@@ -103,6 +103,16 @@ impl<'a> Row<'a> {
             .ok_or_else(|| self.wrong_kind(name, value, "text"))
     }
 
+    /// A number that may be missing or null, then 0.
+    pub(crate) fn number_or_zero(&self, name: &str) -> Result<f32> {
+        let Some(value) = self.optional(name) else {
+            return Ok(0.0);
+        };
+        let number = value.as_f64().map(|number| number as f32);
+        (number.filter(|number| number.is_finite()))
+            .ok_or_else(|| self.wrong_kind(name, value, "a number that `f32` can hold"))
+    }
+
     /// A column that may be missing or null.
     pub(crate) fn optional(&self, name: &str) -> Option<&'a Value> {
         self.fields.get(name).filter(|value| !value.is_null())

@@ -10,6 +10,8 @@
 //! - `chosen`, `rejected` alone: the prompt is what both begin with. Lists of messages are compared by message. Texts are
 //!   dialogues in the form of HH-RLHF (`\n\nHuman: ...\n\nAssistant: ...`); a prompt is not guessed by comparing the
 //!   characters of other texts, since it would take the common beginning of two answers for a part of the prompt.
+//!
+//! A column `margin` is read beside each of these; 0 where there is none.
 
 use ft_core::Message;
 use serde_json::Value;
@@ -26,6 +28,8 @@ pub struct PreferenceSample {
     pub chosen: Sample,
     /// The prompt with the other answer.
     pub rejected: Sample,
+    /// By how much the score of the preferred answer should be above that of the other one, for reward models.
+    pub margin: f32,
 }
 
 impl PreferenceSample {
@@ -36,23 +40,31 @@ impl PreferenceSample {
     /// If a column is missing or has a wrong type, or no common prompt is found.
     pub fn parse(row: &Value, row_number: usize) -> Result<Self> {
         let row = Row::new(row, row_number, None)?;
+        Ok(Self {
+            margin: row.number_or_zero("margin")?,
+            ..Self::answers(&row)?
+        })
+    }
+
+    /// The answers of a row, without its margin.
+    fn answers(row: &Row<'_>) -> Result<Self> {
         let answers = [row.value("chosen")?, row.value("rejected")?];
         if row.has("prompt") {
             return match (row.value("prompt")?, answers) {
                 (Value::String(prompt), [Value::String(chosen), Value::String(rejected)]) => {
                     Ok(Self::of_texts(prompt, [chosen, rejected]))
                 }
-                _ => Self::of_messages(&row, prompt(&row)?),
+                _ => Self::of_messages(row, prompt(row)?),
             };
         }
         for name in ["conversations", "messages"] {
             if row.has(name) {
-                let prompt = messages(&row, name)?;
-                return Self::of_messages(&row, prompt);
+                let prompt = messages(row, name)?;
+                return Self::of_messages(row, prompt);
             }
         }
         if row.has("instruction") {
-            return Self::of_messages(&row, alpaca_prompt(&row)?);
+            return Self::of_messages(row, alpaca_prompt(row)?);
         }
         match answers {
             [Value::String(chosen), Value::String(rejected)] => {
@@ -65,16 +77,14 @@ impl PreferenceSample {
                     })
                 };
                 Self::with_common_prompt(
-                    &row,
+                    row,
                     dialogue("chosen", chosen)?,
                     dialogue("rejected", rejected)?,
                 )
             }
-            _ => Self::with_common_prompt(
-                &row,
-                messages(&row, "chosen")?,
-                messages(&row, "rejected")?,
-            ),
+            _ => {
+                Self::with_common_prompt(row, messages(row, "chosen")?, messages(row, "rejected")?)
+            }
         }
     }
 
@@ -91,6 +101,7 @@ impl PreferenceSample {
         Self {
             chosen: sample(chosen),
             rejected: sample(rejected),
+            margin: 0.0,
         }
     }
 
@@ -120,6 +131,7 @@ impl PreferenceSample {
         Ok(Self {
             chosen: answer("chosen")?,
             rejected: answer("rejected")?,
+            margin: 0.0,
         })
     }
 
@@ -143,6 +155,7 @@ impl PreferenceSample {
         Ok(Self {
             chosen: sample(row, prompt, answer.to_vec())?,
             rejected: sample(row, prompt, rejected[common..].to_vec())?,
+            margin: 0.0,
         })
     }
 }
@@ -338,6 +351,24 @@ mod tests {
             assert!(
                 error.contains("row 7") && error.contains(part),
                 "{part}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_margin_is_a_finite_number() {
+        let parse = |margin: Value| {
+            let row = json!({"prompt": "a", "chosen": "b", "rejected": "c", "margin": margin});
+            PreferenceSample::parse(&row, 3)
+        };
+        assert_eq!(parse(json!(0.5)).expect("parses").margin, 0.5);
+        assert_eq!(parse(json!(-2)).expect("parses").margin, -2.0);
+        assert_eq!(parse(Value::Null).expect("parses").margin, 0.0);
+        for wrong in [json!("large"), json!(1e300)] {
+            let error = parse(wrong).expect_err("no margin").to_string();
+            assert!(
+                error.contains("row 3") && error.contains("`margin`"),
+                "{error}"
             );
         }
     }

@@ -21,6 +21,17 @@ pub struct PreferenceExample {
     pub rejected: Tokenized,
     /// Log-probabilities of both answers under a reference model; none unless they were computed.
     pub reference_logps: Option<[f32; 2]>,
+    /// By how much the score of the preferred answer should be above that of the other one, for reward models.
+    pub margin: f32,
+}
+
+/// Pairs as rows of tokens.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PreferenceBatch {
+    /// The rows with the preferred answers, then as many with the others, padded on the right.
+    pub rows: Batch,
+    /// The margin of each pair.
+    pub margins: Vec<f32>,
 }
 
 /// Examples for preference methods.
@@ -71,6 +82,7 @@ impl PreferenceDataset {
                 chosen: side(&sample.chosen)?,
                 rejected: side(&sample.rejected)?,
                 reference_logps: None,
+                margin: sample.margin,
             })
         })?;
         let mut report = PreferenceReport {
@@ -119,17 +131,17 @@ impl PreferenceDataset {
         self.examples.is_empty()
     }
 
-    /// The [fingerprint](crate::fingerprint()) of all token ids and labels, in order.
+    /// The [fingerprint](crate::fingerprint()) of all token ids, labels and margins, in order.
     pub fn fingerprint(&self) -> String {
-        let sides = self
-            .examples
-            .iter()
-            .flat_map(|pair| [&pair.chosen, &pair.rejected]);
-        crate::fingerprint(sides.flat_map(|side| {
-            let ids = side.input_ids.iter().map(|&id| i64::from(id));
-            std::iter::once(side.len() as i64)
-                .chain(ids)
-                .chain(side.labels.iter().copied())
+        crate::fingerprint(self.examples.iter().flat_map(|pair| {
+            let sides = [&pair.chosen, &pair.rejected].into_iter().flat_map(|side| {
+                let ids = side.input_ids.iter().map(|&id| i64::from(id));
+                std::iter::once(side.len() as i64)
+                    .chain(ids)
+                    .chain(side.labels.iter().copied())
+            });
+            let margin = Some(pair.margin).filter(|&margin| margin != 0.0);
+            sides.chain(margin.map(|margin| i64::from(margin.to_bits())))
         }))
     }
 
@@ -146,8 +158,7 @@ impl PreferenceDataset {
         Ok((Self::from_examples(train), Self::from_examples(eval)))
     }
 
-    /// Batches of `batch_size` pairs: first the rows with the preferred answers, then those with the others, padded on the
-    /// right to the longest.
+    /// Batches of `batch_size` pairs, whose rows are padded to the longest.
     ///
     /// # Errors
     ///
@@ -157,11 +168,14 @@ impl PreferenceDataset {
         batch_size: usize,
         shuffle_seed: Option<u64>,
         pad_id: u32,
-    ) -> Result<Loader<PreferenceExample, Batch>> {
+    ) -> Result<Loader<PreferenceExample, PreferenceBatch>> {
         Loader::new(self.examples, batch_size, shuffle_seed, move |pairs| {
             let chosen = pairs.iter().map(|pair| &pair.chosen);
             let rejected = pairs.iter().map(|pair| &pair.rejected);
-            collate_padded(&chosen.chain(rejected).collect::<Vec<_>>(), 1, pad_id)
+            PreferenceBatch {
+                rows: collate_padded(&chosen.chain(rejected).collect::<Vec<_>>(), 1, pad_id),
+                margins: pairs.iter().map(|pair| pair.margin).collect(),
+            }
         })
     }
 

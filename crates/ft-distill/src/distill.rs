@@ -10,7 +10,7 @@ use ft_train::{
     BoxError, EvalMetrics, Method, ModelView, StepContext, StepOutput, StepResult, evaluate,
 };
 
-use crate::{Error, Result, TopLogits};
+use crate::{Error, OwnAnswers, Result, TopLogits};
 
 /// The settings of [`Distill`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -126,6 +126,7 @@ pub struct Distill<'a, T> {
     teacher: TeacherSource<T>,
     training: BoxedBatches<'a>,
     evaluation: Option<BoxedBatches<'a>>,
+    own_answers: Option<OwnAnswers>,
 }
 
 impl<'a, T: CausalLm> Distill<'a, T> {
@@ -166,7 +167,34 @@ impl<'a, T: CausalLm> Distill<'a, T> {
             teacher,
             training: Box::new(batches),
             evaluation: None,
+            own_answers: None,
         })
+    }
+
+    /// Trains a share of the batches on answers that the student samples (on-policy).
+    ///
+    /// At those the loss is `T² D(p‖q)` alone, since the answers are no data, and there is no metric `cross_entropy`. Batches
+    /// with own answers have the metric `own_answers/mean_length`. A run that resumes samples the same answers, beyond
+    /// rounding.
+    ///
+    /// # Errors
+    ///
+    /// If a setting makes no sense, or the teacher is on disk: it has no distributions of other answers.
+    pub fn with_own_answers(self, own_answers: OwnAnswers) -> Result<Self> {
+        let mistakes = own_answers.mistakes();
+        if !mistakes.is_empty() {
+            return Err(Error::Settings(mistakes));
+        }
+        match self.teacher {
+            TeacherSource::Model(_) => Ok(Self {
+                own_answers: Some(own_answers),
+                ..self
+            }),
+            TeacherSource::Top(_) => Err(Error::Teacher(
+                "a teacher on disk has distributions along the answers of the data alone: own answers need the teacher as a model"
+                    .into(),
+            )),
+        }
     }
 
     /// Evaluates on these batches too.
@@ -184,6 +212,8 @@ impl<'a, T: CausalLm> Distill<'a, T> {
 pub struct DistillBatch {
     /// The tokens.
     pub batch: Batch,
+    /// Whether the student sampled the answers.
+    pub own_answers: bool,
     output: TeacherOutput,
 }
 
@@ -211,7 +241,7 @@ impl<M: CausalLm, T: CausalLm> Method<M> for Distill<'_, T> {
 
     fn batch(
         &mut self,
-        _: &ModelView<'_, M>,
+        student: &ModelView<'_, M>,
         epoch: usize,
         index: usize,
         context: &StepContext,
@@ -220,7 +250,12 @@ impl<M: CausalLm, T: CausalLm> Method<M> for Distill<'_, T> {
             Some(evaluation) if !context.is_training() => evaluation,
             _ => &self.training,
         };
-        let batch = batches.batch(epoch, index);
+        let mut batch = batches.batch(epoch, index);
+        let own_answers = (self.own_answers.as_ref())
+            .filter(|own| context.is_training() && own.wants(context.seed));
+        if let Some(own) = own_answers {
+            batch = own.sample(&**student, &batch, context.seed)?;
+        }
         let output = match &self.teacher {
             TeacherSource::Model(teacher) => {
                 let device = teacher.devices().first().cloned().unwrap_or_default();
@@ -232,11 +267,19 @@ impl<M: CausalLm, T: CausalLm> Method<M> for Distill<'_, T> {
                 TeacherOutput::Top(tokens, logps)
             }
         };
-        Ok(DistillBatch { batch, output })
+        Ok(DistillBatch {
+            batch,
+            own_answers: own_answers.is_some(),
+            output,
+        })
     }
 
     fn step(&mut self, model: &M, batch: &DistillBatch, context: &StepContext) -> StepResult {
-        let DistillBatch { batch, output } = batch;
+        let DistillBatch {
+            batch,
+            own_answers,
+            output,
+        } = batch;
         let hidden = model.hidden_states(&batch.tokens(&context.device), None);
         let states = match (output, &self.teacher) {
             (TeacherOutput::Hidden(hidden), TeacherSource::Model(teacher)) => {
@@ -252,7 +295,19 @@ impl<M: CausalLm, T: CausalLm> Method<M> for Distill<'_, T> {
                 return Ok(StepOutput::from(loss).with_tokens(batch.token_count()));
             }
         };
-        teacher_step(self.config, model, hidden, states, batch, context)
+        if !own_answers {
+            return teacher_step(self.config, model, hidden, states, batch, context);
+        }
+        let config = DistillConfig {
+            alpha: 1.0,
+            ..self.config
+        };
+        let mut output = teacher_step(config, model, hidden, states, batch, context)?;
+        output
+            .metrics
+            .retain(|metric| metric.name != "cross_entropy");
+        let (tokens, rows) = (batch.label_count() as f64, batch.batch as f64);
+        Ok(output.with_metric("own_answers/mean_length", tokens, rows))
     }
 }
 

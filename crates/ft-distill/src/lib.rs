@@ -3,11 +3,17 @@
 mod distill;
 mod error;
 pub mod loss;
+mod own_answers;
+mod reasoning;
+mod step_by_step;
 mod student;
 mod top_logits;
 
 pub use distill::{Distill, DistillBatch, DistillConfig, TeacherSource, compare};
 pub use error::{Error, Result};
 pub use ft_kernels::Divergence;
+pub use own_answers::OwnAnswers;
+pub use reasoning::{Reasoned, split_thinking};
+pub use step_by_step::{EXPLAIN, PREDICT, StepByStep, StepByStepExample, step_by_step_batches};
 pub use student::student_of;
 pub use top_logits::{TopLogits, write_top_logits};

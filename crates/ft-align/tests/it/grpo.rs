@@ -6,11 +6,10 @@ use std::sync::Arc;
 use burn::module::Module;
 use ft_align::loss::{Clip, PolicyLoss, PolicySettings, Scaling};
 use ft_align::reward::{Reward, WeightedSum, from_fn};
-use ft_align::{
-    Error, Grpo, GrpoConfig, PolicyBatch, Reference, Rollout, RolloutConfig, ScoredRollout, sample,
-};
+use ft_align::{Error, Grpo, GrpoConfig, PolicyBatch, Reference, ScoredRollout};
 use ft_core::{
-    AutoCausalLm, CausalLm, GenerationConfig, Predicted, TokenBatch, Tokenizer, predicted_logps,
+    AutoCausalLm, CausalLm, GenerationConfig, Predicted, Rollout, RolloutConfig, TokenBatch,
+    Tokenizer, predicted_logps, sample_rollouts,
 };
 use ft_data::{Prompt, PromptDataset, PromptExample, PromptSample};
 use ft_peft::without_adapters;
@@ -251,7 +250,7 @@ fn completions_have_the_log_probabilities_of_the_policy() {
             },
             max_rows,
         };
-        sample(&model, &tokenizer(), &prompts, &config, 7).unwrap()
+        sample_rollouts(&model, &tokenizer(), &prompts, &config, 7).unwrap()
     };
     let together = rollouts(100);
     for (prompt, group) in prompts.iter().zip(&together) {

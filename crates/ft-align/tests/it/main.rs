@@ -8,6 +8,7 @@ mod methods;
 mod online_dpo;
 mod policy;
 mod ppo;
+mod process_reward_model;
 mod reward_model;
 mod rewards;
 mod trajectories;

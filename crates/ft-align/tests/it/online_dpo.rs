@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use ft_align::reward::{Completion, ModelScore, PromptRef, Reward, WeightedSum, from_fn};
 use ft_align::{
-    Error, OnlineDpo, OnlineDpoConfig, Reference, RolloutConfig, best_and_worst, sample_and_score,
-    score_rows,
+    Error, OnlineDpo, OnlineDpoConfig, Reference, best_and_worst, sample_and_score, score_rows,
 };
-use ft_core::{AutoCausalLm, AutoSequenceClassifier, ModelConfig, SequenceClassifierConfig};
+use ft_core::{
+    AutoCausalLm, AutoSequenceClassifier, ModelConfig, RolloutConfig, SequenceClassifierConfig,
+};
 use ft_data::{Sample, tokenize};
 use ft_train::{TrainConfig, TrainReport, Trainer};
 

@@ -99,6 +99,7 @@ pub(crate) fn pairs(count: usize) -> PreferenceDataset {
             chosen: tokenized(&prompt, &ids(i + 50, 3 + i % 3)),
             rejected: tokenized(&prompt, &ids(i + 90, 2 + i % 5)),
             reference_logps: None,
+            margin: 0.0,
         }
     });
     PreferenceDataset::from_examples(pairs.collect())

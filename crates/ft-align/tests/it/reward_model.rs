@@ -9,7 +9,7 @@ use burn::tensor::{Device, TensorData};
 use ft_align::{Error, RewardModel, score_rows};
 use ft_core::safetensors_folder::{WeightFiles, module_tensors};
 use ft_core::{AutoSequenceClassifier, SequenceClassifierConfig, TokenBatch};
-use ft_data::{PreferenceDataset, PreferenceExample, Tokenized};
+use ft_data::{PreferenceBatch, PreferenceDataset, PreferenceExample, Tokenized};
 use ft_peft::{Common, LoraConfig, attach, load_adapter, save_adapter, trainable_parameters};
 use ft_train::{
     Callback, Metrics, ModelView, StepContext, StepRecord, TrainConfig, TrainReport, Trainer,
@@ -98,6 +98,7 @@ fn train(
             chosen,
             rejected,
             reference_logps: None,
+            margin: 0.0,
         }
     });
     let batches = PreferenceDataset::from_examples(examples.collect());
@@ -245,6 +246,31 @@ fn rows_are_scored_in_their_order_whatever_their_batches() {
     assert_eq!(score_rows(&model, &none, 3).unwrap(), Vec::<f32>::new());
 }
 
+/// A batch of one pair.
+fn pair(chosen: &[u32], rejected: &[u32], margin: f32) -> PreferenceBatch {
+    PreferenceBatch {
+        rows: ft_data::collate_padded(&[&tokenized(chosen), &tokenized(rejected)], 1, 0),
+        margins: vec![margin],
+    }
+}
+
+/// `−ln σ(s_w − s_l − m)`, equation 2 of Llama 2.
+#[test]
+fn a_margin_is_subtracted_from_the_difference_of_the_scores() {
+    let device = Device::default();
+    let model = base(&device);
+    let (chosen, rejected) = ([3, 1, 4], [5, 9, 2, 6]);
+    let rows: [&[u32]; 2] = [&chosen, &rejected];
+    let scores = score_rows(&model, &rows, 2).expect("scores");
+    for margin in [0.0f32, 0.75, -2.0] {
+        let context = StepContext::training(&device, 0, 1, 0);
+        let step = RewardModel::default().step(&model, &pair(&chosen, &rejected, margin), &context);
+        let found = step.expect("a step").loss.sum.into_scalar::<f32>();
+        let expected = (1.0 + (margin + scores[1] - scores[0]).exp()).ln();
+        assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+    }
+}
+
 #[test]
 fn rows_without_tokens_and_models_of_several_labels_are_errors() {
     let device = Device::default();
@@ -261,7 +287,7 @@ fn rows_without_tokens_and_models_of_several_labels_are_errors() {
         matches!(&several, Err(Error::RewardModel(text)) if text.contains("2 labels")),
         "{several:?}"
     );
-    let batch = ft_data::collate_padded(&[&tokenized(&[1]), &tokenized(&[2])], 1, 0);
+    let batch = pair(&[1], &[2], 0.0);
     let context = StepContext::training(&device, 0, 1, 0);
     let step = RewardModel::default().step(&model, &batch, &context);
     assert!(

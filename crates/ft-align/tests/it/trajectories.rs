@@ -89,6 +89,7 @@ fn dpo(loss: PairLoss, name: &str) {
         chosen: sequence(&pair[0]),
         rejected: sequence(&pair[1]),
         reference_logps: None,
+        margin: 0.0,
     });
     let pairs = PreferenceDataset::from_examples(pairs.collect());
     let policy = policy(&folder);

@@ -11,21 +11,14 @@
 
 use std::path::Path;
 
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 
-use crate::files::pretrained::{Keys, SaveOptions, load_from, save_pretrained};
-use crate::files::safetensors_folder::{WeightFiles, Weights};
-use crate::files::weight_source::open_weights;
-use crate::layers::linear::{Layout, Linear};
-use crate::models::auto::{AutoCausalLm, fitting_config, is_buffer};
+use crate::files::pretrained::SaveOptions;
+use crate::files::safetensors_folder::Weights;
 use crate::models::config::SequenceClassifierConfig;
-use crate::{CausalLm, Dims, Error, Parts, Result, TokenBatch};
-
-/// The key of the head in files.
-const SCORE: &str = "score.weight";
+use crate::models::scored_decoder::ScoredDecoder;
+use crate::{Dims, Parts, Result, TokenBatch};
 
 /// A model that scores sequences, on the body of whatever architecture its `config.json` names.
 ///
@@ -34,10 +27,7 @@ const SCORE: &str = "score.weight";
 #[derive(Module, Parts, Debug)]
 #[parts(output = "score")]
 pub struct AutoSequenceClassifier {
-    _body: AutoCausalLm,
-    score: Linear,
-    #[module(skip)]
-    config: SequenceClassifierConfig,
+    _model: ScoredDecoder,
 }
 
 impl AutoSequenceClassifier {
@@ -47,21 +37,7 @@ impl AutoSequenceClassifier {
     ///
     /// If the configuration contradicts itself.
     pub fn from_config(config: &SequenceClassifierConfig, device: &Device) -> Result<Self> {
-        config.validate()?;
-        let hidden = config.body.dims().hidden_size;
-        let std = config.initializer_range();
-        Ok(Self {
-            _body: AutoCausalLm::without_output_layer(&config.body, device)?,
-            score: Linear::new(
-                hidden,
-                config.num_labels(),
-                false,
-                Layout::OutIn,
-                std,
-                device,
-            ),
-            config: config.clone(),
-        })
+        ScoredDecoder::new(config, false, device).map(|_model| Self { _model })
     }
 
     /// Loads a model folder of transformers' `*ForSequenceClassification`: `config.json` and `model.safetensors`, whole or
@@ -82,22 +58,8 @@ impl AutoSequenceClassifier {
     /// As [`from_pretrained`](Self::from_pretrained).
     pub fn from_pretrained_with(folder: &Path, device: &Device, weights: Weights) -> Result<Self> {
         let config = SequenceClassifierConfig::from_pretrained(folder)?;
-        let model = Self::from_config(&config, device)?;
-        let files = WeightFiles::open(folder)?;
-        if !files.contains(SCORE) {
-            return Err(Error::invalid(
-                files.path(),
-                format!(
-                    "holds no {SCORE}, so it is no sequence classifier; from_causal_lm gives a language model a new head"
-                ),
-            ));
-        }
-        let keys = Keys {
-            body_prefixes: &[config.body.family().body_prefix()],
-            ignored: is_buffer,
-            ..Keys::default()
-        };
-        load_from(model, &files, weights, &keys)
+        let model = ScoredDecoder::new(&config, false, device)?;
+        model.load(folder, weights).map(|_model| Self { _model })
     }
 
     /// The body of a causal language model in a folder, held as `weights` says, with a new head: `N(0, std²)` with the
@@ -131,19 +93,8 @@ impl AutoSequenceClassifier {
         device: &Device,
         weights: Weights,
     ) -> Result<Self> {
-        let mut model = Self::from_config(config, device)?;
-        let files = open_weights(folder)?;
-        let keys = Keys {
-            body_prefixes: &[config.body.family().body_prefix()],
-            ignored: |name| is_buffer(name) || name == "lm_head.bias",
-            ..Keys::default()
-        };
-        model._body = load_from(model._body, &*files, weights, &keys)?;
-        let shape = [config.num_labels(), config.body.dims().hidden_size];
-        let numbers = normal(shape[0] * shape[1], config.initializer_range(), seed);
-        let head = Tensor::from_data(TensorData::new(numbers, shape), device);
-        model.score.weight = Param::from_tensor(head).into();
-        Ok(model)
+        let model = ScoredDecoder::new(config, false, device)?;
+        (model.start(folder, seed, device, weights)).map(|_model| Self { _model })
     }
 
     /// Writes `config.json` and the weights, so that transformers' `AutoModelForSequenceClassification` loads the folder
@@ -153,24 +104,23 @@ impl AutoSequenceClassifier {
     ///
     /// As [`AutoCausalLm::save_pretrained`].
     pub fn save_pretrained(&self, folder: &Path, options: &SaveOptions) -> Result<()> {
-        let made = |config: &_| AutoCausalLm::without_output_layer(config, &Device::default());
-        let body = fitting_config(&self._body, &self.config.body, made)?;
-        save_pretrained(self, self.config.on(body), folder, options)
+        let ending = "ForSequenceClassification";
+        self._model.save(self, ending, folder, options)
     }
 
     /// The configuration.
     pub fn config(&self) -> &SequenceClassifierConfig {
-        &self.config
+        &self._model.config
     }
 
     /// The measures of the body. Virtual tokens take places of the longest sequence.
     pub fn dims(&self) -> Dims {
-        self._body.dims()
+        self._model.dims()
     }
 
     /// How many scores a sequence gets.
     pub fn num_labels(&self) -> usize {
-        self.config.num_labels()
+        self._model.config.num_labels()
     }
 
     /// The scores of sequences: those of the last token of each row.
@@ -185,8 +135,9 @@ impl AutoSequenceClassifier {
     ///
     /// If there are not as many lengths as rows, or a length is not in `1..=seq`.
     pub fn scores(&self, tokens: &TokenBatch, lengths: &[usize]) -> Tensor<2> {
-        let hidden = self._body.hidden_states(tokens, None);
-        self.score
+        let hidden = self._model.hidden_states(tokens);
+        self._model
+            .score
             .forward(last_of_rows(hidden, lengths))
             .squeeze_dim(1)
     }
@@ -198,7 +149,7 @@ impl AutoSequenceClassifier {
     /// - `tokens`: `[rows, seq]`
     /// - result: `[rows, seq, num_labels]`
     pub fn token_scores(&self, tokens: &TokenBatch) -> Tensor<3> {
-        self.score.forward(self._body.hidden_states(tokens, None))
+        self._model.score.forward(self._model.hidden_states(tokens))
     }
 }
 
@@ -217,17 +168,6 @@ fn last_of_rows(hidden: Tensor<3>, lengths: &[usize]) -> Tensor<3> {
     let places = Tensor::<1, Int>::from_data(TensorData::new(places, [rows]), &hidden.device());
     let last = hidden.reshape([rows * seq, width]).select(0, places);
     last.reshape([rows, 1, width])
-}
-
-/// Normal numbers of mean 0, by the method of Box and Muller.
-fn normal(count: usize, std: f64, seed: u64) -> Vec<f32> {
-    let mut rng = StdRng::seed_from_u64(seed);
-    let mut one = || {
-        let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
-        let number = radius * (std::f64::consts::TAU * rng.random::<f64>()).cos();
-        (number * std) as f32
-    };
-    (0..count).map(|_| one()).collect()
 }
 
 #[cfg(test)]
@@ -253,18 +193,5 @@ mod tests {
     #[should_panic(expected = "row 1 has a length of 0")]
     fn an_empty_row_has_no_last_token() {
         last_of_rows(Tensor::zeros([2, 3, 2], &Device::default()), &[1, 0]);
-    }
-
-    #[test]
-    fn a_new_head_has_the_deviation_that_is_asked_for() {
-        let numbers = normal(20_000, 0.5, 1);
-        let mean = numbers.iter().sum::<f32>() / 20_000.0;
-        let square = numbers.iter().map(|x| x * x).sum::<f32>() / 20_000.0;
-        // standard deviations: 0.5/√20000 = 0.0035, 0.25·√(2/20000) = 0.0025
-        assert!(
-            mean.abs() < 0.015 && (square - 0.25).abs() < 0.01,
-            "{mean} {square}"
-        );
-        assert_ne!(numbers[..3], normal(3, 0.5, 2));
     }
 }

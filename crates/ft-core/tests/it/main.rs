@@ -17,4 +17,5 @@ mod packed;
 mod resize;
 mod sampling;
 mod sequence_classifier;
+mod token_classifier;
 mod tokenizer;

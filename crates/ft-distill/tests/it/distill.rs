@@ -4,13 +4,15 @@ use std::path::PathBuf;
 
 use burn::tensor::Device;
 use ft_core::safetensors_folder::module_tensors;
-use ft_core::{AutoCausalLm, CausalLm, IGNORE_INDEX, ModelConfig, TokenBatch};
+use ft_core::{
+    AutoCausalLm, CausalLm, GenerationConfig, IGNORE_INDEX, ModelConfig, TokenBatch, Tokenizer,
+};
 use ft_data::{Collation, SftBatches, SftDataset, Tokenized};
 use ft_distill::{
-    Distill, DistillConfig, Divergence, Error, TeacherSource, TopLogits, student_of,
+    Distill, DistillConfig, Divergence, Error, OwnAnswers, TeacherSource, TopLogits, student_of,
     write_top_logits,
 };
-use ft_train::{Schedule, TrainConfig, TrainReport, Trainer};
+use ft_train::{Method, ModelView, Schedule, StepContext, TrainConfig, TrainReport, Trainer};
 use serde_json::{Value, json};
 
 fn device() -> Device {
@@ -207,6 +209,178 @@ fn an_interrupted_file_is_completed_and_another_one_is_refused() {
     assert!(TopLogits::open(folder.path()).is_err());
 }
 
+fn own_answers(share: f64) -> OwnAnswers {
+    let folder =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../ft-core/tests/golden/tiny_tokenizer");
+    OwnAnswers {
+        tokenizer: Tokenizer::from_pretrained(&folder).unwrap(),
+        share,
+        generation: GenerationConfig {
+            max_new_tokens: 6,
+            temperature: 1.0,
+            ..GenerationConfig::default()
+        },
+        max_rows: 3,
+    }
+}
+
+fn on_policy(share: f64) -> Distill<'static, AutoCausalLm> {
+    let student = student_of(&teacher(), &[0]).unwrap();
+    let source = TeacherSource::model(&teacher());
+    Distill::new(settings(), source, &student, batches(12))
+        .unwrap()
+        .with_evaluation(batches(8))
+        .with_own_answers(own_answers(share))
+        .unwrap()
+}
+
+/// The answers are the student's greedy ones where the temperature is 0, and labels stand at them alone.
+#[test]
+fn own_answers_take_the_place_of_those_of_the_data() {
+    let student = student_of(&teacher(), &[0]).unwrap();
+    let mut own = own_answers(1.0);
+    own.generation.temperature = 0.0;
+    let source = TeacherSource::model(&teacher());
+    let mut method = Distill::new(settings(), source, &student, batches(4))
+        .unwrap()
+        .with_own_answers(own)
+        .unwrap();
+    let context = StepContext::training(&device(), 3, 1, 0);
+    let view = ModelView::new(&student);
+    let whole = method.batch(&view, 0, 0, &context).unwrap();
+    let batch = &whole.batch;
+    assert!(whole.own_answers);
+    assert_eq!(batch.lengths, [8; 4]);
+    for row in 0..4 {
+        let row = row * batch.seq..(row + 1) * batch.seq;
+        let (ids, labels) = (&batch.input_ids[row.clone()], &batch.labels[row]);
+        assert_eq!(labels[..2], [IGNORE_INDEX; 2]);
+        assert_eq!(labels[2..], ids[2..]);
+        for place in 2..8 {
+            let before: Vec<u32> = ids[..place].iter().map(|&id| id as u32).collect();
+            let tokens = TokenBatch::from_ids(&before, &device());
+            let logits = student.logits(&tokens, None).into_data();
+            let last = logits.iter::<f32>().skip((place - 1) * 97).enumerate();
+            let best = last.max_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+            assert_eq!(best.0 as i64, ids[place]);
+        }
+    }
+    let output = method.step(&student, &whole, &context).unwrap();
+    let names: Vec<&str> = output.metrics.iter().map(|metric| &*metric.name).collect();
+    assert_eq!(
+        names,
+        ["divergence", "agreement", "own_answers/mean_length"]
+    );
+}
+
+#[test]
+fn a_student_comes_nearer_to_its_teacher_along_its_own_answers() {
+    let train = |share: f64, steps: usize| {
+        let student = student_of(&teacher(), &[0]).unwrap();
+        Trainer::with_method(training(steps), on_policy(share))
+            .fit(student)
+            .unwrap()
+            .1
+    };
+    let report = train(1.0, 30);
+    let [before, after] = [report.eval_before(), report.eval_after()].map(Option::unwrap);
+    assert!(
+        after.metrics["divergence"] < 0.8 * before.metrics["divergence"],
+        "{before:?} {after:?}"
+    );
+    assert!(
+        report
+            .train_metrics
+            .iter()
+            .all(|step| step["own_answers/mean_length"] == 6.0)
+    );
+    // Some batches have own answers, and again the same ones.
+    let mixed = train(0.5, 12);
+    let own = mixed
+        .train_metrics
+        .iter()
+        .filter(|step| !step.contains_key("cross_entropy"));
+    assert!((2..11).contains(&own.count()), "{:?}", mixed.train_metrics);
+    assert_eq!(mixed.train_losses, train(0.5, 12).train_losses);
+    let none = train(0.0, 2);
+    assert!(
+        none.train_metrics
+            .iter()
+            .all(|step| step.contains_key("cross_entropy"))
+    );
+}
+
+#[test]
+fn own_answers_that_cannot_be_sampled_are_errors() {
+    let student = student_of(&teacher(), &[0]).unwrap();
+    let method = |batches: SftBatches| {
+        Distill::new(
+            settings(),
+            TeacherSource::model(&teacher()),
+            &student,
+            batches,
+        )
+        .unwrap()
+    };
+    let mut wrong = own_answers(1.5);
+    wrong.generation.max_new_tokens = 0;
+    let error = method(batches(4))
+        .with_own_answers(wrong)
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        error.contains("share") && error.contains("max_new_tokens"),
+        "{error}"
+    );
+
+    let folder = tempfile::tempdir().unwrap();
+    let top = write_top_logits(
+        &teacher(),
+        &rows(2),
+        3,
+        2.0,
+        2,
+        folder.path(),
+        &mut |_, _| (),
+    );
+    let source = TeacherSource::<AutoCausalLm>::Top(top.unwrap().into());
+    let on_disk = Distill::new(settings(), source, &student, batches(4)).unwrap();
+    let error = on_disk
+        .with_own_answers(own_answers(1.0))
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(error.contains("as a model"), "{error}");
+
+    let run = |batches: SftBatches, own: OwnAnswers| {
+        let method = method(batches).with_own_answers(own).unwrap();
+        let error = Trainer::with_method(training(1), method).fit(student.clone());
+        error.unwrap_err().to_string()
+    };
+    let mut long = own_answers(1.0);
+    long.generation.max_new_tokens = 1_000_000;
+    assert!(run(batches(4), long).contains("has 2 tokens"));
+    let packed = SftDataset::from_examples(rows(8)).into_batches(
+        4,
+        Collation::Packed { seq_len: 32 },
+        None,
+        0,
+    );
+    assert!(run(packed.unwrap(), own_answers(1.0)).contains("packed"));
+    let mut all_learned = rows(4);
+    for row in &mut all_learned {
+        row.labels = row.input_ids.iter().map(|&id| i64::from(id)).collect();
+    }
+    let batches = SftDataset::from_examples(all_learned).into_batches(
+        4,
+        Collation::Padded { multiple: 1 },
+        None,
+        0,
+    );
+    assert!(run(batches.unwrap(), own_answers(1.0)).contains("no prompt"));
+}
+
 #[test]
 fn teachers_and_settings_that_do_not_fit_are_refused() {
     let teacher = teacher();
@@ -248,11 +422,5 @@ fn teachers_and_settings_that_do_not_fit_are_refused() {
     let small = ModelConfig::from_json(config).unwrap();
     let small = AutoCausalLm::from_config(&small, &device()).unwrap();
     let error = new(settings(), TeacherSource::model(&small)).to_string();
-    assert!(
-        error.contains(
-            "same
-                 tokenizer"
-        ) || error.contains("same tokenizer"),
-        "{error}"
-    );
+    assert!(error.contains("tokenizer"), "{error}");
 }

@@ -4,3 +4,4 @@
 
 mod distill;
 mod losses;
+mod step_by_step;

@@ -1,4 +1,4 @@
-//! Configuration of models that score whole sequences, in transformers' keys.
+//! Configuration of decoders that score whole sequences or tokens, in transformers' keys.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,7 +23,7 @@ pub enum ProblemType {
     MultiLabelClassification,
 }
 
-/// Settings of a model that scores sequences: those of its body, and what its labels are.
+/// Settings of a model that scores sequences or tokens: those of its body, and what its labels are.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SequenceClassifierConfig {
     /// The settings of the body.

@@ -1,12 +1,12 @@
-//! Completions that the current policy samples.
+//! Many completions of many prompts.
 
 use std::collections::HashMap;
 
-use ft_core::{CausalLm, Decoder, FinishReason, GenerationConfig, RowId, Tokenizer, mix_seed};
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
-use crate::sequences::device_of;
+use crate::{
+    CausalLm, Decoder, FinishReason, GenerationConfig, Result, RowId, Tokenizer, mix_seed,
+};
 
 /// How completions are sampled.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,14 +40,14 @@ pub struct Rollout {
 /// # Errors
 ///
 /// If a setting makes no sense, or a prompt is empty or leaves no room in the model's longest sequence.
-pub fn sample<M: CausalLm>(
+pub fn sample_rollouts<M: CausalLm>(
     model: &M,
     tokenizer: &Tokenizer,
     prompts: &[&[u32]],
     config: &RolloutConfig,
     seed: u64,
 ) -> Result<Vec<Vec<Rollout>>> {
-    let device = device_of(model);
+    let device = model.devices().first().cloned().unwrap_or_default();
     let mut decoder = Decoder::new(model, Some(tokenizer), &device).with_logps();
     let mut groups: Vec<Vec<Rollout>> =
         vec![vec![Rollout::default(); config.num_generations]; prompts.len()];

@@ -1,0 +1,123 @@
+//! On-policy distillation: the teacher's distributions along answers that the student samples.
+
+use ft_core::{
+    CausalLm, GenerationConfig, IGNORE_INDEX, RolloutConfig, Tokenizer, mix_seed, sample_rollouts,
+};
+use ft_data::{Batch, Tokenized, collate_padded};
+
+use crate::{Error, Result};
+
+/// The student's own answers in place of those of the data: on-policy distillation (Agarwal et al., 2024, arXiv:2306.13649,
+/// algorithm 1).
+///
+/// The prompt of a row is what stands before its first label. The student samples one answer to each prompt of a batch, with
+/// its current weights, and is compared with the teacher at the tokens of that answer.
+#[derive(Clone, Debug)]
+pub struct OwnAnswers {
+    /// The tokenizer of both models.
+    pub tokenizer: Tokenizer,
+    /// λ, from 0 to 1: the share of the batches with own answers. The others have those of the data.
+    pub share: f64,
+    /// Length, temperature and end tokens of the answers. Its seed is not used.
+    pub generation: GenerationConfig,
+    /// The largest number of answers that are sampled at the same time.
+    pub max_rows: usize,
+}
+
+impl OwnAnswers {
+    pub(crate) fn mistakes(&self) -> Vec<String> {
+        let mut mistakes = Vec::new();
+        if !(0.0..=1.0).contains(&self.share) {
+            mistakes.push(format!(
+                "share must be from 0 (answers of the data alone) to 1 (own answers alone), not {}",
+                self.share
+            ));
+        }
+        for (name, value) in [
+            ("max_rows", self.max_rows),
+            ("max_new_tokens", self.generation.max_new_tokens),
+        ] {
+            if value == 0 {
+                mistakes.push(format!("{name} must be 1 or more"));
+            }
+        }
+        mistakes
+    }
+
+    /// Whether the batch of this seed has own answers: true for `share` of all seeds.
+    pub(crate) fn wants(&self, seed: u64) -> bool {
+        let uniform = (mix_seed(seed, 0) >> 11) as f64 / (1u64 << 53) as f64;
+        uniform < self.share
+    }
+
+    /// The prompts of a batch with answers that `student` samples. The answers alone have labels.
+    ///
+    /// The same seed gives the same answers, beyond rounding.
+    ///
+    /// # Errors
+    ///
+    /// If rows are packed, a row has no prompt, or an answer of the largest length has no room behind a prompt.
+    pub(crate) fn sample(
+        &self,
+        student: &impl CausalLm,
+        batch: &Batch,
+        seed: u64,
+    ) -> Result<Batch> {
+        let prompts = prompts(batch)?;
+        let room = student.dims().max_position_embeddings;
+        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        let new = self.generation.max_new_tokens;
+        if longest + new > room {
+            return Err(Error::Settings(vec![format!(
+                "a prompt has {longest} tokens and an answer up to {new}, but the student takes {room}: lower \
+                 max_new_tokens, or leave out longer prompts"
+            )]));
+        }
+        let config = RolloutConfig {
+            num_generations: 1,
+            generation: self.generation.clone(),
+            max_rows: self.max_rows,
+        };
+        let texts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+        let answers =
+            sample_rollouts(student, &self.tokenizer, &texts, &config, mix_seed(seed, 1))?;
+        let rows = prompts.iter().zip(answers.into_iter().flatten());
+        let rows: Vec<Tokenized> = rows
+            .map(|(prompt, answer)| Tokenized {
+                input_ids: [prompt.as_slice(), &answer.token_ids].concat(),
+                labels: std::iter::repeat_n(IGNORE_INDEX, prompt.len())
+                    .chain(answer.token_ids.iter().map(|&id| i64::from(id)))
+                    .collect(),
+            })
+            .collect();
+        let pad = self.tokenizer.pad_token_id();
+        let pad = pad.or(self.tokenizer.eos_token_id()).unwrap_or(0);
+        Ok(collate_padded(&rows.iter().collect::<Vec<_>>(), 1, pad))
+    }
+}
+
+/// What stands before the first label of each row.
+fn prompts(batch: &Batch) -> Result<Vec<Vec<u32>>> {
+    if batch.segment_ids.is_some() {
+        return Err(Error::Settings(vec![
+            "rows are packed: own answers need a row for each example, so use Collation::Padded"
+                .into(),
+        ]));
+    }
+    let rows = batch.input_ids.chunks(batch.seq.max(1));
+    let labels = batch.labels.chunks(batch.seq.max(1));
+    (rows.zip(labels).zip(&batch.lengths).enumerate())
+        .map(|(row, ((ids, labels), &length))| {
+            let first = labels.iter().position(|&label| label != IGNORE_INDEX);
+            let end = first.unwrap_or(length).min(length);
+            let prompt = ids[..end].iter().filter_map(|&id| u32::try_from(id).ok());
+            match end {
+                0 => Err(Error::Settings(vec![format!(
+                    "row {} of a batch has no prompt: own answers need rows whose first tokens have no labels",
+                    row + 1
+                )])),
+                _ => Ok(prompt.collect()),
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,407 @@
+//! Distillation of a text classifier: messages to the customers of a bank, of which some are fraud.
+//!
+//! ```sh
+//! cargo run --release --example distill_classifier
+//! ```
+//!
+//! A message is made of sentences, each of which makes fraud more or less likely. Labels are drawn with that probability, so that
+//! many messages are uncertain, and a label says less about them than a teacher's distribution does. The teacher, a BERT of four
+//! blocks, learns from many labelled messages, the student of one narrow block from few. Three students begin with the same
+//! weights: one has the labels alone, one the teacher's distributions beside them, and one the teacher's distributions of messages
+//! without labels. Accuracy is that of the likelier class of unseen messages, beside the size and the time of each model.
+//!
+//! All begins with random weights; `--teacher DIR` takes a trained encoder of BERT's family for the teacher, and its tokenizer.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use ft::burn::module::Module;
+use ft::burn::optim::GradientsParams;
+use ft::burn::tensor::{Device, Int, Tensor, activation};
+use ft::core::{
+    BackboneConfig, EncoderSequenceClassifier, EncoderTask, EncoderTaskConfig, Tokenizer, mix_seed,
+};
+use ft::distill::loss::soft_targets;
+use ft::embed::{TextBatch, TextTokens};
+use ft::train::{OptimizerStates, TrainConfig};
+use rand::rngs::StdRng;
+use rand::seq::{IndexedRandom, SliceRandom};
+use rand::{Rng, SeedableRng};
+use serde_json::json;
+
+#[path = "shared/students.rs"]
+mod students;
+
+/// Distillation of a classifier of texts.
+#[derive(Parser)]
+struct Args {
+    /// Folder of a trained encoder for the teacher; without it a BERT with random weights.
+    #[arg(long)]
+    teacher: Option<PathBuf>,
+    /// Labelled messages of the teacher.
+    #[arg(long, default_value_t = 3000)]
+    teacher_messages: usize,
+    /// Labelled messages of the students.
+    #[arg(long, default_value_t = 150)]
+    student_messages: usize,
+    /// The temperature of both distributions.
+    #[arg(long, default_value_t = 2.0)]
+    temperature: f64,
+    /// The weight of the teacher, beside that of the labels.
+    #[arg(long, default_value_t = 0.8)]
+    alpha: f64,
+    /// Optimizer steps of each model.
+    #[arg(long, default_value_t = 400)]
+    steps: usize,
+    /// How often all is done, with other messages and weights.
+    #[arg(long, default_value_t = 3)]
+    seeds: u64,
+    /// Print one JSON object as the last line of stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+const BATCH: usize = 16;
+const UNSEEN: usize = 1000;
+
+/// Sentences, and how much each adds to the log-odds of fraud.
+const CUES: [(f64, [&str; 4]); 12] = [
+    (
+        1.6,
+        [
+            "Reply with your password.",
+            "Please confirm your PIN here.",
+            "Send us the code that you received.",
+            "Tell us your full card number.",
+        ],
+    ),
+    (
+        1.4,
+        [
+            "Pay the fee with gift cards.",
+            "Buy vouchers and send the numbers.",
+            "The fee is taken in crypto coins.",
+            "Pay with prepaid cards only.",
+        ],
+    ),
+    (
+        1.1,
+        [
+            "Open bank-secure-login.top now.",
+            "Log in at http://verify-acc0unt.ru today.",
+            "Follow the short link within the hour.",
+            "Use this new page to log in.",
+        ],
+    ),
+    (
+        0.9,
+        [
+            "Your account will be closed today.",
+            "This is the last warning.",
+            "Act at once or lose your money.",
+            "Your card is blocked in 30 minutes.",
+        ],
+    ),
+    (
+        0.6,
+        [
+            "You have won a refund.",
+            "An unknown transfer was stopped.",
+            "A new device logged in.",
+            "Your tax refund is ready.",
+        ],
+    ),
+    (
+        0.4,
+        [
+            "A payment abroad was declined.",
+            "A large amount was reserved.",
+            "Your limit was reached.",
+            "Someone asked for a new card.",
+        ],
+    ),
+    (
+        -0.4,
+        [
+            "Your statement for May is ready.",
+            "The rate of your savings changes in June.",
+            "Our branch has new opening hours.",
+            "Your new card is in the post.",
+        ],
+    ),
+    (
+        -0.6,
+        [
+            "You paid 12.40 at the bakery.",
+            "Your rent was transferred as planned.",
+            "The gym took 29.90 by direct debit.",
+            "Your salary has arrived.",
+        ],
+    ),
+    (
+        -0.9,
+        [
+            "You need not do anything.",
+            "No reply is needed.",
+            "This is for your information only.",
+            "You can turn off these messages in the app.",
+        ],
+    ),
+    (
+        -1.1,
+        [
+            "Call the number on the back of your card.",
+            "Ask at your branch if you are unsure.",
+            "We never ask for your password.",
+            "Log in with the app as usual.",
+        ],
+    ),
+    (
+        0.0,
+        [
+            "Dear customer,",
+            "Hello,",
+            "Good morning,",
+            "Dear Ms Brown,",
+        ],
+    ),
+    (
+        0.0,
+        [
+            "Your bank.",
+            "The service team.",
+            "Kind regards.",
+            "Thank you.",
+        ],
+    ),
+];
+
+/// A message, and the probability that it is fraud.
+struct Message {
+    text: TextTokens,
+    fraud: f64,
+    label: i64,
+}
+
+fn messages(count: usize, seed: u64, tokenizer: &Tokenizer) -> Result<Vec<Message>> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut one = || {
+        let greeting = CUES[10].1.choose(&mut rng).copied().unwrap_or_default();
+        let end = CUES[11].1.choose(&mut rng).copied().unwrap_or_default();
+        let mut cues: Vec<&(f64, [&str; 4])> = CUES[..10].iter().collect();
+        cues.shuffle(&mut rng);
+        let cues = &cues[..rng.random_range(2..=4)];
+        let odds: f64 = cues.iter().map(|(weight, _)| weight).sum();
+        let sentences = cues
+            .iter()
+            .filter_map(|(_, sentences)| sentences.choose(&mut rng).copied());
+        let text = [greeting]
+            .into_iter()
+            .chain(sentences.collect::<Vec<_>>())
+            .chain([end]);
+        let text = text.collect::<Vec<_>>().join(" ");
+        let fraud = 1.0 / (1.0 + (-1.5 * odds).exp());
+        Ok(Message {
+            text: TextTokens {
+                ids: tokenizer.encode(&text, true)?,
+                ..TextTokens::default()
+            },
+            fraud,
+            label: i64::from(rng.random_bool(fraud)),
+        })
+    };
+    (0..count).map(|_| one()).collect()
+}
+
+fn logits(model: &EncoderSequenceClassifier, batch: &[&Message], device: &Device) -> Tensor<2> {
+    let texts: Vec<&TextTokens> = batch.iter().map(|message| &message.text).collect();
+    let batch = TextBatch::packed(&texts);
+    model.scores(&batch.tokens(device), batch.places())
+}
+
+/// What a model learns from.
+struct Lesson<'a> {
+    messages: &'a [Message],
+    /// The teacher, and its weight.
+    teacher: Option<(&'a EncoderSequenceClassifier, f64)>,
+    temperature: f64,
+    rate: f64,
+}
+
+fn train(
+    mut model: EncoderSequenceClassifier,
+    lesson: &Lesson<'_>,
+    steps: usize,
+    seed: u64,
+    device: &Device,
+) -> EncoderSequenceClassifier {
+    let mut optimizer = OptimizerStates::adamw(&TrainConfig::default());
+    let mut rng = StdRng::seed_from_u64(seed);
+    for step in 0..steps {
+        let batch: Vec<&Message> = lesson.messages.choose_multiple(&mut rng, BATCH).collect();
+        let scores = logits(&model, &batch, device);
+        let labels: Vec<i64> = batch.iter().map(|message| message.label).collect();
+        let index = Tensor::<1, Int>::from_data(labels.as_slice(), device).unsqueeze_dim::<2>(1);
+        let of_labels = -activation::log_softmax(scores.clone(), 1)
+            .gather(1, index)
+            .squeeze_dim::<1>(1);
+        let losses = match lesson.teacher {
+            None => of_labels,
+            Some((teacher, alpha)) => {
+                let taught = Tensor::from_inner(logits(teacher, &batch, &device.clone().inner()));
+                soft_targets(scores, taught, lesson.temperature) * alpha + of_labels * (1.0 - alpha)
+            }
+        };
+        let gradients = GradientsParams::from_grads(losses.sum().backward(), &model);
+        let rate = lesson.rate * (1.0 - step as f64 / steps as f64);
+        model = optimizer.step(model, gradients, rate, 1.0 / BATCH as f64);
+    }
+    model
+}
+
+/// The share of messages whose likelier class is found, and milliseconds a message.
+fn test(model: &EncoderSequenceClassifier, messages: &[Message], device: &Device) -> [f64; 2] {
+    let (mut right, start) = (0, Instant::now());
+    for message in messages {
+        let class = logits(model, &[message], device)
+            .argmax(1)
+            .into_scalar::<i64>();
+        right += usize::from((class == 1) == (message.fraud > 0.5));
+    }
+    let count = messages.len() as f64;
+    [
+        right as f64 / count,
+        1e3 * start.elapsed().as_secs_f64() / count,
+    ]
+}
+
+/// A BERT with random weights.
+fn bert(
+    blocks: usize,
+    width: usize,
+    vocab: usize,
+    device: &Device,
+) -> Result<EncoderSequenceClassifier> {
+    let body = BackboneConfig::from_json(json!({
+        "model_type": "bert", "vocab_size": vocab, "hidden_size": width, "intermediate_size": 4 * width,
+        "num_hidden_layers": blocks, "num_attention_heads": width / 32, "max_position_embeddings": 256,
+        "initializer_range": 0.05,
+    }))?;
+    let config = EncoderTaskConfig::new(body, EncoderTask::SequenceClassification, labels())?;
+    Ok(EncoderSequenceClassifier::from_config(&config, device)?)
+}
+
+fn labels() -> Vec<String> {
+    ["legitimate", "fraud"].map(String::from).to_vec()
+}
+
+fn parameters(model: &EncoderSequenceClassifier) -> usize {
+    let shapes = ft::core::module_path::shapes(model);
+    shapes.iter().map(|(_, shape)| shape.num_elements()).sum()
+}
+
+fn main() -> Result<()> {
+    ft::compute_threads(None);
+    let args = Args::parse();
+    ensure!(
+        args.seeds >= 2,
+        "--seeds must be 2 or more: intervals need several"
+    );
+    ensure!(
+        args.teacher_messages >= BATCH && args.student_messages >= BATCH,
+        "a model needs {BATCH} messages or more"
+    );
+    let (device, plain) = (ft::device("cpu")?.autodiff(), ft::device("cpu")?);
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/tiny-llama");
+    let tokenizer = Tokenizer::from_pretrained(args.teacher.as_deref().unwrap_or(&shipped))?;
+    let vocab = tokenizer.vocab_size();
+    let names = [
+        "teacher",
+        "student, labels alone",
+        "student, labels and teacher",
+        "student, teacher without labels",
+    ];
+    let mut found = vec![Vec::new(); names.len()];
+    let (mut times, mut sizes) = ([0.0; 2], [0; 2]);
+    for seed in 0..args.seeds {
+        let part = |part: u64| mix_seed(seed, part);
+        let many = messages(args.teacher_messages, part(0), &tokenizer)?;
+        let few = messages(args.student_messages, part(1), &tokenizer)?;
+        let unseen = messages(UNSEEN, part(2), &tokenizer)?;
+        device.seed(part(3));
+        let (teacher, rate) = match &args.teacher {
+            None => (bert(4, 128, vocab, &device)?, 1e-3),
+            Some(folder) => {
+                let model =
+                    EncoderSequenceClassifier::from_encoder(folder, labels(), part(3), &device);
+                (model?, 1e-4)
+            }
+        };
+        let lesson = |messages, teacher, rate| Lesson {
+            messages,
+            teacher,
+            temperature: args.temperature,
+            rate,
+        };
+        let teacher = train(
+            teacher,
+            &lesson(&many, None, rate),
+            args.steps,
+            part(4),
+            &device,
+        )
+        .valid();
+        device.seed(part(5));
+        let student = bert(1, 32, vocab, &device)?;
+        // Its weights are drawn now, so that all students begin with the same.
+        logits(&student, &[&unseen[0]], &device);
+        sizes = [parameters(&teacher), parameters(&student)];
+        let trained = |messages, alpha: Option<f64>| {
+            let teacher = alpha.map(|alpha| (&teacher, alpha));
+            train(
+                student.clone(),
+                &lesson(messages, teacher, 2e-3),
+                args.steps,
+                part(6),
+                &device,
+            )
+            .valid()
+        };
+        let models = [
+            trained(&few, None),
+            trained(&few, Some(args.alpha)),
+            trained(&many, Some(1.0)),
+        ];
+        let [accuracy, ms] = test(&teacher, &unseen, &plain);
+        found[0].push(accuracy);
+        times[0] += ms / args.seeds as f64;
+        for (accuracies, model) in found[1..].iter_mut().zip(&models) {
+            let [accuracy, ms] = test(model, &unseen, &plain);
+            accuracies.push(accuracy);
+            times[1] += ms / (models.len() as f64 * args.seeds as f64);
+        }
+        let last: Vec<String> = found
+            .iter()
+            .filter_map(|all| all.last())
+            .map(|accuracy| format!("{:.1}%", 100.0 * accuracy))
+            .collect();
+        eprintln!("seed {seed}: {} of unseen messages right", last.join(", "));
+    }
+    for (name, size, ms) in [
+        ("teacher", sizes[0], times[0]),
+        ("student", sizes[1], times[1]),
+    ] {
+        let mb = size as f64 * 4e-6;
+        println!("{name}: {size} parameters, {mb:.1} MB, {ms:.2} ms a message");
+    }
+    let mut line = students::report(&names, &found)?;
+    if args.json {
+        line.insert("parameters".into(), json!(sizes));
+        line.insert("ms".into(), json!(times));
+        line.insert("peak_rss_mb".into(), ft::peak_rss_mb().into());
+        println!("{}", serde_json::Value::Object(line));
+    }
+    Ok(())
+}
