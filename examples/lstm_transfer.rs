@@ -102,7 +102,11 @@ fn reviews(count: usize, seed: u64) -> Vec<Review> {
     let mut one = || {
         let clauses = if rng.random_bool(0.5) { 1 } else { 3 };
         let (mut text, mut summary, mut balance) = (Vec::new(), Vec::new(), 0);
-        for part in PARTS.choose_multiple(&mut rng, clauses).copied().collect::<Vec<_>>() {
+        for part in PARTS
+            .choose_multiple(&mut rng, clauses)
+            .copied()
+            .collect::<Vec<_>>()
+        {
             let (negated, pleasant) = (rng.random_bool(0.3), rng.random_bool(0.5));
             let good = pleasant != negated;
             if !text.is_empty() {
