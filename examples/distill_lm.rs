@@ -234,6 +234,7 @@ fn main() -> Result<()> {
             let generation = GenerationConfig {
                 max_new_tokens: args.max_new_tokens,
                 temperature: 1.0,
+                repetition_penalty: 1.0,
                 ..generation
             };
             method.with_own_answers(OwnAnswers {

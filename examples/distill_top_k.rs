@@ -18,7 +18,7 @@ use ft::data::{Batches, Collation, Format, SftBatches, SftDataset};
 use ft::distill::{
     Distill, DistillConfig, Divergence, TeacherSource, student_of, write_top_logits,
 };
-use ft::train::{Method, MetricSum, ModelView, StepContext};
+use ft::train::{Method, ModelView, StepContext};
 use serde_json::json;
 
 /// Divergences from a teacher's likeliest tokens.
@@ -157,10 +157,7 @@ fn divergence(
             .iter()
             .find(|metric| metric.name == "divergence");
         let metric = metric.context("a batch has no position that is learned")?;
-        sum += match &metric.sum {
-            MetricSum::Number(sum) => *sum,
-            MetricSum::Tensor(sum) => sum.clone().into_scalar::<f64>(),
-        };
+        sum += metric.sum.value();
         positions += metric.weight;
     }
     Ok(sum / positions)

@@ -432,6 +432,18 @@ impl Run<'_> {
         learning_rate: f64,
         method: impl FnOnce(&AutoCausalLm) -> Result<(T, String)>,
     ) -> Result<AutoCausalLm> {
+        let base = match self.stages.last() {
+            None => self.folder.to_path_buf(),
+            Some(stage) => self.args.output.join(stage.name),
+        };
+        let from = base.display().to_string();
+        let mut manifest = StageManifest::begin(name, &from, &base, None, self.tokenizer)?;
+        manifest
+            .settings
+            .insert("learning_rate".into(), learning_rate.into());
+        manifest
+            .settings
+            .insert("epochs".into(), self.args.epochs.into());
         let previous = self.answers(stage, "before", data, &model)?;
         let lora = LoraConfig {
             r: 16,
@@ -440,6 +452,7 @@ impl Run<'_> {
         };
         let policy = attach(model, &lora, "default", SEED)?;
         let (method, rows) = method(&policy)?;
+        manifest.data = rows;
         let config = TrainConfig {
             learning_rate,
             schedule: Schedule::Cosine,
@@ -455,20 +468,7 @@ impl Run<'_> {
         merged.save_pretrained(&output, &SaveOptions::default())?;
         self.tokenizer.save_pretrained(&output)?;
         copy_generation_config(self.folder, &output)?;
-        let base = match self.stages.last() {
-            None => self.folder.to_path_buf(),
-            Some(stage) => self.args.output.join(stage.name),
-        };
-        let from = base.display().to_string();
-        let mut manifest = StageManifest::begin(name, &from, &base, None, self.tokenizer)?;
-        manifest.data = rows;
-        manifest
-            .settings
-            .insert("learning_rate".into(), learning_rate.into());
-        manifest
-            .settings
-            .insert("epochs".into(), self.args.epochs.into());
-        manifest.save(&output)?;
+        manifest.save_model(&output)?;
         let candidate = self.answers(stage, name, data, &merged)?;
         let tolerances = Tolerances::default();
         let report = compare(stage, &candidate, Some(&previous), data, None, &tolerances)?;

@@ -33,13 +33,13 @@ struct Args {
     #[arg(long, default_value_t = 2000)]
     first_reviews: usize,
     /// Reviews with a summary.
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = 600)]
     second_reviews: usize,
     /// Passes over the reviews of the first task.
     #[arg(long, default_value_t = 8)]
     first_epochs: usize,
     /// Passes over the reviews of the second task.
-    #[arg(long, default_value_t = 40)]
+    #[arg(long, default_value_t = 60)]
     second_epochs: usize,
     /// How often all is done, with other reviews and weights.
     #[arg(long, default_value_t = 3)]
@@ -205,10 +205,15 @@ fn read(embeddings: &Embedding, encoder: &Lstm, reviews: &[&Review], device: &De
             .map(|word| word as i64)
     });
     let ids = TensorData::new(padded.collect::<Vec<i64>>(), [reviews.len(), longest]);
-    let words = embeddings.forward(Tensor::<2, Int>::from_data(ids, device));
+    let ids = Tensor::<2, Int>::from_data(ids, device);
+    let begun = ids.clone().not_equal_elem(PAD as i64).float();
+    let words = embeddings.forward(ids);
     let mut state = [(); 2].map(|()| Tensor::zeros([reviews.len(), WIDTH], device));
     for place in 0..longest {
-        state = encoder.step(words.clone().narrow(1, place, 1).squeeze_dim(1), state);
+        // The state stays 0 until the review begins.
+        let begun = begun.clone().narrow(1, place, 1);
+        let next = encoder.step(words.clone().narrow(1, place, 1).squeeze_dim(1), state);
+        state = next.map(|state| state * begun.clone());
     }
     state
 }

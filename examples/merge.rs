@@ -6,7 +6,7 @@
 //!     --combine ties --density 0.5 --output DIR
 //! ```
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Result, bail};
@@ -20,7 +20,7 @@ use ft::peft::{
     Combination, CombinationType, MajoritySign, combine, load_adapter, merge_and_unload,
     merge_report, set_active,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Merge an adapter into its model, or several adapters combined.
 #[derive(Parser)]
@@ -110,13 +110,7 @@ fn main() -> Result<()> {
     let hub = HubOptions::from_env();
     let folder = resolve(&args.model, &hub)?;
     let tokenizer = Tokenizer::from_pretrained(&folder)?;
-    let mut stages = Vec::new();
-    for one in &args.adapter {
-        stages.extend(StageManifest::of_adapter(
-            &resolve(&one.adapter, &hub)?,
-            &folder,
-        )?);
-    }
+    let stage = stage(&args, &folder, &tokenizer, &hub)?;
     let model = AutoCausalLm::from_pretrained(&folder, &device)?;
     let model = with_adapters(model, &args, &hub)?;
     let dtype = match args.dtype {
@@ -133,10 +127,7 @@ fn main() -> Result<()> {
     model.save_pretrained(&args.output, &options)?;
     tokenizer.save_pretrained(&args.output)?;
     copy_generation_config(&folder, &args.output)?;
-    // A chain of stages has one adapter at a time.
-    if let ([stage], [_]) = (&stages[..], &args.adapter[..]) {
-        stage.save(&args.output)?;
-    }
+    stage.save_model(&args.output)?;
     eprintln!(
         "merged {} model saved to {}",
         model.config().model_type(),
@@ -155,6 +146,38 @@ fn main() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// What the merged model comes from: the stage that trained the adapter, if it is one and has its whole weight, else a stage of its
+/// own.
+fn stage(
+    args: &Args,
+    folder: &Path,
+    tokenizer: &Tokenizer,
+    hub: &HubOptions,
+) -> Result<StageManifest> {
+    let mut stages = Vec::new();
+    for one in &args.adapter {
+        stages.push(StageManifest::of_adapter(
+            &resolve(&one.adapter, hub)?,
+            folder,
+        )?);
+    }
+    if let ([Some(stage)], [one]) = (&stages[..], &args.adapter[..])
+        && one.weight == 1.0
+        && args.combine.is_none()
+    {
+        return Ok(stage.clone());
+    }
+    let mut stage = StageManifest::begin("merge", &args.model, folder, None, tokenizer)?;
+    let adapters = args.adapter.iter().zip(&stages);
+    let adapters: Vec<Value> = adapters
+        .map(|(one, stage)| json!({"adapter": one.adapter, "weight": one.weight, "stage": stage}))
+        .collect();
+    stage.settings.insert("adapters".into(), adapters.into());
+    let combine = args.combine.map(|combine| format!("{combine:?}"));
+    stage.settings.insert("combine".into(), combine.into());
+    Ok(stage)
 }
 
 /// The model with the adapter that is to be merged.

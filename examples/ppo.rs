@@ -145,7 +145,7 @@ fn main() -> Result<()> {
         .with_evaluation(held_out)?;
     let began = Instant::now();
     let (model, report) = common
-        .trainer(&mut method, &identity)
+        .trainer(&start, &mut method, &identity)
         .with_callback(PolicyWatch::default())
         .fit(model)?;
     common.save(&start, &model.policy, &identity)?;

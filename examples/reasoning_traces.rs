@@ -20,11 +20,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use ft::align::reward::{Completion, PromptRef, Reward, by_name, score_batch};
+use ft::align::reward::{Completion, PromptRef, Reward, by_names, score_batch};
 use ft::core::safetensors_folder::write_file;
 use ft::core::{HubOptions, Message, mix_seed, resolve};
 use ft::data::{Prompt, PromptSample, read_rows};
-use ft::distill::split_thinking;
+use ft::distill::{Reasoned, split_thinking};
 use ft::eval::judges::{
     CachedModel, ChatMessage, ChatModel, ChatRequest, OpenAiClient, OpenAiOptions,
 };
@@ -102,12 +102,28 @@ fn main() -> Result<()> {
         args.samples > 0 && args.keep > 0,
         "--samples and --keep must be 1 or more"
     );
-    let verifiers = args.verifier.split(',').map(by_name);
-    let verifiers = verifiers.collect::<Result<Vec<_>, _>>()?;
+    let verifiers = by_names(&args.verifier)?;
+    let counts = ["length", "overlong"];
+    ensure!(
+        !verifiers
+            .iter()
+            .any(|verifier| counts.contains(&verifier.name())),
+        "--verifier: a length is no sign of a right answer; the shortest right answers are kept"
+    );
     let rows = read_rows(&args.data)?;
     let samples = (rows.iter().zip(1..)).map(|(row, number)| PromptSample::parse(row, number));
     let samples = samples.collect::<Result<Vec<_>, _>>();
     let samples = samples.with_context(|| args.data.display().to_string())?;
+    for (sample, row) in samples.iter().zip(1..) {
+        let texts = match &sample.prompt {
+            Prompt::Text(_) => true,
+            Prompt::Messages(messages) => messages.iter().all(|message| message.text().is_some()),
+        };
+        ensure!(
+            texts && sample.tools.is_none(),
+            "row {row}: only messages of text, without tools, can be asked"
+        );
+    }
     ensure!(
         !samples.is_empty(),
         "{} has no questions",
@@ -182,6 +198,11 @@ fn main() -> Result<()> {
     );
     write_file(&args.output, lines.as_bytes())?;
     eprintln!("{traces} traces in {}", args.output.display());
+    if !args.cut_thinking && !lines.contains("<think>") {
+        eprintln!(
+            "none of them has thinking: the teacher writes no <think>...</think>, or its server leaves it out"
+        );
+    }
     if args.json {
         let line = json!({
             "questions": samples.len(), "answered": answered, "replies": found.len(), "right": right, "cut": cut,
@@ -211,7 +232,9 @@ fn ask_all(
                 return own;
             }
             let sample = &samples[place / args.samples];
-            own.push((place, ask(args, teacher, verifiers, sample, place)));
+            let seed = mix_seed(args.seed, (place / args.samples) as u64);
+            let seed = mix_seed(seed, (place % args.samples) as u64);
+            own.push((place, ask(args, teacher, verifiers, sample, seed)));
             if (place + 1).is_multiple_of(20) {
                 eprintln!("{} of {count} replies", place + 1);
             }
@@ -237,7 +260,7 @@ fn ask(
     teacher: &dyn ChatModel,
     verifiers: &[Arc<dyn Reward>],
     sample: &PromptSample,
-    place: usize,
+    seed: u64,
 ) -> Found {
     let instruction = args
         .instruction
@@ -247,19 +270,25 @@ fn ask(
         messages: instruction.chain(turns(&sample.prompt)).collect(),
         temperature: args.temperature,
         max_tokens: args.max_new_tokens,
-        seed: Some(mix_seed(args.seed, place as u64) >> 1),
+        // Servers have signed seeds.
+        seed: Some(seed >> 1),
         schema: None,
     };
     let reply = match teacher.chat(&request) {
         Ok(reply) => reply,
         Err(error) => return Found::Failed(error.to_string()),
     };
-    let Some(parts) = split_thinking(&reply.text) else {
+    // Some servers give the thinking apart.
+    let parts = match &reply.reasoning {
+        Some(thinking) => Some(Reasoned {
+            thinking: Some(thinking.trim()),
+            answer: reply.text.trim(),
+        }),
+        None => split_thinking(&reply.text),
+    };
+    let Some(parts) = parts.filter(|_| reply.finish_reason.as_deref() != Some("length")) else {
         return Found::Cut;
     };
-    if reply.finish_reason.as_deref() == Some("length") {
-        return Found::Cut;
-    }
     match is_right(verifiers, &sample.prompt, &sample.columns, parts.answer) {
         Ok(true) => {}
         Ok(false) => return Found::Wrong,

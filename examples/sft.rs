@@ -194,6 +194,13 @@ fn main() -> Result<()> {
     let steps = total_steps(&config, |epoch| batches.len(epoch))?;
     let (model, trains) = prepare(model, &args, steps)?;
     eprintln!("{}", ParamTable::new(&model, &[])?);
+    let settings = json!({
+        "trains": trains, "learning_rate": config.learning_rate, "schedule": format!("{:?}", config.schedule),
+        "epochs": args.epochs, "max_steps": args.max_steps, "batch_size": args.batch_size,
+        "gradient_accumulation_steps": args.grad_accum, "seq_len": args.seq_len, "packing": args.packing,
+        "seed": args.seed,
+    });
+    stage.settings = settings.as_object().cloned().unwrap_or_default();
     let (trainable, _) = ft::peft::trainable_parameters(&model);
 
     // The training.
@@ -207,6 +214,8 @@ fn main() -> Result<()> {
     let fit = |model, method: &mut dyn ft::train::Method<AutoCausalLm, Batch = Batch>| {
         let mut trainer = Trainer::with_method(config, method)
             .with_identity("model", args.model.as_str())
+            .with_identity("base_weights", stage.base_weights.as_str())
+            .with_identity("chat_template", stage.template.clone())
             .with_identity("training_rows", learnt_print)
             .with_identity("held_out_rows", held_out_print)
             .with_identity("seq_len", args.seq_len)
@@ -214,7 +223,7 @@ fn main() -> Result<()> {
             .with_identity("batch_size", args.batch_size)
             .with_identity("trains", trains);
         if has_adapter {
-            trainer = trainer.with_callback(SaveAdapter);
+            trainer = trainer.with_callback(SaveAdapter(stage.clone()));
         }
         trainer.fit(model)
     };
@@ -231,12 +240,13 @@ fn main() -> Result<()> {
     // The adapter, or the model.
     if has_adapter {
         ft::peft::save_adapter(&model, "default", &args.output)?;
+        stage.save_adapter(&args.output)?;
     } else {
         model.save_pretrained(&args.output, &SaveOptions::default())?;
         tokenizer.save_pretrained(&args.output)?;
         copy_generation_config(&folder, &args.output)?;
+        stage.save_model(&args.output)?;
     }
-    stage.save(&args.output)?;
     let (before, after) = (report.eval_before(), report.eval_after());
     if let (Some(before), Some(after)) = (before, after) {
         eprintln!("held-out loss {:.4} -> {:.4}", before.loss, after.loss);
@@ -383,8 +393,8 @@ fn setting(text: &str) -> Result<(String, Value), String> {
     Ok((name.to_string(), value))
 }
 
-/// Saves the adapter in every checkpoint.
-struct SaveAdapter;
+/// Saves the adapter in every checkpoint, and what it was trained from.
+struct SaveAdapter(StageManifest);
 
 impl Callback<AutoCausalLm> for SaveAdapter {
     fn on_checkpoint(
@@ -392,7 +402,8 @@ impl Callback<AutoCausalLm> for SaveAdapter {
         model: &ModelView<'_, AutoCausalLm>,
         folder: &Path,
     ) -> Result<(), BoxError> {
-        ft::peft::save_adapter(&**model, "default", &folder.join("adapter"))?;
-        Ok(())
+        let folder = folder.join("adapter");
+        ft::peft::save_adapter(&**model, "default", &folder)?;
+        Ok(self.0.save_adapter(&folder)?)
     }
 }

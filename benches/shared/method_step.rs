@@ -6,9 +6,7 @@ use anyhow::{Context, Result};
 use ft::burn::optim::GradientsParams;
 use ft::burn::tensor::Device;
 use ft::core::AutoCausalLm;
-use ft::train::{
-    AdamW, Method, Metric, MetricSum, ModelView, OptimizerStates, StepContext, TrainConfig,
-};
+use ft::train::{AdamW, Method, Metric, ModelView, OptimizerStates, StepContext, TrainConfig};
 
 /// Takes steps without weight decay.
 pub(crate) struct Stepper {
@@ -80,11 +78,7 @@ impl Step {
     pub(crate) fn metric(&self, name: &str) -> Result<f64> {
         let metric = self.metrics.iter().find(|metric| metric.name == name);
         let metric = metric.with_context(|| format!("the step has no metric {name}"))?;
-        let sum = match &metric.sum {
-            MetricSum::Number(sum) => *sum,
-            MetricSum::Tensor(sum) => sum.clone().into_scalar::<f64>(),
-        };
-        Ok(sum / metric.weight)
+        Ok(metric.sum.value() / metric.weight)
     }
 }
 

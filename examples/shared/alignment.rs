@@ -16,7 +16,7 @@ use ft::peft::LoraConfig;
 use ft::train::{
     BoxError, Callback, EvalMetrics, Method, ModelView, TrainConfig, TrainReport, Trainer,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// Options of every program of alignment.
 #[derive(Args, Clone)]
@@ -175,12 +175,12 @@ impl Common {
         identity: &[(&str, Value)],
         watch: Option<PolicyWatch>,
     ) -> Result<(AutoCausalLm, TrainReport)> {
-        let mut trainer = self.trainer(method, identity);
+        let mut trainer = self.trainer(start, method, identity);
         if let Some(watch) = watch {
             trainer = trainer.with_callback(watch);
         }
         if !self.full {
-            trainer = trainer.with_callback(SaveAdapter);
+            trainer = trainer.with_callback(SaveAdapter(self.manifest(start, identity)));
         }
         let (policy, report) = trainer.fit(policy)?;
         self.save(start, &policy, identity)?;
@@ -191,11 +191,14 @@ impl Common {
     /// A trainer, with the settings that a resumed run must have in common with the run that it continues.
     pub(crate) fn trainer<'a, M: Module + Parts, T: Method<M>>(
         &self,
+        start: &Start,
         method: T,
         identity: &[(&str, Value)],
     ) -> Trainer<'a, M, T> {
         let mut trainer = Trainer::with_method(self.train_config(), method)
             .with_identity("model", self.model.as_str())
+            .with_identity("base_weights", start.stage.base_weights.as_str())
+            .with_identity("chat_template", start.stage.template.clone())
             .with_identity(
                 "adapter",
                 self.adapter.as_ref().map(|path| path.display().to_string()),
@@ -222,26 +225,26 @@ impl Common {
         policy: &AutoCausalLm,
         identity: &[(&str, Value)],
     ) -> Result<()> {
+        let stage = self.manifest(start, identity);
         let what = if self.full {
             policy.save_pretrained(&self.output, &SaveOptions::default())?;
             start.tokenizer.save_pretrained(&self.output)?;
             copy_generation_config(&start.folder, &self.output)?;
+            stage.save_model(&self.output)?;
             "model"
         } else {
             ft::peft::save_adapter(policy, "default", &self.output)?;
+            stage.save_adapter(&self.output)?;
             "adapter"
         };
-        let mut stage = start.stage.clone();
-        for (name, value) in identity {
-            match (*name, value) {
-                ("rows", Value::String(rows)) => stage.data.clone_from(rows),
-                _ => {
-                    stage.settings.insert(name.to_string(), value.clone());
-                }
-            }
-        }
+        eprintln!("{what} saved to {}", self.output.display());
+        Ok(())
+    }
+
+    /// What this stage trains from, and with which settings.
+    fn manifest(&self, start: &Start, identity: &[(&str, Value)]) -> StageManifest {
         let config = self.train_config();
-        for (name, value) in [
+        let own = [
             ("learning_rate", json!(config.learning_rate)),
             ("epochs", json!(config.epochs)),
             ("max_steps", json!(config.max_steps)),
@@ -250,14 +253,27 @@ impl Common {
                 json!(config.gradient_accumulation_steps),
             ),
             ("seed", json!(config.seed)),
+            ("eval_fraction", json!(self.eval_fraction)),
             ("full", json!(self.full)),
-            ("r", json!(self.r)),
-        ] {
-            stage.settings.insert(name.into(), value);
+            ("adapter", json!(self.adapter)),
+            (
+                "r",
+                json!((!self.full && self.adapter.is_none()).then_some(self.r)),
+            ),
+        ];
+        let own = own.map(|(name, value)| (name.to_string(), value));
+        let settings = identity
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.clone()));
+        let mut settings: Map<String, Value> = settings.chain(own).collect();
+        let rows = settings.remove("rows");
+        StageManifest {
+            data: rows
+                .and_then(|rows| Some(rows.as_str()?.to_string()))
+                .unwrap_or_default(),
+            settings,
+            ..start.stage.clone()
         }
-        stage.save(&self.output)?;
-        eprintln!("{what} saved to {}", self.output.display());
-        Ok(())
     }
 }
 
@@ -347,8 +363,8 @@ pub(crate) fn report_pairs(common: &Common, report: &TrainReport) {
     }
 }
 
-/// Saves the adapter in every checkpoint.
-struct SaveAdapter;
+/// Saves the adapter in every checkpoint, and what it was trained from.
+struct SaveAdapter(StageManifest);
 
 impl Callback<AutoCausalLm> for SaveAdapter {
     fn on_checkpoint(
@@ -356,7 +372,8 @@ impl Callback<AutoCausalLm> for SaveAdapter {
         model: &ModelView<'_, AutoCausalLm>,
         folder: &Path,
     ) -> Result<(), BoxError> {
-        ft::peft::save_adapter(&**model, "default", &folder.join("adapter"))?;
-        Ok(())
+        let folder = folder.join("adapter");
+        ft::peft::save_adapter(&**model, "default", &folder)?;
+        Ok(self.0.save_adapter(&folder)?)
     }
 }

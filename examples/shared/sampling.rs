@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 use ft::align::Sampled;
-use ft::align::reward::{ModelScore, Reward, WeightedSum, by_name};
+use ft::align::reward::{ModelScore, Reward, WeightedSum, by_names};
 use ft::core::{AutoSequenceClassifier, GenerationConfig, HubOptions, Tokenizer, Weights, resolve};
 use ft::train::{EvalMetrics, TrainReport};
 use serde_json::{Value, json};
@@ -54,10 +54,18 @@ impl Sampling {
     pub(crate) fn rewards(&self, common: &Common) -> Result<WeightedSum> {
         let text = (self.reward.as_ref()).context("give --reward, such as --reward gsm8k")?;
         let path = Path::new(text);
-        let named = named(text);
+        let named = by_names(text);
         // A hub id is ORGANIZATION/NAME.
-        if named.is_ok() || !(path.exists() || text.contains('/')) {
-            return named;
+        let is_id =
+            text.split('/').count() == 2 && !text.contains([':', ',']) && !text.ends_with(".json");
+        let named = match named {
+            Err(error) if !(path.exists() || is_id) => return Err(error.into()),
+            named => named.ok(),
+        };
+        if let Some(rewards) = named {
+            return Ok(WeightedSum::new(
+                rewards.into_iter().map(|reward| (reward, 1.0)),
+            )?);
         }
         if path.is_file() {
             return Ok(WeightedSum::load(text)?);
@@ -80,17 +88,6 @@ impl Sampling {
             ("temperature", self.temperature.into()),
         ]
     }
-}
-
-/// Rewards by name.
-fn named(text: &str) -> Result<WeightedSum> {
-    // A pattern may contain commas.
-    if text.starts_with("regex:") {
-        return Ok(WeightedSum::new([(by_name(text)?, 1.0)])?);
-    }
-    let parts = text.split(',').map(|name| Ok((by_name(name.trim())?, 1.0)));
-    let parts = parts.collect::<Result<Vec<(Arc<dyn Reward>, f64)>>>()?;
-    Ok(WeightedSum::new(parts)?)
 }
 
 /// The result of a training on sampled completions, for people and for `--json`.

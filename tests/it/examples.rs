@@ -240,28 +240,51 @@ fn a_reward_model_learns_which_answer_is_preferred() {
 }
 
 #[test]
+fn a_reward_model_learns_which_steps_are_right() {
+    let work = TempDir::new().expect("folder");
+    let at = |name: &str| -> PathBuf { work.path().join(name) };
+    let (data, output, model) = (at("steps.jsonl"), at("scorer"), folder());
+    let rows = (0..60).map(|i| {
+        let (a, right) = (i % 9, i % 2 == 0);
+        let sum = if right { "It is right." } else { "It is wrong." };
+        object!({"prompt": format!("{a} and 1?"), "completions": ["We count.", sum], "labels": [true, right]}).to_string()
+    });
+    let rows: Vec<String> = rows.collect();
+    std::fs::write(&data, rows.join("\n")).expect("writes");
+    let arguments = [
+        "--process",
+        "--model",
+        path(&model),
+        "--data",
+        path(&data),
+        "--output",
+        path(&output),
+        "--max-steps",
+        "20",
+        "--lr",
+        "2e-3",
+        "--merged",
+        "--eval-fraction",
+        "0.2",
+    ];
+    let trained = json("reward_model", &arguments);
+    assert!(number(&trained, "accuracy_after") > 0.9, "{trained}");
+    let config = std::fs::read_to_string(output.join("config.json")).expect("reads");
+    assert!(config.contains("LlamaForTokenClassification") && config.contains("right"));
+}
+
+#[test]
 fn every_example_has_help() {
-    for example in [
-        "quickstart",
-        "sft",
-        "generate",
-        "perplexity",
-        "merge",
-        "pretrain",
-        "manual_loop",
-        "corpus",
-        "dpo",
-        "orpo",
-        "kto",
-        "grpo",
-        "grpo_tiny",
-        "ppo",
-        "rlaif",
-        "distill_lm",
-        "distill_digits",
-        "four_stages",
-        "reward_model",
-    ] {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    for entry in std::fs::read_dir(folder).expect("the examples") {
+        let file = entry.expect("an example").path();
+        if file.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let example = file
+            .file_stem()
+            .and_then(|name| name.to_str())
+            .expect("UTF-8");
         let output = run(example, &["--help"]);
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(

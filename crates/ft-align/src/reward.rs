@@ -41,7 +41,7 @@ mod soft_overlong;
 mod target_length;
 mod weighted_sum;
 
-pub use by_name::by_name;
+pub use by_name::{by_name, by_names};
 #[cfg(unix)]
 pub use code_tests::CodeTests;
 pub use completion::{Completion, PromptRef};

@@ -58,7 +58,7 @@ pub use loss::token_logps::{
     token_logps, token_logps_and_entropy,
 };
 pub use models::*;
-pub use seed::{mix_seed, split_mix};
+pub use seed::{fnv1a, mix_seed, split_mix};
 pub use text::chat_template::{ChatOptions, ChatTemplate, Message};
 pub use text::tokenizer::Tokenizer;
 pub use text::tokenizer::encoded::{Encoded, Truncation};

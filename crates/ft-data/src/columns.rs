@@ -109,8 +109,13 @@ impl<'a> Row<'a> {
             return Ok(0.0);
         };
         let number = value.as_f64().map(|number| number as f32);
-        (number.filter(|number| number.is_finite()))
-            .ok_or_else(|| self.wrong_kind(name, value, "a number that `f32` can hold"))
+        (number.filter(|number| number.is_finite())).ok_or_else(|| {
+            self.wrong_kind(
+                name,
+                value,
+                "a number that `f32` can hold; rename the column if it is of something else",
+            )
+        })
     }
 
     /// A column that may be missing or null.

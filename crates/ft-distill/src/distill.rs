@@ -174,7 +174,7 @@ impl<'a, T: CausalLm> Distill<'a, T> {
     /// Trains a share of the batches on answers that the student samples (on-policy).
     ///
     /// At those the loss is `T² D(p‖q)` alone, since the answers are no data, and there is no metric `cross_entropy`. Batches
-    /// with own answers have the metric `own_answers/mean_length`. A run that resumes samples the same answers, beyond
+    /// with own answers have the metric `own_answers/mean_length`. A run that resumes samples the same answers, except for
     /// rounding.
     ///
     /// # Errors
@@ -228,6 +228,16 @@ enum TeacherOutput {
     Nothing,
 }
 
+impl<T: CausalLm> Distill<'_, T> {
+    /// How many tokens a teacher reads that is a model.
+    fn teacher_room(&self) -> Option<usize> {
+        match &self.teacher {
+            TeacherSource::Model(teacher) => Some(teacher.dims().max_position_embeddings),
+            TeacherSource::Top(_) => None,
+        }
+    }
+}
+
 impl<M: CausalLm, T: CausalLm> Method<M> for Distill<'_, T> {
     type Batch = DistillBatch;
 
@@ -254,7 +264,9 @@ impl<M: CausalLm, T: CausalLm> Method<M> for Distill<'_, T> {
         let own_answers = (self.own_answers.as_ref())
             .filter(|own| context.is_training() && own.wants(context.seed));
         if let Some(own) = own_answers {
-            batch = own.sample(&**student, &batch, context.seed)?;
+            let room = student.dims().max_position_embeddings;
+            let room = room.min(self.teacher_room().unwrap_or(room));
+            batch = own.sample(&**student, &batch, room, context.seed)?;
         }
         let output = match &self.teacher {
             TeacherSource::Model(teacher) => {

@@ -14,6 +14,8 @@ pub use error::{Error, Result};
 pub use ft_kernels::Divergence;
 pub use own_answers::OwnAnswers;
 pub use reasoning::{Reasoned, split_thinking};
-pub use step_by_step::{EXPLAIN, PREDICT, StepByStep, StepByStepExample, step_by_step_batches};
+pub use step_by_step::{
+    EXPLAIN, PREDICT, StepByStep, StepByStepBatch, StepByStepExample, step_by_step_batches,
+};
 pub use student::student_of;
 pub use top_logits::{TopLogits, write_top_logits};

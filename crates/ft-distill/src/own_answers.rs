@@ -8,7 +8,7 @@ use ft_data::{Batch, Tokenized, collate_padded};
 use crate::{Error, Result};
 
 /// The student's own answers in place of those of the data: on-policy distillation (Agarwal et al., 2024, arXiv:2306.13649,
-/// algorithm 1).
+/// algorithm 1). Here each batch is drawn by itself, also if several make a step.
 ///
 /// The prompt of a row is what stands before its first label. The student samples one answer to each prompt of a batch, with
 /// its current weights, and is compared with the teacher at the tokens of that answer.
@@ -33,13 +33,16 @@ impl OwnAnswers {
                 self.share
             ));
         }
-        for (name, value) in [
-            ("max_rows", self.max_rows),
-            ("max_new_tokens", self.generation.max_new_tokens),
-        ] {
-            if value == 0 {
-                mistakes.push(format!("{name} must be 1 or more"));
-            }
+        if self.max_rows == 0 {
+            mistakes.push("max_rows must be 1 or more".into());
+        }
+        if self.generation.eos_token_ids.is_empty() {
+            mistakes.push(
+                "no token ends an answer: set eos_token_ids (GenerationConfig::from_pretrained reads them)".into(),
+            );
+        }
+        if let Err(error) = self.generation.validate() {
+            mistakes.push(error.to_string());
         }
         mistakes
     }
@@ -52,30 +55,31 @@ impl OwnAnswers {
 
     /// The prompts of a batch with answers that `student` samples. The answers alone have labels.
     ///
-    /// The same seed gives the same answers, beyond rounding.
+    /// Answers are cut where a row has `room` tokens. The same seed gives the same answers, except for rounding.
     ///
     /// # Errors
     ///
-    /// If rows are packed, a row has no prompt, or an answer of the largest length has no room behind a prompt.
+    /// If rows are packed, a row has no prompt, or a prompt leaves no room for an answer.
     pub(crate) fn sample(
         &self,
         student: &impl CausalLm,
         batch: &Batch,
+        room: usize,
         seed: u64,
     ) -> Result<Batch> {
         let prompts = prompts(batch)?;
-        let room = student.dims().max_position_embeddings;
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
-        let new = self.generation.max_new_tokens;
-        if longest + new > room {
+        if longest >= room {
             return Err(Error::Settings(vec![format!(
-                "a prompt has {longest} tokens and an answer up to {new}, but the student takes {room}: lower \
-                 max_new_tokens, or leave out longer prompts"
+                "a prompt has {longest} tokens, and student and teacher read {room}: leave out longer prompts"
             )]));
         }
         let config = RolloutConfig {
             num_generations: 1,
-            generation: self.generation.clone(),
+            generation: GenerationConfig {
+                max_new_tokens: self.generation.max_new_tokens.min(room - longest),
+                ..self.generation.clone()
+            },
             max_rows: self.max_rows,
         };
         let texts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();

@@ -9,8 +9,8 @@ pub struct Reasoned<'a> {
     pub answer: &'a str,
 }
 
-/// Splits a reply at `</think>`. The opening tag may be missing, since some templates end their prompt with it. None if the
-/// thinking has no end, as in a reply that was cut.
+/// Splits a reply at its first `</think>`. The opening tag may be missing, since some templates end their prompt with it; text before
+/// it is left out. None if the thinking has no end, as in a reply that was cut.
 ///
 /// ```
 /// use ft_distill::split_thinking;
@@ -21,8 +21,7 @@ pub struct Reasoned<'a> {
 /// assert_eq!(split_thinking("<think>2 and"), None);
 /// ```
 pub fn split_thinking(reply: &str) -> Option<Reasoned<'_>> {
-    let reply = reply.trim();
-    let opened = reply.strip_prefix("<think>");
+    let opened = reply.split_once("<think>").map(|(_, rest)| rest);
     match opened.unwrap_or(reply).split_once("</think>") {
         Some((thinking, answer)) => Some(Reasoned {
             thinking: Some(thinking.trim()),
@@ -31,7 +30,7 @@ pub fn split_thinking(reply: &str) -> Option<Reasoned<'_>> {
         None if opened.is_some() => None,
         None => Some(Reasoned {
             thinking: None,
-            answer: reply,
+            answer: reply.trim(),
         }),
     }
 }
@@ -44,6 +43,9 @@ mod tests {
     fn a_template_may_have_opened_the_thinking() {
         let reply = split_thinking("2 and 2 is 4.</think>4").expect("whole");
         assert_eq!((reply.thinking, reply.answer), (Some("2 and 2 is 4."), "4"));
+        let reply = split_thinking("Sure. <think>a</think> b").expect("whole");
+        assert_eq!((reply.thinking, reply.answer), (Some("a"), "b"));
+        assert_eq!(split_thinking("Sure. <think>a"), None);
         // Tags of the answer stay.
         let reply = split_thinking("<think></think>a </think> b").expect("whole");
         assert_eq!((reply.thinking, reply.answer), (Some(""), "a </think> b"));

@@ -79,7 +79,12 @@ fn asked(sample: &PromptSample, prefix: &str, target: &str) -> Result<Sample> {
             let Some(last) = messages.last_mut() else {
                 return Err(Error::Settings(vec!["a prompt has no messages".into()]));
             };
-            let text = last.text().unwrap_or_default();
+            let Some(text) = last.text() else {
+                return Err(Error::Settings(vec![
+                    "the last message of a prompt is no text, so that no task can stand before it"
+                        .into(),
+                ]));
+            };
             *last = Message::new(last.role.clone(), format!("{prefix}{text}"));
             Ok(Sample::Conversation(Conversation {
                 masked: (0..messages.len()).collect(),
@@ -92,7 +97,14 @@ fn asked(sample: &PromptSample, prefix: &str, target: &str) -> Result<Sample> {
     }
 }
 
-/// Batches of `batch_size` examples: the rows of the answers, then as many of the rationales.
+/// Examples as rows of tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StepByStepBatch {
+    /// The rows of the answers, then as many of the rationales, padded on the right.
+    pub rows: Batch,
+}
+
+/// Batches of `batch_size` examples.
 ///
 /// # Errors
 ///
@@ -102,7 +114,7 @@ pub fn step_by_step_batches(
     batch_size: usize,
     shuffle_seed: Option<u64>,
     pad_id: u32,
-) -> Result<Loader<StepByStepExample, Batch>> {
+) -> Result<Loader<StepByStepExample, StepByStepBatch>> {
     Ok(Loader::new(
         examples,
         batch_size,
@@ -110,15 +122,18 @@ pub fn step_by_step_batches(
         move |examples| {
             let answers = examples.iter().map(|example| &example.answer);
             let rationales = examples.iter().map(|example| &example.rationale);
-            collate_padded(&answers.chain(rationales).collect::<Vec<_>>(), 1, pad_id)
+            StepByStepBatch {
+                rows: collate_padded(&answers.chain(rationales).collect::<Vec<_>>(), 1, pad_id),
+            }
         },
     )?)
 }
 
 /// The step of both tasks: `α L_answer + (1 − α) L_rationale`, a mean over the examples.
 ///
-/// The loss of a task is the mean over its tokens, so that long rationales weigh no more than short answers. Metrics are
-/// `answer_loss` and `rationale_loss`.
+/// The loss of a row is the mean over its tokens, and that of a task the mean over its rows, so that batches may be split as one
+/// likes. Metrics are `answer_loss` and `rationale_loss`. The paper writes `L_answer + λ L_rationale`, which is the same up to a factor
+/// with `λ = (1 − α) / α`; its code takes the mean over all tokens of a batch.
 ///
 /// ```no_run
 /// # fn demo(
@@ -153,15 +168,20 @@ impl StepByStep {
     /// # Errors
     ///
     /// If α is not from 0 to 1.
-    pub fn step<M: CausalLm>(&self, model: &M, batch: &Batch, context: &StepContext) -> StepResult {
+    pub fn step<M: CausalLm>(
+        &self,
+        model: &M,
+        StepByStepBatch { rows }: &StepByStepBatch,
+        context: &StepContext,
+    ) -> StepResult {
         if !(0.0..=1.0).contains(&self.alpha) {
             let mistake = format!("alpha must be from 0 to 1, not {}", self.alpha);
             return Err(Error::Settings(vec![mistake]).into());
         }
-        let hidden = model.hidden_states(&batch.tokens(&context.device), None);
-        let TokenLogps { logps, mask } = token_logps(hidden, model.head(), &batch.labels, 1.0);
+        let hidden = model.hidden_states(&rows.tokens(&context.device), None);
+        let TokenLogps { logps, mask } = token_logps(hidden, model.head(), &rows.labels, 1.0);
         let losses = -logps.sum_dim(1) / mask.sum_dim(1).clamp_min(1.0);
-        let examples = batch.batch / 2;
+        let examples = rows.batch / 2;
         let sum = |from: usize| -> Tensor<1> { losses.clone().narrow(0, from, examples).sum() };
         let (answers, rationales) = (sum(0), sum(examples));
         let loss = LossSum {
@@ -171,6 +191,6 @@ impl StepByStep {
         Ok(StepOutput::from(loss)
             .with_metric("answer_loss", answers.inner(), examples as f64)
             .with_metric("rationale_loss", rationales.inner(), examples as f64)
-            .with_tokens(batch.token_count()))
+            .with_tokens(rows.token_count()))
     }
 }

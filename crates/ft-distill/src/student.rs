@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use burn::module::{Module, Param, ParamId};
+use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData};
 use ft_core::{AutoCausalLm, CausalLm, ModelConfig, Parts, module_path};
 use serde_json::Value;
@@ -66,10 +66,7 @@ pub fn student_of(teacher: &AutoCausalLm, layers: &[usize]) -> Result<AutoCausal
             };
             let device = param.lazy_device();
             let data = data.clone().convert::<f32>();
-            Param::initialized(
-                ParamId::new(),
-                Tensor::from_data(data, &device).require_grad(),
-            )
+            Param::from_tensor(Tensor::from_data(data, &device))
         }
     }
     let mut fill = Fill {

@@ -40,6 +40,16 @@ impl From<Tensor<1>> for MetricSum {
     }
 }
 
+impl MetricSum {
+    /// The number; a tensor is read from its device.
+    pub fn value(&self) -> f64 {
+        match self {
+            Self::Number(number) => *number,
+            Self::Tensor(tensor) => (**tensor).clone().into_scalar::<f64>(),
+        }
+    }
+}
+
 impl Metric {
     /// # Panics
     ///

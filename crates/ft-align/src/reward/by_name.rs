@@ -77,6 +77,22 @@ impl Known {
     }
 }
 
+/// The rewards of a list of names with commas between them, each as [`by_name`] reads it. A list that begins with `regex:` or `format:`,
+/// whose settings may contain commas, is one reward.
+///
+/// # Errors
+///
+/// As [`by_name`].
+pub fn by_names(text: &str) -> Result<Vec<Arc<dyn Reward>>> {
+    match ["regex:", "format:"]
+        .iter()
+        .any(|start| text.starts_with(start))
+    {
+        true => Ok(vec![by_name(text)?]),
+        false => text.split(',').map(|name| by_name(name.trim())).collect(),
+    }
+}
+
 /// The reward of a name, with one setting after a colon: `gsm8k`, `regex:PATTERN`, `format:think,answer`, `length:TOKENS`.
 /// The documentation of [`reward`](super) lists the names. All other settings have their defaults.
 ///
@@ -145,5 +161,25 @@ fn error(reward: &str, reason: String) -> Error {
     Error::Reward {
         reward: reward.to_string(),
         reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_have_commas_and_some_settings_too() {
+        let names = |text: &str| {
+            let rewards = by_names(text).expect("rewards");
+            rewards
+                .iter()
+                .map(|reward| reward.name().to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names("exact, gsm8k"), ["exact", "gsm8k"]);
+        assert_eq!(names("regex:\\d{1,3}").len(), 1);
+        assert_eq!(names("format:think,answer").len(), 1);
+        assert!(by_names("exact,nothing").is_err());
     }
 }

@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use ft_align::{Error, process_reward_step, score_steps};
 use ft_core::{AutoTokenClassifier, IGNORE_INDEX, ModelConfig, SequenceClassifierConfig, Weights};
 use ft_data::{Collation, SftDataset, Tokenized, collate_padded};
-use ft_train::{Schedule, StepContext, TrainConfig, Trainer};
+use ft_train::{MetricSum, Schedule, StepContext, TrainConfig, Trainer};
 
 fn model(labels: usize, device: &Device) -> AutoTokenClassifier {
     let folder =
@@ -66,7 +66,10 @@ fn the_loss_is_the_cross_entropy_at_the_ends_of_steps() {
         (accuracy.name.as_str(), accuracy.weight),
         ("accuracy", count as f64)
     );
-    assert!(format!("{:?}", accuracy.sum).contains(&right.to_string()));
+    let MetricSum::Number(found) = accuracy.sum else {
+        panic!("{accuracy:?}");
+    };
+    assert_eq!(found, right as f64);
 }
 
 #[test]

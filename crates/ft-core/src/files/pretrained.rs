@@ -153,5 +153,6 @@ pub fn save_pretrained<M: Module + Parts>(
         map.insert("torch_dtype".into(), name.into());
     }
     safetensors_folder::write_module(folder, model, options.dtype, options.max_shard_size)?;
-    safetensors_folder::write_json(&folder.join("config.json"), &config)
+    safetensors_folder::write_json(&folder.join("config.json"), &config)?;
+    super::stage::forget(folder)
 }

@@ -1,20 +1,24 @@
-//! What a model or an adapter was trained from: `stage.json`, in the folder that a stage of training wrote.
+//! What a model or an adapter was trained from: `stage.json` in the folder of a model, `adapter_stage.json` in that of an adapter.
 //!
 //! A model often goes through several stages: domain texts, instructions, preferences. Each of them rests on the weights and the
-//! chat template of the one before. A stage that begins reads `stage.json` of what it begins with, checks that these are still
-//! what the stage before left, and writes its own `stage.json`, which contains the earlier ones.
+//! chat template of the one before. A stage that begins reads the file of what it begins with, checks that weights and template are
+//! still what the stage before left, and writes a file of its own, which contains the earlier ones.
 
-use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::safetensors_folder::write_json;
+use super::safetensors_folder::{WeightFiles, write_json};
+use super::weight_source::{WeightSource, open_weights};
+use crate::seed::fnv1a;
 use crate::{Error, Result, Tokenizer};
 
-const FILE: &str = "stage.json";
+const OF_MODEL: &str = "stage.json";
+const OF_ADAPTER: &str = "adapter_stage.json";
+/// The weights of an adapter in PEFT's form, and in AdapterHub's.
+const ADAPTER_FILES: [&str; 2] = ["adapter_model.safetensors", "adapter.safetensors"];
 
 /// One stage of training, and those before it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,7 +35,7 @@ pub struct StageManifest {
     pub template: Option<String>,
     /// Its settings.
     pub settings: Map<String, Value>,
-    /// A [hash](weights_hash) of the weights that it wrote; none if it wrote an adapter.
+    /// A hash of the weights that it wrote, of a model or of an adapter; none before that.
     pub weights: Option<String>,
     /// The stage before.
     pub previous: Option<Box<StageManifest>>,
@@ -52,12 +56,9 @@ impl StageManifest {
         tokenizer: &Tokenizer,
     ) -> Result<Self> {
         let template = tokenizer.chat_template();
-        let template = template.map(|template| hash(template.source().as_bytes()));
+        let template = template.map(|template| fnv1a(template.source().bytes()));
         let weights = weights_hash(folder)?;
-        let of_model = Self::read(folder)?;
-        if let Some(earlier) = &of_model {
-            earlier.check_weights(folder, &weights)?;
-        }
+        let of_model = Self::of_model(folder)?;
         let previous = match adapter {
             None => of_model,
             Some(adapter) => Self::of_adapter(adapter, folder)?.or(of_model),
@@ -69,7 +70,7 @@ impl StageManifest {
                 folder,
                 format!(
                     "the stage {} was trained with another chat template than the tokenizer has now: restore the template, or \
-                     remove {FILE} if the change is wanted",
+                     remove {OF_MODEL} (of an adapter: {OF_ADAPTER}) if the change is wanted",
                     earlier.stage
                 ),
             ));
@@ -86,60 +87,72 @@ impl StageManifest {
         })
     }
 
+    /// The stage that wrote a model, if it is known.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read, or the weights are not those that the stage wrote.
+    pub fn of_model(folder: &Path) -> Result<Option<Self>> {
+        let path = folder.join(OF_MODEL);
+        let stage = read(&path)?;
+        if let Some(stage) = &stage {
+            stage.check_weights(&path, &weights_hash(folder)?)?;
+        }
+        Ok(stage)
+    }
+
     /// The stage that wrote an adapter, if it is known.
     ///
     /// # Errors
     ///
-    /// If its file cannot be read, or the adapter was trained on other weights than those in `model`.
+    /// If a file cannot be read, the adapter is not the one that the stage wrote, or it was trained on other weights than those in
+    /// `model`.
     pub fn of_adapter(adapter: &Path, model: &Path) -> Result<Option<Self>> {
-        let Some(stage) = Self::read(adapter)? else {
+        let path = adapter.join(OF_ADAPTER);
+        let Some(stage) = read(&path)? else {
             return Ok(None);
         };
+        stage.check_weights(&path, &adapter_hash(adapter)?)?;
         match stage.base_weights == weights_hash(model)? {
             true => Ok(Some(stage)),
             false => Err(Error::invalid(
                 adapter,
                 format!(
                     "the adapter of the stage {} was trained on {}, and {} has other weights: give the model that it was \
-                     trained on",
+                     trained on. If it is the same model in another form, such as GGUF or other numbers, remove {}",
                     stage.stage,
                     stage.base,
-                    model.display()
+                    model.display(),
+                    path.display()
                 ),
             )),
         }
     }
 
-    /// The stage of a folder; none if it has no `stage.json`.
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be read or is malformed.
-    pub fn read(folder: &Path) -> Result<Option<Self>> {
-        let path = folder.join(FILE);
-        if !path.is_file() {
-            return Ok(None);
-        }
-        let bytes = fs::read(&path).map_err(Error::read(&path))?;
-        let stage = serde_json::from_slice(&bytes);
-        stage
-            .map(Some)
-            .map_err(|error| Error::invalid(&path, format!("no stage of training: {error}")))
-    }
-
-    /// Writes `stage.json` into the folder that the stage wrote, with the hash of the weights there.
+    /// Writes `stage.json` beside the model that the stage wrote.
     ///
     /// # Errors
     ///
     /// If a file cannot be read or written.
-    pub fn save(&self, folder: &Path) -> Result<()> {
-        let has_model = !weight_files(folder)?.is_empty();
-        let weights = has_model.then(|| weights_hash(folder)).transpose()?;
+    pub fn save_model(&self, folder: &Path) -> Result<()> {
+        self.save(&folder.join(OF_MODEL), weights_hash(folder)?)
+    }
+
+    /// Writes `adapter_stage.json` beside the adapter that the stage wrote.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read or written.
+    pub fn save_adapter(&self, folder: &Path) -> Result<()> {
+        self.save(&folder.join(OF_ADAPTER), adapter_hash(folder)?)
+    }
+
+    fn save(&self, path: &Path, weights: String) -> Result<()> {
         let stage = Self {
-            weights,
+            weights: Some(weights),
             ..self.clone()
         };
-        write_json(&folder.join(FILE), &stage)
+        write_json(path, &stage)
     }
 
     /// The names of all stages, the first one first.
@@ -153,13 +166,13 @@ impl StageManifest {
         names
     }
 
-    fn check_weights(&self, folder: &Path, weights: &str) -> Result<()> {
+    fn check_weights(&self, path: &Path, weights: &str) -> Result<()> {
         match &self.weights {
             Some(own) if own != weights => Err(Error::invalid(
-                folder,
+                path,
                 format!(
-                    "the weights are not those that the stage {} wrote: write the model again, or remove {FILE} if the change \
-                     is wanted",
+                    "the weights beside it are not those that the stage {} wrote: write them again, or remove the file if the \
+                     change is wanted",
                     self.stage
                 ),
             )),
@@ -168,64 +181,76 @@ impl StageManifest {
     }
 }
 
-/// A hash of the weights of a model folder or GGUF file: of the length and the header of each file, and of every 256th block of
-/// 4 KiB. It detects another training or another model; it is not cryptographic.
+/// A stage; none if there is no file.
+fn read(path: &Path) -> Result<Option<StageManifest>> {
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let bytes = fs::read(path).map_err(Error::read(path))?;
+    let stage = serde_json::from_slice(&bytes);
+    stage
+        .map(Some)
+        .map_err(|error| Error::invalid(path, format!("is not a manifest of a stage: {error}")))
+}
+
+/// Removes the file of the model that was in a folder before.
+pub(super) fn forget(folder: &Path) -> Result<()> {
+    let path = folder.join(OF_MODEL);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::write(&path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A hash of the weights of a model folder or GGUF file: of the name, the shape and the first 4 KiB of each tensor. It detects that a
+/// model was trained or is another one; it is not cryptographic. The same model in another type or format has another hash.
 ///
 /// # Errors
 ///
 /// If a file cannot be read.
 pub fn weights_hash(folder: &Path) -> Result<String> {
+    tensors_hash(&*open_weights(folder)?)
+}
+
+fn adapter_hash(folder: &Path) -> Result<String> {
+    let files = ADAPTER_FILES.map(|name| folder.join(name));
+    let file = files
+        .iter()
+        .find(|file| file.is_file())
+        .unwrap_or(&files[0]);
+    tensors_hash(&WeightFiles::open_file(file)?)
+}
+
+fn tensors_hash(source: &dyn WeightSource) -> Result<String> {
+    let mut names: Vec<&str> = source.names().collect();
+    names.sort_unstable();
     let mut bytes = Vec::new();
-    for path in weight_files(folder)? {
-        let mut file = File::open(&path).map_err(Error::read(&path))?;
-        let length = file.metadata().map_err(Error::read(&path))?.len();
-        bytes.extend(length.to_le_bytes());
-        let mut block = |start: u64, size: u64| {
-            file.seek(SeekFrom::Start(start))?;
-            (&mut file).take(size).read_to_end(&mut bytes)
-        };
-        block(0, HEADER).map_err(Error::read(&path))?;
-        for start in (HEADER..length).step_by(STRIDE) {
-            block(start, BLOCK).map_err(Error::read(&path))?;
-        }
-        block(length.saturating_sub(BLOCK), BLOCK).map_err(Error::read(&path))?;
-    }
-    Ok(hash(&bytes))
-}
-
-const HEADER: u64 = 1 << 16;
-const STRIDE: usize = 1 << 20;
-const BLOCK: u64 = 1 << 12;
-
-/// The files of weights, ordered by name, without those of adapters.
-fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    if folder.is_file() {
-        return Ok(vec![folder.to_path_buf()]);
-    }
-    let entries = fs::read_dir(folder).map_err(Error::read(folder))?;
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(Error::read(folder))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.ends_with(".safetensors") && !name.starts_with("adapter") {
-            files.push(path);
+    for name in names {
+        bytes.extend(name.as_bytes());
+        let shape = source.shape(name)?;
+        bytes.extend(shape.iter().flat_map(|size| (*size as u64).to_le_bytes()));
+        let mut first = |data: &[u8]| bytes.extend(&data[..data.len().min(BLOCK)]);
+        match source.blocks(name)? {
+            Some(blocks) => first(&blocks.bytes),
+            None => first(source.stored(name)?.as_bytes()),
         }
     }
-    files.sort();
-    Ok(files)
+    Ok(fnv1a(bytes))
 }
 
-/// FNV-1a (Fowler, Noll and Vo) of 64 bits.
-fn hash(bytes: &[u8]) -> String {
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("{hash:016x}")
-}
+const BLOCK: usize = 1 << 12;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+    use std::path::PathBuf;
+
+    use burn::tensor::TensorData;
+
     use super::*;
+    use crate::safetensors_folder::{read_tensors, write_tensors};
 
     fn folder() -> (tempfile::TempDir, PathBuf) {
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/tiny-llama");
@@ -234,6 +259,7 @@ mod tests {
             let path = entry.expect("entry").path();
             fs::copy(&path, copy.path().join(path.file_name().expect("name"))).expect("copies");
         }
+        change(copy.path(), 0.0);
         let path = copy.path().to_path_buf();
         (copy, path)
     }
@@ -243,10 +269,28 @@ mod tests {
         StageManifest::begin(stage, "base", folder, adapter, &tokenizer)
     }
 
-    fn change(path: &Path, at: usize) {
-        let mut bytes = fs::read(path).expect("reads");
-        bytes[at] ^= 1;
-        fs::write(path, bytes).expect("writes");
+    /// A folder with the one tensor of an adapter.
+    fn adapter(number: f32) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("folder");
+        let tensors = [("lora".to_string(), TensorData::from([number]))];
+        let path = folder.path().join("adapter_model.safetensors");
+        write_tensors(&path, &tensors, &HashMap::new()).expect("writes");
+        folder
+    }
+
+    /// Adds to a number of a small tensor, and leaves the others as they are.
+    fn change(model: &Path, by: f32) {
+        let path = model.join("model.safetensors");
+        let mut tensors: Vec<(String, TensorData)> =
+            read_tensors(&path).expect("reads").into_iter().collect();
+        let norm = tensors
+            .iter_mut()
+            .find(|(name, _)| name == "model.norm.weight");
+        let (_, norm) = norm.expect("a norm");
+        let mut numbers: Vec<f32> = norm.iter::<f32>().collect();
+        numbers[3] += by;
+        *norm = TensorData::from(numbers.as_slice());
+        write_tensors(&path, &tensors, &HashMap::new()).expect("writes");
     }
 
     #[test]
@@ -254,48 +298,29 @@ mod tests {
         let (_keep, model) = folder();
         let first = begin("sft", &model, None).expect("begins");
         assert_eq!((&first.previous, &first.weights), (&None, &None));
-        // An adapter, then the merged model, which begins another stage.
-        let adapter = tempfile::tempdir().expect("folder");
-        first.save(adapter.path()).expect("saves");
-        assert_eq!(
-            StageManifest::read(adapter.path()).expect("reads"),
-            Some(first)
-        );
-        let merged = StageManifest::of_adapter(adapter.path(), &model)
-            .expect("fits")
-            .expect("known");
-        merged.save(&model).expect("saves");
-        let second = begin("dpo", &model, None).expect("begins");
-        assert_eq!(second.names(), ["sft", "dpo"]);
+        let adapter = adapter(1.0);
+        first.save_adapter(adapter.path()).expect("saves");
+        assert_eq!(StageManifest::of_model(&model).expect("reads"), None);
         let continued = begin("dpo", &model, Some(adapter.path())).expect("begins");
         assert_eq!(continued.names(), ["sft", "dpo"]);
+        // Merged, and trained again.
+        let merged = StageManifest::of_adapter(adapter.path(), &model).expect("fits");
+        let merged = merged.expect("known");
+        change(&model, 1.0);
+        merged.save_model(&model).expect("saves");
+        let second = begin("dpo", &model, None).expect("begins");
+        assert_eq!(second.names(), ["sft", "dpo"]);
+        assert_ne!(second.base_weights, merged.base_weights);
     }
 
     #[test]
     fn what_an_earlier_stage_left_may_not_change() {
         let (_keep, model) = folder();
-        let adapter = tempfile::tempdir().expect("folder");
-        begin("sft", &model, None)
-            .expect("begins")
-            .save(adapter.path())
-            .expect("saves");
-        begin("sft", &model, None)
-            .expect("begins")
-            .save(&model)
-            .expect("saves");
-        let weights = model.join("model.safetensors");
-        let length = fs::metadata(&weights).expect("file").len() as usize;
-        change(&weights, length - 1);
-        let error = begin("dpo", &model, None).expect_err("changed").to_string();
-        assert!(
-            error.contains("not those that the stage sft wrote"),
-            "{error}"
-        );
-        let error = StageManifest::of_adapter(adapter.path(), &model)
-            .expect_err("changed")
-            .to_string();
-        assert!(error.contains("was trained on base"), "{error}");
-        change(&weights, length - 1);
+        let adapter = adapter(1.0);
+        let stage = begin("sft", &model, None).expect("begins");
+        stage.save_adapter(adapter.path()).expect("saves");
+        stage.save_model(&model).expect("saves");
+        begin("dpo", &model, Some(adapter.path())).expect("nothing changed");
 
         let path = model.join("tokenizer_config.json");
         let text = fs::read_to_string(&path).expect("reads");
@@ -304,10 +329,35 @@ mod tests {
         fs::write(&path, json.to_string()).expect("writes");
         let error = begin("dpo", &model, None).expect_err("changed").to_string();
         assert!(error.contains("another chat template"), "{error}");
-        fs::write(model.join(FILE), "{}").expect("writes");
+        fs::write(&path, text).expect("writes");
+
+        let other = self::adapter(2.0);
+        fs::copy(
+            adapter.path().join(OF_ADAPTER),
+            other.path().join(OF_ADAPTER),
+        )
+        .expect("copies");
+        let error = StageManifest::of_adapter(other.path(), &model).expect_err("changed");
+        assert!(
+            error
+                .to_string()
+                .contains("not those that the stage sft wrote"),
+            "{error}"
+        );
+
+        change(&model, 1.0);
+        let error = begin("dpo", &model, None).expect_err("changed").to_string();
+        assert!(
+            error.contains("not those that the stage sft wrote"),
+            "{error}"
+        );
+        let error = StageManifest::of_adapter(adapter.path(), &model).expect_err("changed");
+        assert!(error.to_string().contains("was trained on base"), "{error}");
+
+        fs::write(model.join(OF_MODEL), "{}").expect("writes");
         let error = begin("dpo", &model, None)
             .expect_err("malformed")
             .to_string();
-        assert!(error.contains(FILE), "{error}");
+        assert!(error.contains("not a manifest"), "{error}");
     }
 }

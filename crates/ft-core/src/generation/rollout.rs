@@ -35,7 +35,7 @@ pub struct Rollout {
 /// Samples the completions of each prompt, which is read once for all of them.
 ///
 /// Rows leave when they end, and those of further prompts join, so that the model's weights are read for many rows at a
-/// time. The same seed gives the same completions, beyond rounding.
+/// time. The same seed gives the same completions, except for rounding.
 ///
 /// # Errors
 ///

@@ -90,6 +90,10 @@ fn a_language_model_begins_with_a_new_head() {
         error
             .expect_err("no head")
             .to_string()
-            .contains("score.weight")
+            .contains("from_causal_lm")
     );
+    let body = ModelConfig::from_pretrained(&golden("gpt2")).expect("config.json");
+    let config = SequenceClassifierConfig::new(body, 2);
+    let error = AutoTokenClassifier::from_config(&config, &device).expect_err("another name");
+    assert!(error.to_string().contains("gpt2"), "{error}");
 }

@@ -111,6 +111,7 @@ mod tests {
         fn chat(&self, request: &ChatRequest) -> crate::Result<ChatReply> {
             self.0.lock().expect("no panic").extend(request.seed);
             Ok(ChatReply {
+                reasoning: None,
                 text: "no JSON".to_string(),
                 finish_reason: None,
                 usage: None,

@@ -43,6 +43,9 @@ pub struct ChatRequest {
 pub struct ChatReply {
     /// The text of the reply.
     pub text: String,
+    /// What the model thought before it, if the server gives that apart from the text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
     /// `stop`, `length`, ... as the model reports it.
     pub finish_reason: Option<String>,
     /// The number of tokens, if the model counts them.

@@ -273,9 +273,13 @@ fn read_reply(body: &str) -> Result<ChatReply, String> {
     let json: Value =
         serde_json::from_str(body).map_err(|error| format!("the reply is not JSON: {error}"))?;
     let choice = &json["choices"][0];
-    let text = match &choice["message"]["content"] {
-        Value::String(text) => text.clone(),
-        _ => return Err(format!("the reply has no text: {}", message(body))),
+    let message_of = |key: &str| choice["message"][key].as_str().map(str::to_string);
+    // Servers of reasoning models, such as DeepSeek's and vLLM's, give the thinking apart, and no text if it was cut.
+    let reasoning = message_of("reasoning_content").or_else(|| message_of("reasoning"));
+    let text = match (message_of("content"), &reasoning) {
+        (Some(text), _) => text,
+        (None, Some(_)) => String::new(),
+        (None, None) => return Err(format!("the reply has no text: {}", message(body))),
     };
     let count = |key: &str| json["usage"][key].as_u64();
     let usage = match (count("prompt_tokens"), count("completion_tokens")) {
@@ -287,6 +291,7 @@ fn read_reply(body: &str) -> Result<ChatReply, String> {
     };
     Ok(ChatReply {
         text,
+        reasoning,
         finish_reason: choice["finish_reason"].as_str().map(str::to_string),
         usage,
     })

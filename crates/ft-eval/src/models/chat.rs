@@ -51,6 +51,7 @@ impl<M: CausalLm + Sync> ChatModel for LocalModel<M> {
             _ => "stop",
         };
         Ok(ChatReply {
+            reasoning: None,
             text: reply.text,
             finish_reason: Some(reason.to_string()),
             usage: Some(Usage {

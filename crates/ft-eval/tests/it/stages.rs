@@ -94,6 +94,7 @@ impl ChatModel for Judge {
             _ => json!({"reason": "r", "winner": "tie"}),
         };
         Ok(ChatReply {
+            reasoning: None,
             text: text.to_string(),
             finish_reason: None,
             usage: None,

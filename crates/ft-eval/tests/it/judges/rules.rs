@@ -15,6 +15,7 @@ impl<F: Fn(&str) -> Value + Sync> ChatModel for Rules<F> {
     fn chat(&self, request: &ChatRequest) -> Result<ChatReply> {
         let last = request.messages.last().unwrap();
         Ok(ChatReply {
+            reasoning: None,
             text: (self.0)(&last.content).to_string(),
             finish_reason: Some("stop".to_string()),
             usage: None,
