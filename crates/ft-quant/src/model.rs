@@ -277,7 +277,7 @@ fn awq_block(
         let weights = Weights::read(model, &stage.paths);
         for path in &stage.paths {
             let weight = &weights.0[path];
-            let round = || match reads_positions(path) {
+            let round = || match computes_queries_or_keys(path) {
                 true => weight.round(config),
                 false => {
                     let Matrix { numbers, shape, .. } = weight;
@@ -293,7 +293,7 @@ fn awq_block(
 }
 
 /// Whether a layer computes queries or keys, whose products are no sums of outputs: clipping them by the error of outputs hurts.
-fn reads_positions(path: &str) -> bool {
+fn computes_queries_or_keys(path: &str) -> bool {
     let name = path.rsplit('.').next().unwrap_or(path);
     ["q_proj", "k_proj", "qkv_proj", "query_key_value", "c_attn"].contains(&name)
 }
