@@ -10,17 +10,17 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Parser;
-use ft::burn::tensor::{Int, Tensor, TensorData};
-use ft::core::{
-    AutoCausalLm, CausalLm, HubOptions, TokenBatch, Tokenizer, Weights, causal_lm_loss, resolve,
-};
+use ft::core::{AutoCausalLm, CausalLm, HubOptions, Tokenizer, Weights, resolve};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+#[path = "shared/windows.rs"]
+mod windows;
+
 /// The number of windows between two progress lines without a terminal.
-const REPORT_EVERY: u64 = 50;
+const REPORT_EVERY: usize = 50;
 
 /// Perplexity of a model on a text file.
 #[derive(Parser)]
@@ -67,17 +67,7 @@ fn main() -> Result<()> {
     }
 
     // The windows.
-    let text = std::fs::read_to_string(&args.text)
-        .with_context(|| format!("cannot read {}", args.text.display()))?;
-    let ids = tokenizer.encode(&text, false)?;
-    let windows: Vec<&[u32]> = ids.chunks_exact(args.context).collect();
-    ensure!(
-        !windows.is_empty(),
-        "{} has {} tokens, fewer than one window of {}: choose a smaller --context",
-        args.text.display(),
-        ids.len(),
-        args.context
-    );
+    let windows = windows::windows(&args.text, &tokenizer, args.context)?;
 
     // Their negative log-likelihood.
     let start = Instant::now();
@@ -85,30 +75,17 @@ fn main() -> Result<()> {
     bar.set_style(ProgressStyle::with_template(
         "{bar:30} {pos}/{len} windows  {msg}  {eta} left",
     )?);
-    let (mut nll, mut tokens) = (0.0, 0);
-    for batch in windows.chunks(args.batch_size) {
-        let values: Vec<i64> = batch
-            .iter()
-            .copied()
-            .flatten()
-            .map(|&id| id.into())
-            .collect();
-        let input_ids = Tensor::<2, Int>::from_data(
-            TensorData::new(values.clone(), [batch.len(), args.context]),
-            &device,
-        );
-        let hidden = model.hidden_states(&TokenBatch::new(input_ids), None);
-        let loss = causal_lm_loss(hidden, model.head(), &values);
-        nll += loss.sum.into_scalar::<f64>();
-        tokens += loss.count;
-        bar.inc(batch.len() as u64);
+    let mut before = 0;
+    let progress = |nll: f64, tokens: usize, done: usize| {
+        bar.set_position(done as u64);
         let so_far = format!("perplexity {:.3}", (nll / tokens as f64).exp());
-        let done = bar.position();
-        if bar.is_hidden() && done / REPORT_EVERY > (done - batch.len() as u64) / REPORT_EVERY {
+        if bar.is_hidden() && done / REPORT_EVERY > before / REPORT_EVERY {
             eprintln!("{done}/{} windows, {so_far}", windows.len());
         }
+        before = done;
         bar.set_message(so_far);
-    }
+    };
+    let (nll, tokens) = windows::nll(&model, &windows, args.batch_size, &device, progress);
     bar.finish();
 
     let mean = nll / tokens as f64;
@@ -119,7 +96,7 @@ fn main() -> Result<()> {
     eprintln!(
         "perplexity {:.4} (nll {mean:.5} a token) over {tokens} tokens, {:.0} tokens/s",
         mean.exp(),
-        ids.len() as f64 / start.elapsed().as_secs_f64()
+        (windows.len() * args.context) as f64 / start.elapsed().as_secs_f64()
     );
     if args.json {
         println!(

@@ -17,8 +17,7 @@ use clap::Parser;
 use ft::burn::module::Param;
 use ft::burn::tensor::FloatDType;
 use ft::core::safetensors_folder::write_json;
-use ft::core::{AutoCausalLm, ModelConfig, Parts, SaveOptions, Tokenizer, mix_seed};
-use ft::data::{Batch, Batches};
+use ft::core::{AutoCausalLm, ModelConfig, Parts, SaveOptions, Tokenizer};
 use ft::train::{Schedule, TrainConfig, Trainer, latest_checkpoint, next_token_loss};
 use rand::seq::SliceRandom;
 use rand::{SeedableRng, rngs::StdRng};
@@ -30,6 +29,10 @@ use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{
     AddedToken, DecoderWrapper, ModelWrapper, PostProcessorWrapper, PreTokenizerWrapper,
 };
+
+#[path = "shared/blocks.rs"]
+mod blocks;
+use blocks::Blocks;
 
 const END_OF_TEXT: &str = "<|endoftext|>";
 const TURN_START: &str = "<|im_start|>";
@@ -318,41 +321,4 @@ fn write_tokenizer_config(folder: &Path, max_positions: usize) -> Result<()> {
         "chat_template": template,
     });
     Ok(write_json(&folder.join("tokenizer_config.json"), &config)?)
-}
-
-/// Blocks in a different order for every epoch.
-struct Blocks {
-    blocks: Vec<Vec<u32>>,
-    batch_size: usize,
-    /// Without a seed the order is not changed.
-    seed: Option<u64>,
-}
-
-impl Batches for Blocks {
-    type Batch = Batch;
-
-    fn len(&self, _epoch: usize) -> usize {
-        self.blocks.len().div_ceil(self.batch_size)
-    }
-
-    fn batch(&self, epoch: usize, index: usize) -> Batch {
-        let mut order: Vec<usize> = (0..self.blocks.len()).collect();
-        if let Some(seed) = self.seed {
-            order.shuffle(&mut StdRng::seed_from_u64(mix_seed(seed, epoch as u64)));
-        }
-        let start = index * self.batch_size;
-        let end = (start + self.batch_size).min(order.len());
-        let chosen = order[start..end].iter();
-        let ids = chosen.flat_map(|&block| &self.blocks[block]);
-        let input_ids: Vec<i64> = ids.map(|&id| i64::from(id)).collect();
-        let (batch, seq) = (end - start, input_ids.len() / (end - start));
-        Batch {
-            labels: input_ids.clone(),
-            input_ids,
-            batch,
-            seq,
-            lengths: vec![seq; batch],
-            ..Batch::default()
-        }
-    }
 }

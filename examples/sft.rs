@@ -9,6 +9,9 @@
 //! whole model (`full`), or its last N blocks (`freeze:N`). An adapter is written to `--output` in PEFT's format: `merge`
 //! merges it into the model, and `generate --adapter` generates text with it. A model is written as a model folder.
 //! Checkpoints and the log are also in `--output`: `--resume` continues an interrupted run.
+//!
+//! With `--base-format nf4` (or q4_k, q8_0, int8_g64 and others) the frozen weights of the linear layers are rounded to few bits
+//! when they are loaded, and the adapter trains on top of them: QLoRA. A `.gguf` file as `--model` has its blocks already.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -21,6 +24,7 @@ use ft::core::{
     copy_generation_config, resolve,
 };
 use ft::data::{Batch, Batches, Collation, Format, SftDataset};
+use ft::kernels::PackedFormat;
 use ft::peft::Method;
 use ft::train::{
     BoxError, Callback, ModelView, OnBatches, Optim, ParamTable, Schedule, Selection, TrainConfig,
@@ -46,6 +50,9 @@ struct Args {
     /// What trains: an adapter (lora, dora, ia3, ...), full, or freeze:N, the last N blocks.
     #[arg(long, default_value = "lora")]
     method: Trains,
+    /// Round the frozen linear layers below the adapter to blocks of this format: nf4, q4_k, q8_0, int8_g64, ... (QLoRA).
+    #[arg(long)]
+    base_format: Option<PackedFormat>,
     /// A setting of the adapter in PEFT's name, as NAME=JSON: --set use_rslora=true. May be given several times.
     #[arg(long = "set", value_name = "NAME=JSON", value_parser = setting)]
     settings: Vec<(String, Value)>,
@@ -172,7 +179,17 @@ fn main() -> Result<()> {
         Trains::Adapter(_) => Weights::Stored,
         Trains::Full | Trains::Freeze(_) => Weights::F32,
     };
-    let model = AutoCausalLm::from_pretrained_with(&folder, &device, weights)?;
+    let mut model = AutoCausalLm::from_pretrained_with(&folder, &device, weights)?;
+    if let Some(format) = args.base_format {
+        let has_adapter = matches!(args.method, Trains::Adapter(_));
+        ensure!(
+            has_adapter,
+            "--base-format is for weights that stay frozen below an adapter: leave it out with --method full and freeze:N"
+        );
+        let layers = ft::quant::pack_model(&mut model, format)?;
+        let error = layers.iter().map(|layer| layer.error).sum::<f64>() / layers.len() as f64;
+        eprintln!("{} layers in {format}, mean error {error:.5}", layers.len());
+    }
     tokenizer.check_vocab(model.dims().vocab_size)?;
     model.dims().check_length(args.seq_len)?;
     let config = TrainConfig {
@@ -221,7 +238,8 @@ fn main() -> Result<()> {
             .with_identity("seq_len", args.seq_len)
             .with_identity("packing", args.packing)
             .with_identity("batch_size", args.batch_size)
-            .with_identity("trains", trains);
+            .with_identity("trains", trains)
+            .with_identity("base_format", args.base_format.map(|format| format.name()));
         if has_adapter {
             trainer = trainer.with_callback(SaveAdapter(stage.clone()));
         }

@@ -11,6 +11,8 @@ mod evaluation_examples;
 mod examples;
 mod local_model;
 mod own_body;
+mod qlora;
+mod quantization_examples;
 mod real_model;
 mod shipped_model;
 mod stages;

@@ -2,20 +2,28 @@
 
 mod awq;
 mod bitsandbytes;
+mod calibrate;
 mod cholesky;
 mod error;
+mod fold;
 mod gguf_file;
 mod gptq;
 mod grid;
 mod hqq;
 mod importance;
 mod mix;
+mod model;
 mod model_weights;
+mod moments;
+mod pack;
+mod qat;
 pub mod ranges;
 mod rounded;
+mod target;
 
 pub use awq::{awq_clip, awq_scales};
 pub use bitsandbytes::{NestedAbsmax, join_bitsandbytes, split_bitsandbytes};
+pub use calibrate::calibration_windows;
 pub use error::{Error, Result};
 pub use gguf_file::{GgufOptions, Written, WrittenTensor, write_gguf};
 pub use gptq::{GptqConfig, gptq, output_error};
@@ -23,5 +31,9 @@ pub use grid::{Granularity, Grid, Levels, Scheme};
 pub use hqq::{HqqConfig, hqq};
 pub use importance::Importance;
 pub use mix::{Mix, TensorFacts};
+pub use model::{Algorithm, QuantizeConfig, QuantizedLayer, QuantizedModel, quantize_model};
 pub use model_weights::ModelWeights;
+pub use pack::{PackedLayer, pack_model};
+pub use qat::{FakeQuantizer, attach_fake_quantizers, fake_quantize, round_fake_quantized};
 pub use rounded::{Rounded, relative_error, round_to_nearest};
+pub use target::Target;

@@ -235,7 +235,7 @@ fn block_of(name: &str) -> Option<usize> {
 }
 
 /// The format, or another one where rows are no whole blocks of it.
-fn fitting(format: PackedFormat, columns: usize) -> TensorType {
+pub(crate) fn fitting(format: PackedFormat, columns: usize) -> TensorType {
     use PackedFormat::{Q2_K, Q3_K, Q4_0, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
     let fits = |format: PackedFormat| columns.is_multiple_of(format.block());
     let other = match format {

@@ -10,7 +10,7 @@ use crate::layers::pass::Pass;
 use crate::layers::virtual_tokens::{Given, cache_of, given};
 use crate::mix_seed;
 
-/// Runs `x`, `[batch, seq, hidden]`, through all `blocks`, or as many as the pass wants, and after the last of all
+/// Runs `x`, `[batch, seq, hidden]`, through all `blocks`, or those that the pass wants, and after the last of all
 /// through `norm`.
 ///
 /// `forward` gets the number of a block, the block, its input, and the cache.
@@ -21,7 +21,7 @@ use crate::mix_seed;
 ///
 /// # Panics
 ///
-/// If the pass wants more blocks than there are, or less with a cache.
+/// If the pass wants more blocks than there are, or less with a cache, or `x` has been through more than it wants.
 pub fn run_blocks<B, F>(
     blocks: &[B],
     x: Tensor<3>,
@@ -37,6 +37,7 @@ where
         mut cache,
         mut states,
         layers,
+        passed,
         prefix,
         ..
     } = pass;
@@ -47,8 +48,12 @@ where
         blocks.len()
     );
     assert!(
-        cache.is_none() || count == blocks.len(),
-        "a cache needs all layers, not {count} of {}",
+        passed <= count,
+        "{count} layers are wanted, but the embeddings have been through {passed}"
+    );
+    assert!(
+        cache.is_none() || (count == blocks.len() && passed == 0),
+        "a cache needs all layers, not {passed}..{count} of {}",
         blocks.len()
     );
     let device = x.device();
@@ -58,7 +63,7 @@ where
         && cache.is_none();
     let seed = (device.is_autodiff() && drop_out(blocks)).then(|| draw_seed(&device));
     let mut x = x;
-    for (i, block) in blocks[..count].iter().enumerate() {
+    for (i, block) in blocks[..count].iter().enumerate().skip(passed) {
         if let Some(states) = &mut states {
             states.push(x.clone());
         }

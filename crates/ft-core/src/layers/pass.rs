@@ -28,8 +28,10 @@ pub struct Pass<'a> {
     /// Gets the embeddings and the output of every block that ran, as `output_hidden_states` in transformers: the
     /// output of the model's last block is the one after the final norm.
     pub states: Option<&'a mut Vec<Tensor<3>>>,
-    /// Run only so many blocks; the result is the output of the last of them.
+    /// Run only so many blocks, counted from the first of the model; the result is the output of the last of them.
     pub layers: Option<usize>,
+    /// How many blocks the embeddings have been through already: they are the output of the last of these.
+    pub passed: usize,
 }
 
 impl<'a> Pass<'a> {

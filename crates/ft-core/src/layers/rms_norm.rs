@@ -40,6 +40,11 @@ impl RmsNorm {
         }
     }
 
+    /// Whether the factor is `1 + w`.
+    pub fn is_from_one(&self) -> bool {
+        self.from_one
+    }
+
     /// The number of features, without reading the weight.
     pub fn width(&self) -> usize {
         self.weight.lazy_shape()[0]

@@ -118,7 +118,10 @@ impl Backbone for Transformer {
     fn forward(&self, embeddings: Tensor<3>, mut pass: Pass<'_>) -> Tensor<3> {
         let place = pass.place(&embeddings);
         let mask = place.causal_mask(None);
-        let x = embeddings + self.wpe.forward(place.positions);
+        let x = match pass.passed {
+            0 => embeddings + self.wpe.forward(place.positions),
+            _ => embeddings,
+        };
         run_blocks(
             &self.h,
             x,

@@ -98,9 +98,13 @@ impl Backbone for Decoder {
         let place = pass.place(&embeddings);
         let mask = place.causal_mask(None);
         let angles = self.rope.angles(place.positions);
+        let x = match pass.passed {
+            0 => embeddings * self.embedding_multiplier,
+            _ => embeddings,
+        };
         run_blocks(
             &self.layers,
-            embeddings * self.embedding_multiplier,
+            x,
             pass,
             move |i, block, x, cache| block.forward(i, x, &angles, &mask, cache),
             |x| self.norm.forward(x),

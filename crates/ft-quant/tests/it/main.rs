@@ -5,3 +5,5 @@
 mod algorithms;
 mod bitsandbytes;
 mod gguf;
+mod model;
+mod qat;
