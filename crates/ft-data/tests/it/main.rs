@@ -11,9 +11,12 @@ use ft_data::{
 };
 use serde_json::{Value, json};
 
+mod chunks;
 mod loader;
 mod masked_messages;
 mod prompts;
+mod quality;
+mod streams;
 
 fn tiny() -> Tokenizer {
     let folder =
