@@ -261,6 +261,9 @@ fn every_example_has_help() {
         "distill_digits",
         "four_stages",
         "reward_model",
+        "clean_dataset",
+        "domain_adaptation",
+        "train_tokenizer",
     ] {
         let output = run(example, &["--help"]);
         let text = String::from_utf8_lossy(&output.stdout);

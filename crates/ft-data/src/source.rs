@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub(crate) use files::files_of;
+pub(crate) use files::{files_of, walk};
 
 use crate::{Error, Result};
 

@@ -21,7 +21,7 @@ pub(crate) fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
     }
     let mut files = Vec::new();
     if path.is_dir() {
-        walk(path, &mut files)?;
+        walk(path, &|path| kind_of(path).is_some(), &mut files)?;
         if files.is_empty() {
             return Err(Error::Dataset(format!(
                 "the folder has no data files: their names end in {KNOWN}"
@@ -53,8 +53,12 @@ pub(crate) fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Links to folders are not followed, so that there are no circles.
-fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+/// Adds the files of a folder and those below it that `wanted` names. Links to folders are not followed, so that there are no circles.
+pub(crate) fn walk(
+    folder: &Path,
+    wanted: &dyn Fn(&Path) -> bool,
+    files: &mut Vec<PathBuf>,
+) -> Result<()> {
     let read = |source| Error::Read {
         path: folder.to_path_buf(),
         source,
@@ -66,8 +70,8 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
             continue;
         }
         if entry.file_type().map_err(read)?.is_dir() {
-            walk(&path, files)?;
-        } else if path.is_file() && kind_of(&path).is_some() {
+            walk(&path, wanted, files)?;
+        } else if path.is_file() && wanted(&path) {
             files.push(path);
         }
     }

@@ -39,8 +39,8 @@ fn pieces_fit_and_together_are_the_text() {
             let pieces = chunking.chunks(&text, &tokenizer).expect("cuts");
             for piece in &pieces {
                 let length = tokenizer.encode(piece, false).expect("encodes").len();
-                // White space that a window loses at its beginning may be part of a token.
-                assert!(length <= max_tokens + 1, "{chunking:?}: {length}");
+                // The text of a window may have some tokens more than it had within the whole.
+                assert!(length <= max_tokens + 3, "{chunking:?}: {length}");
             }
             assert_eq!(
                 without_space(&pieces.concat()),

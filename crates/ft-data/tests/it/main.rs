@@ -17,6 +17,7 @@ mod masked_messages;
 mod prompts;
 mod quality;
 mod streams;
+mod templates;
 
 fn tiny() -> Tokenizer {
     let folder =

@@ -345,3 +345,28 @@ fn batches_of_a_stream_continue_exactly() {
         }
     }
 }
+
+/// `FT_TEST_LARGE` names a file of any size; run this test alone, since the memory is that of the process.
+#[test]
+#[ignore = "needs a large file in FT_TEST_LARGE"]
+fn a_file_larger_than_memory_streams() {
+    let path = std::env::var("FT_TEST_LARGE").expect("FT_TEST_LARGE names a file");
+    let mut stream = RowStream::open(&path).expect("opens").shuffle(10_000, 1);
+    let mut rows = 0;
+    while let Some(row) = stream.next().expect("reads") {
+        row.expect("can be used");
+        rows += 1;
+    }
+    let status = fs::read_to_string("/proc/self/status").expect("Linux");
+    let peak = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM:"))
+        .expect("is there");
+    let peak: u64 = peak
+        .split_whitespace()
+        .nth(1)
+        .and_then(|kib| kib.parse().ok())
+        .expect("a number");
+    println!("{rows} rows, {} MB at most", peak / 1024);
+    assert!(peak < 500 * 1024, "{peak} KiB");
+}
