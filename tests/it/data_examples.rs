@@ -192,7 +192,7 @@ fn tokenizers_are_trained_and_models_gain_tokens() {
         ];
         let found = json("train_tokenizer", &arguments);
         assert!(
-            number(&found, "vocab_size") <= size.parse().expect("a number"),
+            number(&found, "vocab_size") <= size.parse::<f64>().expect("a number"),
             "{kind}: {found}"
         );
         let fertility = number(&found, "fertility");

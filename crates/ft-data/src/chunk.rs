@@ -83,34 +83,32 @@ impl Chunking {
     }
 }
 
-/// Windows of tokens, as slices of the text.
+/// Windows of tokens, as slices of the text. A character that several tokens share belongs to the first of them.
 fn windows(text: &str, size: usize, overlap: usize, tokenizer: &Tokenizer) -> Result<Vec<String>> {
     let (_, offsets) = tokenizer.encode_with_offsets(text, false)?;
     let ranges = byte_ranges(&offsets);
+    let cut = |token: usize| match token {
+        0 => 0,
+        token if token == ranges.len() => text.len(),
+        token => {
+            let mut at = ranges[token].start.max(ranges[token - 1].end);
+            while !text.is_char_boundary(at) {
+                at += 1;
+            }
+            at
+        }
+    };
     let mut pieces = Vec::new();
     let mut begin = 0;
     while begin < ranges.len() {
         let end = (begin + size).min(ranges.len());
-        // A character that several tokens share is whole in the window in which it begins.
-        let from = boundary(text, ranges[begin].start);
-        let to = match ranges.get(end) {
-            Some(next) => boundary(text, next.start.max(ranges[end - 1].end)),
-            None => text.len(),
-        };
-        pieces.extend(text.get(from..to).map(str::to_string));
+        pieces.extend(text.get(cut(begin)..cut(end)).map(str::to_string));
         if end == ranges.len() {
             break;
         }
         begin = end - overlap;
     }
     Ok(pieces)
-}
-
-fn boundary(text: &str, mut at: usize) -> usize {
-    while !text.is_char_boundary(at) {
-        at += 1;
-    }
-    at
 }
 
 /// Paragraphs that are joined while they fit.

@@ -74,14 +74,14 @@ impl Table {
         let sums = sums(probabilities, tables.len())?;
         // As a stream of epoch 0.
         let seed = ft_core::mix_seed(seed, 0);
-        let mut taken = vec![0; tables.len()];
+        let mut taken = vec![0_usize; tables.len()];
         let mut ended = vec![false; tables.len()];
         let mut rows = Vec::new();
         loop {
             let at = source(&sums, tables.len(), seed, rows.len() as u64);
             let len = tables[at].len();
             // A table has ended once a row is drawn from it and none is left.
-            if taken[at] > 0 && taken[at] % len == 0 {
+            if taken[at] > 0 && taken[at].is_multiple_of(len) {
                 ended[at] = true;
                 if stopping == StoppingStrategy::FirstExhausted || ended.iter().all(|ended| *ended)
                 {

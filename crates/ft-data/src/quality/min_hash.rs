@@ -229,9 +229,7 @@ mod tests {
         let text = words(2, 200);
         let change = |from: usize| {
             let mut text = text.clone();
-            for place in from..from + 4 {
-                text[place] = "changed".into();
-            }
+            text[from..from + 4].fill("changed".into());
             text.join(" ")
         };
         let texts = [

@@ -332,10 +332,10 @@ fn batches_of_a_stream_continue_exactly() {
             batches.push(loader.next_batch().expect("reads").expect("has no end"));
         }
         assert!(batches.iter().all(|batch| batch.label_count() > 0));
-        for place in 0..30 {
+        for (place, state) in states.iter().enumerate().take(30) {
             let mut resumed = build();
-            resumed.restore(&states[place]).expect("restores");
-            assert_eq!(resumed.state(), states[place]);
+            resumed.restore(state).expect("restores");
+            assert_eq!(resumed.state(), *state);
             for expected in &batches[place..place + 5] {
                 assert_eq!(
                     resumed.next_batch().expect("reads").as_ref(),

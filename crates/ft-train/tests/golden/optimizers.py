@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from transformers.optimization import Adafactor
 
 assert torch.__version__.startswith("2.15.0"), torch.__version__
-torch.Tensor.bfloat16 = torch.Tensor.float
+torch.bfloat16 = torch.float32  # read by torch.optim.Muon when it steps
 LR, DECAY, STEPS = 0.02, 0.1, 5
 
 
