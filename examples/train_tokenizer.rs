@@ -167,8 +167,10 @@ fn untrained(args: &Args) -> Result<(tokenizers::Tokenizer, TrainerWrapper, Valu
                 .build();
             let mut tokenizer =
                 tokenizers::Tokenizer::new(ModelWrapper::from(WordPiece::default()));
-            tokenizer
-                .with_normalizer(Some(NormalizerWrapper::from(BertNormalizer::default())))
+            let normalizer = NormalizerWrapper::from(BertNormalizer::default());
+            let normalized = tokenizer.with_normalizer(Some(normalizer));
+            normalized
+                .map_err(|error| anyhow!(error))?
                 .with_pre_tokenizer(Some(PreTokenizerWrapper::from(BertPreTokenizer)))
                 .with_decoder(Some(DecoderWrapper::from(WordPieceDecoder::default())));
             let config = json!({
@@ -227,7 +229,7 @@ fn add_tokens(args: &Args) -> Result<Value> {
         .iter()
         .map(|token| AddedToken::from(token.as_str(), false))
         .collect();
-    tokenizer.add_tokens(&new).map_err(|error| anyhow!(error))?;
+    tokenizer.add_tokens(new).map_err(|error| anyhow!(error))?;
     let text = tokenizer.to_string(false).map_err(|error| anyhow!(error))?;
     write_json(&path, &serde_json::from_str::<Value>(&text)?)?;
 
