@@ -8,7 +8,12 @@
 //! `--method` says what trains: an adapter (`lora`, the default, `dora`, `ia3` and all other methods of `ft::peft`), the
 //! whole model (`full`), or its last N blocks (`freeze:N`). An adapter is written to `--output` in PEFT's format: `merge`
 //! merges it into the model, and `generate --adapter` generates text with it. A model is written as a model folder.
-//! Checkpoints and the log are also in `--output`: `--resume` continues an interrupted run.
+//! Checkpoints and the log are also in `--output`: `--resume` continues an interrupted run. `manifest.json` there has what the run
+//! depends on: `--from-manifest OUTPUT/manifest.json --output OTHER` repeats it and prints what differs.
+//!
+//! What goes wrong is named as it happens: divergence, spikes, a plateau, overfitting, adapters that do not train. `--general-data`
+//! names text whose perplexity must not rise; the run ends when the model forgets it. `--stream` reads the rows while it trains, for
+//! data larger than memory.
 //!
 //! With `--base-format nf4` (or q4_k, q8_0, int8_g64 and others) the frozen weights of the linear layers are rounded to few bits
 //! when they are loaded, and the adapter trains on top of them: QLoRA. A `.gguf` file as `--model` has its blocks already.
@@ -23,12 +28,16 @@ use ft::core::{
     AutoCausalLm, CausalLm, HubOptions, SaveOptions, StageManifest, Tokenizer, Weights,
     copy_generation_config, resolve,
 };
-use ft::data::{Batch, Batches, Collation, Format, SftDataset};
+use ft::data::{
+    BadRows, Batch, Batches, Collation, Format, RowStream, SftDataset, StreamLoader, StreamOptions,
+    built_in_template,
+};
 use ft::kernels::PackedFormat;
 use ft::peft::Method;
 use ft::train::{
-    BoxError, Callback, ModelView, OnBatches, Optim, ParamTable, Schedule, Selection, TrainConfig,
-    Trainer, next_token_loss, total_steps, train_only,
+    BoxError, Callback, CsvTracker, EarlyStopping, ForgettingMonitor, Manifest, ModelView,
+    OnBatches, OnStream, Optim, ParamTable, Results, Schedule, Selection, SftStep, TensorBoard,
+    TrainConfig, Trainer, draw_loss_curves, total_steps, train_only,
 };
 use serde_json::{Map, Value, json};
 
@@ -38,12 +47,21 @@ struct Args {
     /// Model folder, or hub id (needs --features hub).
     #[arg(long)]
     model: String,
-    /// JSON or JSONL file.
+    /// A file, folder or glob: JSON, JSONL, CSV, TSV (also .gz), Parquet with --features parquet.
     #[arg(long)]
     data: PathBuf,
+    /// Read the rows while training, shuffled in a buffer, for data larger than memory. Needs --max-steps and --eval-data.
+    #[arg(long, requires = "max_steps")]
+    stream: bool,
+    /// The share of rows that may be unusable; they are reported. With 0 the first ends the run.
+    #[arg(long, default_value_t = 0.0)]
+    max_bad_rows: f64,
     /// alpaca, sharegpt, messages or prompt_completion; without it, by the columns of the first row.
     #[arg(long)]
     format: Option<Format>,
+    /// Chat template for a model without one: chatml, llama3, alpaca, ... as LLaMA-Factory names them.
+    #[arg(long)]
+    template: Option<String>,
     /// Folder for the adapter, or for the model with --method full or freeze:N.
     #[arg(long)]
     output: PathBuf,
@@ -74,15 +92,22 @@ struct Args {
     /// Peak learning rate; without it that of the method: 2e-4 for LoRA and its like, 2e-5 for the weights of the model.
     #[arg(long)]
     lr: Option<f64>,
-    /// constant, linear or cosine, after the warmup.
+    /// constant, linear, cosine, cosine_with_restarts:N, cosine_with_min_lr:MIN, polynomial:POWER,END, inverse_sqrt,
+    /// warmup_stable_decay:SHARE,MIN,SHAPE or reduce_lr_on_plateau:FACTOR,PATIENCE, after the warmup.
     #[arg(long, default_value = "linear")]
     schedule: Schedule,
     /// The share of the steps in which the learning rate rises.
     #[arg(long, default_value_t = 0.0)]
     warmup_ratio: f64,
-    /// adamw, or adamw-8bit with states of a quarter of the size.
+    /// adamw, adamw-8bit with states of a quarter of the size, adafactor, lion, sgd or muon.
     #[arg(long, default_value_t = Optim::AdamW)]
     optim: Optim,
+    /// The target is the label with 1 - X, and all tokens alike with X.
+    #[arg(long, default_value_t = 0.0)]
+    label_smoothing: f64,
+    /// Noise on the embeddings (NEFTune); 5 is usual, 0 is none.
+    #[arg(long, default_value_t = 0.0)]
+    neftune_alpha: f64,
     /// Rank of the factors; 16 for LoRA.
     #[arg(long)]
     r: Option<usize>,
@@ -104,6 +129,24 @@ struct Args {
     /// Evaluate on the rows of this file instead, in the same format.
     #[arg(long, conflicts_with = "eval_fraction")]
     eval_data: Option<PathBuf>,
+    /// The number of steps between evaluations; without it before and after the training.
+    #[arg(long)]
+    eval_every: Option<usize>,
+    /// End the run after so many evaluations without an improvement. Needs --eval-every.
+    #[arg(long, requires = "eval_every")]
+    early_stopping: Option<usize>,
+    /// Save the model of the best evaluation instead of the last.
+    #[arg(long)]
+    load_best: bool,
+    /// General text, in any format of --data: a warning at 5% more perplexity than before the training, the end at 15%.
+    #[arg(long)]
+    general_data: Option<PathBuf>,
+    /// Also write TensorBoard's event files into this folder.
+    #[arg(long)]
+    tensorboard: Option<PathBuf>,
+    /// Also write all numbers into this CSV file.
+    #[arg(long)]
+    csv: Option<PathBuf>,
     /// Pack several rows into one, separated by the attention mask.
     #[arg(long)]
     packing: bool,
@@ -133,7 +176,7 @@ struct Args {
 
 fn main() -> Result<()> {
     ft::compute_threads(None);
-    let args = Args::parse();
+    let (args, before) = arguments()?;
     let mut device = ft::device(&args.device)?.autodiff();
     if args.gradient_checkpointing {
         device = device.gradient_checkpointing();
@@ -143,24 +186,57 @@ fn main() -> Result<()> {
 
     // The data before the model, so that errors in a file are reported at once.
     let folder = resolve(&args.model, &HubOptions::from_env())?;
-    let tokenizer = Tokenizer::from_pretrained(&folder)?;
+    let mut tokenizer = Tokenizer::from_pretrained(&folder)?;
+    if let Some(name) = &args.template {
+        match tokenizer.chat_template() {
+            Some(_) => eprintln!(
+                "the model has a chat template of its own, which is taken; --template {name} is ignored"
+            ),
+            None => tokenizer = tokenizer.with_chat_template(built_in_template(name)?),
+        }
+    }
     let mut stage = StageManifest::begin("sft", &args.model, &folder, None, &tokenizer)?;
     let format = match args.format {
         Some(format) => format,
         None => Format::of_file(&args.data)?,
     };
-    let dataset = SftDataset::load(&args.data, format, &tokenizer, args.seq_len)?;
-    eprintln!("{}: {}", args.data.display(), dataset.report);
+    ensure!(
+        (0.0..=1.0).contains(&args.max_bad_rows),
+        "--max-bad-rows is {}: it is a share in [0, 1]",
+        args.max_bad_rows
+    );
+    let load = |path: &Path, format| -> Result<SftDataset> {
+        let mut bad = BadRows::at_most(args.max_bad_rows);
+        let dataset = SftDataset::load_with(path, format, &tokenizer, args.seq_len, &mut bad)?;
+        eprintln!("{}: {}", path.display(), dataset.report);
+        if !bad.is_empty() {
+            eprintln!("{bad}");
+        }
+        Ok(dataset)
+    };
     let (train, held_out) = match &args.eval_data {
-        None => dataset.split(args.eval_fraction, args.seed)?,
+        None if args.stream => (None, SftDataset::default()),
+        None => {
+            let (train, held_out) =
+                load(&args.data, format)?.split(args.eval_fraction, args.seed)?;
+            (Some(train), held_out)
+        }
         Some(file) => {
-            let held_out = SftDataset::load(file, format, &tokenizer, args.seq_len)?;
-            eprintln!("{}: {}", file.display(), held_out.report);
-            (dataset, held_out)
+            let train = (!args.stream)
+                .then(|| load(&args.data, format))
+                .transpose()?;
+            (train, load(file, format)?)
         }
     };
-    let (learnt_print, held_out_print) = (train.fingerprint(), held_out.fingerprint());
-    stage.data.clone_from(&learnt_print);
+    let general = match &args.general_data {
+        Some(path) => Some(load(path, Format::of_file(path)?)?),
+        None => None,
+    };
+    let learnt_print = train.as_ref().map(SftDataset::fingerprint);
+    let held_out_print = held_out.fingerprint();
+    if let Some(rows) = &learnt_print {
+        stage.data.clone_from(rows);
+    }
     let pad = tokenizer
         .pad_token_id()
         .or(tokenizer.eos_token_id())
@@ -172,7 +248,16 @@ fn main() -> Result<()> {
     } else {
         Collation::Padded { multiple: 1 }
     };
-    let batches = train.into_batches(args.batch_size, collation, Some(args.seed), pad)?;
+    let batches = match train {
+        Some(train) => {
+            Some(train.into_batches(args.batch_size, collation, Some(args.seed), pad)?)
+        }
+        None => None,
+    };
+    let manifest = manifest(&args, &folder, &tokenizer)?
+        .with_fact("training_rows", learnt_print.clone())
+        .with_fact("held_out_rows", held_out_print.as_str());
+    manifest.write(&args.output)?;
 
     // The model: with a fresh adapter on its frozen weights, or with weights that train.
     let weights = match &args.method {
@@ -201,6 +286,8 @@ fn main() -> Result<()> {
         max_steps: args.max_steps,
         gradient_accumulation_steps: args.grad_accum,
         seed: args.seed,
+        eval_every: args.eval_every,
+        load_best_model_at_end: args.load_best,
         output_dir: Some(args.output.clone()),
         save_every: Some(args.save_every),
         save_total_limit: Some(2),
@@ -208,7 +295,10 @@ fn main() -> Result<()> {
         overwrite: args.overwrite,
         ..TrainConfig::default()
     };
-    let steps = total_steps(&config, |epoch| batches.len(epoch))?;
+    let streamed = args.max_steps.unwrap_or_default() * args.grad_accum;
+    let steps = total_steps(&config, |epoch| {
+        batches.as_ref().map_or(streamed, |all| all.len(epoch))
+    })?;
     let (model, trains) = prepare(model, &args, steps)?;
     eprintln!("{}", ParamTable::new(&model, &[])?);
     let settings = json!({
@@ -221,18 +311,61 @@ fn main() -> Result<()> {
     let (trainable, _) = ft::peft::trainable_parameters(&model);
 
     // The training.
-    let mut method = OnBatches::new(batches, next_token_loss);
-    if !held_out.is_empty() {
-        let padded = Collation::Padded { multiple: 1 };
-        method =
-            method.with_evaluation(held_out.into_batches(args.batch_size, padded, None, pad)?);
+    let step = SftStep {
+        label_smoothing: args.label_smoothing,
+        neftune_noise_alpha: args.neftune_alpha,
     }
+    .into_fn();
+    let padded = |rows: SftDataset| {
+        rows.into_batches(
+            args.batch_size,
+            Collation::Padded { multiple: 1 },
+            None,
+            pad,
+        )
+    };
+    let mut method: Box<dyn ft::train::Method<AutoCausalLm, Batch = Batch>> = match batches {
+        Some(batches) => {
+            let mut method = OnBatches::new(batches, step)
+                .with_batch_to_json(|batch| serde_json::to_value(batch).unwrap_or_default());
+            if !held_out.is_empty() {
+                method = method.with_evaluation(padded(held_out)?);
+            }
+            if let Some(general) = general {
+                method = method.with_named_evaluation("general", padded(general)?);
+            }
+            Box::new(method)
+        }
+        None => {
+            ensure!(
+                general.is_none(),
+                "--general-data does not go with --stream"
+            );
+            let stream = RowStream::open(&args.data)?
+                .shuffle(10_000, args.seed)
+                .repeat();
+            let options = StreamOptions {
+                batch_size: args.batch_size,
+                bad_rows: args.max_bad_rows,
+                ..StreamOptions::default()
+            };
+            let loader =
+                StreamLoader::sft(stream, format, &tokenizer, args.seq_len, collation, options)?;
+            let mut method = OnStream::new(loader, streamed, step);
+            if !held_out.is_empty() {
+                method = method.with_evaluation(padded(held_out)?);
+            }
+            Box::new(method)
+        }
+    };
     let has_adapter = matches!(args.method, Trains::Adapter(_));
     let fit = |model, method: &mut dyn ft::train::Method<AutoCausalLm, Batch = Batch>| {
         let mut trainer = Trainer::with_method(config, method)
             .with_identity("model", args.model.as_str())
             .with_identity("base_weights", stage.base_weights.as_str())
             .with_identity("chat_template", stage.template.clone())
+            .with_identity("label_smoothing", args.label_smoothing)
+            .with_identity("neftune_alpha", args.neftune_alpha)
             .with_identity("training_rows", learnt_print)
             .with_identity("held_out_rows", held_out_print)
             .with_identity("seq_len", args.seq_len)
@@ -243,27 +376,58 @@ fn main() -> Result<()> {
         if has_adapter {
             trainer = trainer.with_callback(SaveAdapter(stage.clone()));
         }
+        if let Some(patience) = args.early_stopping {
+            trainer = trainer.with_callback(EarlyStopping::new(patience.max(1)));
+        }
+        if args.general_data.is_some() {
+            trainer = trainer.with_callback(ForgettingMonitor::new("general"));
+        }
+        if let Some(folder) = &args.tensorboard {
+            trainer = trainer.with_tracker(TensorBoard::new(folder));
+        }
+        if let Some(file) = &args.csv {
+            trainer = trainer.with_tracker(CsvTracker::new(file));
+        }
         trainer.fit(model)
     };
     let (model, report) = match &args.method {
         // Ranks are distributed while it trains, and those that are not kept are removed at the end.
         Trains::Adapter(name) if is_adalora(name) => {
-            let mut method = AdaLora::new(&model, "default", method)?;
+            let mut method = AdaLora::new(&model, "default", &mut *method)?;
             let (model, report) = fit(model, &mut method)?;
             (method.trim(model), report)
         }
-        _ => fit(model, &mut method)?,
+        _ => fit(model, &mut *method)?,
     };
 
     // The adapter, or the model.
     if has_adapter {
         ft::peft::save_adapter(&model, "default", &args.output)?;
         stage.save_adapter(&args.output)?;
+        if args.template.is_some() {
+            // The base has no template, so the adapter comes with the one that it was trained with.
+            tokenizer.save_pretrained(&args.output)?;
+        }
     } else {
         model.save_pretrained(&args.output, &SaveOptions::default())?;
         tokenizer.save_pretrained(&args.output)?;
         copy_generation_config(&folder, &args.output)?;
         stage.save_model(&args.output)?;
+    }
+    draw_loss_curves(&args.output)?;
+    let manifest = Manifest {
+        results: Some(Results::from(&report)),
+        ..manifest
+    };
+    manifest.write(&args.output)?;
+    let differences = before.map(|before| before.differences(&manifest));
+    match &differences {
+        Some(lines) if lines.is_empty() => eprintln!("the run was repeated: nothing differs"),
+        Some(lines) => eprintln!(
+            "the run was repeated; what differs:\n  {}",
+            lines.join("\n  ")
+        ),
+        None => {}
     }
     let (before, after) = (report.eval_before(), report.eval_after());
     if let (Some(before), Some(after)) = (before, after) {
@@ -278,6 +442,9 @@ fn main() -> Result<()> {
             "train_losses": report.train_losses,
             "steps": report.steps,
             "tokens_per_s": report.tokens_per_s,
+            "best_step": report.best_step,
+            "findings": report.findings,
+            "differences": differences,
             "trainable_parameters": trainable,
             "peak_rss_mb": ft::peak_rss_mb(),
         });
@@ -285,6 +452,83 @@ fn main() -> Result<()> {
     }
     ensure!(report.steps > 0, "no step was taken");
     Ok(())
+}
+
+/// The arguments, and with `--from-manifest` the manifest of the run that they repeat.
+fn arguments() -> Result<(Args, Option<Manifest>)> {
+    /// Repeats a run.
+    #[derive(Parser)]
+    struct Repeat {
+        /// The manifest of the run.
+        #[arg(long)]
+        from_manifest: PathBuf,
+        /// Folder for the repeated run.
+        #[arg(long)]
+        output: PathBuf,
+        /// Print one JSON object as the last line of stdout.
+        #[arg(long)]
+        json: bool,
+    }
+    if !std::env::args().any(|one| one.starts_with("--from-manifest")) {
+        return Ok((Args::parse(), None));
+    }
+    let repeat = Repeat::parse();
+    let manifest = Manifest::read(&repeat.from_manifest)?;
+    let mut again = vec![manifest.program.clone()];
+    again.extend(manifest.arguments.iter().cloned());
+    again.extend(["--output".to_string(), repeat.output.display().to_string()]);
+    again.extend(repeat.json.then(|| "--json".to_string()));
+    Ok((Args::try_parse_from(again)?, Some(manifest)))
+}
+
+/// What the run depends on.
+fn manifest(args: &Args, model: &Path, tokenizer: &Tokenizer) -> Result<Manifest> {
+    // Where the results go, and whether an earlier run is continued, is no part of the run.
+    let mut arguments = Vec::new();
+    let mut given = std::env::args().skip(1);
+    while let Some(one) = given.next() {
+        match one.as_str() {
+            "--output" => {
+                given.next();
+            }
+            "--resume" | "--overwrite" | "--json" => {}
+            other if other.starts_with("--output=") => {}
+            _ => arguments.push(one),
+        }
+    }
+    let mut manifest = Manifest::new("sft", arguments, &args.device).with_fact("seed", args.seed);
+    if let Some(template) = tokenizer.chat_template() {
+        manifest = manifest.with_hash_of("chat_template_sha256", template.source());
+    }
+    let mut files = vec![("data", args.data.as_path())];
+    files.extend(args.eval_data.as_deref().map(|path| ("eval_data", path)));
+    files.extend(
+        args.general_data
+            .as_deref()
+            .map(|path| ("general_data", path)),
+    );
+    for (name, path) in files {
+        if path.is_file() {
+            manifest = manifest.with_file(name, path)?;
+        }
+    }
+    if model.is_file() {
+        return Ok(manifest.with_file("model", model)?);
+    }
+    for entry in std::fs::read_dir(model)? {
+        let path = entry?.path();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if name.ends_with(".safetensors")
+            || ["config.json", "tokenizer.json"].contains(&name.as_str())
+        {
+            manifest = manifest.with_file(&format!("model/{name}"), &path)?;
+        }
+    }
+    Ok(manifest)
 }
 
 /// What trains.

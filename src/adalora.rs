@@ -75,6 +75,14 @@ impl<M: Module + Parts, T: Method<M>> Method<M> for AdaLora<T> {
         self.method.evaluation_len()
     }
 
+    fn evaluation_sets(&self) -> Vec<(String, usize)> {
+        self.method.evaluation_sets()
+    }
+
+    fn batch_to_json(&self, epoch: usize, index: usize) -> Option<serde_json::Value> {
+        self.method.batch_to_json(epoch, index)
+    }
+
     fn batch(
         &mut self,
         model: &ModelView<'_, M>,

@@ -19,7 +19,9 @@
 //!
 //! - `cpu` (default), `cuda`, `wgpu`, `vulkan`, `metal`: the devices;
 //! - `eval` (default): evaluation. Without it about forty fewer crates are compiled;
-//! - `hub`: models by hub id are downloaded.
+//! - `hub`: models by hub id are downloaded;
+//! - `parquet`, `zstd`: data in Parquet files, and compressed with zstd;
+//! - `documents`: text from HTML, DOCX and PDF files.
 
 pub use burn;
 pub use ft_align as align;

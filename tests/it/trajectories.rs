@@ -115,6 +115,8 @@ fn train_method(
 
 fn empty_report() -> TrainReport {
     TrainReport {
+        best_step: None,
+        findings: Vec::new(),
         train_losses: Vec::new(),
         train_metrics: Vec::new(),
         steps: 0,

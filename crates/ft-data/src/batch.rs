@@ -2,9 +2,10 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ft_core::{IGNORE_INDEX, TokenBatch};
+use serde::Serialize;
 
 /// Token ids with labels, `[batch, seq]` in row-major order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Batch {
     /// Token ids.
     pub input_ids: Vec<i64>,

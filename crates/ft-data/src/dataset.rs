@@ -8,7 +8,7 @@ use ft_core::Tokenizer;
 use crate::in_parallel::in_parallel;
 use crate::split::split;
 use crate::tokenize::{Whole, tokenize_whole};
-use crate::{DatasetReport, Error, Format, Result, Sample, Tokenized, read_rows};
+use crate::{BadRow, BadRows, DatasetReport, Error, Format, Result, RowStream, Sample, Tokenized};
 
 /// Examples for supervised fine-tuning.
 #[derive(Clone, Debug, Default)]
@@ -35,16 +35,53 @@ impl SftDataset {
         tokenizer: &Tokenizer,
         max_len: usize,
     ) -> Result<Self> {
+        Self::load_with(path, format, tokenizer, max_len, &mut BadRows::default())
+    }
+
+    /// As [`load`](Self::load), but rows that cannot be used are left out, up to the share that `bad_rows` allows. They are then in
+    /// it, with place and reason.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load), and if there are too many bad rows.
+    pub fn load_with(
+        path: impl AsRef<Path>,
+        format: Format,
+        tokenizer: &Tokenizer,
+        max_len: usize,
+        bad_rows: &mut BadRows,
+    ) -> Result<Self> {
         let path = path.as_ref();
-        let rows = read_rows(path)?;
-        let samples = rows
-            .iter()
-            .enumerate()
-            .map(|(index, row)| format.parse(row, index + 1))
-            .collect::<Result<Vec<_>>>();
-        samples
-            .and_then(|samples| Self::from_samples(&samples, tokenizer, max_len))
-            .map_err(|error| error.in_file(path))
+        let (mut places, mut rows) = (Vec::new(), Vec::new());
+        let mut stream = RowStream::open(path)?;
+        while let Some(row) = stream.next()? {
+            match row {
+                Ok(row) => {
+                    places.push(row.place);
+                    rows.push(row.value);
+                }
+                Err(bad) => {
+                    bad_rows.sort_out::<()>(Err(bad))?;
+                }
+            }
+        }
+        // What one row needs: a sample that the chat template renders.
+        let made = in_parallel(&rows, |row| {
+            let sample = format.parse(row, 0);
+            Ok(sample.and_then(|sample| {
+                Ok((tokenize_whole(&sample, tokenizer)?, sample.masked_count()))
+            }))
+        })?;
+        let mut wholes = Vec::with_capacity(made.len());
+        for (place, made) in places.into_iter().zip(made) {
+            let made = made.map_err(|error| BadRow {
+                place,
+                reason: error.reason(),
+            });
+            wholes.extend(bad_rows.sort_out(made)?);
+        }
+        bad_rows.check()?;
+        Self::from_wholes(wholes, tokenizer, max_len).map_err(|error| error.in_file(path))
     }
 
     /// The [fingerprint](crate::fingerprint) of all token ids and labels, in order.
@@ -63,23 +100,37 @@ impl SftDataset {
     ///
     /// As [`load`](Self::load); the message names the row but no file.
     pub fn from_samples(samples: &[Sample], tokenizer: &Tokenizer, max_len: usize) -> Result<Self> {
+        let wholes = in_parallel(samples, |sample| {
+            Ok((tokenize_whole(sample, tokenizer)?, sample.masked_count()))
+        })?;
+        Self::from_wholes(wholes, tokenizer, max_len)
+    }
+
+    /// Samples that are tokenized, each with how many of its messages are masked.
+    fn from_wholes(
+        wholes: Vec<(Whole, usize)>,
+        tokenizer: &Tokenizer,
+        max_len: usize,
+    ) -> Result<Self> {
         if max_len < 2 {
             return Err(Error::Settings(format!(
                 "a maximum length of {max_len} leaves nothing to predict: make it 2 or more"
             )));
         }
-        if samples.is_empty() {
-            return Err(Error::Dataset("the dataset is empty".to_string()));
+        if wholes.is_empty() {
+            return Err(Error::Dataset(
+                "the dataset is empty: there are no rows".to_string(),
+            ));
         }
         let mut report = DatasetReport {
-            rows: samples.len(),
-            masked_messages: samples.iter().map(Sample::masked_count).sum(),
+            rows: wholes.len(),
+            masked_messages: wholes.iter().map(|(_, masked)| masked).sum(),
             ..DatasetReport::default()
         };
-        let mut examples = Vec::with_capacity(samples.len());
+        let mut examples = Vec::with_capacity(wholes.len());
         let mut stops: BTreeMap<u32, usize> = BTreeMap::new();
         let mut responses = 0;
-        for whole in in_parallel(samples, |sample| tokenize_whole(sample, tokenizer))? {
+        for (whole, _) in wholes {
             let Whole {
                 mut example,
                 stops: at,

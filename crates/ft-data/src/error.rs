@@ -69,6 +69,14 @@ impl Error {
         }
     }
 
+    /// The message without the number of the row.
+    pub(crate) fn reason(self) -> String {
+        match self {
+            Self::Row { reason, .. } => reason,
+            other => other.to_string(),
+        }
+    }
+
     /// The same error with the path of its file.
     pub(crate) fn in_file(self, path: &std::path::Path) -> Self {
         match self {

@@ -3,7 +3,8 @@
 //! - Alpaca: `instruction`, `input`, `output`, and `system` and `history` as LLaMA-Factory has them;
 //! - ShareGPT: `conversations` of `from` and `value`;
 //! - messages: OpenAI's `role` and `content`;
-//! - prompt and completion: two strings, or two lists of messages.
+//! - prompt and completion: two strings, or two lists of messages;
+//! - text: `text`, of which every token is learnt, as in pretraining.
 //!
 //! A list of messages may come with a `system` column, which is put before them. If the list begins
 //! with a system message too, both must be the same text. (LLaMA-Factory and axolotl take the message
@@ -32,15 +33,18 @@ pub enum Format {
     Messages,
     /// `prompt` and `completion`: both strings, or both lists of messages.
     PromptCompletion,
+    /// `text`: plain text, of which every token and the end-of-text token are learnt.
+    Text,
 }
 
 impl Format {
     /// All formats.
-    pub const ALL: [Format; 4] = [
+    pub const ALL: [Format; 5] = [
         Format::Alpaca,
         Format::ShareGpt,
         Format::Messages,
         Format::PromptCompletion,
+        Format::Text,
     ];
 
     /// The name that settings and command lines use.
@@ -50,6 +54,7 @@ impl Format {
             Format::ShareGpt => "sharegpt",
             Format::Messages => "messages",
             Format::PromptCompletion => "prompt_completion",
+            Format::Text => "text",
         }
     }
 
@@ -65,6 +70,7 @@ impl Format {
             Format::ShareGpt => sharegpt(&row),
             Format::Messages => messages(&row),
             Format::PromptCompletion => prompt_completion(&row),
+            Format::Text => text(&row),
         }
     }
 
@@ -82,8 +88,10 @@ impl Format {
         if row.contains_key("instruction") && row.contains_key("output") {
             return Some(Format::Alpaca);
         }
-        (row.contains_key("prompt") && row.contains_key("completion"))
-            .then_some(Format::PromptCompletion)
+        if row.contains_key("prompt") && row.contains_key("completion") {
+            return Some(Format::PromptCompletion);
+        }
+        row.contains_key("text").then_some(Format::Text)
     }
 }
 
@@ -258,6 +266,13 @@ fn prompt_completion(row: &Row<'_>) -> Result<Sample> {
     turns.masked = (0..turns.messages.len()).collect();
     turns.extend(row, ["completion"; 2])?;
     turns.into_sample(row)
+}
+
+fn text(row: &Row<'_>) -> Result<Sample> {
+    Ok(Sample::PromptCompletion {
+        prompt: String::new(),
+        completion: row.text("text")?.to_string(),
+    })
 }
 
 /// A message of `role` and `content`.

@@ -84,7 +84,7 @@ pub enum Error {
     /// The loss is not a finite number. The parameters are as they were before the step.
     #[error(
         "step {step}: the loss of batch {batch} of epoch {epoch} is {loss}. Lower the learning rate, lengthen the \
-         warmup, clip gradients (max_grad_norm), or look at that batch"
+         warmup, clip gradients (max_grad_norm), or look at that batch{}", kept.as_ref().map_or(String::new(), |path| format!(", which is in {}", path.display()))
     )]
     NonFiniteLoss {
         /// Which optimizer step, counted from 1.
@@ -95,6 +95,8 @@ pub enum Error {
         batch: usize,
         /// The loss.
         loss: f64,
+        /// The file that holds the batch, if it was kept.
+        kept: Option<PathBuf>,
     },
     /// The loss is finite, its gradient is not. The parameters are as they were before the step.
     #[error(
@@ -253,6 +255,9 @@ pub enum Error {
     /// A name that stands for nothing.
     #[error(transparent)]
     UnknownName(#[from] UnknownName),
+    /// A tracker failed.
+    #[error("a tracker: {0}")]
+    Tracker(BoxError),
     /// A callback ended the run.
     #[error("a callback ended the training: {0}")]
     Callback(BoxError),

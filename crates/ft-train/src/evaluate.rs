@@ -1,5 +1,7 @@
 //! The loss on held-out data, each label counted alike.
 
+use std::ops::Range;
+
 use burn::module::Module;
 use ft_data::Batches;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -46,7 +48,7 @@ pub fn evaluate<M: Module, B>(
 ) -> Result<EvalMetrics> {
     let mut method = OnBatches::new(Borrowed(batches), step);
     let len = batches.len(0);
-    evaluate_method(model, &mut method, len, 0, 0)
+    evaluate_method(model, &mut method, 0..len, 0, 0)
 }
 
 /// Batches that somebody else has.
@@ -62,11 +64,11 @@ impl<T: Batches + ?Sized> Batches for Borrowed<'_, T> {
     }
 }
 
-/// Evaluates on the `len` batches that a method has for it, after `step` steps of a run of seed `seed`.
+/// Evaluates on these batches that a method has for it, after `step` steps of a run of seed `seed`.
 pub(crate) fn evaluate_method<M: Module, T: Method<M>>(
     model: &M,
     method: &mut T,
-    len: usize,
+    batches: Range<usize>,
     seed: u64,
     step: usize,
 ) -> Result<EvalMetrics> {
@@ -74,7 +76,7 @@ pub(crate) fn evaluate_method<M: Module, T: Method<M>>(
     let view = ModelView::new(&model);
     let device = model.devices().first().cloned().unwrap_or_default();
     let mut sums = EvalSums::default();
-    for index in 0..len {
+    for index in batches {
         let context = StepContext::evaluation(&device, seed, step, index);
         let failed = |source| Error::Evaluation {
             batch: index,

@@ -9,6 +9,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use ft_data::Batches;
+use serde_json::Value;
 
 use crate::{BoxError, ModelView, StepContext, StepResult};
 
@@ -66,6 +67,18 @@ pub trait Method<M> {
 
     /// How many batches an evaluation has; `None` if there is nothing to evaluate on.
     fn evaluation_len(&self) -> Option<usize> {
+        None
+    }
+
+    /// Named sets that are evaluated besides, each with its number of batches. Their batches are numbered behind those of
+    /// [`evaluation_len`](Self::evaluation_len), one set after the other.
+    fn evaluation_sets(&self) -> Vec<(String, usize)> {
+        Vec::new()
+    }
+
+    /// Batch `index` of an epoch as JSON, for a file that is kept when its loss is not finite; `None` if it is not to be kept.
+    fn batch_to_json(&self, epoch: usize, index: usize) -> Option<Value> {
+        let (_, _) = (epoch, index);
         None
     }
 
@@ -152,6 +165,12 @@ impl<M, T: Method<M> + ?Sized> Method<M> for &mut T {
     fn evaluation_len(&self) -> Option<usize> {
         (**self).evaluation_len()
     }
+    fn evaluation_sets(&self) -> Vec<(String, usize)> {
+        (**self).evaluation_sets()
+    }
+    fn batch_to_json(&self, epoch: usize, index: usize) -> Option<Value> {
+        (**self).batch_to_json(epoch, index)
+    }
     fn batch(
         &mut self,
         model: &ModelView<'_, M>,
@@ -190,6 +209,8 @@ type BoxedStep<'a, M, B> = Box<dyn FnMut(&M, &B, &StepContext) -> StepResult + '
 pub struct OnBatches<'a, M, B> {
     training: BoxedBatches<'a, B>,
     evaluation: Option<BoxedBatches<'a, B>>,
+    sets: Vec<(String, BoxedBatches<'a, B>)>,
+    to_json: Option<fn(&B) -> Value>,
     step: BoxedStep<'a, M, B>,
 }
 
@@ -202,7 +223,29 @@ impl<'a, M, B> OnBatches<'a, M, B> {
         Self {
             training: Box::new(batches),
             evaluation: None,
+            sets: Vec::new(),
+            to_json: None,
             step: Box::new(step),
+        }
+    }
+
+    /// Evaluates on these batches too, whose results have this name.
+    #[must_use]
+    pub fn with_named_evaluation(
+        mut self,
+        name: impl Into<String>,
+        batches: impl Batches<Batch = B> + 'a,
+    ) -> Self {
+        self.sets.push((name.into(), Box::new(batches)));
+        self
+    }
+
+    /// Keeps a batch whose loss is not finite as a file of the run.
+    #[must_use]
+    pub fn with_batch_to_json(self, to_json: fn(&B) -> Value) -> Self {
+        Self {
+            to_json: Some(to_json),
+            ..self
         }
     }
 
@@ -227,6 +270,17 @@ impl<M: Module, B> Method<M> for OnBatches<'_, M, B> {
         self.evaluation.as_ref().map(|batches| batches.len(0))
     }
 
+    fn evaluation_sets(&self) -> Vec<(String, usize)> {
+        let sets = self.sets.iter();
+        sets.map(|(name, batches)| (name.clone(), batches.len(0)))
+            .collect()
+    }
+
+    fn batch_to_json(&self, epoch: usize, index: usize) -> Option<Value> {
+        let to_json = self.to_json?;
+        Some(to_json(&self.training.batch(epoch, index)))
+    }
+
     fn batch(
         &mut self,
         _: &ModelView<'_, M>,
@@ -234,11 +288,19 @@ impl<M: Module, B> Method<M> for OnBatches<'_, M, B> {
         index: usize,
         context: &StepContext,
     ) -> Result<B, BoxError> {
-        let batches = match &self.evaluation {
-            Some(evaluation) if !context.is_training() => evaluation,
-            _ => &self.training,
+        let Some(evaluation) = self.evaluation.as_ref().filter(|_| !context.is_training()) else {
+            return Ok(self.training.batch(epoch, index));
         };
-        Ok(batches.batch(epoch, index))
+        let mut index = index;
+        let sets = self.sets.iter().map(|(_, batches)| batches);
+        for batches in std::iter::once(evaluation).chain(sets) {
+            let len = batches.len(epoch);
+            if index < len {
+                return Ok(batches.batch(epoch, index));
+            }
+            index -= len;
+        }
+        Err("the evaluation has no such batch".into())
     }
 
     fn step(&mut self, model: &M, batch: &B, context: &StepContext) -> StepResult {

@@ -24,6 +24,30 @@ pub enum Optim {
     /// AdamW, moments in a byte each: 2 bytes a parameter.
     #[serde(rename = "adamw_8bit", alias = "adamw_bnb_8bit")]
     AdamW8bit,
+    /// Adafactor: a number for each row and column of a matrix.
+    #[serde(rename = "adafactor")]
+    Adafactor,
+    /// Lion: one moment, 4 bytes a parameter. Its learning rate is a third to a tenth of AdamW's.
+    #[serde(rename = "lion")]
+    Lion,
+    /// Gradient descent, without momentum: no state.
+    #[serde(rename = "sgd")]
+    Sgd,
+    /// Muon for matrices and AdamW for the rest: one moment, 4 bytes a parameter. Learning rates are AdamW's.
+    #[serde(rename = "muon")]
+    Muon,
+}
+
+impl Optim {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::AdamW,
+        Self::AdamW8bit,
+        Self::Adafactor,
+        Self::Lion,
+        Self::Sgd,
+        Self::Muon,
+    ];
 }
 
 impl fmt::Display for Optim {
@@ -31,6 +55,10 @@ impl fmt::Display for Optim {
         f.write_str(match self {
             Self::AdamW => "adamw",
             Self::AdamW8bit => "adamw_8bit",
+            Self::Adafactor => "adafactor",
+            Self::Lion => "lion",
+            Self::Sgd => "sgd",
+            Self::Muon => "muon",
         })
     }
 }
@@ -42,10 +70,14 @@ impl FromStr for Optim {
         match name.replace('-', "_").as_str() {
             "adamw" | "adamw_torch" | "adamw_torch_fused" => Ok(Self::AdamW),
             "adamw_8bit" | "adamw_bnb_8bit" => Ok(Self::AdamW8bit),
+            "adafactor" => Ok(Self::Adafactor),
+            "lion" => Ok(Self::Lion),
+            "sgd" => Ok(Self::Sgd),
+            "muon" => Ok(Self::Muon),
             _ => Err(UnknownName {
                 kind: "optimizer",
                 name: name.to_string(),
-                known: "adamw or adamw_8bit",
+                known: "adamw, adamw_8bit, adafactor, lion, sgd or muon",
             }),
         }
     }
@@ -57,7 +89,7 @@ mod tests {
 
     #[test]
     fn names_go_both_ways() {
-        for optim in [Optim::AdamW, Optim::AdamW8bit] {
+        for optim in Optim::ALL {
             assert_eq!(optim.to_string().parse(), Ok(optim));
             let name = serde_json::to_string(&optim).expect("is a name");
             assert_eq!(name, format!("\"{optim}\""));

@@ -15,7 +15,7 @@ use burn::module::{Module, Param};
 use burn::optim::{
     DynOptimizer, DynState, GradientsParams, Optimizer, RecordState, StateSink, StateSource,
 };
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Shape, Tensor, TensorData};
 use ft_core::Parts;
 use ft_core::layers::PackedParam;
 use ft_core::module_path::{self, PathMapper, PathVisitor};
@@ -24,7 +24,7 @@ use serde_json::Value;
 
 use crate::param_groups::assign;
 use crate::trainable::renew;
-use crate::{AdamW, Error, Optim, ParamGroup, Result, TrainConfig};
+use crate::{AdamW, Error, FromConfig, Optim, ParamGroup, Result, TrainConfig};
 
 /// An optimizer with its state for every parameter that it has updated.
 pub struct OptimizerStates<O> {
@@ -57,12 +57,14 @@ impl<O> Group<O> {
     }
 }
 
-impl Group<AdamW> {
-    fn adamw(config: &TrainConfig) -> Self {
-        let adamw = AdamW::new(config);
+impl<O: FromConfig> Group<O> {
+    fn from_config(config: &TrainConfig) -> Self {
         Self {
-            vectors: adamw.clone().with_weight_decay(0.0),
-            matrices: adamw,
+            matrices: O::from_config(config),
+            vectors: O::from_config(&TrainConfig {
+                weight_decay: 0.0,
+                ..config.clone()
+            }),
             rate: 1.0,
         }
     }
@@ -74,11 +76,18 @@ const OPTIM: &str = "optim";
 impl OptimizerStates<AdamW> {
     /// AdamW as `config` has it, in `f32` or 8 bits, without weight decay on parameters of rank 1.
     pub fn adamw(config: &TrainConfig) -> Self {
+        Self::from_config(config)
+    }
+}
+
+impl<O: FromConfig> OptimizerStates<O> {
+    /// The optimizer as `config` has it, without weight decay on parameters of rank 1.
+    pub fn from_config(config: &TrainConfig) -> Self {
         Self {
-            groups: vec![Group::adamw(config)],
+            groups: vec![Group::from_config(config)],
             group_of: BTreeMap::new(),
             optim: Some(config.optim),
-            with_scale: Some(AdamW::with_scale),
+            with_scale: Some(O::with_scale),
             states: BTreeMap::new(),
         }
     }
@@ -112,13 +121,13 @@ impl OptimizerStates<AdamW> {
         }
         let places = assign(model, groups)?.into_iter();
         self.group_of = places.map(|(path, number)| (path, number + 1)).collect();
-        self.groups = vec![Group::adamw(config)];
+        self.groups = vec![Group::from_config(config)];
         self.groups.extend(groups.iter().map(|group| {
             Group {
                 rate: group
                     .learning_rate
                     .map_or(1.0, |rate| rate / config.learning_rate),
-                ..Group::adamw(&TrainConfig {
+                ..Group::from_config(&TrainConfig {
                     weight_decay: group.weight_decay.unwrap_or(config.weight_decay),
                     optim: group.optim.unwrap_or(config.optim),
                     ..config.clone()
@@ -320,11 +329,11 @@ impl<O: Optimizer> PathVisitor for Load<O> {
             .collect();
         for name in &names {
             if let Some(data) = self.tensors.remove(name) {
-                // Moments have their parameter's shape; in 8 bits a code for each of its numbers.
+                // Moments have their parameter's shape, or one number for each row or column; in 8 bits a code for each number.
                 let fits = match name.rsplit('.').next() {
                     Some("codes") => data.num_elements() == value.shape().num_elements(),
                     Some("absmax") => true,
-                    _ => data.shape().num_dims() != D || *data.shape() == value.shape(),
+                    _ => data.shape().num_dims() != D || narrower(data.shape(), &value.shape()),
                 };
                 if !fits {
                     let (model, file) = (&value.shape()[..], &data.shape()[..]);
@@ -352,4 +361,10 @@ impl<O: Optimizer> PathVisitor for Load<O> {
     }
 
     fn visit_packed(&mut self, _: &str, _: &PackedParam) {}
+}
+
+/// Whether a state's shape is that of its parameter, up to dimensions of 1.
+fn narrower(state: &Shape, parameter: &Shape) -> bool {
+    let mut dims = state[..].iter().zip(&parameter[..]);
+    dims.all(|(state, parameter)| state == parameter || *state == 1)
 }

@@ -87,15 +87,18 @@ impl Progress {
 
     /// After an evaluation.
     pub(crate) fn evaluation(&self, evaluation: &Evaluation) {
-        let metrics = &evaluation.metrics;
-        self.say(&format!(
-            "evaluation at step {}: loss {:.4}, perplexity {:.3} over {} tokens{}",
-            evaluation.step,
-            metrics.loss,
-            metrics.perplexity,
-            metrics.tokens,
-            listed(&metrics.metrics)
-        ));
+        let main = std::iter::once((String::new(), &evaluation.metrics));
+        let sets = evaluation.sets.iter();
+        for (set, metrics) in main.chain(sets.map(|(name, found)| (format!(" on {name}"), found))) {
+            self.say(&format!(
+                "evaluation{set} at step {}: loss {:.4}, perplexity {:.3} over {} tokens{}",
+                evaluation.step,
+                metrics.loss,
+                metrics.perplexity,
+                metrics.tokens,
+                listed(&metrics.metrics)
+            ));
+        }
     }
 
     /// A line of its own.

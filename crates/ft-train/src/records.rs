@@ -1,9 +1,11 @@
 //! What a run reports: a record for each step and each evaluation, and a report at the end.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::metric::nan_if_null;
-use crate::{EvalMetrics, Metrics};
+use crate::{EvalMetrics, Finding, Metrics};
 
 /// One optimizer step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +46,9 @@ pub struct Evaluation {
     /// What it found.
     #[serde(flatten)]
     pub metrics: EvalMetrics,
+    /// What it found on the named sets.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sets: BTreeMap<String, EvalMetrics>,
 }
 
 /// A whole run. Where it was resumed, what came before belongs to it.
@@ -63,6 +68,10 @@ pub struct TrainReport {
     pub elapsed_s: f64,
     /// All evaluations.
     pub evaluations: Vec<Evaluation>,
+    /// What was diagnosed.
+    pub findings: Vec<Finding>,
+    /// The step whose parameters the model has, if the best were restored.
+    pub best_step: Option<usize>,
     /// The step that this process continued from, if it resumed.
     pub resumed_from: Option<usize>,
     /// Whether a callback ended the run before its last step.
@@ -81,4 +90,15 @@ impl TrainReport {
         let last = self.evaluations.last()?;
         (last.step == self.steps).then_some(&last.metrics)
     }
+
+    /// The evaluation with the smallest loss, the first of several.
+    pub fn eval_best(&self) -> Option<&Evaluation> {
+        best(&self.evaluations)
+    }
+}
+
+/// The evaluation with the smallest loss, the first of several.
+pub(crate) fn best(evaluations: &[Evaluation]) -> Option<&Evaluation> {
+    let smaller = |a: &&Evaluation, b: &&Evaluation| a.metrics.loss.total_cmp(&b.metrics.loss);
+    evaluations.iter().min_by(smaller)
 }

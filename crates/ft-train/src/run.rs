@@ -11,6 +11,7 @@
 //! Everything that a step depends on is a function of the settings and of where the run stands, so
 //! that a run that was killed and resumed ends, on the CPU, with the same bits as one that was not.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -18,14 +19,18 @@ use burn::module::Module;
 use burn::optim::Optimizer;
 use burn::tensor::Device;
 
+use crate::dead_parameters::DeadParameters;
 use crate::evaluate::evaluate_method;
 use crate::progress::Progress;
+use crate::records::best;
 use crate::run_folder::RunFolder;
+use crate::tracker::{eval_scalars, step_scalars};
 use crate::trainer_state::TrainerState;
 use crate::window_plan::WindowPlan;
 use crate::{
-    Accumulator, Callback, Error, Evaluation, Method, ModelView, Result, StepContext, StepRecord,
-    TrainConfig, TrainReport, Trainer, Verdict, Window, clip_factor, global_norm,
+    Accumulator, BoxError, Callback, Error, Evaluation, Finding, Method, ModelView, Result,
+    Schedule, StepContext, StepRecord, Tracker, TrainConfig, TrainReport, Trainer, Verdict, Window,
+    clip_factor, diagnose_evaluation, diagnose_step, global_norm, plateau_factor,
 };
 
 /// A run under way.
@@ -45,6 +50,7 @@ pub(crate) struct Run<'a, M, T, O> {
     /// Tokens and seconds of this process' steps.
     step_tokens: usize,
     step_seconds: f64,
+    dead_parameters: DeadParameters,
 }
 
 impl<'a, M: Module, T: Method<M>, O: Optimizer> Run<'a, M, T, O> {
@@ -59,6 +65,7 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Run<'a, M, T, O> {
     ) -> Self {
         let resumed_from = resumed.then_some(state.step);
         Self {
+            dead_parameters: DeadParameters::watch(model, state.step, total_steps),
             progress: Progress::new(&trainer.config, total_steps, state.step),
             devices: model.devices(),
             earlier_s: state.elapsed_s,
@@ -84,11 +91,14 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Run<'a, M, T, O> {
         if let Some(step) = self.resumed_from {
             self.progress.say(&format!("resumed after step {step}"));
         }
+        let after = self.state.step;
+        self.track(|tracker| tracker.begin(after))?;
         let TrainConfig {
             eval_at_start,
             eval_at_end,
             eval_every,
             save_every,
+            load_best_model_at_end,
             ..
         } = self.trainer.config;
         let due = |every: Option<usize>, step: usize| every.is_some_and(|n| step.is_multiple_of(n));
@@ -116,8 +126,20 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Run<'a, M, T, O> {
         if save_every.is_some() {
             self.save(&model)?;
         }
+        let mut best_step = None;
+        if let (true, Some(folder)) = (load_best_model_at_end, &self.folder) {
+            model = folder.load_best(model)?;
+            best_step = best(&self.state.evaluations).map(|best| best.step);
+            if let Some(step) = best_step {
+                self.progress.say(&format!(
+                    "the model has the parameters of step {step}, the best evaluation"
+                ));
+            }
+        }
+        self.track(|tracker| tracker.finish())?;
         self.progress.finish();
         let report = TrainReport {
+            best_step,
             steps: self.state.step,
             tokens: self.state.tokens,
             tokens_per_s: per_second(self.step_tokens, self.step_seconds),
@@ -127,6 +149,7 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Run<'a, M, T, O> {
             train_losses: self.state.train_losses,
             train_metrics: self.state.train_metrics,
             evaluations: self.state.evaluations,
+            findings: self.state.findings,
         };
         Ok((model, report))
     }
@@ -153,11 +176,18 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Run<'a, M, T, O> {
             });
         }
         if let Some((place, loss)) = window.non_finite() {
+            let batch = plan.batches.start + place;
+            let kept = self.trainer.method.batch_to_json(plan.epoch, batch);
+            let kept = match (&self.folder, kept) {
+                (Some(folder), Some(kept)) => Some(folder.save_batch(number, &kept)?),
+                _ => None,
+            };
             return Err(Error::NonFiniteLoss {
                 step: number,
                 epoch: plan.epoch,
-                batch: plan.batches.start + place,
+                batch,
                 loss,
+                kept,
             });
         }
         let loss = window.mean_loss();
@@ -170,7 +200,12 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Run<'a, M, T, O> {
             Some(max) => clip_factor(norm, max),
             None => 1.0,
         };
-        let learning_rate = (trainer.config).learning_rate_at(self.state.step, self.total_steps);
+        let mut learning_rate =
+            (trainer.config).learning_rate_at(self.state.step, self.total_steps);
+        if let Schedule::ReduceLrOnPlateau { factor, patience } = trainer.config.schedule {
+            let losses = self.state.evaluations.iter().map(|one| one.metrics.loss);
+            learning_rate *= plateau_factor(losses, factor, patience as usize);
+        }
         let scale = clip / count as f64;
         let failed = |source| Error::Update {
             step: number,
@@ -192,6 +227,7 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Run<'a, M, T, O> {
         self.state.epoch = plan.epochs();
         self.state.tokens += tokens;
         self.state.train_losses.push(loss);
+        self.state.grad_norms.push(norm);
         self.state.train_metrics.push(window.metrics.clone());
         let record = StepRecord {
             step: number,
@@ -235,6 +271,11 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Run<'a, M, T, O> {
             folder.log.append(record)?;
         }
         self.progress.step(record);
+        let scalars = step_scalars(record);
+        self.track(|tracker| tracker.log(record.step, &scalars))?;
+        let mut findings = diagnose_step(&self.state.train_losses, &self.state.grad_norms);
+        findings.extend(self.dead_parameters.after_step(model, record.step));
+        self.report(findings)?;
         self.ask(model, |callback, model| callback.on_step(model, record))
     }
 
@@ -250,16 +291,36 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Run<'a, M, T, O> {
             return Ok(false);
         }
         self.progress.doing("evaluating");
+        let (seed, method) = (trainer.config.seed, &mut trainer.method);
+        let named = method.evaluation_sets();
+        let mut evaluate = |batches| evaluate_method(model, &mut *method, batches, seed, step);
+        let mut sets = BTreeMap::new();
+        let mut begin = len;
+        for (name, len) in named {
+            sets.insert(name, evaluate(begin..begin + len)?);
+            begin += len;
+        }
         let evaluation = Evaluation {
             step,
             epoch: self.state.epoch,
-            metrics: evaluate_method(model, &mut trainer.method, len, trainer.config.seed, step)?,
+            metrics: evaluate(0..len)?,
+            sets,
         };
         self.state.evaluations.push(evaluation.clone());
+        if trainer.config.load_best_model_at_end
+            && best(&self.state.evaluations).is_some_and(|best| best.step == step)
+            && let Some(folder) = &self.folder
+        {
+            folder.save_best(model, &evaluation)?;
+        }
         if let Some(folder) = &mut self.folder {
             folder.log.append(&evaluation)?;
         }
         self.progress.evaluation(&evaluation);
+        let scalars = eval_scalars(&evaluation);
+        self.track(|tracker| tracker.log(step, &scalars))?;
+        let finding = diagnose_evaluation(&self.state.evaluations, &self.state.train_losses);
+        self.report(finding)?;
         self.ask(model, |callback, model| {
             callback.on_eval(model, &evaluation)
         })
@@ -285,6 +346,27 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Run<'a, M, T, O> {
         )?;
         self.saved = Some(self.state.step);
         Ok(())
+    }
+
+    /// Shows findings, and keeps them in log, state and report.
+    fn report(&mut self, findings: impl IntoIterator<Item = Finding>) -> Result<()> {
+        for finding in findings {
+            self.progress.say(&finding.to_string());
+            if let Some(folder) = &mut self.folder {
+                folder.log.append(&finding)?;
+            }
+            self.state.findings.push(finding);
+        }
+        Ok(())
+    }
+
+    /// Calls every tracker.
+    fn track(
+        &mut self,
+        mut call: impl FnMut(&mut dyn Tracker) -> Result<(), BoxError>,
+    ) -> Result<()> {
+        let mut trackers = self.trainer.trackers.iter_mut();
+        trackers.try_for_each(|tracker| call(tracker.as_mut()).map_err(Error::Tracker))
     }
 
     /// Asks every callback; whether one of them wants to stop.

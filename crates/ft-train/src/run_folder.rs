@@ -6,12 +6,15 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use burn::optim::Optimizer;
 use ft_core::safetensors_folder::{read_tensors, write_json, write_tensors};
+use serde_json::Value;
 
 use crate::callback::{self, unique_names};
 use crate::checkpoint::{Checkpoints, METHOD, OPTIMIZER, STATE, TRAINABLE};
 use crate::log::{LOG, TrainLog};
 use crate::trainer_state::{Settings, TrainerState};
-use crate::{Callback, Error, Method, ModelView, OptimizerStates, Result, TrainConfig, trainable};
+use crate::{
+    Callback, Error, Evaluation, Method, ModelView, OptimizerStates, Result, TrainConfig, trainable,
+};
 
 /// An open output folder.
 #[derive(Debug)]
@@ -19,6 +22,7 @@ pub(crate) struct RunFolder {
     checkpoints: Checkpoints,
     pub(crate) log: TrainLog,
     limit: Option<usize>,
+    path: PathBuf,
 }
 
 /// A checkpoint that a run continues from.
@@ -63,6 +67,7 @@ impl RunFolder {
             checkpoints,
             log,
             limit: config.save_total_limit,
+            path: folder.to_path_buf(),
         };
         Ok((opened, resumed))
     }
@@ -94,6 +99,38 @@ impl RunFolder {
             self.checkpoints.prune(limit)?;
         }
         Ok(saved)
+    }
+}
+
+/// The folder of the best parameters, and its files.
+const BEST: &str = "best";
+const BEST_STEP: &str = "best.json";
+
+impl RunFolder {
+    /// Keeps the parameters that train as the best ones, those of this evaluation.
+    pub(crate) fn save_best(&self, model: &impl Module, evaluation: &Evaluation) -> Result<()> {
+        let folder = self.path.join(BEST);
+        fs::create_dir_all(&folder).map_err(Error::write(&folder))?;
+        write_tensors(
+            &folder.join(TRAINABLE),
+            &trainable::tensors(model),
+            &Default::default(),
+        )?;
+        Ok(write_json(&folder.join(BEST_STEP), evaluation)?)
+    }
+
+    /// The model with the best parameters.
+    pub(crate) fn load_best<M: Module>(&self, model: M) -> Result<M> {
+        let path = self.path.join(BEST).join(TRAINABLE);
+        let values = read_tensors(&path)?;
+        trainable::replace(model, &path, values)
+    }
+
+    /// Keeps a batch whose loss is not finite; the path of its file.
+    pub(crate) fn save_batch(&self, step: usize, batch: &Value) -> Result<PathBuf> {
+        let path = self.path.join(format!("batch-of-step-{step}.json"));
+        write_json(&path, batch)?;
+        Ok(path)
     }
 }
 

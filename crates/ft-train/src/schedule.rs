@@ -1,22 +1,49 @@
-//! The learning rate over the steps: warmup, then constant, linear or cosine.
+//! The learning rate over the steps, by the names and numbers of transformers.
 //!
-//! Each function gives the factor on the peak learning rate for a step counted from 0, as the
-//! functions `get_constant_schedule_with_warmup`, `get_linear_schedule_with_warmup` and
-//! `get_cosine_schedule_with_warmup` of transformers define it. With a warmup the first step has a
-//! rate of 0. Cosine decay: SGDR (Loshchilov and Hutter, 2016, arXiv:1608.03983), equation 5, half a
-//! period, down to 0.
+//! Each function gives the factor on the peak learning rate for a step counted from 0, as the function of the same name in
+//! `transformers.optimization` defines it. With a warmup the first step has a rate of 0.
 
-use std::f64::consts::PI;
+mod plateau;
+mod shapes;
+
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+pub use plateau::plateau_factor;
+pub use shapes::{
+    constant_with_warmup, cosine_with_min_lr, cosine_with_restarts, cosine_with_warmup,
+    inverse_sqrt, linear_with_warmup, polynomial_decay, warmup_stable_decay,
+};
+
 use crate::UnknownName;
 
 /// What the learning rate does after the warmup.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+///
+/// In settings and on command lines it is a name, and behind a colon its numbers where it has some:
+///
+/// | text | numbers and their defaults |
+/// |---|---|
+/// | `constant`, `linear`, `cosine` | |
+/// | `cosine_with_restarts:CYCLES` | 1 |
+/// | `cosine_with_min_lr:MIN` | the rate at the end, as a factor on the peak: 0.1 |
+/// | `polynomial:POWER,END` | 1, and the rate at the end as a factor on the peak: 0 |
+/// | `inverse_sqrt:TIMESCALE` | the warmup, or 10,000 without one |
+/// | `warmup_stable_decay:SHARE,MIN,SHAPE` | the decay's share of all steps, 0.1; the rate at the end as a factor, 0; `linear`, `cosine` or `1-sqrt`: cosine |
+/// | `reduce_lr_on_plateau:FACTOR,PATIENCE` | 0.1, 10 |
+///
+/// ```
+/// use ft_train::Schedule;
+///
+/// let schedule: Schedule = "cosine_with_restarts:3".parse()?;
+/// assert_eq!(schedule, Schedule::CosineWithRestarts { cycles: 3 });
+/// assert_eq!(schedule.to_string(), "cosine_with_restarts:3");
+/// assert_eq!(schedule.factor(50, 0, 150), 1.0);
+/// # Ok::<(), ft_train::UnknownName>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub enum Schedule {
     /// It stays.
     Constant,
@@ -25,140 +52,293 @@ pub enum Schedule {
     Linear,
     /// It falls to 0 along half a cosine.
     Cosine,
+    /// It falls to 0 along half a cosine, several times.
+    CosineWithRestarts {
+        /// How often.
+        cycles: u32,
+    },
+    /// It falls along half a cosine to a rate above 0.
+    CosineWithMinLr {
+        /// The rate at the end over the peak.
+        min: f64,
+    },
+    /// It falls as a power of the steps that are left.
+    Polynomial {
+        /// The exponent; 1 is a straight line.
+        power: f64,
+        /// The rate at the end over the peak.
+        end: f64,
+    },
+    /// It falls as the inverse square root of the step (Noam's rule).
+    InverseSqrt {
+        /// At which step after the warmup it would be the peak; the warmup itself, or 10,000 without one.
+        timescale: Option<u32>,
+    },
+    /// It stays, and falls in the last part of the run.
+    WarmupStableDecay {
+        /// The share of all steps in which it falls, rounded up.
+        decay: f64,
+        /// The rate at the end over the peak. The warmup begins there too.
+        min: f64,
+        /// How it falls.
+        shape: DecayShape,
+    },
+    /// It stays, and is multiplied by a factor when the evaluation loss has not improved for several evaluations.
+    ReduceLrOnPlateau {
+        /// The factor.
+        factor: f64,
+        /// After how many evaluations without improvement.
+        patience: u32,
+    },
 }
 
+/// How the rate falls in the decay of [`Schedule::WarmupStableDecay`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DecayShape {
+    /// A straight line.
+    Linear,
+    /// Half a cosine.
+    #[default]
+    Cosine,
+    /// `1 − √progress`.
+    OneMinusSqrt,
+}
+
+const KNOWN: &str = "constant, linear, cosine, cosine_with_restarts:CYCLES, cosine_with_min_lr:MIN, \
+                     polynomial:POWER,END, inverse_sqrt:TIMESCALE, warmup_stable_decay:SHARE,MIN,SHAPE or \
+                     reduce_lr_on_plateau:FACTOR,PATIENCE";
+
 impl Schedule {
-    /// The factor on the peak learning rate at `step`, counted from 0.
+    /// The factor on the peak learning rate at `step`, counted from 0. That of [`ReduceLrOnPlateau`](Self::ReduceLrOnPlateau) does
+    /// not know of evaluations; see [`plateau_factor`].
     pub fn factor(self, step: usize, warmup_steps: usize, total_steps: usize) -> f64 {
+        let (warmup, total) = (warmup_steps, total_steps);
         match self {
-            Self::Constant => constant_with_warmup(step, warmup_steps),
-            Self::Linear => linear_with_warmup(step, warmup_steps, total_steps),
-            Self::Cosine => cosine_with_warmup(step, warmup_steps, total_steps),
+            Self::Constant | Self::ReduceLrOnPlateau { .. } => constant_with_warmup(step, warmup),
+            Self::Linear => linear_with_warmup(step, warmup, total),
+            Self::Cosine => cosine_with_warmup(step, warmup, total),
+            Self::CosineWithRestarts { cycles } => {
+                cosine_with_restarts(step, warmup, total, cycles)
+            }
+            Self::CosineWithMinLr { min } => cosine_with_min_lr(step, warmup, total, min),
+            Self::Polynomial { power, end } => polynomial_decay(step, warmup, total, power, end),
+            Self::InverseSqrt { timescale } => {
+                let timescale = timescale.map(|steps| steps as usize);
+                inverse_sqrt(step, warmup, timescale)
+            }
+            Self::WarmupStableDecay { decay, min, shape } => {
+                let decay = (total as f64 * decay).ceil() as usize;
+                warmup_stable_decay(step, warmup, total, decay, min, shape)
+            }
+        }
+    }
+
+    /// Whether it depends on where the run ends.
+    pub(crate) fn has_end(self) -> bool {
+        !matches!(
+            self,
+            Self::Constant | Self::InverseSqrt { .. } | Self::ReduceLrOnPlateau { .. }
+        )
+    }
+
+    /// What is wrong with its numbers.
+    pub(crate) fn mistake(self) -> Option<&'static str> {
+        let factor = |x: f64| (0.0..1.0).contains(&x);
+        match self {
+            Self::CosineWithRestarts { cycles: 0 } => Some("there must be one cycle or more"),
+            Self::CosineWithMinLr { min } if !factor(min) => Some("MIN must be in [0, 1)"),
+            Self::Polynomial { power, end }
+                if !(power > 0.0 && power.is_finite() && factor(end)) =>
+            {
+                Some("POWER must be above 0, and END in [0, 1)")
+            }
+            Self::InverseSqrt { timescale: Some(0) } => Some("TIMESCALE must be 1 or more"),
+            Self::WarmupStableDecay { decay, min, .. } if !(factor(decay) && factor(min)) => {
+                Some("SHARE and MIN must be in [0, 1)")
+            }
+            Self::ReduceLrOnPlateau { factor: by, .. } if !(by > 0.0 && by < 1.0) => {
+                Some("FACTOR must be between 0 and 1")
+            }
+            _ => None,
         }
     }
 }
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Constant => "constant",
-            Self::Linear => "linear",
-            Self::Cosine => "cosine",
-        })
+        match self {
+            Self::Constant => f.write_str("constant"),
+            Self::Linear => f.write_str("linear"),
+            Self::Cosine => f.write_str("cosine"),
+            Self::CosineWithRestarts { cycles } => write!(f, "cosine_with_restarts:{cycles}"),
+            Self::CosineWithMinLr { min } => write!(f, "cosine_with_min_lr:{min}"),
+            Self::Polynomial { power, end } => write!(f, "polynomial:{power},{end}"),
+            Self::InverseSqrt { timescale: None } => f.write_str("inverse_sqrt"),
+            Self::InverseSqrt {
+                timescale: Some(steps),
+            } => write!(f, "inverse_sqrt:{steps}"),
+            Self::WarmupStableDecay { decay, min, shape } => {
+                let shape = match shape {
+                    DecayShape::Linear => "linear",
+                    DecayShape::Cosine => "cosine",
+                    DecayShape::OneMinusSqrt => "1-sqrt",
+                };
+                write!(f, "warmup_stable_decay:{decay},{min},{shape}")
+            }
+            Self::ReduceLrOnPlateau { factor, patience } => {
+                write!(f, "reduce_lr_on_plateau:{factor},{patience}")
+            }
+        }
     }
 }
 
 impl FromStr for Schedule {
     type Err = UnknownName;
 
-    fn from_str(name: &str) -> Result<Self, UnknownName> {
-        match name {
-            "constant" => Ok(Self::Constant),
-            "linear" => Ok(Self::Linear),
-            "cosine" => Ok(Self::Cosine),
-            other => Err(UnknownName {
-                kind: "schedule",
-                name: other.to_string(),
-                known: "constant, linear or cosine",
-            }),
-        }
+    fn from_str(text: &str) -> Result<Self, UnknownName> {
+        read(text).ok_or_else(|| UnknownName {
+            kind: "schedule",
+            name: text.to_string(),
+            known: KNOWN,
+        })
     }
 }
 
-/// `step / warmup_steps` during the warmup, then 1.
-///
-/// ```
-/// assert_eq!(ft_train::constant_with_warmup(1, 4), 0.25);
-/// assert_eq!(ft_train::constant_with_warmup(9, 4), 1.0);
-/// ```
-pub fn constant_with_warmup(step: usize, warmup_steps: usize) -> f64 {
-    if step < warmup_steps {
-        step as f64 / warmup_steps as f64
-    } else {
-        1.0
+fn read(text: &str) -> Option<Schedule> {
+    let (name, numbers) = match text.split_once(':') {
+        Some((name, numbers)) => (name, numbers.split(',').map(str::trim).collect()),
+        None => (text, Vec::new()),
+    };
+    let most = match name {
+        "constant" | "constant_with_warmup" | "linear" | "cosine" => 0,
+        "cosine_with_restarts" | "cosine_with_min_lr" | "inverse_sqrt" => 1,
+        "warmup_stable_decay" => 3,
+        _ => 2,
+    };
+    if numbers.len() > most {
+        return None;
+    }
+    let float = |place: usize, default: f64| {
+        numbers
+            .get(place)
+            .map_or(Some(default), |text| text.parse().ok())
+    };
+    let whole = |place: usize, default: u32| {
+        numbers
+            .get(place)
+            .map_or(Some(default), |text| text.parse().ok())
+    };
+    Some(match name {
+        "constant" | "constant_with_warmup" => Schedule::Constant,
+        "linear" => Schedule::Linear,
+        "cosine" => Schedule::Cosine,
+        "cosine_with_restarts" => Schedule::CosineWithRestarts {
+            cycles: whole(0, 1)?,
+        },
+        "cosine_with_min_lr" => Schedule::CosineWithMinLr {
+            min: float(0, 0.1)?,
+        },
+        "polynomial" => Schedule::Polynomial {
+            power: float(0, 1.0)?,
+            end: float(1, 0.0)?,
+        },
+        "inverse_sqrt" => Schedule::InverseSqrt {
+            timescale: numbers.first().map(|text| text.parse()).transpose().ok()?,
+        },
+        "warmup_stable_decay" => Schedule::WarmupStableDecay {
+            decay: float(0, 0.1)?,
+            min: float(1, 0.0)?,
+            shape: match numbers.get(2) {
+                None | Some(&"cosine") => DecayShape::Cosine,
+                Some(&"linear") => DecayShape::Linear,
+                Some(&"1-sqrt") => DecayShape::OneMinusSqrt,
+                Some(_) => return None,
+            },
+        },
+        "reduce_lr_on_plateau" => Schedule::ReduceLrOnPlateau {
+            factor: float(0, 0.1)?,
+            patience: whole(1, 10)?,
+        },
+        _ => return None,
+    })
+}
+
+impl TryFrom<String> for Schedule {
+    type Error = UnknownName;
+
+    fn try_from(text: String) -> Result<Self, UnknownName> {
+        text.parse()
     }
 }
 
-/// The warmup, then `(total − step) / (total − warmup)`, never below 0.
-///
-/// ```
-/// assert_eq!(ft_train::linear_with_warmup(4, 2, 10), 0.75);
-/// ```
-pub fn linear_with_warmup(step: usize, warmup_steps: usize, total_steps: usize) -> f64 {
-    if step < warmup_steps {
-        return step as f64 / warmup_steps as f64;
+impl From<Schedule> for String {
+    fn from(schedule: Schedule) -> Self {
+        schedule.to_string()
     }
-    let left = total_steps.saturating_sub(step);
-    left as f64 / total_steps.saturating_sub(warmup_steps).max(1) as f64
-}
-
-/// The warmup, then `½·(1 + cos(π·(step − warmup) / (total − warmup)))`.
-///
-/// ```
-/// assert!((ft_train::cosine_with_warmup(6, 2, 10) - 0.5).abs() < 1e-15);
-/// ```
-pub fn cosine_with_warmup(step: usize, warmup_steps: usize, total_steps: usize) -> f64 {
-    if step < warmup_steps {
-        return step as f64 / warmup_steps as f64;
-    }
-    let span = total_steps.saturating_sub(warmup_steps).max(1);
-    let progress = (step - warmup_steps) as f64 / span as f64;
-    (0.5 * (1.0 + (PI * progress).cos())).max(0.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// `[f(step) for step in range(10)]` of transformers 5.23 with 2 warmup and 10 training steps.
     #[test]
-    fn ten_steps_are_those_of_transformers() {
-        let linear = [0.0, 0.5, 1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125];
-        let cosine = [
-            0.0,
-            0.5,
-            1.0,
-            0.9619397662556434,
-            0.8535533905932737,
-            0.6913417161825449,
-            0.5,
-            0.30865828381745514,
-            0.14644660940672627,
-            0.03806023374435663,
-        ];
-        let constant = [0.0, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
-        for step in 0..10 {
-            assert_eq!(Schedule::Linear.factor(step, 2, 10), linear[step]);
-            assert_eq!(Schedule::Constant.factor(step, 2, 10), constant[step]);
-            assert!((Schedule::Cosine.factor(step, 2, 10) - cosine[step]).abs() < 1e-15);
+    fn names_go_both_ways() {
+        for text in [
+            "constant",
+            "linear",
+            "cosine",
+            "cosine_with_restarts:4",
+            "cosine_with_min_lr:0.05",
+            "polynomial:2,0.01",
+            "inverse_sqrt",
+            "inverse_sqrt:500",
+            "warmup_stable_decay:0.2,0.1,1-sqrt",
+            "reduce_lr_on_plateau:0.5,3",
+        ] {
+            let schedule: Schedule = text.parse().expect("is known");
+            assert_eq!(schedule.to_string(), text);
+            assert!(schedule.mistake().is_none(), "{text}");
+            let json = serde_json::to_string(&schedule).expect("is a text");
+            assert_eq!(json, format!("\"{text}\""));
+            assert_eq!(serde_json::from_str::<Schedule>(&json).ok(), Some(schedule));
+        }
+        for wrong in [
+            "sine",
+            "linear:1",
+            "cosine_with_restarts:a",
+            "polynomial:1,2,3",
+            "warmup_stable_decay:0.1,0,sine",
+        ] {
+            assert!(wrong.parse::<Schedule>().is_err(), "{wrong}");
+        }
+        for wrong in [
+            "cosine_with_restarts:0",
+            "cosine_with_min_lr:2",
+            "reduce_lr_on_plateau:1",
+        ] {
+            assert!(
+                wrong
+                    .parse::<Schedule>()
+                    .is_ok_and(|s| s.mistake().is_some()),
+                "{wrong}"
+            );
         }
     }
 
     #[test]
     fn without_warmup_the_first_step_has_the_full_rate() {
-        for schedule in [Schedule::Constant, Schedule::Linear, Schedule::Cosine] {
-            assert_eq!(schedule.factor(0, 0, 5), 1.0);
+        for text in [
+            "constant",
+            "linear",
+            "cosine",
+            "cosine_with_restarts",
+            "cosine_with_min_lr",
+            "polynomial",
+            "inverse_sqrt",
+            "warmup_stable_decay",
+        ] {
+            let schedule: Schedule = text.parse().expect("is known");
+            assert_eq!(schedule.factor(0, 0, 5), 1.0, "{text}");
         }
-    }
-
-    #[test]
-    fn after_the_last_step_the_rate_is_zero_and_never_negative() {
-        assert_eq!(linear_with_warmup(10, 2, 10), 0.0);
-        assert_eq!(linear_with_warmup(12, 2, 10), 0.0);
-        assert!(cosine_with_warmup(10, 2, 10).abs() < 1e-15);
-    }
-
-    #[test]
-    fn a_run_that_is_all_warmup_divides_by_nothing() {
-        assert_eq!(linear_with_warmup(3, 3, 3), 0.0);
-        assert_eq!(cosine_with_warmup(3, 3, 3), 1.0);
-    }
-
-    #[test]
-    fn names_go_both_ways() {
-        for schedule in [Schedule::Constant, Schedule::Linear, Schedule::Cosine] {
-            assert_eq!(schedule.to_string().parse(), Ok(schedule));
-        }
-        assert!("sine".parse::<Schedule>().is_err());
     }
 }

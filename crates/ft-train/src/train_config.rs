@@ -42,9 +42,9 @@ pub struct TrainConfig {
     pub max_grad_norm: Option<f64>,
     /// The optimizer.
     pub optim: Optim,
-    /// AdamW's decoupled weight decay; parameters of rank 1 (norms, biases) are spared.
+    /// Decoupled weight decay (of SGD: added to the gradient); parameters of rank 1 (norms, biases) are spared.
     pub weight_decay: f64,
-    /// AdamW's decay rates of the two moments.
+    /// Decay rates of AdamW's two moments, or of Lion's moment in its step and in its state.
     pub betas: (f64, f64),
     /// AdamW's term in the denominator.
     pub eps: f64,
@@ -56,6 +56,8 @@ pub struct TrainConfig {
     pub eval_at_start: bool,
     /// Evaluate after the last step.
     pub eval_at_end: bool,
+    /// Keep the trainable parameters of the best evaluation in `output_dir/best`, and return the model with them.
+    pub load_best_model_at_end: bool,
     /// Where checkpoints and the log go; without it nothing is written.
     pub output_dir: Option<PathBuf>,
     /// Write a checkpoint every so many steps, and after the last one.
@@ -91,6 +93,7 @@ impl Default for TrainConfig {
             eval_every: None,
             eval_at_start: true,
             eval_at_end: true,
+            load_best_model_at_end: false,
             output_dir: None,
             save_every: Some(500),
             save_total_limit: None,
@@ -186,6 +189,22 @@ impl TrainConfig {
             "0".into(),
             "it must be at least 1; to be silent set progress to false",
         );
+        if let Some(mistake) = self.schedule.mistake() {
+            check(false, "schedule", self.schedule.to_string(), mistake);
+        }
+        check(
+            !matches!(self.schedule, Schedule::ReduceLrOnPlateau { .. })
+                || self.eval_every.is_some(),
+            "schedule",
+            self.schedule.to_string(),
+            "it needs evaluations; set eval_every",
+        );
+        check(
+            !self.load_best_model_at_end || self.output_dir.is_some(),
+            "load_best_model_at_end",
+            "true".into(),
+            "output_dir is not set, so there is no place to keep the best model",
+        );
         check(
             !self.resume || self.output_dir.is_some(),
             "resume",
@@ -214,7 +233,7 @@ impl TrainConfig {
         }
     }
 
-    /// The learning rate at `step`, counted from 0, in a run of `total_steps`.
+    /// The learning rate at `step`, counted from 0, in a run of `total_steps`, without what evaluations do to it.
     pub fn learning_rate_at(&self, step: usize, total_steps: usize) -> f64 {
         let warmup = self.warmup_of(total_steps);
         self.learning_rate * self.schedule.factor(step, warmup, total_steps)

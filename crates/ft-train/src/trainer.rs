@@ -14,8 +14,9 @@ use crate::run_folder::RunFolder;
 use crate::trainer_state::{Settings, TrainerState, settings};
 use crate::window_plan::total_steps;
 use crate::{
-    AdamW, Callback, Error, Method, OnBatches, Optim, OptimizerStates, ParamGroup, ParamTable,
-    Result, StepContext, StepResult, TrainConfig, TrainReport, trainable,
+    Callback, Error, FromConfig, Method, NamedOptimizer, OnBatches, Optim, OptimizerStates,
+    ParamGroup, ParamTable, Result, StepContext, StepResult, Tracker, TrainConfig, TrainReport,
+    trainable,
 };
 
 /// Trains a model `M` by a method `T` with an optimizer `O`.
@@ -34,10 +35,11 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
-pub struct Trainer<'a, M, T, O = AdamW> {
+pub struct Trainer<'a, M, T, O = NamedOptimizer> {
     pub(crate) config: TrainConfig,
     pub(crate) method: T,
     pub(crate) callbacks: Vec<Box<dyn Callback<M> + 'a>>,
+    pub(crate) trackers: Vec<Box<dyn Tracker + 'a>>,
     identity: Settings,
     pub(crate) optimizer: OptimizerStates<O>,
     groups: Vec<ParamGroup>,
@@ -74,6 +76,17 @@ impl<'a, M: Module, B, O: Optimizer> Trainer<'a, M, OnBatches<'a, M, B>, O> {
         self.method = self.method.with_evaluation(batches);
         self
     }
+
+    /// Evaluates on these batches too, with the same step; their results have this name.
+    #[must_use]
+    pub fn with_named_evaluation(
+        mut self,
+        name: impl Into<String>,
+        batches: impl Batches<Batch = B> + 'a,
+    ) -> Self {
+        self.method = self.method.with_named_evaluation(name, batches);
+        self
+    }
 }
 
 impl<'a, M: Module, T: Method<M>> Trainer<'a, M, T> {
@@ -81,16 +94,19 @@ impl<'a, M: Module, T: Method<M>> Trainer<'a, M, T> {
     /// the method after the run.
     pub fn with_method(config: TrainConfig, method: T) -> Self {
         Self {
-            optimizer: OptimizerStates::adamw(&config),
+            optimizer: OptimizerStates::from_config(&config),
             config,
             method,
             callbacks: Vec::new(),
+            trackers: Vec::new(),
             identity: Settings::new(),
             groups: Vec::new(),
             grouped: None,
         }
     }
+}
 
+impl<'a, M: Module, T: Method<M>, O: FromConfig> Trainer<'a, M, T, O> {
     /// Groups of parameters with settings of their own. What trains is then reported as a table.
     #[must_use]
     pub fn with_groups(mut self, groups: impl Into<Vec<ParamGroup>>) -> Self
@@ -114,6 +130,13 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Trainer<'a, M, T, O> {
         self
     }
 
+    /// Adds a tracker, which gets the numbers of the run besides the log.
+    #[must_use]
+    pub fn with_tracker(mut self, tracker: impl Tracker + 'a) -> Self {
+        self.trackers.push(Box::new(tracker));
+        self
+    }
+
     /// A fact about model or data (a path, a hash, an adapter's settings) that checkpoints keep: a
     /// run with another value does not resume from them.
     #[must_use]
@@ -132,6 +155,7 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Trainer<'a, M, T, O> {
             config: self.config,
             method: self.method,
             callbacks: self.callbacks,
+            trackers: self.trackers,
             identity: self.identity,
             optimizer,
             groups: self.groups,
@@ -207,6 +231,22 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Trainer<'a, M, T, O> {
             mistakes.push(format!(
                 "eval_every is {steps}: there is no data to evaluate on (with_evaluation)"
             ));
+        }
+        for (condition, what) in [
+            (
+                self.config.load_best_model_at_end,
+                "load_best_model_at_end is true",
+            ),
+            (
+                !self.method.evaluation_sets().is_empty(),
+                "there are named evaluation sets",
+            ),
+        ] {
+            if condition && self.method.evaluation_len().is_none() {
+                mistakes.push(format!(
+                    "{what}: there is no data to evaluate on (with_evaluation), whose loss decides"
+                ));
+            }
         }
         let (named, taken) = (self.config.optim, self.optimizer.optim());
         if named != Optim::default() && taken != Some(named) {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::metric::nan_if_null;
 use crate::window_plan::Position;
-use crate::{Evaluation, Metrics, Optim, ParamGroup, Schedule, TrainConfig};
+use crate::{Evaluation, Finding, Metrics, Optim, ParamGroup, Schedule, TrainConfig};
 
 /// The layout of `trainer_state.json`.
 const VERSION: u32 = 1;
@@ -27,9 +27,13 @@ pub(crate) struct TrainerState {
     pub(crate) elapsed_s: f64,
     pub(crate) settings: Settings,
     pub(crate) train_losses: Vec<f64>,
+    #[serde(default)]
+    pub(crate) grad_norms: Vec<f64>,
     #[serde(default, deserialize_with = "read_metrics")]
     pub(crate) train_metrics: Vec<Metrics>,
     pub(crate) evaluations: Vec<Evaluation>,
+    #[serde(default)]
+    pub(crate) findings: Vec<Finding>,
     /// States of callbacks by name.
     #[serde(default)]
     pub(crate) callbacks: BTreeMap<String, Value>,
@@ -47,8 +51,10 @@ impl TrainerState {
             elapsed_s: 0.0,
             settings,
             train_losses: Vec::new(),
+            grad_norms: Vec::new(),
             train_metrics: Vec::new(),
             evaluations: Vec::new(),
+            findings: Vec::new(),
             callbacks: BTreeMap::new(),
         }
     }
@@ -110,9 +116,13 @@ pub(crate) fn settings(
     set("learning_rate", config.learning_rate.into());
     set("schedule", json!(config.schedule));
     set("warmup_steps", config.warmup_of(total_steps).into());
-    // A constant rate does not know where the run ends, so that it may end later.
-    if config.schedule != Schedule::Constant {
+    // A rate that does not depend on where the run ends lets it end later.
+    if config.schedule.has_end() {
         set("total_steps", total_steps.into());
+    }
+    if let Schedule::ReduceLrOnPlateau { .. } = config.schedule {
+        set("eval_every", json!(config.eval_every));
+        set("eval_at_start", config.eval_at_start.into());
     }
     let accumulation = config.gradient_accumulation_steps;
     set("gradient_accumulation_steps", accumulation.into());

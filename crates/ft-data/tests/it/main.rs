@@ -11,9 +11,13 @@ use ft_data::{
 };
 use serde_json::{Value, json};
 
+mod chunks;
 mod loader;
 mod masked_messages;
 mod prompts;
+mod quality;
+mod streams;
+mod templates;
 
 fn tiny() -> Tokenizer {
     let folder =

@@ -66,7 +66,7 @@ fn a_loss_that_is_not_a_number_names_step_and_batch_and_changes_nothing() {
         .map(|_| ())
         .expect_err("trained on a NaN");
     assert!(
-        matches!(&error, Error::NonFiniteLoss { step: 2, epoch: 0, batch: 2, loss } if loss.is_nan()),
+        matches!(&error, Error::NonFiniteLoss { step: 2, epoch: 0, batch: 2, loss, .. } if loss.is_nan()),
         "{error}"
     );
     assert!(

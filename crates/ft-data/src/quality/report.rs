@@ -1,0 +1,119 @@
+//! What a cleaning removed, and what is left.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::Write;
+
+use super::words::Words;
+use crate::quality::Removal;
+
+/// The upper ends of the classes of lengths, in words.
+const CLASSES: [usize; 9] = [10, 20, 50, 100, 200, 500, 1000, 2000, usize::MAX];
+
+/// What a [`Cleaning`](crate::Cleaning) removed, and what is left.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CleaningReport {
+    /// Rows that were kept.
+    pub kept: usize,
+    /// Rows that were removed, in order.
+    pub removed: Vec<Removal>,
+    /// Words of the rows that were kept.
+    pub words: usize,
+    /// The share of distinct words among all words, and of distinct pairs of words: how diverse the text is.
+    pub distinct: [f64; 2],
+    /// How many rows that were kept have at most so many words and more than the class before.
+    pub lengths: Vec<(usize, usize)>,
+}
+
+impl CleaningReport {
+    pub(super) fn new(kept: &[String], removed: Vec<Removal>) -> Self {
+        let mut lengths: Vec<(usize, usize)> = CLASSES.iter().map(|&class| (class, 0)).collect();
+        let (mut words, mut pairs) = (0, 0);
+        let mut distinct = [HashSet::new(), HashSet::new()];
+        for text in kept {
+            let text = Words::of(text);
+            if let Some(class) = lengths.iter_mut().find(|(most, _)| text.len() <= *most) {
+                class.1 += 1;
+            }
+            words += text.len();
+            pairs += text.len().saturating_sub(1);
+            for (n, distinct) in (1..).zip(&mut distinct) {
+                distinct.extend(
+                    text.ngrams(n)
+                        .map(|ngram| xxhash_rust::xxh3::xxh3_64(ngram.as_bytes())),
+                );
+            }
+        }
+        let share = |count: usize, of: usize| count as f64 / of.max(1) as f64;
+        Self {
+            kept: kept.len(),
+            removed,
+            words,
+            distinct: [
+                share(distinct[0].len(), words),
+                share(distinct[1].len(), pairs),
+            ],
+            lengths,
+        }
+    }
+
+    /// How many rows were removed, by heading.
+    pub fn counts(&self) -> BTreeMap<&'static str, usize> {
+        let mut counts = BTreeMap::new();
+        for removal in &self.removed {
+            *counts.entry(removal.reason.heading()).or_default() += 1;
+        }
+        counts
+    }
+
+    /// The report in Markdown, with the first ten removals of each kind.
+    pub fn to_markdown(&self) -> String {
+        let all = self.kept + self.removed.len();
+        let percent = |count: usize| 100.0 * count as f64 / all.max(1) as f64;
+        let mut out = String::from("# Data quality\n\n| rows | count | share |\n|---|---:|---:|\n");
+        // Writing to a text cannot fail.
+        let _ = writeln!(out, "| read | {all} | 100.0% |");
+        for (heading, count) in self.counts() {
+            let _ = writeln!(out, "| {heading} | {count} | {:.1}% |", percent(count));
+        }
+        let _ = writeln!(
+            out,
+            "| **kept** | {} | {:.1}% |",
+            self.kept,
+            percent(self.kept)
+        );
+        let _ = writeln!(
+            out,
+            "\n## What is kept\n\n{} words, {:.1} a row. {:.1}% of the words and {:.1}% of the pairs of words are distinct.\n\n\
+             | words | rows | |\n|---:|---:|---|",
+            self.words,
+            self.words as f64 / self.kept.max(1) as f64,
+            100.0 * self.distinct[0],
+            100.0 * self.distinct[1],
+        );
+        let most = self
+            .lengths
+            .iter()
+            .map(|(_, count)| *count)
+            .max()
+            .unwrap_or(0)
+            .max(1);
+        for (class, count) in &self.lengths {
+            let bar = "█".repeat((30 * count).div_ceil(most));
+            let _ = match class {
+                &usize::MAX => writeln!(out, "| more | {count} | {bar} |"),
+                class => writeln!(out, "| to {class} | {count} | {bar} |"),
+            };
+        }
+        for heading in self.counts().keys() {
+            let _ = writeln!(out, "\n## Removed: {heading}\n");
+            let these = self
+                .removed
+                .iter()
+                .filter(|removal| removal.reason.heading() == *heading);
+            for removal in these.take(10) {
+                let _ = writeln!(out, "- {removal}");
+            }
+        }
+        out
+    }
+}

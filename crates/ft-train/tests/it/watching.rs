@@ -1,0 +1,381 @@
+//! Evaluation sets, the best model, trackers, diagnosis, and penalties.
+
+use std::cell::RefCell;
+use std::fs;
+use std::rc::Rc;
+
+use burn::tensor::{Tensor, TensorData};
+use ft_train::{
+    BoxError, CsvTracker, EarlyStopping, Error, Ewc, ForgettingMonitor, Schedule, StepContext,
+    Symptom, TensorBoard, Tracker, TrainConfig, Trainer, draw_loss_curves,
+};
+use serde_json::json;
+
+use crate::model::{Data, KillAfter, Net, Rows, alone, device, parameters, squared_error};
+
+fn config(epochs: f64) -> TrainConfig {
+    TrainConfig {
+        learning_rate: 0.05,
+        epochs,
+        eval_every: Some(2),
+        progress: false,
+        ..TrainConfig::default()
+    }
+}
+
+/// Data whose rows are not those of `Data::of(&[2, 3, 1])`.
+fn others() -> Data {
+    Data::of(&[3, 4, 5])
+}
+
+#[test]
+fn named_sets_are_evaluated_besides_and_change_nothing() {
+    let _turn = alone();
+    let trainer = || {
+        Trainer::new(config(4.0), Data::of(&[2, 3, 1]), squared_error)
+            .with_evaluation(Data::of(&[2, 2]))
+    };
+    let (plain, plain_report) = trainer().fit(Net::new(0.3)).expect("trains");
+    let (model, report) = trainer()
+        .with_named_evaluation("general", others())
+        .with_named_evaluation("domain", Data::of(&[2, 2]))
+        .fit(Net::new(0.3))
+        .expect("trains");
+    assert_eq!(parameters(&model), parameters(&plain));
+    for (with, without) in report.evaluations.iter().zip(&plain_report.evaluations) {
+        assert_eq!(with.metrics, without.metrics);
+        assert_eq!(with.sets["domain"], with.metrics);
+        assert_eq!(with.sets["general"].tokens, 12);
+    }
+    let general = ft_train::evaluate(&model, &others(), squared_error).expect("evaluates");
+    assert_eq!(
+        report.evaluations.last().expect("one").sets["general"].loss,
+        general.loss
+    );
+
+    let error = Trainer::new(
+        TrainConfig {
+            eval_every: None,
+            ..config(1.0)
+        },
+        Data::of(&[2]),
+        squared_error,
+    )
+    .with_named_evaluation("general", others())
+    .fit(Net::new(0.0))
+    .expect_err("has no main set");
+    assert!(error.to_string().contains("with_evaluation"), "{error}");
+}
+
+#[test]
+fn the_best_model_is_kept_and_returned() {
+    let _turn = alone();
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let run = |output: &str, kill_after: usize, resume: bool| {
+        let config = TrainConfig {
+            learning_rate: 0.2,
+            load_best_model_at_end: true,
+            output_dir: Some(folder.path().join(output)),
+            save_every: Some(2),
+            resume,
+            ..config(8.0)
+        };
+        let trainer =
+            Trainer::new(config, Data::of(&[2, 3, 1]), squared_error).with_evaluation(others());
+        match kill_after {
+            0 => trainer.fit(Net::new(0.0)),
+            step => trainer.with_callback(KillAfter(step)).fit(Net::new(0.0)),
+        }
+    };
+    let (model, report) = run("whole", 0, false).expect("trains");
+    let best = report.eval_best().expect("was evaluated");
+    assert!(
+        best.step < report.steps,
+        "the last step is the best, so the test shows nothing"
+    );
+    assert_eq!(report.best_step, Some(best.step));
+    let found = ft_train::evaluate(&model, &others(), squared_error).expect("evaluates");
+    assert_eq!(found.loss, best.metrics.loss);
+
+    run("killed", 10, false).expect_err("is killed");
+    let (resumed, again) = run("killed", 0, true).expect("resumes");
+    assert_eq!(again.best_step, report.best_step);
+    assert_eq!(parameters(&resumed), parameters(&model));
+}
+
+#[test]
+fn a_run_ends_when_the_evaluation_loss_no_longer_improves() {
+    let _turn = alone();
+    let config = TrainConfig {
+        learning_rate: 0.2,
+        ..config(30.0)
+    };
+    let (_, report) = Trainer::new(config, Data::of(&[2, 3, 1]), squared_error)
+        .with_evaluation(others())
+        .with_callback(EarlyStopping::new(3))
+        .fit(Net::new(0.0))
+        .expect("trains");
+    assert!(report.stopped_early);
+    let losses: Vec<f64> = report
+        .evaluations
+        .iter()
+        .map(|one| one.metrics.loss)
+        .collect();
+    let (before, last) = losses.split_at(losses.len() - 3);
+    let best = before.iter().copied().fold(f64::INFINITY, f64::min);
+    assert!(last.iter().all(|loss| *loss >= best), "{losses:?}");
+    assert_eq!(before.last(), Some(&best), "{losses:?}");
+}
+
+#[test]
+fn forgetting_ends_a_run_at_its_limit() {
+    let _turn = alone();
+    let run = |monitor: ForgettingMonitor| {
+        Trainer::new(config(20.0), Data::of(&[2, 3, 1]), squared_error)
+            .with_evaluation(Data::of(&[2, 2]))
+            .with_named_evaluation("general", others())
+            .with_callback(monitor)
+            .fit(Net::new(0.0))
+    };
+    // A base below what any model has makes the rise certain.
+    let (_, report) = run(ForgettingMonitor::new("general").with_base(0.5)).expect("trains");
+    assert_eq!((report.steps, report.stopped_early), (0, true));
+    let limits = ForgettingMonitor::new("general").with_limits(f64::INFINITY, f64::INFINITY);
+    assert_eq!(run(limits).expect("trains").1.steps, 60);
+    let error = run(ForgettingMonitor::new("generel")).expect_err("has no such set");
+    assert!(error.to_string().contains("`generel`"), "{error}");
+}
+
+#[test]
+fn a_plateau_lowers_the_rate_and_needs_evaluations() {
+    let _turn = alone();
+    let schedule: Schedule = "reduce_lr_on_plateau:0.5,0".parse().expect("is known");
+    let config = TrainConfig {
+        schedule,
+        learning_rate: 0.3,
+        ..config(10.0)
+    };
+    let rates = Rc::new(RefCell::new(Vec::new()));
+    let (_, report) = Trainer::new(config.clone(), Data::of(&[2, 3, 1]), squared_error)
+        .with_evaluation(others())
+        .with_tracker(Collect(rates.clone()))
+        .fit(Net::new(0.0))
+        .expect("trains");
+    for (step, name, rate) in rates
+        .borrow()
+        .iter()
+        .filter(|(_, name, _)| name == "train/learning_rate")
+    {
+        let losses = report.evaluations.iter().filter(|one| one.step < *step);
+        let factor = ft_train::plateau_factor(losses.map(|one| one.metrics.loss), 0.5, 0);
+        assert!((rate - 0.3 * factor).abs() < 1e-12, "{name} of step {step}");
+    }
+    assert!(
+        rates
+            .borrow()
+            .iter()
+            .any(|(_, name, rate)| name == "train/learning_rate" && *rate < 0.3)
+    );
+    let config = TrainConfig {
+        eval_every: None,
+        ..config
+    };
+    assert!(
+        config
+            .validate()
+            .expect_err("has no evaluations")
+            .to_string()
+            .contains("set eval_every")
+    );
+}
+
+/// Everything that was logged: step, name, value.
+type Logged = Rc<RefCell<Vec<(usize, String, f64)>>>;
+
+struct Collect(Logged);
+
+impl Tracker for Collect {
+    fn log(&mut self, step: usize, scalars: &[(String, f64)]) -> Result<(), BoxError> {
+        let scalars = scalars.iter();
+        (self.0.borrow_mut()).extend(scalars.map(|(name, value)| (step, name.clone(), *value)));
+        Ok(())
+    }
+}
+
+#[test]
+fn trackers_and_curves_have_the_numbers_of_the_log() {
+    let _turn = alone();
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = |name: &str| folder.path().join(name);
+    let run = |kill_after: usize, resume: bool| {
+        let config = TrainConfig {
+            output_dir: Some(path("run")),
+            save_every: Some(2),
+            resume,
+            ..config(3.0)
+        };
+        let trainer = Trainer::new(config, Data::of(&[2, 3, 1]), squared_error)
+            .with_evaluation(others())
+            .with_tracker(CsvTracker::new(path("run/metrics.csv")))
+            .with_tracker(TensorBoard::new(path("run/tensorboard")));
+        match kill_after {
+            0 => trainer.fit(Net::new(0.0)),
+            step => trainer.with_callback(KillAfter(step)).fit(Net::new(0.0)),
+        }
+    };
+    run(5, false).expect_err("is killed");
+    let (_, report) = run(0, true).expect("resumes");
+    let csv = fs::read_to_string(path("run/metrics.csv")).expect("reads");
+    let losses: Vec<f64> = csv
+        .lines()
+        .filter_map(|line| line.split(",train/loss,").nth(1)?.parse().ok())
+        .collect();
+    assert_eq!(losses, report.train_losses);
+    assert_eq!(
+        fs::read_dir(path("run/tensorboard"))
+            .expect("reads")
+            .count(),
+        2
+    );
+    let picture = draw_loss_curves(path("run")).expect("draws");
+    let picture = fs::read_to_string(picture).expect("reads");
+    assert!(picture.contains(">training, mean</text>") && picture.contains(">evaluation</text>"));
+}
+
+#[test]
+fn the_batch_of_a_loss_that_is_not_finite_is_kept() {
+    let _turn = alone();
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let data = Data {
+        poisoned: Some(4),
+        ..Data::of(&[2, 3, 1])
+    };
+    let config = TrainConfig {
+        output_dir: Some(folder.path().to_path_buf()),
+        eval_every: None,
+        ..config(1.0)
+    };
+    let method = ft_train::OnBatches::new(data, squared_error)
+        .with_batch_to_json(|rows: &Rows| json!({"x": rows.x}));
+    let error = Trainer::with_method(config, method)
+        .fit(Net::new(0.0))
+        .expect_err("is poisoned");
+    let Error::NonFiniteLoss {
+        step: 2,
+        batch: 1,
+        kept: Some(kept),
+        ..
+    } = &error
+    else {
+        panic!("{error}");
+    };
+    let kept: serde_json::Value =
+        serde_json::from_slice(&fs::read(kept).expect("reads")).expect("is JSON");
+    assert_eq!(kept["x"].as_array().map(Vec::len), Some(3));
+    assert!(
+        error.to_string().contains("batch-of-step-2.json"),
+        "{error}"
+    );
+}
+
+#[test]
+fn parameters_that_never_change_are_named() {
+    let _turn = alone();
+    let run = |dead: bool| {
+        let step = move |model: &Net, rows: &Rows, context: &StepContext| {
+            let mut output = squared_error(model, rows, context)?;
+            if dead {
+                // The output layer's bias takes no part.
+                let x: Vec<f32> = rows.x.iter().flatten().copied().collect();
+                let x = TensorData::new(x, [rows.x.len(), 3]);
+                let x = Tensor::<2>::from_data(x, &context.device);
+                let hidden = model
+                    .hidden
+                    .forward(model.norm.forward(model.frozen.forward(x)));
+                output.loss.sum = hidden.tanh().matmul(model.out.weight.val()).square().sum();
+            }
+            Ok(output)
+        };
+        let config = TrainConfig {
+            eval_every: None,
+            ..config(5.0)
+        };
+        let (_, report) = Trainer::new(config, Data::of(&[2, 3, 1]), step)
+            .fit(Net::new(0.0))
+            .expect("trains");
+        report.findings
+    };
+    assert_eq!(run(false), []);
+    let found = run(true);
+    assert_eq!(found[0].symptom, Symptom::DeadParameters);
+    assert!(
+        found[0].evidence.contains("1 of 6") && found[0].evidence.contains("out.bias"),
+        "{}",
+        found[0]
+    );
+}
+
+/// The gradient of a squared error in the output's bias is twice the error.
+#[test]
+fn the_fisher_information_is_the_mean_of_squared_gradients_of_examples() {
+    let _turn = alone();
+    let model = Net::new(0.0);
+    let examples = Data::of(&[1; 4]);
+    let ewc = Ewc::new(&model, &examples, squared_error, 3.0).expect("finds it");
+    let errors: Vec<f64> = (0..4)
+        .map(|i| {
+            use ft_data::Batches;
+            let loss = crate::model::squared_error_sum(&model, &examples.batch(0, i), &device());
+            loss.sum.into_data().iter::<f64>().next().expect("one")
+        })
+        .collect();
+    let expected = errors.iter().map(|squared| 4.0 * squared).sum::<f64>() / 4.0;
+    let fisher: Vec<f64> = ewc
+        .fisher("out.bias")
+        .expect("trains")
+        .iter::<f64>()
+        .collect();
+    assert!(
+        (fisher[0] - expected).abs() < 1e-5 * expected,
+        "{fisher:?} {expected}"
+    );
+    assert!(ewc.fisher("frozen.weight").is_none());
+
+    let penalty = |model: &Net| {
+        ewc.penalty(model)
+            .into_data()
+            .iter::<f64>()
+            .next()
+            .expect("one")
+    };
+    assert_eq!(penalty(&model), 0.0);
+    let mut moved = model.clone();
+    moved.out.bias = moved.out.bias.map(|bias| bias.map(|bias| bias + 0.5));
+    let expected = 1.5 * fisher[0] * 0.25;
+    assert!((penalty(&moved) - expected).abs() < 1e-5 * expected);
+}
+
+#[test]
+fn consolidated_parameters_stay_closer_to_where_they_were() {
+    let _turn = alone();
+    let start = Net::new(0.0);
+    let distance = |lambda: f64| {
+        let ewc = Ewc::new(&start, &Data::of(&[1; 6]), squared_error, lambda).expect("finds it");
+        let config = TrainConfig {
+            eval_every: None,
+            ..config(10.0)
+        };
+        let trainer = Trainer::new(config, others(), ewc.into_step(squared_error));
+        let (model, _) = trainer.fit(start.clone()).expect("trains");
+        let (before, after) = (parameters(&start), parameters(&model));
+        let squares = before.iter().flat_map(|(name, before)| {
+            before
+                .iter()
+                .zip(&after[name])
+                .map(|(a, b)| f64::from(a - b).powi(2))
+        });
+        squares.sum::<f64>()
+    };
+    let (free, held) = (distance(0.0), distance(1000.0));
+    assert!(held < 0.5 * free, "{held} {free}");
+}

@@ -1,0 +1,243 @@
+//! Examples of data and of watching a run, as a user runs them.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::examples::{DATA, json, number, path};
+use crate::shipped_model::folder;
+
+#[test]
+fn a_dataset_is_cleaned_and_the_report_says_why() {
+    let out = tempfile::tempdir().expect("temporary folder");
+    let (clean, report) = (out.path().join("clean.jsonl"), out.path().join("report.md"));
+    let found = json(
+        "clean_dataset",
+        &["--output", path(&clean), "--report", path(&report)],
+    );
+    assert_eq!(found["removed"]["duplicates"], 5);
+    let near = found["removed"]["near-duplicates"].as_u64().expect("some");
+    assert!((3..=8).contains(&near), "{found}");
+    let kept = fs::read_to_string(&clean).expect("reads").lines().count() as u64;
+    assert_eq!(kept, 50 - 5 - near);
+    let report = fs::read_to_string(&report).expect("reads");
+    assert!(report.contains("the same words as row 1"), "{report}");
+}
+
+#[test]
+fn documents_teach_their_domain_and_general_text_is_not_forgotten() {
+    let out = tempfile::tempdir().expect("temporary folder");
+    let found = json("domain_adaptation", &["--output", path(out.path())]);
+    let (before, after) = (
+        number(&found, "domain_before"),
+        number(&found, "domain_after"),
+    );
+    assert!(after < 0.5 * before, "{found}");
+    assert!(
+        number(&found, "general_after") < 1.15 * number(&found, "general_before"),
+        "{found}"
+    );
+    for file in ["chunks.jsonl", "loss.svg", "adapter_model.safetensors"] {
+        assert!(out.path().join(file).is_file(), "{file}");
+    }
+}
+
+#[test]
+fn a_run_is_repeated_from_its_manifest_without_a_difference() {
+    let out = tempfile::tempdir().expect("temporary folder");
+    let (first, second) = (out.path().join("first"), out.path().join("second"));
+    let model = folder();
+    let arguments = [
+        "--model",
+        path(&model),
+        "--data",
+        DATA,
+        "--max-steps",
+        "4",
+        "--batch-size",
+        "2",
+        "--seq-len",
+        "128",
+        "--schedule",
+        "cosine_with_min_lr:0.1",
+        "--optim",
+        "lion",
+        "--lr",
+        "1e-4",
+        "--neftune-alpha",
+        "5",
+        "--label-smoothing",
+        "0.1",
+        "--eval-every",
+        "2",
+        "--load-best",
+        "--output",
+        path(&first),
+    ];
+    let run = json("sft", &arguments);
+    let manifest = first.join("manifest.json");
+    let again = [
+        "--from-manifest",
+        path(&manifest),
+        "--output",
+        path(&second),
+    ];
+    let repeated = json("sft", &again);
+    assert_eq!(repeated["differences"], Value::Array(Vec::new()));
+    assert_eq!(repeated["train_losses"], run["train_losses"]);
+    assert_eq!(run["differences"], Value::Null);
+
+    // A manifest of a run with another seed shows where it parts.
+    let text = fs::read_to_string(&manifest).expect("reads");
+    let mut changed: Value = serde_json::from_str(&text).expect("is JSON");
+    changed["arguments"]
+        .as_array_mut()
+        .expect("a list")
+        .extend(["--seed".into(), "7".into()]);
+    fs::write(&manifest, changed.to_string()).expect("writes");
+    let third = out.path().join("third");
+    let other = json(
+        "sft",
+        &["--from-manifest", path(&manifest), "--output", path(&third)],
+    );
+    let lines: Vec<&str> = other["differences"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.starts_with("seed: 42 before, 7 now")),
+        "{lines:?}"
+    );
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.starts_with("training loss of step 1:")),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn a_stream_trains_with_trackers_and_bad_rows_are_left_out() {
+    let out = tempfile::tempdir().expect("temporary folder");
+    let rows = fs::read_to_string(DATA).expect("reads");
+    let mut lines: Vec<&str> = rows.lines().take(60).collect();
+    lines.insert(10, "{\"messages\": [");
+    let data = out.path().join("data");
+    fs::create_dir(&data).expect("makes a folder");
+    fs::write(data.join("a.jsonl"), lines.join("\n")).expect("writes");
+    let (output, events) = (out.path().join("run"), out.path().join("events"));
+    let model = folder();
+    let arguments = |share| {
+        vec![
+            "--model",
+            path(&model),
+            "--data",
+            path(&data),
+            "--format",
+            "messages",
+            "--stream",
+            "--eval-data",
+            DATA,
+            "--max-steps",
+            "3",
+            "--batch-size",
+            "2",
+            "--seq-len",
+            "128",
+            "--packing",
+            "--max-bad-rows",
+            share,
+            "--tensorboard",
+            path(&events),
+            "--overwrite",
+            "--output",
+            path(&output),
+        ]
+    };
+    let found = json("sft", &arguments("0.1"));
+    assert_eq!(number(&found, "steps"), 3.0);
+    assert!(
+        number(&found, "eval_loss_after") < number(&found, "eval_loss_before"),
+        "{found}"
+    );
+    assert_eq!(fs::read_dir(&events).expect("reads").count(), 1);
+
+    let refused = crate::examples::run("sft", &arguments("0"));
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success() && error.contains("a.jsonl: line 11"),
+        "{error}"
+    );
+}
+
+#[test]
+fn tokenizers_are_trained_and_models_gain_tokens() {
+    let out = tempfile::tempdir().expect("temporary folder");
+    let model = folder();
+    for (kind, size) in [("bpe", "600"), ("wordpiece", "500"), ("unigram", "400")] {
+        let output = out.path().join(kind);
+        let arguments = [
+            "--kind",
+            kind,
+            "--vocab-size",
+            size,
+            "--model",
+            path(&model),
+            "--output",
+            path(&output),
+        ];
+        let found = json("train_tokenizer", &arguments);
+        assert!(
+            number(&found, "vocab_size") <= size.parse::<f64>().expect("a number"),
+            "{kind}: {found}"
+        );
+        let fertility = number(&found, "fertility");
+        assert!((1.0..3.0).contains(&fertility), "{kind}: {found}");
+        // The model's vocabulary of 3072 tokens is larger, and made for such text.
+        assert!(
+            number(&found, "fertility_of_model") < fertility,
+            "{kind}: {found}"
+        );
+        let tokenizer = ft::core::Tokenizer::from_pretrained(&output).expect("loads");
+        let ids = tokenizer
+            .encode("the girl went home", false)
+            .expect("encodes");
+        assert_eq!(
+            tokenizer.decode(&ids, true).expect("decodes"),
+            "the girl went home",
+            "{kind}"
+        );
+    }
+    let output = out.path().join("larger");
+    let arguments = [
+        "--model",
+        path(&model),
+        "--add-token",
+        "<think>",
+        "--add-token",
+        "</think>",
+        "--output",
+        path(&output),
+    ];
+    let found = json("train_tokenizer", &arguments);
+    assert_eq!(
+        number(&found, "rows_after"),
+        number(&found, "rows_before") + 2.0
+    );
+    let answer = json(
+        "generate",
+        &[
+            "--model",
+            path(&output),
+            "--prompt",
+            "<think>Once upon",
+            "--max-new-tokens",
+            "3",
+        ],
+    );
+    assert_eq!(answer["token_ids"].as_array().map(Vec::len), Some(3));
+}
