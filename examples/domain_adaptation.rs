@@ -45,7 +45,7 @@ struct Args {
     #[arg(long)]
     general: Option<PathBuf>,
     /// The share of general rows among the training rows.
-    #[arg(long, default_value_t = 0.2)]
+    #[arg(long, default_value_t = 0.5)]
     general_share: f64,
     /// The share by which the perplexity on general text may rise before the run ends.
     #[arg(long, default_value_t = 0.15)]

@@ -1,4 +1,4 @@
-//! A manifest from which a run can be repeated: what it was told, on what, with which versions, and what came out.
+//! A manifest from which a run can be repeated: its arguments, data and versions, and its results.
 
 use std::collections::BTreeMap;
 use std::fs::File;

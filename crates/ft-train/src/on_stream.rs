@@ -16,7 +16,7 @@ type BoxedStep<'a, M, B> = Box<dyn FnMut(&M, &B, &StepContext) -> StepResult + '
 
 /// A step on the batches of a stream, in their order. The position of the stream is part of a checkpoint.
 ///
-/// A stream does not know its length, so it is given how many batches count as an epoch, or, with
+/// A stream has no length, so the number of batches that count as an epoch is given, or, with
 /// [`TrainConfig::max_steps`](crate::TrainConfig::max_steps), as the run. The stream is built with
 /// [`RowStream::repeat`](ft_data::RowStream::repeat) if it may end before.
 ///

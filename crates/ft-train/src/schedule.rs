@@ -109,8 +109,8 @@ const KNOWN: &str = "constant, linear, cosine, cosine_with_restarts:CYCLES, cosi
                      reduce_lr_on_plateau:FACTOR,PATIENCE";
 
 impl Schedule {
-    /// The factor on the peak learning rate at `step`, counted from 0. That of [`ReduceLrOnPlateau`](Self::ReduceLrOnPlateau) does
-    /// not know of evaluations; see [`plateau_factor`].
+    /// The factor on the peak learning rate at `step`, counted from 0. That of [`ReduceLrOnPlateau`](Self::ReduceLrOnPlateau) is
+    /// that of a constant rate; [`plateau_factor`] has the part of the evaluations.
     pub fn factor(self, step: usize, warmup_steps: usize, total_steps: usize) -> f64 {
         let (warmup, total) = (warmup_steps, total_steps);
         match self {
