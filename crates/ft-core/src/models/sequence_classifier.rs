@@ -17,7 +17,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::files::pretrained::{Keys, SaveOptions, load_from, save_pretrained};
-use crate::files::safetensors_folder::{WeightFiles, Weights};
+use crate::files::safetensors_folder::Weights;
 use crate::files::weight_source::open_weights;
 use crate::layers::linear::{Layout, Linear};
 use crate::models::auto::{AutoCausalLm, fitting_config, is_buffer};
@@ -83,7 +83,7 @@ impl AutoSequenceClassifier {
     pub fn from_pretrained_with(folder: &Path, device: &Device, weights: Weights) -> Result<Self> {
         let config = SequenceClassifierConfig::from_pretrained(folder)?;
         let model = Self::from_config(&config, device)?;
-        let files = WeightFiles::open(folder)?;
+        let files = open_weights(folder)?;
         if !files.contains(SCORE) {
             return Err(Error::invalid(
                 files.path(),
@@ -97,7 +97,7 @@ impl AutoSequenceClassifier {
             ignored: is_buffer,
             ..Keys::default()
         };
-        load_from(model, &files, weights, &keys)
+        load_from(model, &*files, weights, &keys)
     }
 
     /// The body of a causal language model in a folder, held as `weights` says, with a new head: `N(0, std²)` with the

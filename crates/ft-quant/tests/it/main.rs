@@ -4,4 +4,6 @@
 
 mod algorithms;
 mod bitsandbytes;
+mod fuzz;
 mod gguf;
+mod packed_folder;
