@@ -4,7 +4,8 @@
     python packed_folders.py DIR
 
 bitsandbytes and compressed-tensors unpack their own weights; the layouts of GPTQ and AWQ are unpacked here, number by number, as
-AutoGPTQ's and AutoAWQ's layers do. transformers loads the folders of the first two as models. Needs bitsandbytes 0.50.2,
+AutoGPTQ's and AutoAWQ's layers do. transformers loads the folders of the first two as models, except for those with zero points:
+it has no place for the packed ones of compressed-tensors 0.19. Needs bitsandbytes 0.50.2,
 compressed-tensors 0.19.0, torch 2.15.0, transformers 5.23.0, safetensors 0.8.0.
 """
 
@@ -82,7 +83,7 @@ for folder in sorted(path.parent for path in Path(sys.argv[1]).glob("*/config.js
         count += 1
     assert count == len(expected), f"{folder.name}: {count} of {len(expected)} matrices"
     line = f"{folder.name}: {count} matrices are equal"
-    if settings["quant_method"] in ("bitsandbytes", "compressed-tensors"):
+    if any(name.endswith((".weight_shape", ".weight.absmax")) for name in tensors) and not any("zero_point" in name for name in tensors):
         from transformers import AutoModelForCausalLM
 
         model = AutoModelForCausalLM.from_pretrained(folder, device_map="cpu", dtype=torch.float32)

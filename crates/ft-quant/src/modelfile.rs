@@ -23,7 +23,10 @@ pub fn write_modelfile(gguf: &Path, tokenizer: &Tokenizer) -> Result<()> {
         .collect();
     let name = gguf.file_name().unwrap_or_default().to_string_lossy();
     let text = modelfile(&name, go_template(tokenizer).as_deref(), &stops);
-    Ok(write_file(&gguf.with_file_name("Modelfile"), text.as_bytes())?)
+    Ok(write_file(
+        &gguf.with_file_name("Modelfile"),
+        text.as_bytes(),
+    )?)
 }
 
 fn modelfile(name: &str, template: Option<&str>, stops: &[String]) -> String {
@@ -52,33 +55,48 @@ struct Around {
 /// The template of Go; none if the model has no chat template, or its text depends on more than roles.
 fn go_template(tokenizer: &Tokenizer) -> Option<String> {
     let render = |messages: &[(&str, &str)]| {
-        let messages = messages.iter().map(|(role, text)| Message::new(*role, *text));
+        let messages = messages
+            .iter()
+            .map(|(role, text)| Message::new(*role, *text));
         let messages: Vec<_> = messages.collect();
         let asks = messages.last().is_some_and(|last| last.role == "user");
         tokenizer.apply_chat_template(&messages, None, asks).ok()
     };
     let around = Around::find(&render, bos_of(tokenizer))?;
     // A longer conversation shows whether the parts say it all.
-    let turns = [("user", "one"), ("assistant", "two"), ("user", "three"), ("assistant", "four"), ("user", "five")];
+    let turns = [
+        ("user", "one"),
+        ("assistant", "two"),
+        ("user", "three"),
+        ("assistant", "four"),
+        ("user", "five"),
+    ];
     let mut conversations = vec![turns.to_vec()];
     if around.system.is_some() {
         conversations.push([("system", "zero")].into_iter().chain(turns).collect());
     }
     for messages in conversations {
         let rendered = render(&messages)?;
-        let rendered = rendered.strip_prefix(bos_of(tokenizer)).unwrap_or(&rendered);
+        let rendered = rendered
+            .strip_prefix(bos_of(tokenizer))
+            .unwrap_or(&rendered);
         if around.text(&messages) != rendered {
             return None;
         }
     }
     let template = around.template();
-    let plain = around.pieces().all(|piece| !piece.contains("{{") && !piece.contains("\"\"\""));
+    let plain = around
+        .pieces()
+        .all(|piece| !piece.contains("{{") && !piece.contains("\"\"\""));
     plain.then_some(template)
 }
 
 /// The token that llama.cpp puts before a text by itself.
 fn bos_of(tokenizer: &Tokenizer) -> &str {
-    let begins = tokenizer.encode("a", true).ok().and_then(|ids| ids.first().copied());
+    let begins = tokenizer
+        .encode("a", true)
+        .ok()
+        .and_then(|ids| ids.first().copied());
     match tokenizer.bos_token_id() {
         Some(bos) if begins == Some(bos) => tokenizer.bos_token().unwrap_or_default(),
         _ => "",
@@ -141,7 +159,9 @@ impl Around {
         } = self;
         let start = match &self.system {
             Some([before, after]) => {
-                format!("{{{{ if .System }}}}{before}{{{{ .System }}}}{after}{{{{ else }}}}{start}{{{{ end }}}}")
+                format!(
+                    "{{{{ if .System }}}}{before}{{{{ .System }}}}{after}{{{{ else }}}}{start}{{{{ end }}}}"
+                )
             }
             None => start.clone(),
         };
@@ -166,14 +186,27 @@ mod tests {
 
     use super::*;
 
-    fn tokenizer() -> Tokenizer {
+    #[test]
+    fn the_template_of_a_tokenizer_is_found() {
         let assets = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../assets/tiny-llama");
-        Tokenizer::from_pretrained(&assets).expect("loads")
+        let tokenizer = Tokenizer::from_pretrained(&assets).expect("loads");
+        // It is compared with longer conversations, with and without a system message.
+        assert!(go_template(&tokenizer).is_some());
     }
 
     #[test]
-    fn a_template_is_found_from_what_is_rendered() {
-        let template = go_template(&tokenizer()).expect("ChatML");
+    fn a_template_has_the_texts_around_contents() {
+        let render = |messages: &[(&str, &str)]| {
+            let all = messages.iter();
+            let mut text: String = all
+                .map(|(role, content)| format!("<|im_start|>{role}\n{content}<|im_end|>\n"))
+                .collect();
+            if messages.last().is_some_and(|(role, _)| *role == "user") {
+                text.push_str("<|im_start|>assistant\n");
+            }
+            Some(text)
+        };
+        let template = Around::find(&render, "").expect("found").template();
         assert_eq!(
             template,
             "{{ if .System }}<|im_start|>system\n{{ .System }}<|im_end|>\n{{ else }}{{ end }}{{ range .Messages }}\
@@ -181,7 +214,10 @@ mod tests {
              {{ else if eq .Role \"assistant\" }}{{ .Content }}<|im_end|>\n{{ end }}{{ end }}"
         );
         let text = modelfile("a.gguf", Some("T"), &["<|im_end|>".into()]);
-        assert_eq!(text, "FROM ./a.gguf\nTEMPLATE \"\"\"T\"\"\"\nPARAMETER stop \"<|im_end|>\"\n");
+        assert_eq!(
+            text,
+            "FROM ./a.gguf\nTEMPLATE \"\"\"T\"\"\"\nPARAMETER stop \"<|im_end|>\"\n"
+        );
     }
 
     #[test]
@@ -205,7 +241,15 @@ mod tests {
         assert_eq!(around.start, "SYS: be kind.\n");
         assert_eq!(around.user, ["USER: ", "\nAI: "]);
         assert_eq!(around.end, "</s>");
-        let messages = [("system", "a"), ("user", "b"), ("assistant", "c"), ("user", "d")];
-        assert_eq!(format!("<s>{}", around.text(&messages)), render(&messages).expect("renders"));
+        let messages = [
+            ("system", "a"),
+            ("user", "b"),
+            ("assistant", "c"),
+            ("user", "d"),
+        ];
+        assert_eq!(
+            format!("<s>{}", around.text(&messages)),
+            render(&messages).expect("renders")
+        );
     }
 }

@@ -334,7 +334,11 @@ fn check_sizes(config: &ModelConfig, files: &dyn WeightSource) -> Result<()> {
         Err(Error::invalid(files.path(), reason))
     };
     if dims.num_layers > tensors {
-        return refused("a number of layers of", dims.num_layers, format!("{tensors} tensors"));
+        return refused(
+            "a number of layers of",
+            dims.num_layers,
+            format!("{tensors} tensors"),
+        );
     }
     let json = config.family().json();
     let width = json["head_dim"].as_u64().unwrap_or(0);
