@@ -14,8 +14,8 @@
 //! - `text`: [`Tokenizer`] and [`ChatTemplate`], text to ids, rendered as transformers does;
 //! - `generation`: [`generate()`], texts that continue prompts, and [`Decoder`], the same in steps, whose rows join and
 //!   leave;
-//! - `files`: checkpoints, one file or sharded, memory-mapped ([`load_pretrained`], [`safetensors_folder`]), and models
-//!   by hub id ([`resolve`]).
+//! - `files`: checkpoints, one file or sharded, memory-mapped ([`load_pretrained`], [`safetensors_folder`]), in few bits
+//!   ([`packed_folder`], [`gguf`]), and models by hub id ([`resolve`]).
 
 // `#[derive(Parts)]` names the crate.
 extern crate self as ft_core;
@@ -33,6 +33,7 @@ mod text;
 pub use error::{Error, Result};
 pub use files::gguf;
 pub use files::hub::{HubOptions, resolve};
+pub use files::packed_folder;
 pub use files::pretrained::{Keys, SaveOptions, load_pretrained, save_pretrained};
 pub use files::safetensors_folder::{self, Weights};
 pub use files::stage::{StageManifest, weights_hash};

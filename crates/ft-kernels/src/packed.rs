@@ -1,4 +1,4 @@
-//! Weights in blocks of few bits: the block formats of GGUF files.
+//! Weights in blocks of few bits: the block formats of GGUF files, `NF4` and `FP4` of bitsandbytes, and groups of integers.
 //!
 //! A [`Packed`] is a matrix `[out, in]` whose rows are sequences of blocks. A block holds 32 or 256 numbers as small
 //! integers and the scales that they share. Its bytes are those of the file, so that a model is mapped and not read.
@@ -41,13 +41,20 @@ impl Packed {
     ///
     /// # Panics
     ///
-    /// If a row is not a number of whole blocks, or there are not as many words as the blocks need.
+    /// If a row is not a number of whole blocks, there are not as many words as the blocks need, or words are integers of
+    /// another size than 32 bits.
     pub fn new(format: PackedFormat, words: Tensor<1, Int>, shape: [usize; 2]) -> Self {
         let wanted = format.bytes_of(shape[1]) * shape[0];
         assert_eq!(
             words.dims()[0],
             wanted.div_ceil(4),
             "words of {format} of {shape:?}"
+        );
+        assert_eq!(
+            words.dtype().size(),
+            4,
+            "words of {format} are {:?}, not of 32 bits",
+            words.dtype()
         );
         Self {
             format,
@@ -110,6 +117,18 @@ impl Packed {
     /// Where it is.
     pub fn device(&self) -> Device {
         self.words.device()
+    }
+
+    /// Whether both are the same blocks in the same memory; see [`is_same`](crate::is_same).
+    pub fn is_same(&self, other: &Self) -> bool {
+        #[cfg(feature = "cpu")]
+        return (self.format, self.shape) == (other.format, other.shape)
+            && crate::flex::are_same_words(&self.words, &other.words);
+        #[cfg(not(feature = "cpu"))]
+        {
+            let _ = other;
+            false
+        }
     }
 
     /// The size of its blocks.
@@ -241,15 +260,23 @@ impl Weight {
 mod tests {
     use super::*;
 
-    /// A block of each format, with numbers that the formulas give.
+    /// Blocks of any bytes.
     #[test]
     fn rows_are_those_of_the_whole_matrix() {
         let device = Device::default();
         for &format in PackedFormat::ALL {
             let shape = [5, 2 * format.block()];
             let size = format.bytes_of(shape[1]) * shape[0];
-            // Small exponents in all bytes, so that no scale is infinite.
-            let bytes: Vec<u8> = (0..size).map(|i| (i * 37 % 60) as u8).collect();
+            let mut bytes: Vec<u8> = (0..size as u32)
+                .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
+                .collect();
+            // Scales without the highest bit of the exponent, so that none is infinite.
+            for block in bytes.chunks_exact_mut(format.block_bytes()) {
+                format.halves().iter().for_each(|at| block[at + 1] &= 0xbf);
+                if !format.is_gguf() {
+                    block[3] &= 0xbf;
+                }
+            }
             let packed = Packed::from_bytes(format, Bytes::from_bytes_vec(bytes), shape, &device);
             let whole = packed.dequantize();
             assert_eq!(whole.dims(), shape);

@@ -139,7 +139,18 @@ pub(crate) fn change(path: &str, linear: &Linear, adapter: &Adapter) -> Result<T
 fn merge_linear(path: &str, linear: &Linear) -> Result<MergedPart> {
     let own = linear.weight.val().detach();
     // Held in 16 bits, the sum would lose what small adapters add.
-    let base = linear.matrix().cast(DType::F32).detach();
+    let replaced = linear
+        .adapters
+        .active()
+        .any(|adapter| adapter.kind().weight(adapter).is_some());
+    let matrix = match linear.layout() {
+        // The weight of an adapter.
+        _ if replaced => linear.matrix(),
+        // Blocks are decoded once.
+        Layout::OutIn => own.clone(),
+        Layout::InOut => own.clone().transpose(),
+    };
+    let base = matrix.cast(DType::F32).detach();
     let mut merged = Merged {
         base: base.clone(),
         weight: base,
@@ -221,7 +232,7 @@ fn merge_vectors(path: &str, adapters: &Adapters) -> Result<MergedPart> {
     Ok(MergedPart::Vectors { weight, bias })
 }
 
-fn changes_only_bias(adapter: &Adapter) -> bool {
+pub(crate) fn changes_only_bias(adapter: &Adapter) -> bool {
     adapter.kind().weight(adapter).is_none() && adapter.kind().bias(adapter).is_some()
 }
 

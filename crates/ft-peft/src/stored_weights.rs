@@ -246,11 +246,17 @@ impl StoredWeights {
         let mut model = model;
         // Blocks make room for a parameter.
         model.for_each_part_mut(&mut |layer, mut part| {
+            let path = format!("{layer}.weight");
             if let Some(weight) = part.weight()
                 && weight.packed().is_some()
-                && self.tensors.contains_key(&format!("{layer}.weight"))
+                && self.tensors.contains_key(&path)
             {
-                let (value, id) = (weight.val(), weight.id());
+                // Rows that are not stored stay.
+                let value = match self.copied.contains(&path) {
+                    true => weight.val(),
+                    false => Tensor::empty(weight.lazy_shape(), &weight.lazy_device()),
+                };
+                let id = weight.id();
                 weight.replace(value, id);
             }
         });

@@ -10,7 +10,7 @@ use ft_core::Parts;
 use ft_core::layers::{Adapter, AdapterTensor, Settings};
 
 use crate::copies::Copies;
-use crate::merge::{MergedPart, merged};
+use crate::merge::{MergedPart, changes_only_bias, merged};
 use crate::switch::{active_adapters, check_name, set_active};
 use crate::vocabulary::check_tied_merge;
 use crate::{Error, Result};
@@ -63,10 +63,17 @@ pub fn merge_adapters<M: Module + Parts>(model: &mut M) -> Result<()> {
         return Err(error);
     }
     let mut found = found.into_iter();
+    let mut decoded = 0;
     model.for_each_part_mut(&mut |_, mut part| {
         let Some(merged) = found.next().flatten() else {
             return;
         };
+        let packed = part
+            .weight()
+            .is_some_and(|weight| weight.packed().is_some());
+        // Blocks serve as they are if only the bias changes.
+        let stays = packed && part.adapters().active().all(changes_only_bias);
+        decoded += usize::from(packed && !stays);
         let adapters = part.adapters();
         for adapter in adapters.iter_mut() {
             adapter.active = false;
@@ -75,11 +82,8 @@ pub fn merge_adapters<M: Module + Parts>(model: &mut M) -> Result<()> {
         let tensors: Vec<AdapterTensor> = match merged {
             MergedPart::Matrix { weight, bias, .. } => {
                 let bias = bias.map(|bias| AdapterTensor::new(BIAS, bias));
-                [AdapterTensor::new(WEIGHT, weight)]
-                    .into_iter()
-                    .chain(bias)
-                    .map(held)
-                    .collect()
+                let weight = (!stays).then(|| AdapterTensor::new(WEIGHT, weight));
+                weight.into_iter().chain(bias).map(held).collect()
             }
             MergedPart::Vectors { weight, bias } => {
                 let weight = weight.map(|weight| AdapterTensor::new(WEIGHT, weight));
@@ -99,6 +103,11 @@ pub fn merge_adapters<M: Module + Parts>(model: &mut M) -> Result<()> {
             settings.clone(),
         ));
     });
+    if decoded > 0 {
+        tracing::warn!(
+            "{decoded} weights are in blocks of few bits, which cannot hold what the adapters add: f32 copies of them are merged"
+        );
+    }
     Ok(())
 }
 

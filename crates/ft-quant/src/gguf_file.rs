@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::path::Path;
 
+use burn::tensor::DType;
 use ft_core::gguf::{GgufLayout, GgufWriter, Placed, TensorType};
 use ft_core::{Tokenizer, WeightSource};
 use ft_kernels::PackedFormat;
@@ -134,8 +135,13 @@ pub fn write_gguf(
         let shape = one.placed.shape(&one.shape);
         let width = shape[shape.len() - 1];
         writer.add(one.placed.name.as_str(), &shape, one.kind, move || {
-            let numbers = source.widened(&one.name)?;
-            let numbers: Vec<f32> = numbers.iter::<f32>().collect();
+            let numbers = match source.widened(&one.name)? {
+                data if data.dtype() == DType::F32 => data.try_into_vec::<f32>(),
+                data => data.convert::<f32>().try_into_vec::<f32>(),
+            };
+            let numbers = numbers.map_err(|error| {
+                ft_core::Error::Settings(format!("{} has other numbers: {error}", one.name))
+            })?;
             let numbers = one.placed.numbers(numbers, &one.shape);
             let importance = options.importance.and_then(|all| all.of(&one.name));
             match rounded(&one.placed.name, one.kind, &numbers, width, importance) {

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use crate::cholesky::{inverse_factor, numbers};
 use crate::error::check_finite;
+use crate::rounded::zeros;
 use crate::{Error, Granularity, Grid, Rounded, Scheme};
 
 /// Columns whose errors are collected before they change the columns behind.
@@ -66,7 +67,7 @@ pub fn gptq(
         "second moments of {cols} columns"
     );
     check_finite(weight, cols)?;
-    let mut rounded = Rounded::new(shape, scheme);
+    let mut rounded = zeros(shape, scheme);
     if weight.is_empty() {
         return Ok(rounded);
     }
@@ -113,8 +114,15 @@ pub fn gptq(
 
     let device = Device::default();
     let mut levels = vec![0u8; rows * cols];
-    for start in (0..cols).step_by(BLOCK) {
-        let end = (start + BLOCK).min(cols);
+    let mut end = 0;
+    while end < cols {
+        let start = end;
+        // A group begins where a block does, so that its grid is that of columns with the errors of all before.
+        let size = match width {
+            width if width <= BLOCK => BLOCK / width * width,
+            _ => BLOCK.min(width - start % width),
+        };
+        end = (start + size).min(cols);
         let mut errors = vec![0.0f32; rows * (end - start)];
         (left.par_chunks_exact_mut(cols))
             .zip(levels.par_chunks_exact_mut(cols))

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use crate::error::check_finite;
 use crate::grid::nearest;
+use crate::rounded::zeros;
 use crate::{Granularity, Result, Rounded, Scheme, ranges::min_max};
 
 /// Settings of [`hqq`]; the defaults are those of the package `hqq`.
@@ -61,7 +62,7 @@ pub fn hqq(
         "HQQ fits channels or groups"
     );
     check_finite(weight, cols)?;
-    let mut rounded = Rounded::new(shape, scheme);
+    let mut rounded = zeros(shape, scheme);
     if weight.is_empty() {
         return Ok(rounded);
     }

@@ -2,7 +2,6 @@
 //!
 //! The rules are those of `llama_tensor_get_type` in llama.cpp's `src/llama-quant.cpp`. Tensors that hurt most when they are
 //! rounded get more bits: the output layer, `attn_v`, and `ffn_down` of the first and last blocks and of every third between.
-//! Without an importance matrix, the types of the tensors follow from the mix and the architecture alone.
 
 use std::fmt;
 use std::str::FromStr;
@@ -166,7 +165,8 @@ impl Mix {
             }
             format => format,
         };
-        if name.ends_with("attn_v.weight") {
+        // llama.cpp counts the matrix of queries, keys and values as one of values.
+        if name.ends_with("attn_v.weight") || name.ends_with("attn_qkv.weight") {
             large(match self {
                 Self::Q2_K if tensor.queries_per_key >= 4 => Q4_K,
                 Self::Q2_K => Q3_K,
@@ -200,13 +200,6 @@ impl Mix {
                 Self::Q3_K_M if !falcon => Q4_K,
                 Self::Q3_K_L if !falcon => Q5_K,
                 Self::Q3_K_L => Q4_K,
-                _ => most,
-            }
-        } else if name.ends_with("attn_qkv.weight") {
-            match self {
-                Self::Q3_K_M | Self::Q3_K_L => Q4_K,
-                Self::Q4_K_M => Q5_K,
-                Self::Q5_K_M => Q6_K,
                 _ => most,
             }
         } else {

@@ -12,7 +12,9 @@
 //! [`GgufFile`] reads what a file says and checks every field; [`GgufWriter`] writes one. [`GgufModel`] is a file with a model:
 //! its configuration, weights and tokenizer as Hugging Face has them. [`GgufLayout`] is the way back.
 //!
-//! Everything that loads a folder of Hugging Face takes the path of a `.gguf` file, too.
+//! [`AutoCausalLm`](crate::AutoCausalLm), [`load_pretrained`](crate::load_pretrained), [`Tokenizer`](crate::Tokenizer),
+//! [`ModelConfig`](crate::ModelConfig), [`GenerationConfig`](crate::GenerationConfig) and [`resolve`](crate::resolve) take the path
+//! of a `.gguf` file in place of a folder.
 
 mod architecture;
 mod config;

@@ -6,8 +6,8 @@ use burn::module::Module;
 use burn::tensor::FloatDType;
 use serde_json::Value;
 
-use crate::files::safetensors_folder::{self, WeightFiles, Weights};
-use crate::files::weight_source::WeightSource;
+use crate::files::safetensors_folder::{self, Weights};
+use crate::files::weight_source::{WeightSource, open_weights};
 use crate::{Error, Parts, Result};
 
 /// How a model is written.
@@ -82,7 +82,8 @@ impl Keys<'_> {
     }
 }
 
-/// Fills `model` from the weights of a folder, held as `weights` says: `model.safetensors`, whole or sharded.
+/// Fills `model` from the weights of a folder, held as `weights` says: `model.safetensors`, whole or sharded, and possibly with
+/// packed matrices.
 ///
 /// # Errors
 ///
@@ -94,8 +95,8 @@ pub fn load_pretrained<M: Module + Parts>(
     weights: Weights,
     keys: &Keys<'_>,
 ) -> Result<M> {
-    let files = WeightFiles::open(folder)?;
-    load_from(model, &files, weights, keys)
+    let files = open_weights(folder)?;
+    load_from(model, &*files, weights, keys)
 }
 
 /// [`load_pretrained`] from files that are open.
@@ -111,6 +112,16 @@ pub(crate) fn load_from<M: Module + Parts>(
         (keys.ignored)(bare.unwrap_or(name))
     };
     safetensors_folder::load_module(model, files, weights, keys.of(files), ignored)
+}
+
+/// A type as PyTorch calls it.
+pub(crate) fn dtype_name(dtype: FloatDType) -> &'static str {
+    match dtype {
+        FloatDType::F16 => "float16",
+        FloatDType::BF16 => "bfloat16",
+        FloatDType::F64 => "float64",
+        _ => "float32",
+    }
 }
 
 /// Writes `config.json` and the weights of a model, so that transformers loads the folder. `dtype` of the configuration
@@ -142,12 +153,7 @@ pub fn save_pretrained<M: Module + Parts>(
             adapted.len()
         )));
     }
-    let name = match options.dtype {
-        FloatDType::F16 => "float16",
-        FloatDType::BF16 => "bfloat16",
-        FloatDType::F64 => "float64",
-        _ => "float32",
-    };
+    let name = dtype_name(options.dtype);
     if let Some(map) = config.as_object_mut() {
         map.remove("dtype");
         map.insert("torch_dtype".into(), name.into());

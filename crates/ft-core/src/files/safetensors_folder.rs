@@ -14,10 +14,11 @@ mod weight_files;
 pub(super) use atomic_write::replace;
 pub use atomic_write::{write_file, write_json};
 pub use finite::check_finite;
-pub use module_weights::{Weights, load_module, module_tensors, write_module};
+pub use module_weights::{Weights, load_module, module_tensors, write_module, write_shards};
 pub use tensor_file::{read_metadata, read_tensors, write_tensors, write_tensors_and_json};
 pub use weight_files::WeightFiles;
 pub(super) use weight_files::map_file;
+pub(crate) use weight_files::read_json;
 
 /// The name of an unsharded checkpoint.
 pub const WEIGHTS: &str = "model.safetensors";

@@ -10,7 +10,8 @@ use ft_kernels::{Packed, PackedFormat};
 
 use crate::Result;
 use crate::files::gguf::{GgufModel, is_gguf};
-use crate::files::safetensors_folder::WeightFiles;
+use crate::files::packed_folder::PackedFolder;
+use crate::files::safetensors_folder::{WeightFiles, read_json};
 
 /// A matrix in blocks of few bits, on the host.
 #[derive(Clone, Debug)]
@@ -75,14 +76,22 @@ pub trait WeightSource {
     }
 }
 
-/// The weights of a path: a GGUF file, or a folder with `model.safetensors`, whole or sharded.
+/// The weights of a path: a GGUF file, or a folder with `model.safetensors`, whole or sharded, whose matrices may be packed
+/// ([`packed_folder`](crate::packed_folder)).
 ///
 /// # Errors
 ///
-/// If a file is missing, truncated or malformed.
+/// If a file is missing, truncated or malformed, or matrices are packed in a layout that is not read here.
 pub fn open_weights(path: &Path) -> Result<Box<dyn WeightSource>> {
-    Ok(match is_gguf(path) {
-        true => Box::new(GgufModel::open(path)?.into_weights()),
-        false => Box::new(WeightFiles::open(path)?),
-    })
+    if is_gguf(path) {
+        return Ok(Box::new(GgufModel::open(path)?.into_weights()));
+    }
+    let config = path.join("config.json");
+    if config.is_file() {
+        let config = read_json(&config)?;
+        if !config["quantization_config"].is_null() {
+            return Ok(Box::new(PackedFolder::open(path, &config)?));
+        }
+    }
+    Ok(Box::new(WeightFiles::open(path)?))
 }

@@ -131,9 +131,13 @@ impl GenerationConfig {
             serde_json::from_str::<Value>(&text)
                 .map_err(|e| Error::invalid(&path, format!("not valid JSON: {e}")))
         };
-        let (file, config) = match is_gguf(folder) {
-            true => (Value::Null, GgufModel::open(folder)?.config().clone()),
-            false => (read(FILE)?, read("config.json")?),
+        let mut ends = Vec::new();
+        let (file, config) = if is_gguf(folder) {
+            let model = GgufModel::open(folder)?;
+            ends = model.end_tokens()?;
+            (Value::Null, model.config().clone())
+        } else {
+            (read(FILE)?, read("config.json")?)
         };
         let ids = |json: &Value, key: &str| {
             serde_json::from_value::<OneOrMany<u32>>(json[key].clone())
@@ -142,6 +146,7 @@ impl GenerationConfig {
         };
         let mut eos = ids(&file, "eos_token_id");
         eos.extend(ids(&config, "eos_token_id"));
+        eos.extend(ends);
         eos.extend(tokenizer.and_then(Tokenizer::eos_token_id));
         eos.sort_unstable();
         eos.dedup();

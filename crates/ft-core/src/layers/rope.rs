@@ -224,7 +224,7 @@ impl Angles {
 }
 
 /// YaRN's scaling of the attention, as transformers computes it.
-fn yarn_attention(factor: f64, mscale: Option<f64>, mscale_all_dim: Option<f64>) -> f64 {
+pub(crate) fn yarn_attention(factor: f64, mscale: Option<f64>, mscale_all_dim: Option<f64>) -> f64 {
     let scale = |mscale: f64| {
         if factor <= 1.0 {
             1.0

@@ -1,7 +1,7 @@
 //! The weight of a layer: a parameter, or blocks of few bits.
 //!
 //! Blocks are no float parameters of the module, so Burn's visitors meet their words, which are integers, and neither
-//! train nor update them. [`visit_params`](crate::module_path::visit_params) shows them with path and shape, so that
+//! train nor update them, and its `num_params` does not count them; ft-peft's `trainable_parameters` does. [`visit_params`](crate::module_path::visit_params) shows them with path and shape, so that
 //! they are counted, compared and checked like all others.
 
 use std::fmt;

@@ -232,8 +232,9 @@ impl AutoCausalLm {
     /// As [`from_pretrained`](Self::from_pretrained).
     pub fn from_pretrained_with(folder: &Path, device: &Device, weights: Weights) -> Result<Self> {
         let config = ModelConfig::from_pretrained(folder)?;
-        let model = Self::from_config(&config, device)?;
         let files = open_weights(folder)?;
+        check_sizes(&config, &*files)?;
+        let model = Self::from_config(&config, device)?;
         let family = config.family();
         check_tied_head(family, &*files)?;
         let keys = Keys {
@@ -317,6 +318,39 @@ pub(super) fn is_buffer(name: &str) -> bool {
         || name.ends_with(".attention.masked_bias")
         || name == "lm_head.weight"
         || name == "embed_out.weight"
+}
+
+/// Sizes of a configuration that make lists before a weight is looked at: a damaged file could have any.
+fn check_sizes(config: &ModelConfig, files: &dyn WeightSource) -> Result<()> {
+    // Smaller sizes cost nothing, and the error that lists the keys says more.
+    let (mut tensors, mut largest) = (0, 1 << 16);
+    for name in files.names() {
+        tensors += 1;
+        largest = files.shape(name)?.into_iter().fold(largest, usize::max);
+    }
+    let dims = config.dims();
+    let refused = |what: &str, size: usize, has: String| {
+        let reason = format!("config.json has {what} {size}, and the weights have {has}");
+        Err(Error::invalid(files.path(), reason))
+    };
+    if dims.num_layers > tensors {
+        return refused(
+            "a number of layers of",
+            dims.num_layers,
+            format!("{tensors} tensors"),
+        );
+    }
+    let json = config.family().json();
+    let width = json["head_dim"].as_u64().unwrap_or(0);
+    for (what, size) in [
+        ("a hidden size of", dims.hidden_size),
+        ("head_dim", usize::try_from(width).unwrap_or(usize::MAX)),
+    ] {
+        if size > largest {
+            return refused(what, size, format!("no dimension above {largest}"));
+        }
+    }
+    Ok(())
 }
 
 /// A head in the file of a tied model is ignored if it is the embedding; if it is not, loading

@@ -23,6 +23,7 @@ mod smollm3;
 
 use std::path::{Path, PathBuf};
 
+use crate::files::safetensors_folder::read_json;
 use crate::gguf::{GgufModel, is_gguf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -114,9 +115,11 @@ pub(super) fn read_config(folder: &Path) -> Result<(PathBuf, Value)> {
         ));
     }
     let path = folder.join("config.json");
-    let text = std::fs::read_to_string(&path).map_err(Error::read(&path))?;
-    let json = serde_json::from_str(&text)
-        .map_err(|e| Error::invalid(&path, format!("not valid JSON: {e}")))?;
+    let mut json = read_json(&path)?;
+    // It says how the folder's files lie, and a model that is written lies in others.
+    if let Some(keys) = json.as_object_mut() {
+        keys.remove("quantization_config");
+    }
     Ok((path, json))
 }
 

@@ -11,7 +11,8 @@ use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use serde_json::Value;
 
 use crate::files::pretrained::{Keys, SaveOptions, load_from, save_pretrained};
-use crate::files::safetensors_folder::{WeightFiles, Weights};
+use crate::files::safetensors_folder::Weights;
+use crate::files::weight_source::open_weights;
 use crate::layers::linear::{Layout, Linear, ones};
 use crate::models::config::{BertKind, EncoderTask, EncoderTaskConfig};
 use crate::models::{BackboneConfig, Bert, DistilBert, ModernBert, MpNet};
@@ -252,8 +253,8 @@ impl Tasked {
         weights: Weights,
     ) -> Result<Self> {
         let model = Self::from_config(config, device)?;
-        let files = WeightFiles::open(folder)?;
-        load_from(model, &files, weights, &KEYS)
+        let files = open_weights(folder)?;
+        load_from(model, &*files, weights, &KEYS)
     }
 
     /// The body of a folder, with a new head.
@@ -389,7 +390,7 @@ const KEYS: Keys<'static> = Keys {
 
 /// The pooler of a checkpoint if it has one.
 fn loaded_pooler(pooler: Pooler, folder: &Path, weights: Weights) -> Result<Pooler> {
-    let files = WeightFiles::open(folder)?;
+    let files = open_weights(folder)?;
     let prefix = ["bert.pooler.", "pooler."];
     let Some(prefix) = prefix
         .into_iter()
@@ -400,7 +401,7 @@ fn loaded_pooler(pooler: Pooler, folder: &Path, weights: Weights) -> Result<Pool
         return Ok(pooler);
     };
     let key = |path: &str| format!("{prefix}{path}");
-    crate::safetensors_folder::load_module(pooler, &files, weights, key, |_| true)
+    crate::safetensors_folder::load_module(pooler, &*files, weights, key, |_| true)
 }
 
 /// A model of one task.

@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
 use crate::files::pretrained::{Keys, SaveOptions, load_from, save_pretrained};
-use crate::files::safetensors_folder::{WeightFiles, Weights};
+use crate::files::safetensors_folder::Weights;
 use crate::files::weight_source::open_weights;
 use crate::layers::linear::{Layout, Linear};
 use crate::models::auto::{AutoCausalLm, fitting_config, is_buffer};
@@ -48,7 +48,7 @@ impl ScoredDecoder {
 
     /// The weights of a folder, which has a head.
     pub(super) fn load(self, folder: &Path, weights: Weights) -> Result<Self> {
-        let files = WeightFiles::open(folder)?;
+        let files = open_weights(folder)?;
         if !files.contains(SCORE) {
             return Err(Error::invalid(
                 files.path(),
@@ -62,7 +62,7 @@ impl ScoredDecoder {
             ignored: is_buffer,
             ..Keys::default()
         };
-        load_from(self, &files, weights, &keys)
+        load_from(self, &*files, weights, &keys)
     }
 
     /// The body of a causal language model in a folder, and a head that is drawn from `seed` on the host, so that it is the same

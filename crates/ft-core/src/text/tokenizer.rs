@@ -17,7 +17,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-pub(crate) use gguf::from_gguf;
+pub(crate) use gguf::{end_tokens, from_gguf};
 use serde_json::{Map, Value};
 use tokenizers::{PaddingParams, TruncationParams};
 

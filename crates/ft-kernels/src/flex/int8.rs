@@ -1,8 +1,8 @@
 //! Products of packed weights with inputs that are rounded to 8 bits, as llama.cpp computes them: sums of products of
 //! small integers, times the scales of both.
 //!
-//! Every 32 numbers of the input share a scale, their largest magnitude divided by 127, so the error of a sum is about half
-//! a percent of a term's size over the square root of their number. Few rows are multiplied where the blocks are; for many
+//! Every 32 numbers of the input share a scale, their largest magnitude divided by 127. So the error of a number is at most 1/254
+//! of the largest of its 32, and the error of a sum of n products grows as √n, while the sum of their magnitudes grows as n. Few rows are multiplied where the blocks are; for many
 //! rows the levels of eight rows of the weight are put side by side first.
 //!
 //! There is no gradient here: what trains is multiplied with the exact numbers of the blocks.

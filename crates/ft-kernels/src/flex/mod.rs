@@ -32,7 +32,7 @@ use std::sync::LazyLock;
 
 use burn::backend::flex::{FlexTensor, Layout};
 use burn::backend::{DispatchDevice, Flex, TensorMetadata};
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 /// Whether these kernels support a tensor: on Flex, in `f32`.
 pub(crate) fn takes<const D: usize>(tensor: &Tensor<D>) -> bool {
@@ -75,13 +75,22 @@ pub(crate) fn is_flex(device: &Device) -> bool {
 /// Whether two tensors are the same view of the same memory.
 pub(crate) fn is_same<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> bool {
     let flex = |x: &Tensor<D>| x.clone().inner().try_into_primitive::<Flex>().ok();
-    match (flex(a), flex(b)) {
-        (Some(a), Some(b)) => {
-            let place = |x: &FlexTensor| (x.bytes().as_ptr(), x.dtype());
-            place(&a) == place(&b) && a.layout() == b.layout()
-        }
-        _ => false,
-    }
+    flex(a)
+        .zip(flex(b))
+        .is_some_and(|(a, b)| same_place(&a, &b))
+}
+
+/// The same for integers.
+pub(crate) fn are_same_words(a: &Tensor<1, Int>, b: &Tensor<1, Int>) -> bool {
+    let flex = |x: &Tensor<1, Int>| x.clone().inner().try_into_primitive::<Flex>().ok();
+    flex(a)
+        .zip(flex(b))
+        .is_some_and(|(a, b)| same_place(&a, &b))
+}
+
+fn same_place(a: &FlexTensor, b: &FlexTensor) -> bool {
+    let place = |x: &FlexTensor| (x.bytes().as_ptr(), x.dtype());
+    place(a) == place(b) && a.layout() == b.layout()
 }
 
 /// The numbers of a tensor in row-major order, copied if it has another layout.

@@ -23,7 +23,7 @@ pub enum PackedFormat {
     Q8_0,
     /// 256 numbers `d·s·q − m·t` with 2 bits each, 84 bytes: `s` and `t` have 4 bits for every 16 numbers.
     Q2_K,
-    /// 256 numbers `d·s·(q − 4)` with 3 bits each, 110 bytes: `s` has 6 bits for every 16 numbers.
+    /// 256 numbers `d·(s − 32)·(q − 4)` with 3 bits each, 110 bytes: `s` has 6 bits for every 16 numbers.
     Q3_K,
     /// 256 numbers `d·s·q − m·t` with 4 bits each, 144 bytes: `s` and `t` have 6 bits for every 32 numbers.
     Q4_K,
@@ -75,7 +75,7 @@ macro_rules! formats {
             }
 
             /// Where a block has scales of 16 bits.
-            fn halves(self) -> &'static [usize] {
+            pub(super) fn halves(self) -> &'static [usize] {
                 match self { $(Self::$format => &$halves,)* }
             }
 
@@ -230,13 +230,34 @@ impl PackedFormat {
     /// assert_eq!(numbers[..3], [-4.0, -3.5, -3.0]);
     /// ```
     pub fn put_integers(self, scale: f32, zero_point: f32, levels: &[u8], block: &mut [u8]) {
-        let bits = match self {
-            Self::INT4_G32 | Self::INT4_G64 | Self::INT4_G128 => 4,
-            Self::INT8_G32 | Self::INT8_G64 | Self::INT8_G128 => 8,
-            _ => panic!("{self} has no integers with a scale and a zero point"),
-        };
         assert_eq!(levels.len(), self.block(), "integers of a block");
-        int_groups::put_group(bits, scale, zero_point, levels, block);
+        int_groups::put_group(self.bits_of_integers(), scale, zero_point, levels, block);
+    }
+
+    /// Reads a block of integers `w = s·(q − z)`, and returns `s` and `z`.
+    ///
+    /// # Panics
+    ///
+    /// If the format is not one of [`integers`](Self::integers), or a size does not match.
+    pub fn get_integers(self, block: &[u8], levels: &mut [u8]) -> (f32, f32) {
+        assert_eq!(levels.len(), self.block(), "integers of a block");
+        int_groups::get_group(self.bits_of_integers(), block, levels)
+    }
+
+    /// 4 or 8 if the format is one of [`integers`](Self::integers).
+    pub fn integer_bits(self) -> Option<u32> {
+        match self {
+            Self::INT4_G32 | Self::INT4_G64 | Self::INT4_G128 => Some(4),
+            Self::INT8_G32 | Self::INT8_G64 | Self::INT8_G128 => Some(8),
+            _ => None,
+        }
+    }
+
+    fn bits_of_integers(self) -> usize {
+        match self.integer_bits() {
+            Some(bits) => bits as usize,
+            None => panic!("{self} has no integers with a scale and a zero point"),
+        }
     }
 
     /// Bits for each number, with its share of the scales.

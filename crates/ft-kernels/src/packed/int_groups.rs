@@ -38,13 +38,41 @@ pub(super) fn put_group(bits: usize, scale: f32, zero_point: f32, levels: &[u8],
     }
 }
 
+/// Reads a group: its scale and zero point.
+///
+/// # Panics
+///
+/// If the sizes do not match, or there are not whole 32 integers.
+pub(super) fn get_group(bits: usize, group: &[u8], levels: &mut [u8]) -> (f32, f32) {
+    assert_eq!(group.len(), bytes(bits, levels.len()), "bytes of a group");
+    let integers = &group[HEAD..];
+    match bits {
+        4 => {
+            let (levels, rest) = levels.as_chunks_mut::<32>();
+            assert!(rest.is_empty(), "whole 32 integers");
+            for (levels, bytes) in levels.iter_mut().zip(integers.chunks_exact(16)) {
+                for (j, byte) in bytes.iter().enumerate() {
+                    (levels[j], levels[j + 16]) = (byte & 15, byte >> 4);
+                }
+            }
+        }
+        _ => levels.copy_from_slice(integers),
+    }
+    grid(group)
+}
+
 /// Round to nearest on the grid from the least to the greatest number, which has zero.
 pub(super) fn encode<const BITS: usize, const N: usize, const B: usize>(x: &[f32], out: &mut [u8]) {
     encode_blocks(x, out, |x: &[f32; N], out: &mut [u8; B]| {
         let (min, max) = bounds(x);
         let (min, max) = (min.min(0.0), max.max(0.0));
         let top = ((1 << BITS) - 1) as f32;
-        let scale = if max > min { (max - min) / top } else { 1.0 };
+        let scale = match (max - min) / top {
+            // The difference of the largest numbers is infinite.
+            f32::INFINITY => max / top - min / top,
+            scale if scale >= f32::MIN_POSITIVE => scale,
+            _ => 1.0,
+        };
         let zero_point = (-min / scale).round_ties_even();
         let level = |x: f32| ((x / scale).round_ties_even() + zero_point).clamp(0.0, top) as u8;
         put_group(BITS, scale, zero_point, &x.map(level), out);

@@ -9,6 +9,7 @@
 use burn::tensor::ops::PadMode;
 use burn::tensor::{DType, Tensor};
 use ft_core::layers::{Adapter, AdapterKind, AdapterTensor, At, Merged};
+use ft_kernels::Weight;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -206,9 +207,16 @@ impl AdapterKind for Miss {
                 }
             }
             Form::Bat => {
-                let matrix = at.layer.matrix().detach();
+                let weight = at.layer.product_weight();
+                // Blocks are decoded when they are needed, and not kept until the backward pass.
                 let delta = remade(at.adapter, &x.device(), move |adapter| {
-                    bat(matrix.clone().cast(DType::F32), adapter)
+                    let matrix = match weight.clone() {
+                        Weight::Dense(weight) => weight.detach(),
+                        Weight::Packed(packed) => {
+                            ft_kernels::constant(packed.dequantize(), &adapter.val2(BLOCK))
+                        }
+                    };
+                    bat(matrix.cast(DType::F32), adapter)
                 });
                 y + ft_kernels::linear(x.clone(), delta, None)
             }

@@ -143,7 +143,14 @@ impl Method for PromptTuningConfig {
                 None => draw.normal(shape, 1.0),
                 Some(ids) => {
                     let ids = Tensor::<1, Int>::from_data(ids.as_slice(), &draw.device);
-                    let rows = table.table().detach().select(0, ids).cast(DType::F32);
+                    let rows = match table.weight.packed() {
+                        // A few rows of blocks, unless an adapter has the table.
+                        Some(packed) if table.adapters.is_empty() => {
+                            packed.rows(ids.unsqueeze()).squeeze_dim(0)
+                        }
+                        _ => table.table().detach().select(0, ids),
+                    };
+                    let rows = rows.detach().cast(DType::F32);
                     rows * table.scale
                 }
             },

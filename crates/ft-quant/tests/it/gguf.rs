@@ -17,7 +17,7 @@ fn golden(name: &str) -> PathBuf {
 }
 
 /// The tokenizer of the small model, whose vocabulary is cut to that of a golden model where it is read only for its form.
-fn tokenizer() -> Tokenizer {
+pub(crate) fn tokenizer() -> Tokenizer {
     let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/tiny-llama");
     Tokenizer::from_pretrained(&assets).unwrap()
 }
@@ -44,7 +44,7 @@ fn distance(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// A model of a golden configuration, with the vocabulary of the tokenizer, and with settings that llama.cpp has.
-fn model_of(name: &str, device: &Device) -> AutoCausalLm {
+pub(crate) fn model_of(name: &str, device: &Device) -> AutoCausalLm {
     let text = std::fs::read(golden(name).join("config.json")).unwrap();
     let mut json: serde_json::Value = serde_json::from_slice(&text).unwrap();
     json["vocab_size"] = tokenizer().vocab_size().into();

@@ -4,6 +4,8 @@
 
 mod algorithms;
 mod bitsandbytes;
+mod fuzz;
 mod gguf;
 mod model;
+mod packed_folder;
 mod qat;

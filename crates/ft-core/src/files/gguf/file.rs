@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{AllocationProperty, Bytes, DType, TensorData};
 use half::{bf16, f16};
+use rayon::prelude::*;
 
 use super::cursor::Cursor;
 use super::{
@@ -14,6 +15,9 @@ use super::{
 use crate::files::safetensors_folder::map_file;
 use crate::files::weight_source::PackedBytes;
 use crate::{Error, Result};
+
+/// Blocks that a task decodes.
+const PIECE: usize = 1 << 12;
 
 /// The description of a tensor in a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -137,7 +141,9 @@ impl GgufFile {
             ("F64", _) => numbers(bytes, |b| f64::from_le_bytes(b) as f32),
             (_, Some(format)) => {
                 let mut numbers = vec![0.0; tensor.shape.iter().product()];
-                format.decode(bytes, &mut numbers);
+                (numbers.par_chunks_mut(PIECE * format.block()))
+                    .zip(bytes.par_chunks(PIECE * format.block_bytes()))
+                    .for_each(|(numbers, bytes)| format.decode(bytes, numbers));
                 numbers
             }
             _ => return Err(self.no_decoder(tensor)),

@@ -37,6 +37,14 @@ impl GgufModel {
     /// As [`GgufFile::open`]; if the architecture is not known here, or a key of it is missing.
     pub fn open(path: &Path) -> Result<Self> {
         let file = GgufFile::open(path)?;
+        if let Some(parts @ 2..) = file.metadata().integer("split.count")? {
+            return Err(Error::invalid(
+                path,
+                format!(
+                    "is one of {parts} parts of a model: join them with llama-gguf-split --merge"
+                ),
+            ));
+        }
         let architecture = architecture(&file)?;
         Ok(Self {
             config: config(&file, architecture)?,
@@ -62,6 +70,16 @@ impl GgufModel {
     /// If its keys are missing or wrong, or it is of a kind that is not read here.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         crate::text::tokenizer::from_gguf(self.file.path(), self.file.metadata())
+    }
+
+    /// The tokens that end an answer, besides that of `eos_token_id`: those of the turn and of the message, and control tokens
+    /// that llama.cpp takes for them by their names.
+    ///
+    /// # Errors
+    ///
+    /// If a key has another type than it should.
+    pub fn end_tokens(&self) -> Result<Vec<u32>> {
+        crate::text::tokenizer::end_tokens(self.file.metadata())
     }
 
     /// The weights by Hugging Face's names.

@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::config::Keys;
 use super::{GgufFile, Metadata};
+use crate::layers::rope::yarn_attention;
 use crate::{Error, Result};
 
 const LLAMA3: &str = "rope_freqs.weight";
@@ -74,6 +75,11 @@ pub(super) fn rope_scaling(file: &GgufFile, keys: &Keys<'_>, width: u64) -> Resu
                     scaling[theirs] = value.into();
                 }
             }
+            if let Some(part) = keys.float("rope.scaling.attn_factor")?
+                && part != 1.0
+            {
+                scaling["attention_factor"] = (part * yarn_attention(factor, None, None)).into();
+            }
             Ok(scaling)
         }
         (None | Some("none" | "linear" | "longrope"), _) => Ok(Json::Null),
@@ -84,8 +90,7 @@ pub(super) fn rope_scaling(file: &GgufFile, keys: &Keys<'_>, width: u64) -> Resu
     }
 }
 
-const YARN: [(&str, &str); 3] = [
-    ("attn_factor", "attention_factor"),
+const YARN: [(&str, &str); 2] = [
     ("yarn_beta_fast", "beta_fast"),
     ("yarn_beta_slow", "beta_slow"),
 ];
@@ -223,6 +228,20 @@ pub(super) fn write_rope_scaling(
                         set(ours, value.into());
                     }
                 }
+                if scaling["truncate"] == false {
+                    return Err(Error::Settings(
+                        "llama.cpp rounds the bounds of YaRN's dimensions, and rope_scaling has truncate: false".into(),
+                    ));
+                }
+                // llama.cpp multiplies by `1 + 0.1·ln(factor)` in any case; the key is what is left of the whole factor.
+                let own = |key: &str| scaling[key].as_f64();
+                let factor = own("factor").unwrap_or(1.0);
+                let computed = yarn_attention(factor, own("mscale"), own("mscale_all_dim"));
+                let whole = own("attention_factor").unwrap_or(computed);
+                let part = whole / yarn_attention(factor, None, None);
+                if (part - 1.0).abs() > 1e-6 {
+                    set("attn_factor", (part as f32).into());
+                }
                 set("original_context_length", (original as u32).into());
             }
         }
@@ -252,6 +271,35 @@ pub(super) fn write_rope_scaling(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_attention_factor_of_yarn_is_written_without_the_part_that_llama_cpp_computes() {
+        let written = |scaling: Json| {
+            let mut metadata = Metadata::default();
+            let config = json!({"rope_scaling": scaling, "max_position_embeddings": 64});
+            write_rope_scaling(&config, "llama", &mut metadata).map(|()| {
+                let key = "llama.rope.scaling.attn_factor";
+                metadata.float(key).expect("a number")
+            })
+        };
+        let yarn = |others: Json| {
+            let mut scaling = json!({"rope_type": "yarn", "factor": 4.0});
+            for (key, value) in others.as_object().expect("keys") {
+                scaling[key] = value.clone();
+            }
+            scaling
+        };
+        // 1 + 0.1·ln 4 = 1.138 63; 2 / 1.138 63 = 1.756 5
+        assert_eq!(written(yarn(json!({}))).expect("writes"), None);
+        let factor = written(yarn(json!({"attention_factor": 2.0})));
+        let factor = factor.expect("writes").expect("is there");
+        assert!((factor - 1.756_5).abs() < 1e-4, "{factor}");
+        // Equal refinements cancel, so that the whole factor is 1.
+        let factor = written(yarn(json!({"mscale": 1.0, "mscale_all_dim": 1.0})));
+        let factor = factor.expect("writes").expect("is there");
+        assert!((factor - 1.0 / 1.138_63).abs() < 1e-4, "{factor}");
+        assert!(written(yarn(json!({"truncate": false}))).is_err());
+    }
 
     #[test]
     fn a_width_that_the_factors_do_not_have_makes_no_list() {

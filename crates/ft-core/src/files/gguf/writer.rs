@@ -96,8 +96,15 @@ impl<'a> GgufWriter<'a> {
     ///
     /// # Errors
     ///
-    /// If the file cannot be written, or one of the tensors cannot be made.
+    /// If the file cannot be written, one of the tensors cannot be made, or `general.alignment` is no power of two.
     pub fn write(self, path: &Path) -> Result<()> {
+        if let Some(found) = self.metadata.get(ALIGNMENT_KEY)
+            && !matches!(found, super::Value::U32(alignment) if alignment.is_power_of_two())
+        {
+            return Err(self
+                .metadata
+                .invalid(ALIGNMENT_KEY, "it must be a power of two"));
+        }
         let (header, alignment) = self.header();
         let mut failure = None;
         let written = replace(path, |part| {
@@ -136,7 +143,7 @@ impl<'a> GgufWriter<'a> {
     /// Everything before the data, without padding, and the alignment.
     fn header(&self) -> (Vec<u8>, usize) {
         let alignment = match self.metadata.get(ALIGNMENT_KEY) {
-            Some(super::Value::U32(alignment)) => *alignment as usize,
+            Some(super::Value::U32(alignment)) if *alignment > 0 => *alignment as usize,
             _ => ALIGNMENT as usize,
         };
         let mut out = MAGIC.to_vec();

@@ -207,13 +207,38 @@ pub fn write_module(
         FloatDType::F64 => 8,
         _ => 4,
     };
-    // Names of the tensors of each shard, and its bytes.
-    let mut shards: Vec<(BTreeSet<String>, usize)> = vec![(BTreeSet::new(), 0)];
+    let mut sizes = Vec::new();
     for (name, shape) in module_path::shapes(module) {
         for (name, data) in tensors_where(module, &|path| path == name) {
             check_finite(&name, &data, dtype)?;
         }
-        let size = shape.num_elements() * width;
+        sizes.push((name, shape.num_elements() * width));
+    }
+    write_shards(folder, sizes, max_shard_size, |names| {
+        let tensors = tensors_where(module, &|path| names.contains(path)).into_iter();
+        let converted = tensors.map(|(name, data)| (name, data.convert_dtype(dtype.into())));
+        Ok(converted.collect())
+    })
+}
+
+/// Writes tensors as `model.safetensors`, or in shards of at most `max_shard_size` bytes with an index; weights that an
+/// earlier save left in the folder are removed once the new ones are whole.
+///
+/// `sizes` has the names of what is written and its bytes, and `tensors_of` gives the tensors of some of these names, possibly
+/// several for one. It is called for one shard at a time.
+///
+/// # Errors
+///
+/// If `tensors_of` returns an error, or a file cannot be written.
+pub fn write_shards(
+    folder: &Path,
+    sizes: Vec<(String, usize)>,
+    max_shard_size: usize,
+    tensors_of: impl Fn(&BTreeSet<String>) -> Result<Vec<(String, TensorData)>>,
+) -> Result<()> {
+    // Names of what each shard holds, and its bytes.
+    let mut shards: Vec<(BTreeSet<String>, usize)> = vec![(BTreeSet::new(), 0)];
+    for (name, size) in sizes {
         match shards.last_mut() {
             Some(last) if last.0.is_empty() || last.1 + size <= max_shard_size => {
                 last.0.insert(name);
@@ -223,12 +248,13 @@ pub fn write_module(
         }
     }
     let write_shard = |path: &Path, names: &BTreeSet<String>| {
-        let tensors: Vec<_> = tensors_where(module, &|path| names.contains(path))
-            .into_iter()
-            .map(|(name, data)| (name, data.convert_dtype(dtype.into())))
-            .collect();
+        let tensors = tensors_of(names)?;
         let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-        write_tensors(path, &tensors, &metadata)
+        write_tensors(path, &tensors, &metadata)?;
+        let bytes = tensors.iter().map(|(_, data)| data.as_bytes().len());
+        let bytes: usize = bytes.sum();
+        let names = tensors.into_iter().map(|(name, _)| name);
+        Ok::<_, Error>((names.collect::<Vec<_>>(), bytes))
     };
     let mut written = BTreeSet::new();
     if let [(only, _)] = shards.as_slice() {
@@ -236,7 +262,7 @@ pub fn write_module(
         written.insert(WEIGHTS.to_string());
     } else {
         let mut weight_map = serde_json::Map::new();
-        let total: usize = shards.iter().map(|(_, size)| size).sum();
+        let mut total = 0;
         let count = shards.len();
         // All shards are whole before the first takes the place of an older one, and the old index
         // is gone by then: a kill leaves the old model or none, and never a mixture of two.
@@ -244,10 +270,11 @@ pub fn write_module(
         let staging = tempfile::tempdir_in(folder).map_err(Error::write(folder))?;
         for (i, (names, _)) in shards.iter().enumerate() {
             let file = format!("model-{:05}-of-{count:05}.safetensors", i + 1);
-            write_shard(&staging.path().join(&file), names)?;
+            let (names, bytes) = write_shard(&staging.path().join(&file), names)?;
             for name in names {
-                weight_map.insert(name.clone(), Value::from(file.clone()));
+                weight_map.insert(name, Value::from(file.clone()));
             }
+            total += bytes;
             written.insert(file);
         }
         let index_path = folder.join(INDEX);

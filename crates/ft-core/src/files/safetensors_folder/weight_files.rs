@@ -19,9 +19,15 @@ use crate::{Error, Result};
 pub struct WeightFiles {
     /// What was opened, for messages: the file, or the index.
     path: PathBuf,
-    maps: Vec<(PathBuf, bytes::Bytes)>,
-    /// Which map holds a tensor.
-    places: BTreeMap<String, usize>,
+    tensors: BTreeMap<String, Stored>,
+}
+
+/// A tensor of a mapped file.
+#[derive(Debug)]
+struct Stored {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: bytes::Bytes,
 }
 
 impl WeightFiles {
@@ -46,9 +52,7 @@ impl WeightFiles {
             };
             return Err(Error::invalid(folder, reason));
         }
-        let text = std::fs::read_to_string(&index).map_err(Error::read(&index))?;
-        let parsed: Value = serde_json::from_str(&text)
-            .map_err(|e| Error::invalid(&index, format!("not valid JSON: {e}")))?;
+        let parsed = read_json(&index)?;
         let Some(weight_map) = parsed["weight_map"].as_object() else {
             return Err(Error::invalid(&index, "has no weight_map"));
         };
@@ -85,7 +89,7 @@ impl WeightFiles {
         let opened = Self::from_files(index.clone(), files)?;
         let absent: Vec<_> = weight_map
             .keys()
-            .filter(|name| !opened.places.contains_key(*name))
+            .filter(|name| !opened.contains(name))
             .cloned()
             .collect();
         if !absent.is_empty() {
@@ -107,21 +111,24 @@ impl WeightFiles {
     }
 
     fn from_files(path: PathBuf, files: Vec<PathBuf>) -> Result<Self> {
-        let mut maps = Vec::new();
-        let mut places = BTreeMap::new();
+        let mut tensors = BTreeMap::new();
         for file in files {
             let map = map_file(&file)?;
-            for name in parse(&file, &map)?.names() {
-                if places.insert(name.to_string(), maps.len()).is_some() {
+            for (name, view) in parse(&file, &map)?.tensors() {
+                let stored = Stored {
+                    dtype: view.dtype(),
+                    shape: view.shape().to_vec(),
+                    bytes: map.slice_ref(view.data()),
+                };
+                if tensors.insert(name.clone(), stored).is_some() {
                     return Err(Error::invalid(
                         &file,
                         format!("{name} is in another shard as well"),
                     ));
                 }
             }
-            maps.push((file, map));
         }
-        Ok(Self { path, maps, places })
+        Ok(Self { path, tensors })
     }
 
     /// The file or index that was opened.
@@ -131,12 +138,12 @@ impl WeightFiles {
 
     /// Names of all tensors.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.places.keys().map(String::as_str)
+        self.tensors.keys().map(String::as_str)
     }
 
     /// Whether there is a tensor of this name.
     pub fn contains(&self, name: &str) -> bool {
-        self.places.contains_key(name)
+        self.tensors.contains_key(name)
     }
 
     /// Shape and raw bytes of a tensor, as they lie in the file.
@@ -145,20 +152,13 @@ impl WeightFiles {
     ///
     /// If there is no tensor of this name.
     pub fn raw(&self, name: &str) -> Result<(Dtype, Vec<usize>, &[u8])> {
-        let Some(&place) = self.places.get(name) else {
-            return Err(Error::invalid(
-                &self.path,
-                format!("holds no tensor {name}"),
-            ));
-        };
-        let (file, map) = &self.maps[place];
-        // The header was parsed once when the file was opened; parsing it again is cheap beside
-        // reading the tensor, and spares a structure that borrows from itself.
-        let parsed = parse(file, map)?;
-        let view = parsed
-            .tensor(name)
-            .map_err(|e| Error::invalid(file, e.to_string()))?;
-        Ok((view.dtype(), view.shape().to_vec(), view.data()))
+        let stored = self.get(name)?;
+        Ok((stored.dtype, stored.shape.clone(), &stored.bytes))
+    }
+
+    fn get(&self, name: &str) -> Result<&Stored> {
+        let found = self.tensors.get(name);
+        found.ok_or_else(|| Error::invalid(&self.path, format!("holds no tensor {name}")))
     }
 
     /// A tensor as it lies in the file, without a copy where its numbers are aligned: it keeps the file
@@ -168,20 +168,19 @@ impl WeightFiles {
     ///
     /// As [`tensor`](Self::tensor).
     pub fn stored(&self, name: &str) -> Result<TensorData> {
-        let (dtype, shape, bytes) = self.raw(name)?;
-        let dtype = match dtype {
+        let stored = self.get(name)?;
+        let dtype = match stored.dtype {
             Dtype::F32 => DType::F32,
             Dtype::F16 => DType::F16,
             Dtype::BF16 => DType::BF16,
             _ => return self.tensor(name),
         };
-        let aligned = bytes.as_ptr().addr().is_multiple_of(dtype.size());
+        let aligned = stored.bytes.as_ptr().addr().is_multiple_of(dtype.size());
         if cfg!(target_endian = "big") || !aligned {
             return Ok(self.tensor(name)?.convert_dtype(dtype));
         }
-        let (_, map) = &self.maps[self.places[name]];
-        let bytes = Bytes::from_shared(map.slice_ref(bytes), AllocationProperty::File);
-        Ok(TensorData::from_bytes(bytes, shape, dtype))
+        let bytes = Bytes::from_shared(stored.bytes.clone(), AllocationProperty::File);
+        Ok(TensorData::from_bytes(bytes, stored.shape.clone(), dtype))
     }
 
     /// A tensor with floats widened to `f32`.
@@ -203,11 +202,11 @@ impl WeightSource for WeightFiles {
     }
 
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
-        Box::new(self.places.keys().map(String::as_str))
+        Box::new(self.tensors.keys().map(String::as_str))
     }
 
     fn contains(&self, name: &str) -> bool {
-        self.places.contains_key(name)
+        self.tensors.contains_key(name)
     }
 
     fn shape(&self, name: &str) -> Result<Vec<usize>> {
@@ -221,6 +220,12 @@ impl WeightSource for WeightFiles {
     fn stored(&self, name: &str) -> Result<TensorData> {
         self.stored(name)
     }
+}
+
+/// A parsed JSON file.
+pub(crate) fn read_json(path: &Path) -> Result<Value> {
+    let text = std::fs::read_to_string(path).map_err(Error::read(path))?;
+    serde_json::from_str(&text).map_err(|e| Error::invalid(path, format!("not valid JSON: {e}")))
 }
 
 pub(in crate::files) fn map_file(path: &Path) -> Result<bytes::Bytes> {

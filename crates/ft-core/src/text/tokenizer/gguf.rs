@@ -22,7 +22,11 @@ const PRE: &str = "tokenizer.ggml.pre";
 const TEMPLATE: &str = "tokenizer.chat_template";
 const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
 const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
+const EOT: &str = "tokenizer.ggml.eot_token_id";
 const SPACE_PREFIX: &str = "tokenizer.ggml.add_space_prefix";
+
+/// The most bytes of a SentencePiece token.
+const LONGEST: usize = 1024;
 
 /// Types of tokens.
 const NORMAL: i64 = 1;
@@ -69,8 +73,13 @@ pub(crate) fn from_gguf(path: &Path, metadata: &Metadata) -> Result<Tokenizer> {
             named.push((name, token.as_str()));
         }
     }
+    let mut add_bos = kind == "llama";
     let mut json = match kind {
-        "gpt2" => byte_pairs(metadata, tokens)?,
+        "gpt2" => {
+            let rules = rules(metadata)?;
+            add_bos = rules.add_bos;
+            byte_pairs(metadata, tokens, &rules)?
+        }
         "llama" => sentence_pieces(metadata, tokens, &named)?,
         other => {
             return Err(metadata.invalid(
@@ -101,7 +110,7 @@ pub(crate) fn from_gguf(path: &Path, metadata: &Metadata) -> Result<Tokenizer> {
             .find(|(known, _)| *known == name)
             .map(|(_, token)| *token)
     };
-    let add_bos = metadata.boolean(ADD_BOS)?.unwrap_or(kind == "llama");
+    let add_bos = metadata.boolean(ADD_BOS)?.unwrap_or(add_bos);
     let add_eos = metadata.boolean(ADD_EOS)?.unwrap_or(false);
     json["post_processor"] = around(
         token("bos_token").filter(|_| add_bos),
@@ -138,30 +147,67 @@ pub(crate) fn from_gguf(path: &Path, metadata: &Metadata) -> Result<Tokenizer> {
     files::assemble(inner, &files, templates.into_iter().collect())
 }
 
+/// Tokens that end a turn, a message or a text, by their names in llama.cpp.
+const END_NAMES: [&str; 6] = [
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|eom_id|>",
+];
+
+/// Ids of the tokens that end an answer, besides that of the end of a text.
+///
+/// # Errors
+///
+/// If a key has another type than it should.
+pub(crate) fn end_tokens(metadata: &Metadata) -> Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for key in [EOT, "tokenizer.ggml.eom_token_id"] {
+        found.extend(metadata.integer(key)?.and_then(|id| u32::try_from(id).ok()));
+    }
+    let tokens = metadata.strings(TOKENS)?.unwrap_or_default();
+    let types = metadata.integers(TYPES)?.unwrap_or_default();
+    for (id, (token, kind)) in tokens.iter().zip(types).enumerate() {
+        if kind == CONTROL && END_NAMES.contains(&token.as_str()) {
+            found.extend(u32::try_from(id));
+        }
+    }
+    Ok(found)
+}
+
 fn json_is_sentence_pieces(json: &Value) -> bool {
     json["model"]["byte_fallback"] == true
 }
 
-/// The model of byte-pair encoding and the rules around it.
-fn byte_pairs(metadata: &Metadata, tokens: &[String]) -> Result<Value> {
-    let merges = metadata.required(MERGES, metadata.strings(MERGES)?)?;
-    let pre = metadata.string(PRE)?.unwrap_or("gpt-2");
+/// The rules of splitting that a file names.
+fn rules(metadata: &Metadata) -> Result<PreTokenizer> {
+    // Old files name none, and llama.cpp splits their texts by rules of no model, with a warning.
+    let pre = metadata.required(PRE, metadata.string(PRE)?)?;
     let known = pre_tokenizer::all();
-    let rules = known.iter().find(|rules| rules.names.contains(&pre));
-    let rules = rules.ok_or_else(|| {
-        let names: Vec<_> = known
-            .iter()
-            .flat_map(|rules| rules.names)
-            .copied()
-            .collect();
-        metadata.invalid(
-            PRE,
-            &format!(
-                "{pre:?} is not known here; these rules of splitting are: {}",
-                names.join(", ")
-            ),
-        )
-    })?;
+    let names: Vec<_> = known
+        .iter()
+        .flat_map(|rules| rules.names)
+        .copied()
+        .collect();
+    let mut known = known.into_iter();
+    known
+        .find(|rules| rules.names.contains(&pre))
+        .ok_or_else(|| {
+            metadata.invalid(
+                PRE,
+                &format!(
+                    "{pre:?} is not known here; these rules of splitting are: {}",
+                    names.join(", ")
+                ),
+            )
+        })
+}
+
+/// The model of byte-pair encoding and the rules around it.
+fn byte_pairs(metadata: &Metadata, tokens: &[String], rules: &PreTokenizer) -> Result<Value> {
+    let merges = metadata.required(MERGES, metadata.strings(MERGES)?)?;
     let mut pairs = Vec::with_capacity(merges.len());
     for (i, merge) in merges.iter().enumerate() {
         // A token may begin with a space.
@@ -198,6 +244,14 @@ fn sentence_pieces(
         return Err(metadata.invalid(
             SCORES,
             &format!("{} scores for {} tokens", scores.len(), tokens.len()),
+        ));
+    }
+    // The time for a token grows with the square of its length.
+    if let Some((i, token)) = (tokens.iter().enumerate()).find(|(_, token)| token.len() > LONGEST) {
+        let size = token.len();
+        return Err(metadata.invalid(
+            TOKENS,
+            &format!("element {i} has {size} bytes; pieces have at most {LONGEST}"),
         ));
     }
     let of: HashMap<&str, f32> = tokens
@@ -377,6 +431,12 @@ pub(crate) fn to_gguf(tokenizer: &Tokenizer, rows: usize, metadata: &mut Metadat
         if let Some(id) = token {
             metadata.set(key, id);
         }
+    }
+    // The end of a turn, where it is another token than that of a text.
+    let turns = ["<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>"];
+    let turn = turns.iter().find_map(|name| tokenizer.token_to_id(name));
+    if let Some(id) = turn.filter(|id| Some(*id) != tokenizer.eos_token_id()) {
+        metadata.set(EOT, id);
     }
     let ids = tokenizer.encode("a", true)?;
     metadata.set(

@@ -14,6 +14,8 @@ pub(super) struct PreTokenizer {
     pub(super) normalizer: Value,
     /// Whether a word that is a token is not made of others.
     pub(super) ignore_merges: bool,
+    /// Whether a text begins with the token for that if a file has no setting.
+    pub(super) add_bos: bool,
 }
 
 /// Words of GPT-4, with numbers of up to three digits.
@@ -40,6 +42,7 @@ pub(super) fn all() -> Vec<PreTokenizer> {
         rules,
         normalizer: Value::Null,
         ignore_merges: false,
+        add_bos: false,
     };
     vec![
         of(
@@ -63,10 +66,15 @@ pub(super) fn all() -> Vec<PreTokenizer> {
         },
         PreTokenizer {
             ignore_merges: true,
+            add_bos: true,
             ..of(
-                &["llama-bpe", "llama3", "llama-v3", "smaug-bpe", "falcon3"],
+                &["llama-bpe", "llama3", "llama-v3", "falcon3"],
                 split(LLAMA3),
             )
+        },
+        PreTokenizer {
+            ignore_merges: true,
+            ..of(&["smaug-bpe"], split(LLAMA3))
         },
         of(&["dbrx", "olmo2"], split(LLAMA3)),
         of(

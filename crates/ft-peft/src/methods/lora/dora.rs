@@ -9,6 +9,7 @@ use std::sync::Arc;
 use burn::tensor::{DType, Tensor};
 use ft_core::Linear;
 use ft_core::layers::{Adapter, AdapterKind, At, LowRank, Merged};
+use ft_kernels::Weight;
 
 use super::low_rank::{A, B, Lora, START_A, START_B};
 use crate::memo::Memo;
@@ -40,17 +41,20 @@ impl Dora {
 
     /// `‖V_i‖`, outside any graph.
     fn norms(&self, layer: &Linear, adapter: &Adapter) -> Tensor<1> {
-        let weight = layer.matrix().inner();
+        let weight = match layer.product_weight() {
+            Weight::Dense(weight) => weight.inner().into(),
+            packed => packed,
+        };
         let factors = [A, B, START_A, START_B].map(|name| adapter.get(name));
         let mut of = vec![weight.clone()];
         of.extend(
             factors
                 .into_iter()
                 .flatten()
-                .map(|tensor| tensor.val2().inner()),
+                .map(|tensor| Weight::from(tensor.val2().inner())),
         );
         self.norms.get(&of, || {
-            let squares = (self.squares).get(std::slice::from_ref(&weight), || squares(weight.clone()));
+            let squares = (self.squares).get(std::slice::from_ref(&weight), || squares(&weight));
             row_norms(weight, squares, self.lora.factors(adapter))
         })
     }
@@ -63,17 +67,34 @@ impl Dora {
     }
 }
 
-/// `‖W_i‖²` of a matrix that may have 16 bits.
-fn squares(weight: Tensor<2>) -> Tensor<1> {
-    weight.cast(DType::F32).square().sum_dim(1).squeeze_dim(1)
+/// Numbers of blocks that are decoded at once.
+const PANEL: usize = 1 << 22;
+
+/// `‖W_i‖²` of a matrix that may have 16 bits or blocks, of which a few rows are decoded at once.
+fn squares(weight: &Weight) -> Tensor<1> {
+    let of = |weight: Tensor<2>| weight.cast(DType::F32).square().sum_dim(1).squeeze_dim(1);
+    match weight {
+        Weight::Dense(weight) => of(weight.clone()),
+        Weight::Packed(packed) => {
+            let [rows, columns] = packed.dims();
+            let device = packed.device().inner();
+            let panel = (PANEL / columns.max(1)).max(1);
+            let parts = (0..rows).step_by(panel).map(|start| {
+                let ids = start as i64..(start + panel).min(rows) as i64;
+                of(packed.rows(Tensor::arange(ids, &device)))
+            });
+            Tensor::cat(parts.collect(), 0)
+        }
+    }
 }
 
 /// `‖W_i + s·(BA)_i‖`, given `‖W_i‖²`.
-fn row_norms(weight: Tensor<2>, squares: Tensor<1>, factors: LowRank) -> Tensor<1> {
+fn row_norms(weight: Weight, squares: Tensor<1>, factors: LowRank) -> Tensor<1> {
     let LowRank { a, b, scale, .. } = factors;
     let (a, b) = (a.inner(), b.inner());
     let sum = |x: Tensor<2>| x.sum_dim(1).squeeze_dim::<1>(1);
-    let along = ft_kernels::linear(a.clone(), weight, None).transpose();
+    // Outside a graph, products with blocks would round `A`.
+    let along = ft_kernels::exact(|| ft_kernels::linear(a.clone(), weight, None)).transpose();
     let across = b.clone().matmul(a.clone().matmul(a.transpose()));
     let squares =
         squares + sum(along * b.clone()) * (2.0 * scale) + sum(across * b) * scale.powi(2);
@@ -83,8 +104,8 @@ fn row_norms(weight: Tensor<2>, squares: Tensor<1>, factors: LowRank) -> Tensor<
 
 /// `‖V_i‖`, with which `m` begins; without factors `V` is the weight.
 pub(super) fn magnitude(weight: Tensor<2>, factors: Option<LowRank>) -> Tensor<1> {
-    let weight = weight.inner();
-    let squares = squares(weight.clone());
+    let weight = Weight::from(weight.inner());
+    let squares = squares(&weight);
     match factors {
         Some(factors) => row_norms(weight, squares, factors),
         None => squares.sqrt(),

@@ -24,7 +24,7 @@ impl NestedAbsmax {
     /// Rounds to the nearest codes of the dynamic map, after the mean is subtracted.
     ///
     /// ```
-    /// use ft_quant::NestedAbsmax;
+    /// use ft_core::packed_folder::NestedAbsmax;
     ///
     /// let absmax = [1.0, 2.0, 3.0, 2.0];
     /// let nested = NestedAbsmax::new(&absmax);
