@@ -6,6 +6,7 @@ mod agreement;
 mod alignment_examples;
 mod bad_input;
 mod bert_score;
+mod encoder_examples;
 mod evaluation_examples;
 mod examples;
 mod local_model;
