@@ -10,6 +10,7 @@
 //! - [`align`]: losses of preferences, rewards and policies;
 //! - [`distill`]: distillation from a teacher in memory or on disk;
 //! - [`embed`]: embedding models: encoding, losses, training, mining, search;
+//! - [`tasks`]: classes, tags, answers and masked tokens; pipelines from text to answer;
 //! - `eval` (feature `eval`, on by default): metrics, statistics, benchmarks and judges;
 //! - [`kernels`]: the operations of models.
 //!
@@ -34,6 +35,7 @@ pub use ft_eval as eval;
 pub use ft_kernels as kernels;
 pub use ft_peft as peft;
 pub use ft_quant as quant;
+pub use ft_tasks as tasks;
 pub use ft_train as train;
 
 mod adalora;

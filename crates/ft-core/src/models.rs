@@ -6,6 +6,7 @@ pub(crate) mod backbone;
 pub(crate) mod bert;
 pub(crate) mod causal_lm;
 pub(crate) mod config;
+pub(crate) mod deberta;
 mod decoder_layers;
 pub(crate) mod distilbert;
 pub(crate) mod encoder_task;
@@ -15,6 +16,7 @@ pub(crate) mod gpt2;
 pub(crate) mod gpt_neox;
 pub(crate) mod granite;
 pub(crate) mod llama;
+mod masked_head;
 pub(crate) mod modernbert;
 pub(crate) mod mpnet;
 pub(crate) mod olmo2;
@@ -33,9 +35,10 @@ pub use backbone::{Backbone, Dims};
 pub use bert::Bert;
 pub use causal_lm::CausalLm;
 pub use config::*;
+pub use deberta::Deberta;
 pub use distilbert::DistilBert;
 pub use encoder_task::{
-    EncoderQuestionAnswering, EncoderSequenceClassifier, EncoderTokenClassifier,
+    EncoderMaskedLm, EncoderQuestionAnswering, EncoderSequenceClassifier, EncoderTokenClassifier,
 };
 pub use falcon::Falcon;
 pub use gemma::Gemma;

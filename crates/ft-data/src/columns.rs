@@ -88,6 +88,12 @@ impl<'a> Row<'a> {
         self.fields.contains_key(name)
     }
 
+    /// The first of these columns that the row has.
+    pub(crate) fn first_of(&self, names: &[&'static str]) -> Result<&'static str> {
+        let found = names.iter().find(|name| self.has(name));
+        found.copied().ok_or_else(|| self.missing(names[0]))
+    }
+
     pub(crate) fn to_value(&self) -> Value {
         Value::Object(self.fields.clone())
     }

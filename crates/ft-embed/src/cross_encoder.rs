@@ -6,12 +6,11 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
 use ft_core::safetensors_folder::Weights;
 use ft_core::{EncoderSequenceClassifier, Parts, SaveOptions, Tokenizer, Truncation};
+use ft_data::{by_length, longest_input, reads_token_types};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-use crate::encode::by_length;
 use crate::folder::{read_object, read_transformer_settings};
-use crate::model::longest;
 use crate::{Error, Result, TextBatch, TextTokens};
 
 /// What comes after the logits.
@@ -74,7 +73,7 @@ impl CrossEncoder {
         }
         let (setting, _) = read_transformer_settings(folder)?;
         let positions = built._model.dims().max_position_embeddings;
-        built.max_length = longest(setting, &built.tokenizer, positions);
+        built.max_length = longest_input(setting, &built.tokenizer, positions);
         Ok(built)
     }
 
@@ -85,7 +84,7 @@ impl CrossEncoder {
     /// If the tokenizer has ids that the model has no rows for.
     pub fn new(model: EncoderSequenceClassifier, tokenizer: Tokenizer) -> Result<Self> {
         tokenizer.check_vocab(model.dims().vocab_size)?;
-        let max_length = longest(None, &tokenizer, model.dims().max_position_embeddings);
+        let max_length = longest_input(None, &tokenizer, model.dims().max_position_embeddings);
         let activation = match model.config().num_labels() {
             1 => PairActivation::Sigmoid,
             _ => PairActivation::Identity,
@@ -139,7 +138,7 @@ impl CrossEncoder {
     ///
     /// If the tokenizer refuses a text.
     pub fn tokenize(&self, pairs: &[(&str, &str)]) -> Result<Vec<TextTokens>> {
-        let told = tells_texts_apart(&self.tokenizer);
+        let told = reads_token_types(&self.tokenizer);
         let encode = |(first, second): &(&str, &str)| {
             let cut = Truncation::LongestFirst;
             let length = Some(self.max_length);
@@ -180,7 +179,7 @@ impl CrossEncoder {
         };
         let device = model.devices().first().cloned().unwrap_or_default();
         let mut scores = vec![Vec::new(); pairs.len()];
-        for batch in by_length(&tokens, 2048, &device) {
+        for batch in by_length(&tokens, 2048, ft_kernels::is_cpu(&device)) {
             let rows: Vec<&TextTokens> = batch.iter().map(|&pair| &tokens[pair]).collect();
             let logits = model.logits(&rows, &device);
             let found = match self.activation {
@@ -222,21 +221,6 @@ impl CrossEncoder {
         let mut ranked: Vec<(usize, f32)> = scores.iter().map(|row| row[0]).enumerate().collect();
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         Ok(ranked)
-    }
-}
-
-/// Whether the model gets the types of tokens: if `model_input_names` of the tokenizer lists them. Without a list all classes of
-/// transformers do so but the one that knows no model.
-fn tells_texts_apart(tokenizer: &Tokenizer) -> bool {
-    match tokenizer
-        .setting("model_input_names")
-        .and_then(Value::as_array)
-    {
-        Some(names) => names.iter().any(|name| name == "token_type_ids"),
-        None => {
-            tokenizer.setting("tokenizer_class").and_then(Value::as_str)
-                != Some("TokenizersBackend")
-        }
     }
 }
 

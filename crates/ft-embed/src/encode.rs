@@ -2,6 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Device;
+use ft_data::by_length;
 
 use crate::{EmbeddingModel, Embeddings, Error, Result, TextTokens};
 
@@ -123,7 +124,7 @@ impl EmbeddingModel {
         let device = model.devices().first().cloned().unwrap_or_default();
         let mut values = vec![0.0; texts.len() * dims];
         let mut done = 0;
-        for batch in by_length(&texts, options.batch_tokens, &device) {
+        for batch in by_length(&texts, options.batch_tokens, ft_kernels::is_cpu(&device)) {
             let rows: Vec<&TextTokens> = batch.iter().map(|&text| &texts[text]).collect();
             let embeddings = model.embed(&rows, &device);
             let embeddings = embeddings.into_data().convert::<f32>();
@@ -181,51 +182,5 @@ impl EmbeddingModel {
             true => self.valid(),
             false => self.clone(),
         }
-    }
-}
-
-/// The numbers of texts in batches, the longest texts first. A batch has about `tokens` tokens, padding included where
-/// there is some.
-pub(crate) fn by_length(texts: &[TextTokens], tokens: usize, device: &Device) -> Vec<Vec<usize>> {
-    let mut order: Vec<usize> = (0..texts.len()).collect();
-    order.sort_by_key(|&text| std::cmp::Reverse(texts[text].ids.len()));
-    let packed = ft_kernels::is_cpu(device);
-    let mut batches: Vec<Vec<usize>> = Vec::new();
-    let mut count = 0;
-    for text in order {
-        let own = texts[text].ids.len();
-        let grown = match (packed, batches.last()) {
-            (false, Some(batch)) => (batch.len() + 1) * texts[batch[0]].ids.len(),
-            _ => count + own,
-        };
-        match batches.last_mut() {
-            Some(batch) if grown <= tokens => {
-                batch.push(text);
-                count = grown;
-            }
-            _ => {
-                batches.push(vec![text]);
-                count = own;
-            }
-        }
-    }
-    batches
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn batches_have_the_longest_texts_first_and_a_bounded_number_of_tokens() {
-        let lengths = [3, 10, 1, 5, 5, 4];
-        let texts = lengths.map(|length| TextTokens {
-            ids: vec![0; length],
-            ..TextTokens::default()
-        });
-        let batches = by_length(&texts, 10, &Device::default());
-        assert_eq!(batches, [vec![1], vec![3, 4], vec![5, 0, 2]]);
-        let whole = by_length(&texts, 1000, &Device::default());
-        assert_eq!(whole, [vec![1, 3, 4, 5, 0, 2]]);
     }
 }

@@ -10,17 +10,14 @@ use ft_core::safetensors_folder::{self, Weights};
 use ft_core::{
     AutoBackbone, Backbone, Keys, Parts, SaveOptions, Tokenizer, Truncation, load_pretrained,
 };
+use ft_data::longest_input;
 use rayon::prelude::*;
-use serde_json::Value;
 
 use crate::folder::{
     Kind, SentenceConfig, read_modules, read_transformer_settings, write_modules,
     write_transformer_settings,
 };
 use crate::{Dense, Error, Pooling, Result, Similarity, TextBatch, TextTokens};
-
-/// Texts longer than this are cut if a model names no length of its own.
-const LONGEST: usize = 512;
 
 /// A model that turns texts into vectors.
 ///
@@ -165,7 +162,7 @@ impl EmbeddingModel {
         pooling: impl Into<Pooling>,
         normalize: bool,
     ) -> Result<Self> {
-        let max_seq_length = longest(None, &tokenizer, body.dims().max_position_embeddings);
+        let max_seq_length = longest_input(None, &tokenizer, body.dims().max_position_embeddings);
         let model = Self {
             _body: Body::Transformer(body),
             dense: Vec::new(),
@@ -503,17 +500,6 @@ pub fn unit(x: Tensor<2>) -> Tensor<2> {
     x / length.expand(shape)
 }
 
-/// The longest text in tokens: what the files say, at most what the positions allow.
-pub(crate) fn longest(setting: Option<usize>, tokenizer: &Tokenizer, positions: usize) -> usize {
-    let named = tokenizer
-        .setting("model_max_length")
-        .and_then(Value::as_f64);
-    // Tokenizers without a length name a huge one.
-    let named = named.filter(|n| (1.0..1e9).contains(n)).map(|n| n as usize);
-    let limit = setting.or(named).unwrap_or(positions.min(LONGEST));
-    limit.clamp(1, positions.max(1))
-}
-
 fn transformer(
     folder: &Path,
     device: &Device,
@@ -522,7 +508,7 @@ fn transformer(
     let (setting, lower) = read_transformer_settings(folder)?;
     let tokenizer = Tokenizer::from_pretrained(folder)?;
     let body = AutoBackbone::from_pretrained_with(folder, device, weights)?;
-    let longest = longest(setting, &tokenizer, body.dims().max_position_embeddings);
+    let longest = longest_input(setting, &tokenizer, body.dims().max_position_embeddings);
     Ok((Body::Transformer(body), tokenizer, longest, lower))
 }
 

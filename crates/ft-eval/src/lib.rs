@@ -4,6 +4,7 @@
 //!
 //! - [`text`]: BLEU, chrF, TER, ROUGE, METEOR, exact match, token F1, edit distance, SQuAD, perplexity;
 //! - [`classification`] and [`tagging`]: accuracy, F1, ROC-AUC, calibration; entities as seqeval finds them;
+//! - [`regression`]: squared error and correlations of numbers;
 //! - [`agreement`]: Cohen, Fleiss, Krippendorff, with intervals;
 //! - [`retrieval`]: rankings against judgements of relevance, and comparisons of systems;
 //! - [`significance`]: whether a difference between two systems is significant.
@@ -32,6 +33,7 @@ pub mod models;
 mod random;
 #[cfg(any(feature = "harness", feature = "judges"))]
 mod refusal_phrases;
+pub mod regression;
 pub mod retrieval;
 pub mod significance;
 #[cfg(all(feature = "harness", feature = "judges"))]

@@ -62,7 +62,7 @@ fn go_template(tokenizer: &Tokenizer) -> Option<String> {
         let asks = messages.last().is_some_and(|last| last.role == "user");
         tokenizer.apply_chat_template(&messages, None, asks).ok()
     };
-    let around = Around::find(&render, bos_of(tokenizer))?;
+    let around = Around::find(render, bos_of(tokenizer))?;
     // A longer conversation shows whether the parts say it all.
     let turns = [
         ("user", "one"),
@@ -104,7 +104,7 @@ fn bos_of(tokenizer: &Tokenizer) -> &str {
 }
 
 impl Around {
-    fn find(render: &dyn Fn(&[(&str, &str)]) -> Option<String>, bos: &str) -> Option<Self> {
+    fn find(render: impl Fn(&[(&str, &str)]) -> Option<String>, bos: &str) -> Option<Self> {
         let (s, u, a, v) = ("«system»", "«user»", "«answer»", "«again»");
         let plain = render(&[("user", u)])?;
         let (start, after) = plain.split_once(u)?;
@@ -206,7 +206,7 @@ mod tests {
             }
             Some(text)
         };
-        let template = Around::find(&render, "").expect("found").template();
+        let template = Around::find(render, "").expect("found").template();
         assert_eq!(
             template,
             "{{ if .System }}<|im_start|>system\n{{ .System }}<|im_end|>\n{{ else }}{{ end }}{{ range .Messages }}\
@@ -237,7 +237,7 @@ mod tests {
             }
             Some(text)
         };
-        let around = Around::find(&render, "<s>").expect("found");
+        let around = Around::find(render, "<s>").expect("found");
         assert_eq!(around.start, "SYS: be kind.\n");
         assert_eq!(around.user, ["USER: ", "\nAI: "]);
         assert_eq!(around.end, "</s>");

@@ -121,6 +121,9 @@ impl fmt::Display for Finding {
     }
 }
 
+/// The evidence for a symptom after so many steps.
+type Rule<'a> = &'a dyn Fn(usize) -> Option<String>;
+
 /// What the losses and gradient norms of the steps so far show at the last of them.
 ///
 /// ```
@@ -133,7 +136,7 @@ impl fmt::Display for Finding {
 /// ```
 pub fn diagnose_step(losses: &[f64], norms: &[f64]) -> Vec<Finding> {
     let step = losses.len();
-    let rules: [(Symptom, &dyn Fn(usize) -> Option<String>); 5] = [
+    let rules: [(Symptom, Rule<'_>); 5] = [
         (Symptom::Divergence, &|end| diverges(losses.get(..end)?)),
         (Symptom::Spike, &|end| spikes(losses.get(..end)?)),
         (Symptom::Plateau, &|end| is_flat(losses.get(..end)?)),
@@ -144,7 +147,7 @@ pub fn diagnose_step(losses: &[f64], norms: &[f64]) -> Vec<Finding> {
             vanishes(norms.get(..end)?)
         }),
     ];
-    let begins = |(symptom, rule): (Symptom, &dyn Fn(usize) -> Option<String>)| {
+    let begins = |(symptom, rule): (Symptom, Rule<'_>)| {
         let evidence = rule(step)?;
         let held = step > 0 && rule(step - 1).is_some();
         (!held).then_some(Finding {

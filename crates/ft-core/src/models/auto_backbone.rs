@@ -165,6 +165,8 @@ macro_rules! encoders {
 encoders! {
     /// BERT, RoBERTa, XLM-RoBERTa.
     Bert: BertConfig => Bert,
+    /// DeBERTa-v2, DeBERTa-v3.
+    Deberta: DebertaConfig => Deberta,
     /// DistilBERT.
     DistilBert: DistilBertConfig => DistilBert,
     /// MPNet.

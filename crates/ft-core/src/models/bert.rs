@@ -151,6 +151,11 @@ impl Bert {
         save_pretrained(self, self.config.to_json(), folder, options)
     }
 
+    /// The embedding of tokens.
+    pub(crate) fn word_embeddings(&self) -> &Embedding {
+        &self.embeddings.word_embeddings
+    }
+
     /// The configuration.
     pub fn config(&self) -> &BertConfig {
         &self.config

@@ -2,6 +2,7 @@
 //! them.
 
 mod bert;
+mod deberta;
 mod decoder;
 mod distilbert;
 mod encoder;
@@ -33,6 +34,7 @@ use crate::layers::rope_scaling::RopeScaling;
 use crate::{Dims, Error, Result};
 
 pub use bert::{BertConfig, BertKind};
+pub use deberta::{DebertaConfig, DebertaType};
 pub use decoder::DecoderConfig;
 pub use distilbert::{DistilBertConfig, DistilBertType};
 pub use encoder_task::{EncoderTask, EncoderTaskConfig};

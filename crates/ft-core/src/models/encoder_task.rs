@@ -1,4 +1,4 @@
-//! Encoders with the head of a task: scores of texts, of tokens, of where an answer starts and ends.
+//! Encoders with the head of a task: scores of texts, of tokens, of where an answer starts and ends, of what a mask hides.
 //!
 //! Paths are those of transformers' `BertForSequenceClassification` and its relatives, so folders go both ways. The dropouts of
 //! heads are not applied.
@@ -13,10 +13,12 @@ use serde_json::Value;
 use crate::files::pretrained::{Keys, SaveOptions, load_from, save_pretrained};
 use crate::files::safetensors_folder::Weights;
 use crate::files::weight_source::open_weights;
+use crate::layers::embedding::Embedding;
 use crate::layers::linear::{Layout, Linear, ones};
-use crate::models::config::{BertKind, EncoderTask, EncoderTaskConfig};
-use crate::models::{BackboneConfig, Bert, DistilBert, ModernBert, MpNet};
-use crate::{Backbone, Dims, Error, Parts, Result, TokenBatch};
+use crate::models::config::{BertKind, EncoderTask, EncoderTaskConfig, ProblemType};
+use crate::models::masked_head::MaskedHead;
+use crate::models::{BackboneConfig, Bert, Deberta, DistilBert, ModernBert, MpNet};
+use crate::{Backbone, Dims, Error, LossSum, Parts, Result, TokenBatch};
 
 /// A body under its name in a model with a head.
 #[allow(clippy::large_enum_variant)] // A model has one of them.
@@ -24,6 +26,7 @@ use crate::{Backbone, Dims, Error, Parts, Result, TokenBatch};
 enum Body {
     Bert(InBert),
     Roberta(InRoberta),
+    Deberta(InDeberta),
     DistilBert(InDistilBert),
     MpNet(InMpNet),
     ModernBert(InModernBert),
@@ -49,6 +52,13 @@ struct Pooler {
 #[derive(Module, Parts, Debug)]
 struct InRoberta {
     roberta: Bert,
+}
+
+#[derive(Module, Parts, Debug)]
+struct InDeberta {
+    deberta: Deberta,
+    /// Only the head for texts reads it.
+    pooler: Option<Pooler>,
 }
 
 #[derive(Module, Parts, Debug)]
@@ -79,6 +89,8 @@ enum Head {
     Distil(DistilClassifier),
     /// `out(norm(act(dense(x))))`: ModernBERT.
     Modern(ModernClassifier),
+    /// Scores of all tokens of the vocabulary.
+    Masked(MaskedHead),
 }
 
 #[derive(Module, Parts, Debug)]
@@ -115,7 +127,7 @@ struct ModernClassifier {
 }
 
 #[derive(Module, Parts, Debug)]
-struct ModernHead {
+pub(super) struct ModernHead {
     dense: Linear,
     norm: ModernNorm,
 }
@@ -124,6 +136,24 @@ struct ModernHead {
 struct ModernNorm {
     weight: Param<Tensor<1>>,
     epsilon: f64,
+}
+
+impl ModernHead {
+    pub(super) fn new(dense: Linear, epsilon: f64, device: &Device) -> Self {
+        let weight = ones([dense.out_features()], device);
+        Self {
+            dense,
+            norm: ModernNorm { weight, epsilon },
+        }
+    }
+
+    /// `norm(gelu(dense(x)))`.
+    pub(super) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let inner = ft_kernels::Activation::Gelu.forward(self.dense.forward(x));
+        let weight = self.norm.weight.val();
+        let bias = Tensor::zeros(weight.dims(), &weight.device());
+        ft_kernels::layer_norm(inner, weight, bias, self.norm.epsilon)
+    }
 }
 
 /// An encoder with a head.
@@ -182,6 +212,19 @@ impl Tasked {
                     ),
                 }
             }
+            BackboneConfig::Deberta(own) => {
+                let activation = config.extra("pooler_hidden_act");
+                if let Some(other) = activation.filter(|name| name != "gelu") {
+                    return Err(Error::Settings(format!(
+                        "pooler_hidden_act {other} is not supported, only gelu"
+                    )));
+                }
+                let pooler = texts.then(|| Pooler {
+                    dense: linear(width, width, true),
+                });
+                let deberta = Deberta::from_config(own, device);
+                (Body::Deberta(InDeberta { deberta, pooler }), plain())
+            }
             BackboneConfig::DistilBert(own) => {
                 let head = match texts {
                     false => plain(),
@@ -222,13 +265,7 @@ impl Tasked {
                 }
                 let bias = config.extra("classifier_bias") == Some(Value::Bool(true));
                 let head = ModernClassifier {
-                    head: ModernHead {
-                        dense: linear(width, width, bias),
-                        norm: ModernNorm {
-                            weight: ones([width], device),
-                            epsilon: own.norm_eps,
-                        },
-                    },
+                    head: ModernHead::new(linear(width, width, bias), own.norm_eps, device),
                     classifier: linear(width, labels, true),
                 };
                 let model = ModernBert::from_config(own, device);
@@ -237,6 +274,10 @@ impl Tasked {
             BackboneConfig::Decoder(_) => {
                 return Err(Error::Settings("a decoder is no encoder".into()));
             }
+        };
+        let head = match config.task {
+            EncoderTask::MaskedLm => Head::Masked(MaskedHead::new(config, device)?),
+            _ => head,
         };
         Ok(Self {
             _body: body,
@@ -284,6 +325,12 @@ impl Tasked {
             Body::Roberta(_) => Body::Roberta(InRoberta {
                 roberta: Bert::from_pretrained_with(folder, device, weights)?,
             }),
+            Body::Deberta(InDeberta { pooler, .. }) => Body::Deberta(InDeberta {
+                deberta: Deberta::from_pretrained_with(folder, device, weights)?,
+                pooler: pooler
+                    .map(|pooler| loaded_pooler(pooler, folder, weights))
+                    .transpose()?,
+            }),
             Body::DistilBert(_) => Body::DistilBert(InDistilBert {
                 distilbert: DistilBert::from_pretrained_with(folder, device, weights)?,
             }),
@@ -301,9 +348,21 @@ impl Tasked {
         match &self._body {
             Body::Bert(body) => &body.bert._encoder,
             Body::Roberta(body) => &body.roberta,
+            Body::Deberta(body) => &body.deberta,
             Body::DistilBert(body) => &body.distilbert,
             Body::MpNet(body) => &body.mpnet,
             Body::ModernBert(body) => &body.model,
+        }
+    }
+
+    fn word_embeddings(&self) -> &Embedding {
+        match &self._body {
+            Body::Bert(body) => body.bert._encoder.word_embeddings(),
+            Body::Roberta(body) => body.roberta.word_embeddings(),
+            Body::Deberta(body) => body.deberta.word_embeddings(),
+            Body::DistilBert(body) => body.distilbert.word_embeddings(),
+            Body::MpNet(body) => body.mpnet.word_embeddings(),
+            Body::ModernBert(body) => body.model.word_embeddings(),
         }
     }
 
@@ -324,13 +383,8 @@ impl Tasked {
                 let inner = activation::relu(head.pre_classifier.forward(x));
                 head.classifier.forward(inner)
             }
-            Head::Modern(head) => {
-                let inner = ft_kernels::Activation::Gelu.forward(head.head.dense.forward(x));
-                let weight = head.head.norm.weight.val();
-                let bias = Tensor::zeros(weight.dims(), &weight.device());
-                let inner = ft_kernels::layer_norm(inner, weight, bias, head.head.norm.epsilon);
-                head.classifier.forward(inner)
-            }
+            Head::Modern(head) => head.classifier.forward(head.head.forward(x)),
+            Head::Masked(head) => head.logits(x, self.word_embeddings()),
         }
     }
 
@@ -367,6 +421,10 @@ impl Tasked {
                 Some(pooler) => pooler.dense.forward(texts).tanh(),
                 None => texts,
             },
+            Body::Deberta(InDeberta {
+                pooler: Some(pooler),
+                ..
+            }) => ft_kernels::Activation::Gelu.forward(pooler.dense.forward(texts)),
             _ => texts,
         }
     }
@@ -381,6 +439,8 @@ const KEYS: Keys<'static> = Keys {
             || name.starts_with("cls.")
             || name.starts_with("lm_head.")
             || name.contains(".pooler.")
+            // The embedding under another name.
+            || matches!(name, "vocab_projector.weight" | "decoder.weight")
     },
     old_names: &[
         ("LayerNorm.weight", "LayerNorm.gamma"),
@@ -451,17 +511,6 @@ macro_rules! task {
                 Self::from_pretrained_with(folder, device, Weights::F32)
             }
 
-            /// The encoder of a folder with a new head for these labels, drawn by `seed`.
-            ///
-            /// # Errors
-            ///
-            /// If the folder has no encoder, or its weights do not fit.
-            pub fn from_encoder(folder: &Path, labels: Vec<String>, seed: u64, device: &Device) -> Result<Self> {
-                let body = BackboneConfig::from_pretrained(folder)?;
-                let config = EncoderTaskConfig::new(body, EncoderTask::$task, labels)?;
-                Tasked::start(&config, folder, seed, device, Weights::F32).map(|_model| Self { _model })
-            }
-
             /// Writes `config.json` and the weights, so that transformers loads the folder.
             ///
             /// # Errors
@@ -489,6 +538,30 @@ macro_rules! task {
     };
 }
 
+/// New heads for labels.
+macro_rules! labelled {
+    ($($name:ident: $task:ident),* $(,)?) => {$(
+        impl $name {
+            /// The encoder of a folder with a new head for these labels, drawn by `seed`.
+            ///
+            /// # Errors
+            ///
+            /// If the folder has no encoder, or its weights do not fit.
+            pub fn from_encoder(folder: &Path, labels: Vec<String>, seed: u64, device: &Device) -> Result<Self> {
+                let body = BackboneConfig::from_pretrained(folder)?;
+                let config = EncoderTaskConfig::new(body, EncoderTask::$task, labels)?;
+                Tasked::start(&config, folder, seed, device, Weights::F32).map(|_model| Self { _model })
+            }
+        }
+    )*};
+}
+
+labelled! {
+    EncoderSequenceClassifier: SequenceClassification,
+    EncoderTokenClassifier: TokenClassification,
+    EncoderQuestionAnswering: QuestionAnswering,
+}
+
 task! {
     /// An encoder that scores texts, or pairs of them.
     EncoderSequenceClassifier, SequenceClassification
@@ -504,7 +577,19 @@ task! {
     EncoderQuestionAnswering, QuestionAnswering
 }
 
+task! {
+    /// An encoder that predicts tokens from those before and behind them.
+    EncoderMaskedLm, MaskedLm
+}
+
 impl EncoderSequenceClassifier {
+    /// The same with what its scores mean, which transformers and pipelines read.
+    #[must_use]
+    pub fn with_problem_type(mut self, problem_type: ProblemType) -> Self {
+        self._model.config.problem_type = Some(problem_type);
+        self
+    }
+
     /// The scores of texts.
     ///
     /// # Shapes
@@ -535,5 +620,72 @@ impl EncoderQuestionAnswering {
     pub fn scores(&self, tokens: &TokenBatch) -> [Tensor<2>; 2] {
         let scores = self._model.scores(self._model.hidden(tokens));
         [0, 1].map(|which| scores.clone().narrow(2, which, 1).squeeze_dim(2))
+    }
+}
+
+impl EncoderMaskedLm {
+    /// The encoder of a folder with a new head, drawn by `seed`. [`from_pretrained`](Self::from_pretrained) loads the head of a
+    /// folder that has one.
+    ///
+    /// # Errors
+    ///
+    /// If the folder has no encoder, or its weights do not fit.
+    pub fn from_encoder(folder: &Path, seed: u64, device: &Device) -> Result<Self> {
+        let body = BackboneConfig::from_pretrained(folder)?;
+        let config = EncoderTaskConfig::new(body, EncoderTask::MaskedLm, Vec::new())?;
+        Tasked::start(&config, folder, seed, device, Weights::F32).map(|_model| Self { _model })
+    }
+
+    /// The logits of some tokens.
+    ///
+    /// # Shapes
+    ///
+    /// - `tokens`: `[rows, seq]`
+    /// - `places`: the tokens, counted over all rows
+    /// - result: `[places, vocab]`
+    ///
+    /// # Panics
+    ///
+    /// If there are no places.
+    pub fn logits(&self, tokens: &TokenBatch, places: &[usize]) -> Tensor<2> {
+        let hidden = self.hidden_at(tokens, places);
+        self._model.scores(hidden.unsqueeze()).squeeze_dim(0)
+    }
+
+    /// `Σ −log softmax(logits)[label]` over the tokens whose label is not [`IGNORE_INDEX`](crate::IGNORE_INDEX). The head is
+    /// applied to these tokens only, and their logits are not stored.
+    ///
+    /// # Shapes
+    ///
+    /// - `tokens`: `[rows, seq]`; `labels`: a label for each token, row by row
+    ///
+    /// # Panics
+    ///
+    /// If there is not a label for every token, or a label is not in the vocabulary.
+    pub fn loss(&self, tokens: &TokenBatch, labels: &[i64]) -> LossSum {
+        let places: Vec<usize> = (labels.iter().enumerate())
+            .filter(|(_, label)| **label != crate::IGNORE_INDEX)
+            .map(|(place, _)| place)
+            .collect();
+        let targets: Vec<i64> = places.iter().map(|&place| labels[place]).collect();
+        let [rows, seq] = tokens.input_ids.dims();
+        assert_eq!(labels.len(), rows * seq, "a label for every token");
+        let count = targets.len();
+        let (Head::Masked(head), true) = (&self._model._head, count > 0) else {
+            let sum = Tensor::zeros([1], &tokens.input_ids.device());
+            return LossSum { sum, count };
+        };
+        let hidden = self.hidden_at(tokens, &places);
+        let sum = head.loss(hidden, self._model.word_embeddings(), &targets);
+        LossSum { sum, count }
+    }
+
+    /// The hidden states of some tokens, `[places, width]`.
+    fn hidden_at(&self, tokens: &TokenBatch, places: &[usize]) -> Tensor<2> {
+        let hidden = self._model.hidden(tokens);
+        let [rows, seq, width] = hidden.dims();
+        let places: Vec<i64> = places.iter().map(|&place| place as i64).collect();
+        let places = Tensor::<1, Int>::from_data(places.as_slice(), &hidden.device());
+        hidden.reshape([rows * seq, width]).select(0, places)
     }
 }

@@ -138,6 +138,11 @@ impl ModernBert {
         save_pretrained(self, self.config.to_json(), folder, options)
     }
 
+    /// The embedding of tokens.
+    pub(crate) fn word_embeddings(&self) -> &Embedding {
+        &self.embeddings.tok_embeddings
+    }
+
     /// The configuration.
     pub fn config(&self) -> &ModernBertConfig {
         &self.config

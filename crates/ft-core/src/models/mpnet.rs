@@ -134,6 +134,11 @@ impl MpNet {
         save_pretrained(self, self.config.to_json(), folder, options)
     }
 
+    /// The embedding of tokens.
+    pub(crate) fn word_embeddings(&self) -> &Embedding {
+        &self.embeddings.word_embeddings
+    }
+
     /// The configuration.
     pub fn config(&self) -> &MpNetConfig {
         &self.config

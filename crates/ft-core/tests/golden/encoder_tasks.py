@@ -1,13 +1,14 @@
 """Tiny random encoders with the heads of tasks as transformers saves them, and what it computes with them.
 
-torch 2.15.0, transformers 5.23.0. Run from anywhere: python encoder_tasks.py
+torch 2.15.0, transformers 5.23.0. Run from anywhere: python encoder_tasks.py [TASK or FAMILY ...]
 
 Each folder task_NAME/ holds config.json, the weights, and golden.safetensors: input_ids, token_type_ids, attention_mask [3, 9] (rows of 9, 4
-and 2 tokens); logits [3, labels] of texts, logits [3, 9, labels] of tokens or start and end [3, 9], zero where there is padding; labels
+and 2 tokens); logits [3, labels] of texts, logits [3, 9, labels] of tokens (labels are the vocabulary for task_FAMILY_mask) or start and end [3, 9], zero where there is padding; labels
 or start_labels and end_labels; loss [1] and grad.<parameter> of it.
 """
 
 import importlib.metadata
+import sys
 import zlib
 from pathlib import Path
 
@@ -27,18 +28,29 @@ FAMILIES = {
     "bert": ("Bert", dict(**SMALL)),
     "roberta": ("Roberta", dict(**SMALL, pad_token_id=1)),
     "distilbert": ("DistilBert", dict(**DISTIL)),
+    "deberta": (
+        "DebertaV2",
+        dict(
+            **SMALL, relative_attention=True, pos_att_type=["p2c", "c2p"], position_buckets=4, share_att_key=True, norm_rel_ebd="layer_norm",
+            position_biased_input=False, type_vocab_size=0, pooler_hidden_size=16,
+        ),
+    ),
     "mpnet": ("MPNet", dict(**SMALL)),
     "modernbert": ("ModernBert", dict(**MODERN, classifier_pooling="mean", classifier_bias=True)),
 }
-TASKS = {"sequence": "SequenceClassification", "token": "TokenClassification", "answer": "QuestionAnswering"}
+TASKS = {"sequence": "SequenceClassification", "token": "TokenClassification", "answer": "QuestionAnswering", "mask": "MaskedLM"}
 
 for family, (prefix, settings) in FAMILIES.items():
     for task, suffix in TASKS.items():
-        if task == "answer" and family not in ("bert", "distilbert"):
+        if sys.argv[1:] and not {task, family} & set(sys.argv[1:]):
+            continue
+        if task == "answer" and family not in ("bert", "distilbert", "deberta"):
+            continue
+        if task == "mask" and family == "deberta":
             continue
         name = f"task_{family}_{task}"
         torch.manual_seed(zlib.crc32(name.encode()))
-        config = getattr(transformers, prefix + "Config")(**settings, **({} if task == "answer" else NAMES))
+        config = getattr(transformers, prefix + "Config")(**settings, **({} if task in ("answer", "mask") else NAMES))
         model = getattr(transformers, f"{prefix}For{suffix}")(config).eval()
         for parameter in model.parameters():
             parameter.data = torch.randn_like(parameter) * (0.2 if parameter.dim() > 1 else 0.3) + (parameter.data.mean() > 0.5) * 1.0
@@ -65,8 +77,9 @@ for family, (prefix, settings) in FAMILIES.items():
             entropy = torch.nn.functional.cross_entropy
             out.loss = (entropy(cut(out.start_logits), starts) + entropy(cut(out.end_logits), ends)) / 2
             golden |= {"start": out.start_logits * mask, "end": out.end_logits * mask, "start_labels": starts, "end_labels": ends}
-        elif task == "token":
-            labels = torch.where(mask == 1, torch.randint(0, 3, (3, 9)), -100)
+        elif task in ("token", "mask"):
+            classes = 3 if task == "token" else 41
+            labels = torch.where(mask == 1, torch.randint(0, classes, (3, 9)), -100)
             labels[0, 0] = -100
             out = model(input_ids=ids, attention_mask=mask, labels=labels, **more)
             golden |= {"logits": out.logits * mask[:, :, None], "labels": labels}

@@ -7,8 +7,8 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ft_core::safetensors_folder::{module_tensors, read_tensors};
 use ft_core::{
-    EncoderQuestionAnswering, EncoderSequenceClassifier, EncoderTokenClassifier, SaveOptions,
-    TokenBatch,
+    EncoderMaskedLm, EncoderQuestionAnswering, EncoderSequenceClassifier, EncoderTokenClassifier,
+    SaveOptions, TokenBatch,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -58,7 +58,14 @@ fn devices() -> [Device; 2] {
 
 #[test]
 fn scores_of_texts_agree() {
-    for family in ["bert", "roberta", "distilbert", "mpnet", "modernbert"] {
+    for family in [
+        "bert",
+        "roberta",
+        "distilbert",
+        "deberta",
+        "mpnet",
+        "modernbert",
+    ] {
         let name = format!("task_{family}_sequence");
         let expected = read(&name);
         for device in devices() {
@@ -75,7 +82,14 @@ fn scores_of_texts_agree() {
 
 #[test]
 fn scores_of_tokens_agree() {
-    for family in ["bert", "roberta", "distilbert", "mpnet", "modernbert"] {
+    for family in [
+        "bert",
+        "roberta",
+        "distilbert",
+        "deberta",
+        "mpnet",
+        "modernbert",
+    ] {
         let name = format!("task_{family}_token");
         let expected = read(&name);
         for device in devices() {
@@ -94,7 +108,7 @@ fn scores_of_tokens_agree() {
 
 #[test]
 fn scores_of_answers_agree() {
-    for family in ["bert", "distilbert"] {
+    for family in ["bert", "distilbert", "deberta"] {
         let name = format!("task_{family}_answer");
         let expected = read(&name);
         for device in devices() {
@@ -119,8 +133,61 @@ fn scores_of_answers_agree() {
 }
 
 #[test]
-fn a_saved_model_is_the_same_model() {
+fn scores_of_masked_tokens_agree() {
     for family in ["bert", "roberta", "distilbert", "mpnet", "modernbert"] {
+        let name = format!("task_{family}_mask");
+        let expected = read(&name);
+        for device in devices() {
+            let model = EncoderMaskedLm::from_pretrained(&golden(&name), &device);
+            let model = model.expect("loads");
+            let tokens = tokens(&expected, &device);
+            let scores = model.logits(&tokens, &(0..27).collect::<Vec<_>>());
+            let mask = ints(&expected["attention_mask"], &device).float();
+            let real = scores.reshape([3, 9, 41]) * mask.unsqueeze_dim(2);
+            assert_close(&name, real.into_data(), &expected["logits"], 5e-5);
+            let loss = model.loss(&tokens, &host(&expected["labels"]));
+            let mean = loss.sum / loss.count as f64;
+            assert_close(&name, mean.to_data(), &expected["loss"], 2e-5);
+            gradients_agree(&model, mean.backward(), &expected);
+        }
+    }
+}
+
+#[test]
+fn a_masked_language_model_is_saved_whole_and_begins_on_any_encoder() {
+    let device = Device::default();
+    for family in ["bert", "roberta", "distilbert", "mpnet", "modernbert"] {
+        let name = format!("task_{family}_mask");
+        let model = EncoderMaskedLm::from_pretrained(&golden(&name), &device).expect("loads");
+        let folder = TempDir::new().expect("temporary folder");
+        let options = SaveOptions::default();
+        model
+            .save_pretrained(folder.path(), &options)
+            .expect("saves");
+        let again = EncoderMaskedLm::from_pretrained(folder.path(), &device).expect("loads");
+        assert_eq!(module_tensors(&again), module_tensors(&model), "{name}");
+        let new = EncoderMaskedLm::from_encoder(folder.path(), 1, &device).expect("starts");
+        let names = |model: &EncoderMaskedLm| {
+            let tensors = module_tensors(model);
+            tensors
+                .into_iter()
+                .map(|(name, _)| name)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names(&new), names(&model), "{name}");
+    }
+}
+
+#[test]
+fn a_saved_model_is_the_same_model() {
+    for family in [
+        "bert",
+        "roberta",
+        "distilbert",
+        "deberta",
+        "mpnet",
+        "modernbert",
+    ] {
         let name = format!("task_{family}_sequence");
         let device = Device::default();
         let model = EncoderSequenceClassifier::from_pretrained(&golden(&name), &device);

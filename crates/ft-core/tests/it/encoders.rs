@@ -83,7 +83,7 @@ pub(crate) fn gradients_agree(
             let grad = grad.unwrap_or_else(|| panic!("{key} has no gradient"));
             let expected = &self.expected[&format!("grad.{key}")];
             // Softmax does not change with the key's bias: its gradient is nothing but rounding.
-            let tolerance = if [".key.bias", ".k_lin.bias", ".attn.k.bias"]
+            let tolerance = if [".key.bias", ".k_lin.bias", ".attn.k.bias", "key_proj.bias"]
                 .iter()
                 .any(|end| key.ends_with(end))
             {
@@ -128,6 +128,7 @@ fn an_encoder_is_saved_and_loaded_held_wide_or_as_stored() {
         ("bert_mlm", FloatDType::BF16),
         ("roberta", FloatDType::F16),
         ("distilbert_mlm", FloatDType::F16),
+        ("deberta_v3", FloatDType::F32),
         ("mpnet", FloatDType::F32),
         ("modernbert", FloatDType::F32),
     ] {
@@ -177,6 +178,12 @@ fn mpnet_agrees() {
 }
 
 #[test]
+fn deberta_agrees() {
+    agrees_with_transformers("deberta");
+    agrees_with_transformers("deberta_v3");
+}
+
+#[test]
 fn modernbert_agrees() {
     agrees_with_transformers("modernbert");
 }
@@ -189,6 +196,7 @@ fn a_row_of_several_texts_keeps_them_apart() {
         "bert",
         "roberta",
         "distilbert",
+        "deberta_v3",
         "mpnet",
         "modernbert",
         "llama",

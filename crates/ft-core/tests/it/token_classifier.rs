@@ -29,10 +29,7 @@ fn scores_loss_and_gradients_are_those_of_transformers() {
     let tokens = TokenBatch::new(ints(&expected["input_ids"], &device));
     let scores = model.scores(&tokens);
     assert_close(NAME, scores.clone().into_data(), &expected["scores"], 2e-5);
-    let labels: Vec<i64> = host(&expected["labels"])
-        .into_iter()
-        .map(|n| n as i64)
-        .collect();
+    let labels: Vec<i64> = host(&expected["labels"]);
     let counted = labels
         .iter()
         .filter(|&&label| label != IGNORE_INDEX)

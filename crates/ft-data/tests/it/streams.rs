@@ -59,7 +59,7 @@ fn all_kinds_of_files_give_the_same_rows() {
     }
     assert_eq!(
         read_rows(folder.path()).expect("reads"),
-        vec![&expected[..]; 4].concat()
+        [&expected[..]; 4].concat()
     );
     assert_eq!(read_rows(path("[ab].json*")).expect("reads").len(), 4);
 

@@ -2,7 +2,8 @@
 
 use burn::tensor::Device;
 use ft_core::SaveOptions;
-use ft_embed::CrossEncoder;
+use ft_embed::{CrossEncoder, CrossEncoderLoss, CrossEncoderTraining, TextDataset, TextRow};
+use ft_train::{TrainConfig, Trainer};
 
 use crate::models::{folder, json};
 
@@ -47,4 +48,72 @@ fn documents_are_ranked_by_score() {
     assert!(ranked.windows(2).all(|two| two[0].1 >= two[1].1));
     let place = |document| ranked.iter().position(|(own, _)| *own == document);
     assert!(place(2) < place(3));
+}
+
+/// Rows of a query and so many documents, whose labels are higher where the document has the query's word.
+fn rows(documents: usize, labels: impl Fn(usize, usize) -> Option<f32>) -> TextDataset {
+    let words = ["cat", "dog", "mat", "ran"];
+    let rows = (0..12).map(|i| TextRow {
+        texts: [format!("the {}", words[i % 4])]
+            .into_iter()
+            .chain((0..documents).map(|d| {
+                format!(
+                    "a {} on the {}",
+                    words[(i + d) % 4],
+                    "mat ".repeat(1 + i / 4)
+                )
+            }))
+            .collect(),
+        labels: (0..documents).filter_map(|d| labels(i, d)).collect(),
+    });
+    TextDataset::new(rows.collect()).expect("rows")
+}
+
+#[test]
+fn every_loss_is_learnt() {
+    for name in CrossEncoderLoss::names() {
+        let loss: CrossEncoderLoss = name.parse().expect("a loss");
+        let dataset = match loss {
+            CrossEncoderLoss::MultipleNegatives(_) => rows(2, |_, _| None),
+            CrossEncoderLoss::MarginMse => rows(3, |_, d| (d > 0).then_some(2.0)),
+            CrossEncoderLoss::Binary(_) | CrossEncoderLoss::Mse => {
+                let mut all = rows(2, |_, _| None);
+                for (number, row) in all.rows.iter_mut().enumerate() {
+                    row.texts.remove(1 + number % 2);
+                    row.labels = vec![(number % 2) as f32];
+                }
+                all
+            }
+            CrossEncoderLoss::CrossEntropy => continue,
+            _ => rows(4, |_, d| Some([2.0, 0.0, 1.0, 0.0][d])),
+        };
+        let device = Device::default().autodiff();
+        let model = CrossEncoder::from_pretrained(&folder("tiny_pairs"), &device).expect("loads");
+        let method = CrossEncoderTraining::new(loss, &model, &dataset, 6, Some(1));
+        let method = method.expect("fits").with_evaluation(&model, &dataset);
+        let config = TrainConfig {
+            learning_rate: 5e-3,
+            epochs: 30.0,
+            progress: false,
+            ..TrainConfig::default()
+        };
+        let trainer = Trainer::with_method(config, method.expect("fits"));
+        let (_, report) = trainer.fit(model).expect("trains");
+        let losses = [report.eval_before(), report.eval_after()];
+        let [before, after] = losses.map(|found| found.expect("evaluated").loss);
+        assert!(after < 0.9 * before, "{name}: {before} {after}");
+    }
+}
+
+#[test]
+fn rows_that_a_loss_cannot_take_are_errors() {
+    let model = load();
+    let refused = |loss, rows: &TextDataset| {
+        let error = CrossEncoderTraining::new(loss, &model, rows, 4, None);
+        error.expect_err("does not fit").to_string()
+    };
+    let error = refused(CrossEncoderLoss::Lambda, &rows(1, |_, _| Some(1.0)));
+    assert!(error.contains("two documents or more"), "{error}");
+    let error = refused(CrossEncoderLoss::CrossEntropy, &rows(1, |_, _| Some(1.0)));
+    assert!(error.contains("a score for each class"), "{error}");
 }

@@ -161,7 +161,7 @@ pub(super) fn read(reader: &Reader<'_>) -> Result<Matrix> {
 /// The numbers of the 16 codes.
 fn table(format: PackedFormat) -> Vec<f32> {
     let codes: Vec<u8> = (0..32u8)
-        .map(|i| (2 * i % 16) << 4 | (2 * i + 1) % 16)
+        .map(|i| ((2 * i % 16) << 4) | ((2 * i + 1) % 16))
         .collect();
     let mut numbers = vec![0.0; BLOCK];
     format.decode(&join_bitsandbytes(&codes, &[1.0]), &mut numbers);

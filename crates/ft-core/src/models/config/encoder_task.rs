@@ -17,6 +17,8 @@ pub enum EncoderTask {
     TokenClassification,
     /// Where an answer starts and ends.
     QuestionAnswering,
+    /// Which token was in the place of a mask.
+    MaskedLm,
 }
 
 impl EncoderTask {
@@ -25,6 +27,7 @@ impl EncoderTask {
             Self::SequenceClassification => "ForSequenceClassification",
             Self::TokenClassification => "ForTokenClassification",
             Self::QuestionAnswering => "ForQuestionAnswering",
+            Self::MaskedLm => "ForMaskedLM",
         }
     }
 }
@@ -36,7 +39,8 @@ pub struct EncoderTaskConfig {
     pub body: BackboneConfig,
     /// The task.
     pub task: EncoderTask,
-    /// The names of the labels (`id2label`). In question answering there are two scores, which have no names.
+    /// The names of the labels (`id2label`). In question answering there are two scores, which have no names, and scores of
+    /// masked tokens have none either.
     pub labels: Vec<String>,
     /// What the scores of texts mean, which decides the loss in transformers.
     pub problem_type: Option<ProblemType>,
@@ -103,7 +107,8 @@ impl EncoderTaskConfig {
                     .into(),
             ));
         }
-        match self.labels.is_empty() {
+        let named = self.task != EncoderTask::MaskedLm;
+        match named && self.labels.is_empty() {
             true => Err(Error::Settings(
                 "there are no labels: a head needs at least one".into(),
             )),
@@ -115,6 +120,7 @@ impl EncoderTaskConfig {
     pub fn num_labels(&self) -> usize {
         match self.task {
             EncoderTask::QuestionAnswering => 2,
+            EncoderTask::MaskedLm => self.body.dims().vocab_size,
             _ => self.labels.len(),
         }
     }
@@ -128,6 +134,7 @@ impl EncoderTaskConfig {
                 BertKind::Roberta => "Roberta",
                 BertKind::XlmRoberta => "XLMRoberta",
             },
+            BackboneConfig::Deberta(_) => "DebertaV2",
             BackboneConfig::DistilBert(_) => "DistilBert",
             BackboneConfig::MpNet(_) => "MPNet",
             BackboneConfig::ModernBert(_) => "ModernBert",
@@ -146,8 +153,10 @@ impl EncoderTaskConfig {
                 "architectures".into(),
                 json!([format!("{family}{}", self.task.suffix())]),
             );
-            map.insert("id2label".into(), id2label.into());
-            map.insert("label2id".into(), label2id.into());
+            if !id2label.is_empty() {
+                map.insert("id2label".into(), id2label.into());
+                map.insert("label2id".into(), label2id.into());
+            }
             if let Some(problem_type) = self.problem_type {
                 map.insert("problem_type".into(), json!(problem_type));
             }

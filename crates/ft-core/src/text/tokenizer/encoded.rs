@@ -2,7 +2,8 @@
 //!
 //! Texts are cut before special tokens are added, so that these are always there, as transformers does.
 
-use tokenizers::tokenizer::{Encoding, PostProcessor};
+use tokenizers::models::ModelWrapper;
+use tokenizers::tokenizer::{Decoder, Encoding, Model, OffsetType, PostProcessor, PreTokenizer};
 use tokenizers::utils::truncation::{
     TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings,
 };
@@ -83,33 +84,11 @@ impl Tokenizer {
         max_length: Option<usize>,
         truncation: Truncation,
     ) -> Result<Encoded> {
-        let fail = |error: tokenizers::Error| Error::Tokenizer(error.to_string());
-        let encode = |text: &str| self.inner.encode(text, false).map_err(fail);
-        let mut first = encode(text)?;
-        let mut second = pair.map(encode).transpose()?;
+        let mut first = self.bare(text, 0)?;
+        let mut second = pair.map(|pair| self.bare(pair, 1)).transpose()?;
         if let Some(max_length) = max_length {
-            let added = (self.inner.get_post_processor())
-                .map_or(0, |processor| processor.added_tokens(pair.is_some()));
-            let room = max_length.checked_sub(added).ok_or_else(|| {
-                Error::Tokenizer(format!(
-                    "a length of {max_length} leaves no room: {added} special tokens are added to a text"
-                ))
-            })?;
-            let params = TruncationParams {
-                direction: TruncationDirection::Right,
-                max_length: room,
-                strategy: match truncation {
-                    Truncation::LongestFirst => TruncationStrategy::LongestFirst,
-                    Truncation::OnlyFirst => TruncationStrategy::OnlyFirst,
-                    Truncation::OnlySecond => TruncationStrategy::OnlySecond,
-                },
-                stride: 0,
-            };
-            (first, second) = truncate_encodings(first, second, &params).map_err(|error| {
-                Error::Tokenizer(format!(
-                    "the text cannot be cut to {max_length} tokens: {error}; allow more tokens, or cut the other text too"
-                ))
-            })?;
+            let room = self.room(max_length, pair.is_some())?;
+            (first, second) = cut(first, second, room, max_length, truncation, 0)?;
             first.set_overflowing(Vec::new());
             if let Some(second) = &mut second {
                 second.set_overflowing(Vec::new());
@@ -118,4 +97,123 @@ impl Tokenizer {
         let encoding = self.inner.post_process(first, second, true).map_err(fail)?;
         Ok(Encoded::from(&encoding))
     }
+
+    /// A text in windows of at most `max_length` tokens, special ones included, that go on where the window before ended less
+    /// `overlap` tokens. With a `pair` the windows are those of the pair, and each begins with the whole text: a question and
+    /// the parts of a document. Nothing is lost.
+    ///
+    /// # Errors
+    ///
+    /// If the tokenizer refuses a text, `max_length` leaves no room, or the overlap is not smaller than a window.
+    pub fn encode_windows(
+        &self,
+        text: &str,
+        pair: Option<&str>,
+        max_length: usize,
+        overlap: usize,
+    ) -> Result<Vec<Encoded>> {
+        let first = self.bare(text, 0)?;
+        let second = pair.map(|pair| self.bare(pair, 1)).transpose()?;
+        let room = self.room(max_length, pair.is_some())?;
+        let (truncation, whole) = match &second {
+            None => (Truncation::OnlyFirst, first.len()),
+            Some(second) => (Truncation::OnlySecond, first.len() + second.len()),
+        };
+        let window = match &second {
+            None => room,
+            Some(_) => room.saturating_sub(first.len()),
+        };
+        if whole > room && overlap >= window {
+            return Err(Error::Tokenizer(format!(
+                "windows of {window} tokens cannot overlap by {overlap}: allow more than {max_length} tokens, or less overlap"
+            )));
+        }
+        let (first, second) = cut(first, second, room, max_length, truncation, overlap)?;
+        let encoding = self.inner.post_process(first, second, true).map_err(fail)?;
+        let rest = encoding.get_overflowing().iter().map(Encoded::from);
+        Ok(std::iter::once(Encoded::from(&encoding))
+            .chain(rest)
+            .collect())
+    }
+
+    /// Tokens as text, joined by the tokenizer's decoder.
+    ///
+    /// # Errors
+    ///
+    /// If the decoder refuses them.
+    pub fn tokens_to_text(&self, tokens: Vec<String>) -> Result<String> {
+        match self.inner.get_decoder() {
+            Some(decoder) => decoder.decode(tokens).map_err(fail),
+            None => Ok(tokens.join(" ")),
+        }
+    }
+
+    /// What tokens within a word begin with (`##`), for tokenizers that mark these and not the beginnings of words.
+    pub fn continuing_subword_prefix(&self) -> Option<&str> {
+        let prefix = match self.inner.get_model() {
+            ModelWrapper::WordPiece(model) => Some(&model.continuing_subword_prefix),
+            ModelWrapper::BPE(model) => model.continuing_subword_prefix.as_ref(),
+            _ => None,
+        };
+        prefix
+            .map(String::as_str)
+            .filter(|prefix| !prefix.is_empty())
+    }
+
+    /// The tokens of a text before post-processing, which must be applied once only: it moves offsets, and it numbers the
+    /// texts.
+    fn bare(&self, text: &str, type_id: u32) -> Result<Encoding> {
+        let inner = &self.inner;
+        let mut text =
+            (inner.get_added_vocabulary()).extract_and_normalize(inner.get_normalizer(), text);
+        if let Some(pre_tokenizer) = inner.get_pre_tokenizer() {
+            pre_tokenizer.pre_tokenize(&mut text).map_err(fail)?;
+        }
+        (inner.get_model())
+            .tokenize_in_pretokenized(&mut text, None)
+            .map_err(fail)?;
+        text.into_encoding(None, type_id, OffsetType::Byte)
+            .map_err(fail)
+    }
+
+    /// How many tokens of `max_length` are left for texts.
+    fn room(&self, max_length: usize, pair: bool) -> Result<usize> {
+        let added =
+            (self.inner.get_post_processor()).map_or(0, |processor| processor.added_tokens(pair));
+        max_length.checked_sub(added).ok_or_else(|| {
+            Error::Tokenizer(format!(
+                "a length of {max_length} leaves no room: {added} special tokens are added to a text"
+            ))
+        })
+    }
+}
+
+fn fail(error: tokenizers::Error) -> Error {
+    Error::Tokenizer(error.to_string())
+}
+
+/// Cuts texts to `room` tokens together; what is cut off is kept as overflow.
+fn cut(
+    first: Encoding,
+    second: Option<Encoding>,
+    room: usize,
+    max_length: usize,
+    truncation: Truncation,
+    stride: usize,
+) -> Result<(Encoding, Option<Encoding>)> {
+    let params = TruncationParams {
+        direction: TruncationDirection::Right,
+        max_length: room,
+        strategy: match truncation {
+            Truncation::LongestFirst => TruncationStrategy::LongestFirst,
+            Truncation::OnlyFirst => TruncationStrategy::OnlyFirst,
+            Truncation::OnlySecond => TruncationStrategy::OnlySecond,
+        },
+        stride,
+    };
+    truncate_encodings(first, second, &params).map_err(|error| {
+        Error::Tokenizer(format!(
+            "the text cannot be cut to {max_length} tokens: {error}; allow more tokens, or cut the other text too"
+        ))
+    })
 }

@@ -9,6 +9,57 @@ use std::ops::Range;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ft_core::TokenBatch;
 
+/// How texts are laid out in a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextLayout {
+    /// All texts in one row, each a segment: nothing is computed for padding. For models and devices whose attention works in
+    /// tiles ([`Backbone::attends_by_tile`](ft_core::Backbone::attends_by_tile)).
+    Packed,
+    /// A row a text, filled up with this id.
+    Padded(u32),
+}
+
+impl TextLayout {
+    /// Texts as a batch.
+    ///
+    /// # Panics
+    ///
+    /// If no token of a text counts.
+    pub fn batch(self, texts: &[&TextTokens]) -> TextBatch {
+        match self {
+            Self::Packed => TextBatch::packed(texts),
+            Self::Padded(id) => TextBatch::padded(texts, id),
+        }
+    }
+}
+
+/// The numbers of texts in batches, the longest texts first. A batch has about `tokens` tokens, padding included if it has any
+/// (`packed` is false).
+pub fn by_length(texts: &[TextTokens], tokens: usize, packed: bool) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..texts.len()).collect();
+    order.sort_by_key(|&text| std::cmp::Reverse(texts[text].ids.len()));
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    let mut count = 0;
+    for text in order {
+        let own = texts[text].ids.len();
+        let grown = match (packed, batches.last()) {
+            (false, Some(batch)) => (batch.len() + 1) * texts[batch[0]].ids.len(),
+            _ => count + own,
+        };
+        match batches.last_mut() {
+            Some(batch) if grown <= tokens => {
+                batch.push(text);
+                count = grown;
+            }
+            _ => {
+                batches.push(vec![text]);
+                count = own;
+            }
+        }
+    }
+    batches
+}
+
 /// The ids of a text, and how many of them are those of its prompt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TextTokens {
@@ -121,6 +172,11 @@ impl TextBatch {
         self.places.iter().map(ExactSizeIterator::len).sum()
     }
 
+    /// The number of tokens, padding counted.
+    pub fn slots(&self) -> usize {
+        self.rows * self.seq
+    }
+
     /// Where the tokens of each text are among those of all rows.
     pub fn places(&self) -> &[Range<usize>] {
         &self.places
@@ -184,5 +240,18 @@ mod tests {
             skipped: 2,
             ..TextTokens::default()
         }]);
+    }
+
+    #[test]
+    fn batches_have_the_longest_texts_first_and_a_bounded_number_of_tokens() {
+        let lengths = [3, 10, 1, 5, 5, 4];
+        let texts = lengths.map(|length| TextTokens {
+            ids: vec![0; length],
+            ..TextTokens::default()
+        });
+        let batches = by_length(&texts, 10, true);
+        assert_eq!(batches, [vec![1], vec![3, 4], vec![5, 0, 2]]);
+        let whole = by_length(&texts, 1000, true);
+        assert_eq!(whole, [vec![1, 3, 4, 5, 0, 2]]);
     }
 }

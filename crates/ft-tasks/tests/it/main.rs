@@ -1,0 +1,6 @@
+//! Pipelines against transformers, and training of each task.
+
+mod pipelines;
+mod training;
+mod trajectory;
+mod windows;

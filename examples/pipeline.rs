@@ -1,0 +1,218 @@
+//! One call from text to answer, with the JSON of transformers' pipelines.
+//!
+//! ```sh
+//! cargo run --release --example pipeline -- --task text-classification --model my-classifier --text "It leaks."
+//! cargo run --release --example pipeline -- --task token-classification --model my-tagger --aggregation simple --text "A kettle by Calvera."
+//! cargo run --release --example pipeline -- --task question-answering --model my-answerer --question "Who is it?" --text "It is Anna."
+//! cargo run --release --example pipeline -- --task summarization --model SmolLM2-135M-Instruct --text "..."
+//! ```
+//!
+//! `--text` may be given several times; without it, texts are read from standard input, one a line. With `--json` the last line of the
+//! output is one JSON object, whose `results` are those of transformers, one for each text.
+
+use std::io::{BufRead, Write};
+use std::ops::ControlFlow;
+
+use anyhow::{Result, bail, ensure};
+use clap::Parser;
+use ft::core::{HubOptions, Message, Streamed, resolve};
+use ft::tasks::pipelines::{
+    FeatureExtraction, FillMask, QuestionAnswering, QuestionAnsweringOptions, Summarization, TASKS,
+    TextClassification, TextGeneration, TextOrPair, TokenClassification, ZeroShotClassification,
+    ZeroShotOptions,
+};
+use serde_json::{Value, json};
+
+/// One call from text to answer.
+#[derive(Parser)]
+struct Args {
+    /// text-classification, zero-shot-classification, token-classification, question-answering, fill-mask, text-generation,
+    /// summarization or feature-extraction.
+    #[arg(long)]
+    task: String,
+    /// Model folder, or hub id (needs --features hub).
+    #[arg(long)]
+    model: String,
+    /// A text; several times for several.
+    #[arg(long)]
+    text: Vec<String>,
+    /// The second text of a pair, for text-classification.
+    #[arg(long)]
+    pair: Option<String>,
+    /// The question, for question-answering.
+    #[arg(long)]
+    question: Option<String>,
+    /// Labels, separated by commas, for zero-shot-classification.
+    #[arg(long, value_delimiter = ',')]
+    labels: Vec<String>,
+    /// Whether several labels may hold.
+    #[arg(long)]
+    multi_label: bool,
+    /// none, simple, first, average or max, for token-classification.
+    #[arg(long, default_value = "simple")]
+    aggregation: String,
+    /// So many results of each text; without it all labels, five tokens or one answer.
+    #[arg(long)]
+    top_k: Option<usize>,
+    /// Whether a text may hold no answer.
+    #[arg(long)]
+    handle_impossible_answer: bool,
+    /// New tokens, for text-generation and summarization.
+    #[arg(long, default_value_t = 128)]
+    max_new_tokens: usize,
+    /// 0 is greedy.
+    #[arg(long, default_value_t = 0.0)]
+    temperature: f32,
+    /// Seed of sampling.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Texts are messages of a user, for text-generation.
+    #[arg(long)]
+    chat: bool,
+    /// cpu, cuda, wgpu, vulkan or metal.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Print one JSON object as the last line of stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> Result<()> {
+    ft::compute_threads(None);
+    let args = Args::parse();
+    let device = ft::device(&args.device)?;
+    let folder = resolve(&args.model, &HubOptions::from_env())?;
+    let lines: Vec<String> = match args.text.is_empty() {
+        true => std::io::stdin()
+            .lock()
+            .lines()
+            .collect::<std::io::Result<_>>()?,
+        false => args.text.clone(),
+    };
+    let texts: Vec<&str> = lines
+        .iter()
+        .map(String::as_str)
+        .filter(|text| !text.trim().is_empty())
+        .collect();
+    ensure!(
+        !texts.is_empty(),
+        "there is no text: give --text, or lines on standard input"
+    );
+    let show = !args.json;
+    let mut listen = |token: Streamed<'_>| {
+        if show {
+            print!("{}", token.text);
+            let _ = std::io::stdout().flush();
+        }
+        ControlFlow::Continue(())
+    };
+    let generator = || -> Result<TextGeneration> {
+        let mut made = TextGeneration::from_pretrained(&folder, &device)?;
+        made.config.max_new_tokens = args.max_new_tokens;
+        made.config.temperature = args.temperature;
+        made.config.seed = args.seed;
+        Ok(made)
+    };
+    let results: Vec<Value> = match args.task.as_str() {
+        "text-classification" => {
+            let made = TextClassification::from_pretrained(&folder, &device)?;
+            let pairs: Vec<TextOrPair> = (texts.iter())
+                .map(|text| TextOrPair {
+                    text,
+                    pair: args.pair.as_deref(),
+                })
+                .collect();
+            values(made.classify(&pairs, args.top_k)?)?
+        }
+        "zero-shot-classification" => {
+            let made = ZeroShotClassification::from_pretrained(&folder, &device)?;
+            let labels: Vec<&str> = args.labels.iter().map(String::as_str).collect();
+            let options = ZeroShotOptions {
+                multi_label: args.multi_label,
+                ..ZeroShotOptions::default()
+            };
+            values(made.classify(&texts, &labels, &options)?)?
+        }
+        "token-classification" => {
+            let made = TokenClassification::from_pretrained(&folder, &device)?;
+            values(made.aggregated(args.aggregation.parse()?).tag(&texts)?)?
+        }
+        "question-answering" => {
+            let made = QuestionAnswering::from_pretrained(&folder, &device)?;
+            let Some(question) = &args.question else {
+                bail!("--task question-answering needs a --question");
+            };
+            let questions: Vec<(&str, &str)> = texts
+                .iter()
+                .map(|text| (question.as_str(), *text))
+                .collect();
+            let options = QuestionAnsweringOptions {
+                top_k: args.top_k.unwrap_or(1),
+                handle_impossible_answer: args.handle_impossible_answer,
+                ..QuestionAnsweringOptions::default()
+            };
+            let found = made.answer(&questions, &options)?;
+            values(found)?.into_iter().map(alone).collect()
+        }
+        "fill-mask" => {
+            let made = FillMask::from_pretrained(&folder, &device)?;
+            let found = made.fill(&texts, args.top_k.unwrap_or(5), None)?;
+            values(found)?.into_iter().map(alone).collect()
+        }
+        "text-generation" if args.chat => {
+            let conversations: Vec<Vec<Message>> = texts
+                .iter()
+                .map(|text| vec![Message::new("user", *text)])
+                .collect();
+            let answers = generator()?.chat(&conversations, &mut listen)?;
+            (conversations.iter().zip(answers))
+                .map(|(messages, answer)| {
+                    let mut messages = messages.clone();
+                    messages.push(Message::new("assistant", answer));
+                    json!([{"generated_text": messages}])
+                })
+                .collect()
+        }
+        "text-generation" => {
+            let found = generator()?.complete(&texts, &mut listen)?;
+            found.iter().map(|text| json!([text])).collect()
+        }
+        "summarization" => {
+            values(Summarization::new(generator()?).summarize(&texts, &mut listen)?)?
+        }
+        "feature-extraction" => {
+            let made = FeatureExtraction::from_pretrained(&folder, &device)?;
+            made.extract(&texts)?
+                .into_iter()
+                .map(|states| json!([states]))
+                .collect()
+        }
+        other => bail!("there is no --task {other}: use {}", TASKS.join(", ")),
+    };
+    match args.json {
+        true => println!(
+            "{}",
+            json!({"task": args.task, "results": results, "peak_rss_mb": ft::peak_rss_mb()})
+        ),
+        false => {
+            println!();
+            results.iter().for_each(|result| println!("{result}"));
+        }
+    }
+    Ok(())
+}
+
+fn values(found: Vec<impl serde::Serialize>) -> Result<Vec<Value>> {
+    Ok(found
+        .iter()
+        .map(serde_json::to_value)
+        .collect::<Result<_, _>>()?)
+}
+
+/// The only element of a list, or the list.
+fn alone(value: Value) -> Value {
+    match value {
+        Value::Array(mut list) if list.len() == 1 => list.remove(0),
+        other => other,
+    }
+}
