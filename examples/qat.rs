@@ -56,16 +56,16 @@ struct Args {
     #[arg(long, default_value_t = 64)]
     group_size: usize,
     /// Blocks of 128 tokens to train on.
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 128)]
     samples: usize,
     /// Optimizer steps.
-    #[arg(long, default_value_t = 120)]
+    #[arg(long, default_value_t = 48)]
     steps: usize,
     /// Blocks per step.
     #[arg(long, default_value_t = 8)]
     batch_size: usize,
     /// Peak learning rate, of weights and of logarithms of scales.
-    #[arg(long, default_value_t = 1e-3)]
+    #[arg(long, default_value_t = 2e-4)]
     lr: f64,
     /// Seed of the text and the order.
     #[arg(long, default_value_t = 0)]
