@@ -138,10 +138,10 @@ fn main() -> Result<()> {
             values(made.aggregated(args.aggregation.parse()?).tag(&texts)?)?
         }
         "question-answering" => {
-            let made = QuestionAnswering::from_pretrained(&folder, &device)?;
             let Some(question) = &args.question else {
                 bail!("--task question-answering needs a --question");
             };
+            let made = QuestionAnswering::from_pretrained(&folder, &device)?;
             let questions: Vec<(&str, &str)> = texts
                 .iter()
                 .map(|text| (question.as_str(), *text))
