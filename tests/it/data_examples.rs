@@ -129,6 +129,9 @@ fn a_stream_trains_with_trackers_and_bad_rows_are_left_out() {
     let data = out.path().join("data");
     fs::create_dir(&data).expect("makes a folder");
     fs::write(data.join("a.jsonl"), lines.join("\n")).expect("writes");
+    let held_out = out.path().join("held_out.jsonl");
+    let rest: Vec<&str> = rows.lines().skip(60).take(40).collect();
+    fs::write(&held_out, rest.join("\n")).expect("writes");
     let (output, events) = (out.path().join("run"), out.path().join("events"));
     let model = folder();
     let arguments = |share| {
@@ -141,7 +144,7 @@ fn a_stream_trains_with_trackers_and_bad_rows_are_left_out() {
             "messages",
             "--stream",
             "--eval-data",
-            DATA,
+            path(&held_out),
             "--max-steps",
             "3",
             "--batch-size",
