@@ -94,7 +94,7 @@ fn extreme(
 /// A row of instruction data: the prompt's messages and the completion, or `prompt` and `completion` of a plain text.
 ///
 /// What reads such rows puts an end behind the text, so leave out completions that are not
-/// [finished](crate::Rollout::finished).
+/// [finished](ft_core::Rollout::finished).
 pub fn sft_row(prompt: &PromptExample, completion: &ScoredRollout) -> Value {
     let text = &completion.rollout.text;
     let mut row = match &prompt.sample.prompt {

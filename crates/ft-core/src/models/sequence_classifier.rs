@@ -46,7 +46,7 @@ impl AutoSequenceClassifier {
     /// # Errors
     ///
     /// If a file is missing, truncated or malformed, the folder is that of another kind of model, or the weights do not fit
-    /// the configuration: [`Error::Keys`] lists every missing, left-over and misshapen key.
+    /// the configuration: [`Error::Keys`](crate::Error::Keys) lists every missing, left-over and misshapen key.
     pub fn from_pretrained(folder: &Path, device: &Device) -> Result<Self> {
         Self::from_pretrained_with(folder, device, Weights::F32)
     }
@@ -102,7 +102,7 @@ impl AutoSequenceClassifier {
     ///
     /// # Errors
     ///
-    /// As [`AutoCausalLm::save_pretrained`].
+    /// As [`AutoCausalLm::save_pretrained`](crate::AutoCausalLm::save_pretrained).
     pub fn save_pretrained(&self, folder: &Path, options: &SaveOptions) -> Result<()> {
         let ending = "ForSequenceClassification";
         self._model.save(self, ending, folder, options)
