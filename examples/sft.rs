@@ -257,7 +257,10 @@ fn main() -> Result<()> {
     let manifest = manifest(&args, &folder, &tokenizer)?
         .with_fact("training_rows", learnt_print.clone())
         .with_fact("held_out_rows", held_out_print.as_str());
-    manifest.write(&args.output)?;
+    // The manifest of a run that is there stays until this one is accepted.
+    if !args.output.join("train_log.jsonl").is_file() {
+        manifest.write(&args.output)?;
+    }
 
     // The model: with a fresh adapter on its frozen weights, or with weights that train.
     let weights = match &args.method {

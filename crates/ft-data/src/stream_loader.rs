@@ -173,7 +173,8 @@ impl<E: Send, B> StreamLoader<E, B> {
     ///
     /// # Errors
     ///
-    /// If a file cannot be read, or there are too many bad rows.
+    /// If a file cannot be read, there are too many bad rows, or a whole window of rows has no token to learn: their format, the
+    /// template or the maximum length does not fit.
     pub fn next_batch(&mut self) -> Result<Option<B>> {
         while self.window.taken * self.options.batch_size >= self.window.rows.len() {
             if !self.read_window()? {
@@ -254,6 +255,7 @@ impl<E: Send, B> StreamLoader<E, B> {
             }
         }
         let example = &self.example;
+        let full = rows.len() == self.options.window;
         let made = in_parallel(&rows, |row| Ok(example(&row.value)))?;
         let mut examples = Vec::new();
         for (row, made) in rows.into_iter().zip(made) {
@@ -262,6 +264,14 @@ impl<E: Send, B> StreamLoader<E, B> {
                 reason: error.reason(),
             });
             examples.extend(self.bad.sort_out(made)?.flatten());
+        }
+        // A stream that repeats would be read for ever.
+        if examples.is_empty() && full {
+            return Err(Error::Dataset(format!(
+                "none of {} rows has a token to learn: check the format, the template, and whether the maximum length cuts \
+                 all answers",
+                self.options.window
+            )));
         }
         self.window.rows = self.rows_of(examples);
         Ok(any)

@@ -179,7 +179,8 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Run<'a, M, T, O> {
             let batch = plan.batches.start + place;
             let kept = self.trainer.method.batch_to_json(plan.epoch, batch);
             let kept = match (&self.folder, kept) {
-                (Some(folder), Some(kept)) => Some(folder.save_batch(number, &kept)?),
+                // The loss is the error to report, also where the batch cannot be written.
+                (Some(folder), Some(kept)) => folder.save_batch(number, &kept).ok(),
                 _ => None,
             };
             return Err(Error::NonFiniteLoss {

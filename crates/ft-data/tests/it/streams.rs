@@ -370,3 +370,27 @@ fn a_file_larger_than_memory_streams() {
     println!("{rows} rows, {} MB at most", peak / 1024);
     assert!(peak < 500 * 1024, "{peak} KiB");
 }
+
+/// The maximum length cuts every answer: a stream that repeats would never give a batch.
+#[test]
+fn a_stream_without_anything_to_learn_is_an_error() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    write(
+        folder.path(),
+        "a.jsonl",
+        [row("What is it?", "It is this.")],
+    );
+    let stream = RowStream::open(folder.path()).expect("opens").repeat();
+    let options = StreamOptions {
+        batch_size: 2,
+        window: 10,
+        ..StreamOptions::default()
+    };
+    let padded = Collation::Padded { multiple: 1 };
+    let loader = StreamLoader::sft(stream, Format::Messages, &tokenizer(), 2, padded, options);
+    let error = loader
+        .expect("loads")
+        .next_batch()
+        .expect_err("nothing to learn");
+    assert!(error.to_string().contains("none of 10 rows"), "{error}");
+}
