@@ -19,9 +19,8 @@
 //! when they are loaded, and the adapter trains on top of them: QLoRA. A `.gguf` file as `--model` has its blocks already.
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Parser;
 use ft::AdaLora;
 use ft::core::{
@@ -33,13 +32,18 @@ use ft::data::{
     built_in_template,
 };
 use ft::kernels::PackedFormat;
-use ft::peft::Method;
 use ft::train::{
-    BoxError, Callback, CsvTracker, EarlyStopping, ForgettingMonitor, Manifest, ModelView,
-    OnBatches, OnStream, Optim, ParamTable, Results, Schedule, Selection, SftStep, TensorBoard,
-    TrainConfig, Trainer, draw_loss_curves, total_steps, train_only,
+    CsvTracker, EarlyStopping, ForgettingMonitor, Manifest, OnBatches, OnStream, Optim, ParamTable,
+    Results, Schedule, SftStep, TensorBoard, TrainConfig, Trainer, draw_loss_curves, total_steps,
 };
-use serde_json::{Map, Value, json};
+use serde_json::json;
+
+#[path = "shared/save_adapter.rs"]
+mod save_adapter;
+#[path = "shared/trains.rs"]
+mod trains;
+use save_adapter::SaveAdapter;
+use trains::{Trains, TrainsOptions, is_adalora};
 
 /// Instruction tuning.
 #[derive(Parser)]
@@ -65,15 +69,11 @@ struct Args {
     /// Folder for the adapter, or for the model with --method full or freeze:N.
     #[arg(long)]
     output: PathBuf,
-    /// What trains: an adapter (lora, dora, ia3, ...), full, or freeze:N, the last N blocks.
-    #[arg(long, default_value = "lora")]
-    method: Trains,
+    #[command(flatten)]
+    trains: TrainsOptions,
     /// Round the frozen linear layers below the adapter to blocks of this format: nf4, q4_k, q8_0, int8_g64, ... (QLoRA).
     #[arg(long)]
     base_format: Option<PackedFormat>,
-    /// A setting of the adapter in PEFT's name, as NAME=JSON: --set use_rslora=true. May be given several times.
-    #[arg(long = "set", value_name = "NAME=JSON", value_parser = setting)]
-    settings: Vec<(String, Value)>,
     /// Passes over the data.
     #[arg(long, default_value_t = 1.0)]
     epochs: f64,
@@ -108,21 +108,6 @@ struct Args {
     /// Noise on the embeddings (NEFTune); 5 is usual, 0 is none.
     #[arg(long, default_value_t = 0.0)]
     neftune_alpha: f64,
-    /// Rank of the factors; 16 for LoRA.
-    #[arg(long)]
-    r: Option<usize>,
-    /// The adapter's output is scaled by alpha / r; 32 for LoRA.
-    #[arg(long)]
-    alpha: Option<f64>,
-    /// Dropout on what the adapter reads.
-    #[arg(long)]
-    dropout: Option<f64>,
-    /// Scale by alpha / √r instead of alpha / r.
-    #[arg(long)]
-    rslora: bool,
-    /// Layers to adapt: names separated by commas, or all-linear, which is the default of LoRA.
-    #[arg(long)]
-    target_modules: Option<String>,
     /// The share of the rows that is held out for evaluation.
     #[arg(long, default_value_t = 0.1)]
     eval_fraction: f64,
@@ -263,13 +248,13 @@ fn main() -> Result<()> {
     }
 
     // The model: with a fresh adapter on its frozen weights, or with weights that train.
-    let weights = match &args.method {
+    let weights = match &args.trains.method {
         Trains::Adapter(_) => Weights::Stored,
         Trains::Full | Trains::Freeze(_) => Weights::F32,
     };
     let mut model = AutoCausalLm::from_pretrained_with(&folder, &device, weights)?;
     if let Some(format) = args.base_format {
-        let has_adapter = matches!(args.method, Trains::Adapter(_));
+        let has_adapter = matches!(args.trains.method, Trains::Adapter(_));
         ensure!(
             has_adapter,
             "--base-format is for weights that stay frozen below an adapter: leave it out with --method full and freeze:N"
@@ -281,7 +266,9 @@ fn main() -> Result<()> {
     tokenizer.check_vocab(model.dims().vocab_size)?;
     model.dims().check_length(args.seq_len)?;
     let config = TrainConfig {
-        learning_rate: args.lr.unwrap_or_else(|| args.method.learning_rate()),
+        learning_rate: args
+            .lr
+            .unwrap_or_else(|| args.trains.method.learning_rate()),
         schedule: args.schedule,
         warmup_ratio: args.warmup_ratio,
         optim: args.optim,
@@ -302,7 +289,7 @@ fn main() -> Result<()> {
     let steps = total_steps(&config, |epoch| {
         batches.as_ref().map_or(streamed, |all| all.len(epoch))
     })?;
-    let (model, trains) = prepare(model, &args, steps)?;
+    let (model, trains) = args.trains.prepare(model, &args.model, args.seed, steps)?;
     eprintln!("{}", ParamTable::new(&model, &[])?);
     let settings = json!({
         "trains": trains, "learning_rate": config.learning_rate, "schedule": format!("{:?}", config.schedule),
@@ -361,7 +348,7 @@ fn main() -> Result<()> {
             Box::new(method)
         }
     };
-    let has_adapter = matches!(args.method, Trains::Adapter(_));
+    let has_adapter = matches!(args.trains.method, Trains::Adapter(_));
     let fit = |model, method: &mut dyn ft::train::Method<AutoCausalLm, Batch = Batch>| {
         let mut trainer = Trainer::with_method(config, method)
             .with_identity("model", args.model.as_str())
@@ -393,7 +380,7 @@ fn main() -> Result<()> {
         }
         trainer.fit(model)
     };
-    let (model, report) = match &args.method {
+    let (model, report) = match &args.trains.method {
         // Ranks are distributed while it trains, and those that are not kept are removed at the end.
         Trains::Adapter(name) if is_adalora(name) => {
             let mut method = AdaLora::new(&model, "default", &mut *method)?;
@@ -532,143 +519,4 @@ fn manifest(args: &Args, model: &Path, tokenizer: &Tokenizer) -> Result<Manifest
         }
     }
     Ok(manifest)
-}
-
-/// What trains.
-#[derive(Clone, Debug, PartialEq)]
-enum Trains {
-    /// An adapter of this method.
-    Adapter(String),
-    /// Everything.
-    Full,
-    /// The last blocks.
-    Freeze(usize),
-}
-
-impl FromStr for Trains {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            None if text == "full" => Ok(Self::Full),
-            None => Ok(Self::Adapter(text.to_string())),
-            Some(("freeze", blocks)) => match blocks.parse() {
-                Ok(blocks) if blocks > 0 => Ok(Self::Freeze(blocks)),
-                _ => Err("freeze:N trains the last N blocks: N is 1 or more".into()),
-            },
-            Some((name, _)) => Err(format!("{name} takes no number; freeze:N does")),
-        }
-    }
-}
-
-impl Trains {
-    /// A learning rate that usually serves.
-    fn learning_rate(&self) -> f64 {
-        match self {
-            Self::Full | Self::Freeze(_) => 2e-5,
-            Self::Adapter(method) => {
-                match method.to_ascii_lowercase().replace(['-', '_'], "").as_str() {
-                    "ia3" | "prefix" | "prefixtuning" => 3e-3,
-                    "vera" => 4e-3,
-                    "prompt" | "prompttuning" | "ptuning" | "fourierft" => 3e-2,
-                    "bitfit" | "lntuning" => 1e-3,
-                    _ => 2e-4,
-                }
-            }
-        }
-    }
-}
-
-/// The model with what trains, and its settings as part of the run's identity.
-fn prepare(model: AutoCausalLm, args: &Args, steps: usize) -> Result<(AutoCausalLm, Value)> {
-    let only = match &args.method {
-        Trains::Adapter(name) => {
-            let method = adapter(name, args, steps)?;
-            let identity = ft::peft::to_json(&*method, false);
-            let model = ft::peft::attach(model, &*method, "default", args.seed)?;
-            return Ok((model, identity));
-        }
-        Trains::Full => Selection::All,
-        Trains::Freeze(blocks) => Selection::Top(*blocks),
-    };
-    ensure!(
-        args.settings.is_empty()
-            && args.r.is_none()
-            && args.alpha.is_none()
-            && args.dropout.is_none(),
-        "--set, --r, --alpha and --dropout are settings of adapters, and --method trains the model"
-    );
-    let identity = only.to_string().into();
-    Ok((train_only(model, &[only])?, identity))
-}
-
-/// The settings of the adapter: those of the options, and those of `--set`.
-fn adapter(name: &str, args: &Args, steps: usize) -> Result<Box<dyn Method>> {
-    let mut settings = Map::new();
-    if is_adalora(name) {
-        settings.insert("total_step".into(), steps.into());
-    }
-    let own = ft::peft::method(name, &settings)?.own();
-    let (mut r, mut alpha) = (args.r.map(Value::from), args.alpha.map(Value::from));
-    if own.contains_key("lora_alpha") && own.contains_key("r") {
-        r = r.or(Some(16.into()));
-        alpha = alpha.or(Some(32.0.into()));
-    }
-    let rslora = args.rslora.then(|| Value::from(true));
-    for (option, value, names) in [
-        ("--r", r, &["r"][..]),
-        ("--alpha", alpha, &["lora_alpha", "alpha"]),
-        (
-            "--dropout",
-            args.dropout.map(Value::from),
-            &[
-                "lora_dropout",
-                "vera_dropout",
-                "boft_dropout",
-                "miss_dropout",
-            ],
-        ),
-        ("--rslora", rslora, &["use_rslora"]),
-    ] {
-        let Some(value) = value else { continue };
-        let key = names.iter().find(|key| own.contains_key(**key));
-        let key = key.with_context(|| format!("{option} is not a setting of {name}"))?;
-        settings.insert((*key).to_string(), value);
-    }
-    settings.insert("base_model_name_or_path".into(), args.model.as_str().into());
-    if let Some(targets) = &args.target_modules {
-        let targets = match targets.as_str() {
-            "all-linear" => targets.as_str().into(),
-            names => names.split(',').map(str::trim).collect::<Vec<_>>().into(),
-        };
-        settings.insert("target_modules".into(), targets);
-    }
-    settings.extend(args.settings.iter().cloned());
-    Ok(ft::peft::method(name, &settings)?)
-}
-
-fn is_adalora(name: &str) -> bool {
-    name.eq_ignore_ascii_case("adalora")
-}
-
-/// `NAME=JSON`; what is not JSON is a text.
-fn setting(text: &str) -> Result<(String, Value), String> {
-    let (name, value) = text.split_once('=').ok_or("write NAME=JSON")?;
-    let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
-    Ok((name.to_string(), value))
-}
-
-/// Saves the adapter in every checkpoint, and what it was trained from.
-struct SaveAdapter(StageManifest);
-
-impl Callback<AutoCausalLm> for SaveAdapter {
-    fn on_checkpoint(
-        &mut self,
-        model: &ModelView<'_, AutoCausalLm>,
-        folder: &Path,
-    ) -> Result<(), BoxError> {
-        let folder = folder.join("adapter");
-        ft::peft::save_adapter(&**model, "default", &folder)?;
-        Ok(self.0.save_adapter(&folder)?)
-    }
 }

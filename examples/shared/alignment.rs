@@ -13,10 +13,12 @@ use ft::core::{
 };
 use ft::data::{PreferenceDataset, PromptDataset, UnpairedDataset};
 use ft::peft::LoraConfig;
-use ft::train::{
-    BoxError, Callback, EvalMetrics, Method, ModelView, TrainConfig, TrainReport, Trainer,
-};
+use ft::train::{EvalMetrics, Method, TrainConfig, TrainReport, Trainer};
 use serde_json::{Map, Value, json};
+
+#[path = "save_adapter.rs"]
+mod save_adapter;
+use save_adapter::SaveAdapter;
 
 /// Options of every program of alignment.
 #[derive(Args, Clone)]
@@ -360,20 +362,5 @@ pub(crate) fn report_pairs(common: &Common, report: &TrainReport) {
             "peak_rss_mb": ft::peak_rss_mb(),
         });
         println!("{line}");
-    }
-}
-
-/// Saves the adapter in every checkpoint, and what it was trained from.
-struct SaveAdapter(StageManifest);
-
-impl Callback<AutoCausalLm> for SaveAdapter {
-    fn on_checkpoint(
-        &mut self,
-        model: &ModelView<'_, AutoCausalLm>,
-        folder: &Path,
-    ) -> Result<(), BoxError> {
-        let folder = folder.join("adapter");
-        ft::peft::save_adapter(&**model, "default", &folder)?;
-        Ok(self.0.save_adapter(&folder)?)
     }
 }

@@ -10,7 +10,7 @@ use burn::tensor::{Device, Int, Tensor, activation};
 use ft_kernels::{Activation, LossOptions, Weight, cross_entropy_sum};
 use serde_json::Value;
 
-use super::encoder_task::ModernHead;
+use super::encoder_task::head::ModernHead;
 use crate::layers::embedding::Embedding;
 use crate::layers::layer_norm::LayerNorm;
 use crate::layers::linear::{Layout, Linear, zeros};
