@@ -1,4 +1,4 @@
-//! Training that knows of rounding (QAT), offline in minutes: a model is rounded to 4 and to 3 bits, and trained to undo the loss.
+//! Quantization-aware training (QAT), offline in minutes: a model is rounded to 4 and to 3 bits, and trained to undo the loss.
 //!
 //! ```sh
 //! cargo run --release --example qat
@@ -37,7 +37,7 @@ const CONTEXT: usize = 128;
 /// Texts that are written at the same time.
 const AT_ONCE: usize = 32;
 
-/// Training that knows of rounding.
+/// Quantization-aware training.
 #[derive(Parser)]
 struct Args {
     /// Model folder, or hub id (needs --features hub); the small model of the repository without it.

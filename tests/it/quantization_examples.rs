@@ -72,7 +72,7 @@ fn formats_are_compared_in_a_table_and_a_picture() {
 }
 
 #[test]
-fn a_short_training_that_knows_of_rounding_recovers_perplexity() {
+fn a_short_quantization_aware_training_recovers_perplexity() {
     let options = [
         "--bits",
         "3",

@@ -45,7 +45,7 @@ impl Importance {
         Ok(Self(all))
     }
 
-    /// That of a tensor with this name; none if the text said nothing of it.
+    /// That of a tensor with this name; none if it was not measured.
     pub(crate) fn of(&self, name: &str) -> Option<&[f32]> {
         let path = name.strip_suffix(".weight")?;
         self.0.get(path).map(Vec::as_slice)

@@ -102,7 +102,7 @@ type Found = (QuantizedLayer, Rounded);
 /// `f32` where there is no [`format`](Rounded::format) for the groups.
 ///
 /// `windows` are tokens of a calibration text, as [`calibration_windows`](crate::calibration_windows) cuts them; rounding to
-/// nearest and HQQ do without, and then know no errors of outputs. `progress` is called after each block with how many are done,
+/// nearest and HQQ do without, and then report no errors of outputs. `progress` is called after each block with how many are done,
 /// and how many there are.
 ///
 /// # Errors

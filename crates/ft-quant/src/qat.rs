@@ -1,4 +1,4 @@
-//! Training that knows of rounding: weights are rounded in the forward pass, and the gradient goes through as if they were not
+//! Quantization-aware training: weights are rounded in the forward pass, and the gradient goes through as if they were not
 //! (Bengio et al., 2013, arXiv:1308.3432, section 2.3: the straight-through estimator), with step sizes that are learned (LSQ;
 //! Esser et al., 2020, arXiv:1902.08153, equations 1 to 3).
 //!

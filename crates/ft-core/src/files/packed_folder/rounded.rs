@@ -150,9 +150,12 @@ impl Rounded {
         self
     }
 
-    /// Bits for each number: those of the integers, and of scales of 16 bits and zero points of as many as the integers.
+    /// Bits for each number in a file: those of the integers, of scales of 16 bits, and of zero points of as many bits as the
+    /// integers, or 16 if they are no integers. Memory takes more: 4 or 8 bits an integer, and 48 for scale and zero point.
     pub fn bits_per_weight(&self) -> f64 {
-        let grids = self.scales.len() as f64 * (16.0 + f64::from(self.bits));
+        let whole = self.zero_points.iter().all(|zero| zero.fract() == 0.0);
+        let zero_point = if whole { f64::from(self.bits) } else { 16.0 };
+        let grids = self.scales.len() as f64 * (16.0 + zero_point);
         f64::from(self.bits) + grids / self.levels.len().max(1) as f64
     }
 }
