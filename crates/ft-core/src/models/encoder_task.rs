@@ -87,7 +87,8 @@ macro_rules! task {
                 self._model._body.encoder().dims()
             }
 
-            /// Whether several texts may share a row at no cost; see [`Backbone::attends_by_tile`].
+            /// Whether several texts may share a row at no cost; see
+            /// [`Backbone::attends_by_tile`](crate::Backbone::attends_by_tile).
             pub fn attends_by_tile(&self) -> bool {
                 self._model._body.encoder().attends_by_tile()
             }
