@@ -18,7 +18,7 @@ use crate::{Error, Result, ScoredRollout};
 ///
 /// ```no_run
 /// # fn demo(
-/// #     model: ft_core::AutoCausalLm, tokenizer: ft_core::Tokenizer, config: ft_align::RolloutConfig,
+/// #     model: ft_core::AutoCausalLm, tokenizer: ft_core::Tokenizer, config: ft_core::RolloutConfig,
 /// # ) -> Result<(), Box<dyn std::error::Error>> {
 /// use std::time::Duration;
 ///
