@@ -1,9 +1,9 @@
 """ft and its peers in turn, with the same batches and threads: a row of Markdown for each comparison.
 
 The peers are scripts that print one JSON line: `sft_step.py`, `peft_step.py`, `distill_step.py` (PyTorch, PEFT), `dpo_step.py`,
-`grpo_step.py` (TRL) and `generate.py` (transformers), in the folder `--peers`; `--python` is an interpreter that has what they import. ft's side
-is built by `cargo bench --no-run`. Each figure is the median of `--pairs` runs; the losses of the first
-step, or the greedy texts, must agree.
+`grpo_step.py` (TRL), `generate.py`, `encoder_step.py` (transformers), `embed_encode.py` and `embed_train.py` (sentence-transformers), in
+the folder `--peers`; `--python` is an interpreter that has what they import. ft's side is built by `cargo bench --no-run`. Each figure is
+the median of `--pairs` runs; the losses of the first step, the greedy texts, or the embeddings, must agree.
 
     python3 benches/against_peers.py --model DIR --data alpaca.json --peers DIR --python PYTHON
 """
@@ -36,10 +36,11 @@ OTHER_LOSS = ["prompt"]
 DECODE = [("decoding, f32", WIDE), ("decoding, weights as stored", STORED)]
 
 
-def built(checkout=".", names=("sft_step", "decode")):
-    """The paths of the benchmarks that cargo built in a checkout."""
-    build = ["cargo", "bench", "--locked", "--no-run", "--message-format=json"]
-    build += [argument for name in names for argument in ("--bench", name)]
+def built(checkout=".", names=("sft_step", "decode"), kind="bench"):
+    """The paths of the benchmarks, or examples, that cargo built in a checkout."""
+    command = {"bench": ["bench", "--no-run"], "example": ["build", "--release"]}[kind]
+    build = ["cargo"] + command + ["--locked", "--message-format=json"]
+    build += [argument for name in names for argument in (f"--{kind}", name)]
     done = subprocess.run(build, check=True, stdout=subprocess.PIPE, text=True, cwd=checkout)
     lines = done.stdout.splitlines()
     found = [json.loads(line) for line in lines if line.startswith("{")]
@@ -107,10 +108,45 @@ def policies(a, ft, common):
 
 def distillation(a, ft):
     with tempfile.TemporaryDirectory() as folder:
-        both = ["--teacher", a.model, "--student", f"{folder}/student", "--data", a.data, "--steps", a.steps, "--threads", a.threads]
-        theirs, ours = pairs([a.python, f"{a.peers}/distill_step.py"] + both, [ft["distill_step"]] + both, a.pairs)
-    agree("distillation", theirs, ours, int(a.steps))
-    row("distillation 4×256", theirs, ours, "tokens_per_s")
+        both = ["--teacher", a.model, "--student", f"{folder}/student", "--data", a.data, "--threads", a.threads]
+        for name, alone in [("distillation 4×256", ["--f32"]), ("distillation 4×256, teacher's weights as stored", [])]:
+            theirs, ours = pairs([a.python, f"{a.peers}/distill_step.py"] + both, [ft["distill_step"]] + both + alone, a.pairs)
+            agree("distillation", theirs, ours, 8)
+            row(name, theirs, ours, "tokens_per_s")
+        # Other divergences and weights agree too.
+        for settings in (["--beta", "0.5"], ["--beta", "1"], ["--alpha", "0.5"]):
+            both_with = both + settings
+            theirs, ours = pairs([a.python, f"{a.peers}/distill_step.py"] + both_with, [ft["distill_step"], "--f32"] + both_with, 1)
+            agree(" ".join(settings), theirs, ours, 8)
+
+
+def encoders(a, ft):
+    """Texts or pairs a second."""
+    common = ["--data", a.data, "--threads", a.threads]
+    if a.only in "embedding 600 texts":
+        embed = built(names=("embed",), kind="example")["embed"]
+        theirs = [a.python, f"{a.peers}/embed_encode.py", "--model", a.encoder, "--passes", "3"] + common
+        ours = [embed, "--model", a.encoder, "--texts", a.data, "--columns", "instruction,output", "--limit", "600"]
+        ours += ["--passes", "3", "--threads", a.threads, "--json"]
+        theirs, ours = pairs(theirs, ours, a.pairs)
+        cosines = [r["mean_pair_cosine"] for r in theirs + ours]
+        if max(cosines) - min(cosines) > 1e-5:
+            raise SystemExit(f"the embeddings differ: {cosines}")
+        row("embedding 600 texts", theirs, ours, "sentences_per_s")
+    common += ["--steps", str(max(8, int(a.steps)))]
+    if a.only in "training of embeddings, 32 pairs":
+        both = ["--model", a.encoder] + common
+        theirs, ours = pairs([a.python, f"{a.peers}/embed_train.py"] + both, [ft["embed_step"]] + both, a.pairs)
+        agree("training of embeddings", theirs, ours, 8)
+        row("training of embeddings, 32 pairs", theirs, ours, "pairs_per_s")
+    if a.only in "classification, 32 texts":
+        with tempfile.TemporaryDirectory() as folder:
+            write = [a.python, f"{a.peers}/encoder_step.py", "--model", a.encoder, "--write", folder]
+            subprocess.run(write, check=True, capture_output=True)
+            both = ["--model", folder] + common
+            theirs, ours = pairs([a.python, f"{a.peers}/encoder_step.py"] + both, [ft["encoder_step"]] + both, a.pairs)
+        agree("classification", theirs, ours, 8)
+        row("classification, 32 texts", theirs, ours, "examples_per_s")
 
 
 def agree(name, theirs, ours, steps):
@@ -130,8 +166,9 @@ def main():
     p.add_argument("--threads", default="2")
     p.add_argument("--only", default="", help="rows whose name contains this")
     p.add_argument("--preferences", help="pairs in LLaMA-Factory's form, for the row of DPO")
+    p.add_argument("--encoder", help="all-MiniLM-L6-v2, for the rows of encoders")
     a = p.parse_args()
-    ft = built(names=("sft_step", "decode", "peft_step", "dpo_step", "grpo_step", "distill_step"))
+    ft = built(names=("sft_step", "decode", "peft_step", "dpo_step", "grpo_step", "distill_step", "embed_step", "encoder_step"))
     common = ["--model", a.model, "--threads", a.threads]
     print("| | peer, tokens/s | ft, tokens/s | ratio | peer, MB | ft, MB | ratio |")
     print("|---|---|---|---|---|---|---|")
@@ -151,6 +188,8 @@ def main():
         policies(a, ft, common)
     if a.only in "distillation":
         distillation(a, ft)
+    if a.encoder:
+        encoders(a, ft)
     for name, alone in [row for row in DECODE if a.only in row[0]]:
         theirs = [a.python, f"{a.peers}/generate.py"] + common
         theirs, ours = pairs(theirs, [ft["decode"]] + common + alone, a.pairs)

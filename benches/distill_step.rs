@@ -133,7 +133,7 @@ fn main() -> Result<()> {
         "beta": args.beta,
         "lr": args.lr,
         "tokens_per_s": round((args.batch * args.seq) as f64 / step, 1),
-        "teacher_s": round(median(&teacher_times), 3),
+        "teacher_states_s": round(median(&teacher_times), 3),
         "step_s": round(step, 3),
         "peak_rss_mb": ft::peak_rss_mb(),
         "losses": losses,

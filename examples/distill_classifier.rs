@@ -33,6 +33,7 @@ use serde_json::json;
 
 #[path = "shared/students.rs"]
 mod students;
+use students::{ALONE, ALONE_AT_BEST, TEACHER};
 
 /// Distillation of a classifier of texts.
 #[derive(Parser)]
@@ -237,6 +238,7 @@ fn train(
     steps: usize,
     seed: u64,
     device: &Device,
+    mut at_tenths: impl FnMut(&EncoderSequenceClassifier),
 ) -> EncoderSequenceClassifier {
     let mut optimizer = OptimizerStates::adamw(&TrainConfig::default());
     let mut rng = StdRng::seed_from_u64(seed);
@@ -260,6 +262,9 @@ fn train(
         let done = (step + 1) as f64 / steps as f64;
         let rate = lesson.rate * (10.0 * done).min((1.0 - done) / 0.9);
         model = optimizer.step(model, gradients, rate, 1.0 / BATCH as f64);
+        if step + 1 == steps || (step + 1).is_multiple_of(steps.div_ceil(10)) {
+            at_tenths(&model);
+        }
     }
     model
 }
@@ -323,6 +328,7 @@ fn main() -> Result<()> {
     let names = [
         "teacher",
         "student, labels alone",
+        "student, labels alone, at its best",
         "student, labels and teacher",
         "student, teacher without labels",
     ];
@@ -354,36 +360,39 @@ fn main() -> Result<()> {
             args.steps,
             part(4),
             &device,
+            |_| {},
         )
         .valid();
         device.seed(part(5));
         let student = bert(1, 32, vocab, &device)?;
         // Its weights are drawn now, so that all students begin with the same.
-        logits(&student, &[&unseen[0]], &device);
+        ft::core::module_path::draw(&student);
         sizes = [parameters(&teacher), parameters(&student)];
-        let trained = |messages, alpha: Option<f64>| {
+        let trained = |messages, alpha: Option<f64>, at_tenths: &mut dyn FnMut(f64)| {
             let teacher = alpha.map(|alpha| (&teacher, alpha));
-            train(
-                student.clone(),
-                &lesson(messages, teacher, 1e-3),
-                args.steps,
-                part(6),
-                &device,
-            )
-            .valid()
+            let lesson = lesson(messages, teacher, 1e-3);
+            let mut last = [0.0; 2];
+            let start = student.clone();
+            train(start, &lesson, args.steps, part(6), &device, |model| {
+                last = test(&model.valid(), &unseen, &plain);
+                at_tenths(last[0]);
+            });
+            last
         };
-        let models = [
-            trained(&few, None),
-            trained(&few, Some(args.alpha)),
-            trained(&many, Some(1.0)),
-        ];
         let [accuracy, ms] = test(&teacher, &unseen, &plain);
-        found[0].push(accuracy);
+        found[TEACHER].push(accuracy);
         times[0] += ms / args.seeds as f64;
-        for (accuracies, model) in found[1..].iter_mut().zip(&models) {
-            let [accuracy, ms] = test(model, &unseen, &plain);
-            accuracies.push(accuracy);
-            times[1] += ms / (models.len() as f64 * args.seeds as f64);
+        let mut best = 0.0f64;
+        let students = [
+            trained(&few, None, &mut |accuracy| best = best.max(accuracy)),
+            trained(&few, Some(args.alpha), &mut |_| {}),
+            trained(&many, Some(1.0), &mut |_| {}),
+        ];
+        found[ALONE_AT_BEST].push(best);
+        let places = [ALONE, ALONE_AT_BEST + 1, ALONE_AT_BEST + 2];
+        for (place, [accuracy, ms]) in places.into_iter().zip(students) {
+            found[place].push(accuracy);
+            times[1] += ms / (students.len() as f64 * args.seeds as f64);
         }
         let last: Vec<String> = found
             .iter()

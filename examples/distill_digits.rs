@@ -22,6 +22,7 @@ use rand::{Rng, SeedableRng};
 
 #[path = "shared/students.rs"]
 mod students;
+use students::{ALONE, ALONE_AT_BEST, TEACHER};
 
 /// Distillation of a classifier of digits.
 #[derive(Parser)]
@@ -173,6 +174,7 @@ fn train(
     steps: usize,
     seed: u64,
     device: &Device,
+    mut at_tenths: impl FnMut(&Perceptron),
 ) -> Perceptron {
     let mut optimizer = OptimizerStates::adamw(&TrainConfig {
         weight_decay: 1e-4,
@@ -200,6 +202,9 @@ fn train(
         let gradients = GradientsParams::from_grads(losses.sum().backward(), &model);
         let rate = 3e-3 * (1.0 - step as f64 / steps as f64);
         model = optimizer.step(model, gradients, rate, 1.0 / BATCH as f64);
+        if step + 1 == steps || (step + 1).is_multiple_of(steps.div_ceil(10)) {
+            at_tenths(&model);
+        }
     }
     model
 }
@@ -216,6 +221,7 @@ fn main() -> Result<()> {
     let names = [
         "teacher",
         "labels alone",
+        "labels alone, at its best",
         "teacher and labels",
         "teacher, no labels",
     ];
@@ -232,26 +238,31 @@ fn main() -> Result<()> {
             pictures: &many,
             teacher: None,
         };
-        let teacher = train(teacher, &lesson, args.steps, part(4), &device).valid();
+        let teacher = train(teacher, &lesson, args.steps, part(4), &device, |_| {}).valid();
         device.seed(part(5));
         let student = Perceptron::new(args.student_width, &device);
         // Its weights are drawn now, so that all students begin with the same.
+        ft::core::module_path::draw(&student);
         sizes = [teacher.parameters(), student.parameters()];
-        student.forward(unseen.some(&[0], &device).0);
-        let trained = |pictures, alpha: Option<f64>| {
+        let trained = |pictures, alpha: Option<f64>, at_tenths: &mut dyn FnMut(f64)| {
             let teacher = alpha.map(|alpha| (&teacher, alpha, args.temperature));
             let lesson = Lesson { pictures, teacher };
-            train(student.clone(), &lesson, args.steps, part(6), &device).valid()
+            let mut last = 0.0;
+            let start = student.clone();
+            train(start, &lesson, args.steps, part(6), &device, |model| {
+                last = model.valid().accuracy(&unseen, &plain);
+                at_tenths(last);
+            });
+            last
         };
-        let models = [
-            trained(&few, None),
-            trained(&few, Some(args.alpha)),
-            trained(&many, Some(1.0)),
-        ];
-        found[0].push(teacher.accuracy(&unseen, &plain));
-        for (accuracies, model) in found[1..].iter_mut().zip(&models) {
-            accuracies.push(model.accuracy(&unseen, &plain));
-        }
+        found[TEACHER].push(teacher.accuracy(&unseen, &plain));
+        let mut best = 0.0f64;
+        found[ALONE].push(trained(&few, None, &mut |accuracy| {
+            best = best.max(accuracy);
+        }));
+        found[ALONE_AT_BEST].push(best);
+        found[ALONE_AT_BEST + 1].push(trained(&few, Some(args.alpha), &mut |_| {}));
+        found[ALONE_AT_BEST + 2].push(trained(&many, Some(1.0), &mut |_| {}));
         let last: Vec<String> = found
             .iter()
             .filter_map(|all| all.last())

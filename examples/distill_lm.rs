@@ -6,8 +6,9 @@
 //!
 //! `--student` is a model folder, a `config.json` (random weights), or some of the teacher's layers. The same student is also
 //! trained without the teacher, from the same start, on the same batches, and both are compared on held-out rows; `--no-twin`
-//! leaves that out. With `--offline-logits DIR` the teacher's likeliest tokens are written once, and the training does without
-//! the teacher.
+//! leaves that out. With `--offline-logits DIR` the teacher's likeliest tokens are written once, for all rows, and its passes are
+//! left out of the steps, also of later runs with other seeds or students. With `--own-answers` the student learns along answers that it samples, the
+//! twin those of the data.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -47,9 +48,9 @@ struct Args {
     /// kl (forward), reverse_kl, or jsd:BETA.
     #[arg(long, default_value = "kl")]
     loss: Loss,
-    /// The temperature of both distributions.
-    #[arg(long, default_value_t = 2.0)]
-    temperature: f64,
+    /// The temperature of both distributions; without it 2, and 1 with --offline-logits, where fewer tokens suffice.
+    #[arg(long)]
+    temperature: Option<f64>,
     /// The weight of the teacher, beside that of the data.
     #[arg(long, default_value_t = 0.5)]
     alpha: f64,
@@ -129,9 +130,14 @@ fn main() -> Result<()> {
     ft::compute_threads(None);
     let args = Args::parse();
     let device = ft::device(&args.device)?.autodiff();
+    let temperature = match args.offline_logits {
+        Some(_) => 1.0,
+        None => 2.0,
+    };
+    let temperature = args.temperature.unwrap_or(temperature);
     let config = DistillConfig {
         divergence: args.loss.0,
-        temperature: args.temperature,
+        temperature,
         alpha: args.alpha,
     };
     config.validate()?;
@@ -145,6 +151,7 @@ fn main() -> Result<()> {
     };
     let dataset = SftDataset::load(&args.data, format, &tokenizer, args.seq_len)?;
     eprintln!("{}: {}", args.data.display(), dataset.report);
+    let rows = dataset.examples.clone();
     let (train, held_out) = dataset.split(args.eval_fraction, args.seed)?;
     ensure!(
         !held_out.is_empty(),
@@ -161,7 +168,7 @@ fn main() -> Result<()> {
 
     let teacher = AutoCausalLm::from_pretrained_with(&folder, &device, Weights::Stored)?;
     tokenizer.check_vocab(teacher.dims().vocab_size)?;
-    let student = student(&args, &teacher, &device)?;
+    let student = student(&args, &teacher, &tokenizer, &device)?;
     for model in [&teacher, &student] {
         model.dims().check_length(args.seq_len)?;
     }
@@ -183,9 +190,9 @@ fn main() -> Result<()> {
         Some(folder) => {
             let top = write_top_logits(
                 &teacher,
-                &train.examples,
+                &rows,
                 args.top_k,
-                args.temperature,
+                temperature,
                 args.batch_size,
                 folder,
                 &mut |done, of| eprintln!("teacher: {done} of {of} rows"),
@@ -196,6 +203,12 @@ fn main() -> Result<()> {
                 top.k(),
                 100.0 * top.mean_rest()
             );
+            if top.mean_rest() > 0.1 {
+                eprintln!(
+                    "warning: the tokens leave out more than a tenth of the probability, so the divergence is much below that of \
+                     the whole distribution: raise --top-k or lower --temperature"
+                );
+            }
             TeacherSource::Top(top.into())
         }
     };
@@ -218,7 +231,7 @@ fn main() -> Result<()> {
         args.student,
         args.batch_size,
         args.loss.0,
-        args.temperature,
+        temperature,
         args.alpha,
         args.offline_logits.is_some().then_some(args.top_k),
         args.own_answers,
@@ -310,6 +323,7 @@ fn main() -> Result<()> {
 fn student(
     args: &Args,
     teacher: &AutoCausalLm,
+    tokenizer: &Tokenizer,
     device: &ft::burn::tensor::Device,
 ) -> Result<AutoCausalLm> {
     if let Some(layers) = args.student.strip_prefix("layers:") {
@@ -324,9 +338,20 @@ fn student(
         let text = std::fs::read_to_string(path)?;
         let config = ModelConfig::from_json(serde_json::from_str(&text)?)?;
         device.seed(args.seed);
-        return Ok(AutoCausalLm::from_config(&config, device)?);
+        let model = AutoCausalLm::from_config(&config, device)?;
+        // What is computed before the training seeds the device too.
+        ft::core::module_path::draw(&model);
+        return Ok(model);
     }
     if path.is_dir() {
+        if path.join("tokenizer.json").is_file() {
+            let own = Tokenizer::from_pretrained(path)?;
+            ensure!(
+                own.has_tokens_of(tokenizer),
+                "the tokenizers of --student and --teacher give other numbers to some tokens: distillation of logits needs the \
+                 same tokenizer"
+            );
+        }
         return Ok(AutoCausalLm::from_pretrained(path, device)?);
     }
     bail!(

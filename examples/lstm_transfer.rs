@@ -20,9 +20,9 @@ use ft::core::{
     AutoCausalLm, Decoder, GenerationConfig, IGNORE_INDEX, Layout, Linear, ModelConfig, mix_seed,
 };
 use ft::data::{Collation, SftDataset, Tokenized};
-use ft::train::{OptimizerStates, TrainConfig, Trainer, next_token_loss};
+use ft::train::{OptimizerStates, TrainConfig, Trainer, clip_factor, global_norm, next_token_loss};
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
+use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 use serde_json::json;
 
@@ -134,7 +134,8 @@ fn reviews(count: usize, seed: u64) -> Vec<Review> {
     (0..count).map(|_| one()).collect()
 }
 
-/// A long short-term memory (Hochreiter and Schmidhuber, 1997), its gates in one layer.
+/// A long short-term memory (Hochreiter and Schmidhuber, 1997), its gates in one layer. What opens the forget gate has 1 added, so
+/// that the state is kept at first (Jozefowicz et al., 2015).
 #[derive(Module, Debug)]
 struct Lstm {
     gates: Linear,
@@ -154,8 +155,9 @@ impl Lstm {
     fn step(&self, x: Tensor<2>, [hidden, cell]: State) -> State {
         let input = Tensor::cat(vec![x, hidden], 1).unsqueeze::<3>();
         let gates: Tensor<2> = self.gates.forward(input).squeeze_dim(0);
-        let [input, forget, output] =
-            [0, 1, 2].map(|gate| activation::sigmoid(gates.clone().narrow(1, gate * WIDTH, WIDTH)));
+        let [input, forget, output] = [(0, 0.0), (1, 1.0), (2, 0.0)].map(|(gate, more)| {
+            activation::sigmoid(gates.clone().narrow(1, gate * WIDTH, WIDTH) + more)
+        });
         let new = gates.narrow(1, 3 * WIDTH, WIDTH).tanh();
         let cell = forget * cell + input * new;
         [output * cell.clone().tanh(), cell]
@@ -274,7 +276,8 @@ fn cross_entropy(logits: Tensor<2>, targets: &[usize]) -> Tensor<1> {
     -(logps * counts).sum()
 }
 
-/// Trains with AdamW on random batches for some passes. `loss` is that of a batch, summed, with its number of targets.
+/// Trains with AdamW for some passes as the trainer does: all reviews in each pass, in another order, and a gradient whose length
+/// is 1 at most. `loss` is that of a batch, summed, with its number of targets.
 fn train<M: Module>(
     mut model: M,
     reviews: &[Review],
@@ -284,13 +287,20 @@ fn train<M: Module>(
 ) -> M {
     let mut optimizer = OptimizerStates::adamw(&TrainConfig::default());
     let mut rng = StdRng::seed_from_u64(seed);
-    let steps = epochs * reviews.len() / BATCH;
-    for step in 0..steps {
-        let batch: Vec<&Review> = reviews.choose_multiple(&mut rng, BATCH).collect();
-        let (sum, count) = loss(&model, &batch);
-        let gradients = GradientsParams::from_grads(sum.backward(), &model);
-        let rate = 3e-3 * (1.0 - step as f64 / steps as f64);
-        model = optimizer.step(model, gradients, rate, 1.0 / count as f64);
+    let mut order: Vec<&Review> = reviews.iter().collect();
+    let steps = epochs * reviews.len().div_ceil(BATCH);
+    let mut step = 0;
+    for _ in 0..epochs {
+        order.shuffle(&mut rng);
+        for batch in order.chunks(BATCH) {
+            let (sum, count) = loss(&model, batch);
+            let gradients = GradientsParams::from_grads(sum.backward(), &model);
+            let rate = 3e-3 * (1.0 - step as f64 / steps as f64);
+            let scale = 1.0 / count as f64;
+            let clip = clip_factor(global_norm(&model, &gradients) * scale, 1.0);
+            model = optimizer.step(model, gradients, rate, scale * clip);
+            step += 1;
+        }
     }
     model
 }

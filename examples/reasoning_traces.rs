@@ -279,7 +279,7 @@ fn ask(
         Err(error) => return Found::Failed(error.to_string()),
     };
     // Some servers give the thinking apart.
-    let parts = match &reply.reasoning {
+    let parts = match (reply.reasoning.as_deref()).filter(|text| !text.trim().is_empty()) {
         Some(thinking) => Some(Reasoned {
             thinking: Some(thinking.trim()),
             answer: reply.text.trim(),

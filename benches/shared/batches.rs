@@ -4,15 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use ft::core::Tokenizer;
-use serde::Deserialize;
 
-#[derive(Deserialize)]
-struct Row {
-    instruction: String,
-    #[serde(default)]
-    input: String,
-    output: String,
-}
+#[path = "alpaca.rs"]
+mod alpaca;
 
 /// `count` blocks of `block` token ids: the rows of an Alpaca file as `instruction\ninput\noutput`, an
 /// end-of-text token after each, joined and cut.
@@ -22,13 +16,11 @@ pub(crate) fn blocks(
     block: usize,
     count: usize,
 ) -> Result<Vec<Vec<i64>>> {
-    let rows: Vec<Row> = read_json(data)?;
     let eos = tokenizer
         .eos_token_id()
         .context("the tokenizer names no end-of-text token")?;
     let mut ids = Vec::new();
-    for row in rows {
-        let parts = [row.instruction, row.input, row.output];
+    for parts in alpaca::rows(data)? {
         let parts: Vec<String> = parts.into_iter().filter(|p| !p.is_empty()).collect();
         ids.extend(tokenizer.encode(&parts.join("\n"), false)?);
         ids.push(eos);
@@ -48,10 +40,4 @@ pub(crate) fn blocks(
         .take(count)
         .map(|block| block.iter().map(|&id| i64::from(id)).collect())
         .collect())
-}
-
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is not as expected", path.display()))
 }

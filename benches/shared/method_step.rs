@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use ft::burn::module::Module;
 use ft::burn::optim::GradientsParams;
 use ft::burn::tensor::Device;
-use ft::core::AutoCausalLm;
 use ft::train::{AdamW, Method, Metric, ModelView, OptimizerStates, StepContext, TrainConfig};
 
 /// Takes steps without weight decay.
@@ -42,11 +42,11 @@ impl Stepper {
     }
 
     /// The next step.
-    pub(crate) fn step<T: Method<AutoCausalLm>>(
+    pub(crate) fn step<M: Module, T: Method<M>>(
         &mut self,
         method: &mut T,
-        model: AutoCausalLm,
-    ) -> Result<(AutoCausalLm, Step)> {
+        model: M,
+    ) -> Result<(M, Step)> {
         let start = Instant::now();
         let context = StepContext::training(&self.device, 0, self.taken + 1, 0);
         let batch = method

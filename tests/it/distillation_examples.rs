@@ -39,6 +39,52 @@ fn a_student_learns_along_its_own_answers() {
     assert!(log.contains("own_answers/mean_length"), "{log}");
 }
 
+#[test]
+fn the_seed_decides_the_weights_of_a_random_student() {
+    let at = TempDir::new().expect("folder");
+    let teacher = folder();
+    let config = std::fs::read_to_string(teacher.join("config.json")).expect("a configuration");
+    let mut config: Value = serde_json::from_str(&config).expect("JSON");
+    config["num_hidden_layers"] = object!(1);
+    let student = at.path().join("config.json");
+    std::fs::write(&student, config.to_string()).expect("writes");
+    let start = |seed: &str, held_out: &str| {
+        let output = at.path().join(format!("{seed} {held_out}"));
+        let arguments = [
+            "--teacher",
+            path(&teacher),
+            "--student",
+            path(&student),
+            "--data",
+            DATA,
+            "--output",
+            path(&output),
+            "--no-twin",
+            "--max-steps",
+            "1",
+            "--batch-size",
+            "1",
+            "--seed",
+            seed,
+            "--eval-fraction",
+            held_out,
+            "--lr",
+            "1e-30",
+        ];
+        json("distill_lm", &arguments);
+        std::fs::read(output.join("model.safetensors")).expect("weights")
+    };
+    let first = start("1", "0.1");
+    assert!(
+        first == start("1", "0.3"),
+        "the rows that are held out change the weights"
+    );
+    assert!(
+        first != start("2", "0.1"),
+        "the seed does not change the weights"
+    );
+}
+
 /// Joining outcomes never raises a divergence.
 #[test]
 fn more_of_the_likeliest_tokens_leave_out_less() {

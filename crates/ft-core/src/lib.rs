@@ -48,7 +48,7 @@ pub use generation::selection::ChosenLogps;
 pub use layers::{
     Head, KvCache, Layout, Linear, Part, PartMut, Parts, Pass, Place, RopeScaling, dequantize,
 };
-pub use loss::distillation::{TeacherStates, distillation_loss};
+pub use loss::distillation::{TeacherStates, check_distillation_head, distillation_loss};
 pub use loss::linear_cross_entropy::{
     IGNORE_INDEX, LossSum, causal_lm_loss, causal_lm_loss_with, linear_cross_entropy,
     linear_cross_entropy_with,

@@ -67,6 +67,18 @@ pub fn shapes(module: &impl Module) -> Vec<(String, Shape)> {
     visitor.0
 }
 
+/// Draws all random weights that were not read yet, which would otherwise be drawn when they are first read, from what
+/// [`Device::seed`](burn::tensor::Device::seed) and all draws between have left of the generator then.
+pub fn draw(module: &impl Module) {
+    struct Draw;
+    impl PathVisitor for Draw {
+        fn visit<const D: usize>(&mut self, _: &str, param: &Param<Tensor<D>>) {
+            param.val();
+        }
+    }
+    visit_params(module, &mut Draw);
+}
+
 /// Path and blocks of every weight in blocks.
 pub fn packed_weights(module: &impl Module) -> Vec<(String, PackedParam)> {
     struct Blocks(Vec<(String, PackedParam)>);

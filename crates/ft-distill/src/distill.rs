@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
-use ft_core::{CausalLm, LossSum, TeacherStates, causal_lm_loss, distillation_loss};
+use burn::tensor::{Device, Tensor};
+use ft_core::{
+    CausalLm, LossSum, TeacherStates, causal_lm_loss, check_distillation_head, distillation_loss,
+};
 use ft_data::{Batch, Batches};
 use ft_kernels::{DistillationOptions, Divergence};
 use ft_train::{
@@ -134,7 +136,8 @@ impl<'a, T: CausalLm> Distill<'a, T> {
     ///
     /// # Errors
     ///
-    /// If a setting makes no sense, the vocabularies differ, or a teacher on disk has another temperature.
+    /// If a setting makes no sense, the vocabularies differ, an output layer is more than a matrix, or a teacher on disk has
+    /// another temperature.
     pub fn new<M: CausalLm>(
         config: DistillConfig,
         teacher: TeacherSource<T>,
@@ -142,14 +145,27 @@ impl<'a, T: CausalLm> Distill<'a, T> {
         batches: impl Batches<Batch = Batch> + 'a,
     ) -> Result<Self> {
         config.validate()?;
-        let (own, other) = match &teacher {
-            TeacherSource::Model(teacher) => (student.dims().vocab_size, teacher.dims().vocab_size),
-            TeacherSource::Top(top) => (student.dims().vocab_size, top.vocab_size()),
+        let teacher = match teacher {
+            // Neither dropout nor gradients, also of a model that was put in by hand.
+            TeacherSource::Model(model) if model.devices().iter().any(Device::is_autodiff) => {
+                TeacherSource::model(&*model)
+            }
+            other => other,
+        };
+        let own = student.dims().vocab_size;
+        check_distillation_head(student.head(), "student")?;
+        let other = match &teacher {
+            TeacherSource::Model(teacher) => {
+                check_distillation_head(teacher.head(), "teacher")?;
+                teacher.dims().vocab_size
+            }
+            TeacherSource::Top(top) => top.vocab_size(),
         };
         if own != other {
             return Err(Error::Teacher(format!(
                 "the student has {own} tokens in its vocabulary and the teacher {other}: distillation of logits needs the same \
-                 tokenizer and vocabularies of one size"
+                 tokenizer and vocabularies of one size. If the tokenizer is the same and only the padding of the embeddings \
+                 differs, resize those of one model (resize_token_embeddings)"
             )));
         }
         if let TeacherSource::Top(top) = &teacher
@@ -355,15 +371,16 @@ fn teacher_step<M: CausalLm>(
 ///
 /// # Errors
 ///
-/// If the vocabularies differ, an output layer is more than a matrix, or no position has a label.
+/// If a setting makes no sense, the vocabularies differ, an output layer is more than a matrix, or no position has a label.
 pub fn compare<M: CausalLm, T: CausalLm>(
     config: DistillConfig,
     teacher: &T,
     student: &M,
     batches: &(impl Batches<Batch = Batch> + ?Sized),
-) -> ft_train::Result<EvalMetrics> {
+) -> Result<EvalMetrics> {
+    config.validate()?;
     let teacher = teacher.valid();
-    evaluate(
+    let found = evaluate(
         student,
         batches,
         |student: &M, batch: &Batch, context: &StepContext| {
@@ -373,5 +390,6 @@ pub fn compare<M: CausalLm, T: CausalLm>(
             let hidden = student.hidden_states(&tokens, None);
             teacher_step(config, student, hidden, states, batch, context)
         },
-    )
+    )?;
+    Ok(found)
 }

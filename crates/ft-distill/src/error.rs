@@ -26,6 +26,9 @@ pub enum Error {
     /// The data cannot be used.
     #[error(transparent)]
     Data(#[from] ft_data::Error),
+    /// A training or an evaluation failed.
+    #[error(transparent)]
+    Train(#[from] ft_train::Error),
     /// A model or a file cannot be used.
     #[error(transparent)]
     Core(#[from] ft_core::Error),

@@ -1,5 +1,7 @@
 //! On-policy distillation: the teacher's distributions along answers that the student samples.
 
+use std::collections::BTreeMap;
+
 use ft_core::{
     CausalLm, GenerationConfig, IGNORE_INDEX, RolloutConfig, Tokenizer, mix_seed, sample_rollouts,
 };
@@ -55,7 +57,7 @@ impl OwnAnswers {
 
     /// The prompts of a batch with answers that `student` samples. The answers alone have labels.
     ///
-    /// Answers are cut where a row has `room` tokens. The same seed gives the same answers, except for rounding.
+    /// An answer is cut where its row has `room` tokens. The same seed gives the same answers, except for rounding.
     ///
     /// # Errors
     ///
@@ -74,26 +76,37 @@ impl OwnAnswers {
                 "a prompt has {longest} tokens, and student and teacher read {room}: leave out longer prompts"
             )]));
         }
-        let config = RolloutConfig {
-            num_generations: 1,
-            generation: GenerationConfig {
-                max_new_tokens: self.generation.max_new_tokens.min(room - longest),
-                ..self.generation.clone()
-            },
-            max_rows: self.max_rows,
-        };
-        let texts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-        let answers =
-            sample_rollouts(student, &self.tokenizer, &texts, &config, mix_seed(seed, 1))?;
-        let rows = prompts.iter().zip(answers.into_iter().flatten());
-        let rows: Vec<Tokenized> = rows
-            .map(|(prompt, answer)| Tokenized {
-                input_ids: [prompt.as_slice(), &answer.token_ids].concat(),
-                labels: std::iter::repeat_n(IGNORE_INDEX, prompt.len())
-                    .chain(answer.token_ids.iter().map(|&id| i64::from(id)))
-                    .collect(),
-            })
-            .collect();
+        // Prompts that leave less room than an answer may take are sampled by themselves, so that they shorten no others.
+        let wanted = self.generation.max_new_tokens;
+        let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (row, prompt) in prompts.iter().enumerate() {
+            let limit = wanted.min(room - prompt.len());
+            groups.entry(limit).or_default().push(row);
+        }
+        let mut rows = vec![Tokenized::default(); prompts.len()];
+        for (limit, of_group) in groups {
+            let config = RolloutConfig {
+                num_generations: 1,
+                generation: GenerationConfig {
+                    max_new_tokens: limit,
+                    ..self.generation.clone()
+                },
+                max_rows: self.max_rows,
+            };
+            let texts = of_group.iter().map(|&row| prompts[row].as_slice());
+            let texts: Vec<&[u32]> = texts.collect();
+            let seed = mix_seed(mix_seed(seed, 1), limit as u64);
+            let answers = sample_rollouts(student, &self.tokenizer, &texts, &config, seed)?;
+            for (row, answer) in of_group.into_iter().zip(answers.into_iter().flatten()) {
+                let prompt = &prompts[row];
+                let labels = std::iter::repeat_n(IGNORE_INDEX, prompt.len());
+                let learned = answer.token_ids.iter().map(|&id| i64::from(id));
+                rows[row] = Tokenized {
+                    labels: labels.chain(learned).collect(),
+                    input_ids: [prompt.as_slice(), &answer.token_ids].concat(),
+                };
+            }
+        }
         let pad = self.tokenizer.pad_token_id();
         let pad = pad.or(self.tokenizer.eos_token_id()).unwrap_or(0);
         Ok(collate_padded(&rows.iter().collect::<Vec<_>>(), 1, pad))

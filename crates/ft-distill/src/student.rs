@@ -49,6 +49,11 @@ pub fn student_of(teacher: &AutoCausalLm, layers: &[usize]) -> Result<AutoCausal
             "the teacher has adapters ({path}): merge them first"
         )));
     }
+    if let Some((path, _)) = module_path::packed_weights(teacher).first() {
+        return Err(Error::Teacher(format!(
+            "the teacher has weights in blocks of few bits ({path}): write it in 16 bits with the example `dequantize` first"
+        )));
+    }
     let wanted = module_path::shapes(&student).into_iter();
     let wanted = wanted.map(|(path, _)| of_teacher(&path, layers));
     let weights = copies(teacher, &wanted.collect());
@@ -134,8 +139,9 @@ fn by_number(config: &Value) -> Option<&'static str> {
     {
         return Some("sliding_window_pattern");
     }
+    // Without the key, a number of the architecture decides.
     let windows = config["use_sliding_window"].as_bool() == Some(true);
-    (windows && number("max_window_layers").is_some()).then_some("max_window_layers")
+    (windows && config["max_window_layers"] != 0).then_some("max_window_layers")
 }
 
 /// The configuration with these layers. Lists with an entry for every layer get those of the layers.
@@ -177,6 +183,10 @@ mod tests {
     fn layers_whose_kind_follows_from_their_number_are_found() {
         let windows = json!({"use_sliding_window": true, "max_window_layers": 2});
         assert_eq!(by_number(&windows), Some("max_window_layers"));
+        assert_eq!(
+            by_number(&json!({"use_sliding_window": true})),
+            Some("max_window_layers")
+        );
         let gemma = json!({"model_type": "gemma3_text"});
         assert_eq!(by_number(&gemma), Some("sliding_window_pattern"));
         let listed = json!({"model_type": "gemma3_text", "layer_types": ["a"]});

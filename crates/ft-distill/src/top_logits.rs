@@ -7,18 +7,22 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use burn::module::{Module, Param};
+use burn::module::Param;
 use burn::tensor::{Tensor, TensorData, activation};
 use ft_core::module_path::{PathVisitor, packed_weights, visit_params};
-use ft_core::safetensors_folder::{read_tensors, write_json, write_tensors};
+use ft_core::safetensors_folder::{read_metadata, read_tensors, write_json, write_tensors};
 use ft_core::{CausalLm, Head, IGNORE_INDEX};
 use ft_data::{Batch, Tokenized, collate_padded, fingerprint};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
 /// Rows of a shard.
 const SHARD: usize = 256;
+
+/// The key in a shard's metadata of the hash of its manifest.
+const MANIFEST: &str = "manifest";
 
 /// Positions whose logits exist at a time.
 const POSITIONS: usize = 64;
@@ -29,10 +33,18 @@ struct Manifest {
     temperature: f64,
     /// Tokens of the teacher's vocabulary.
     vocab_size: usize,
-    /// A hash of the teacher's weights.
+    /// A hash of the teacher's settings and weights.
     teacher: String,
     /// A hash of each row, in order, and how many positions it has.
     rows: Vec<(String, usize)>,
+}
+
+impl Manifest {
+    /// A hash of all that the numbers of a shard follow from.
+    fn hash(&self) -> String {
+        let text = serde_json::json!([self]).to_string();
+        fingerprint(text.bytes().map(i64::from))
+    }
 }
 
 /// The likeliest tokens of a teacher for the positions of some rows.
@@ -85,12 +97,13 @@ pub fn write_top_logits<M: CausalLm>(
         k,
         temperature,
         vocab_size: vocab,
-        teacher: weights_fingerprint(&teacher),
+        teacher: model_fingerprint(&teacher),
         rows: rows
             .iter()
             .map(|row| (key(&row.input_ids, &row.labels), row.label_count()))
             .collect(),
     };
+    let hash = manifest.hash();
     let path = folder.join("manifest.json");
     if path.is_file() {
         let found = read_manifest(folder)?;
@@ -107,7 +120,9 @@ pub fn write_top_logits<M: CausalLm>(
     for (number, rows_of_shard) in rows.chunks(SHARD).enumerate() {
         let file = shard(folder, number);
         if !file.is_file() {
-            write_shard(&teacher, rows_of_shard, k, temperature, batch_size, &file)?;
+            let tensors = of_rows(&teacher, rows_of_shard, k, temperature, batch_size);
+            let of = HashMap::from([(MANIFEST.to_string(), hash.clone())]);
+            write_tensors(&file, &tensors, &of)?;
         }
         listen(
             (number * SHARD + rows_of_shard.len()).min(rows.len()),
@@ -117,14 +132,14 @@ pub fn write_top_logits<M: CausalLm>(
     TopLogits::open(folder)
 }
 
-fn write_shard<M: CausalLm>(
+/// The tensors of a shard.
+fn of_rows<M: CausalLm>(
     teacher: &M,
     rows: &[Tokenized],
     k: usize,
     temperature: f64,
     batch_size: usize,
-    file: &Path,
-) -> Result<()> {
+) -> Vec<(String, TensorData)> {
     let device = teacher.devices().first().cloned().unwrap_or_default();
     let (mut tokens, mut logps) = (Vec::<i32>::new(), Vec::<f32>::new());
     for rows in rows.chunks(batch_size) {
@@ -137,20 +152,19 @@ fn write_shard<M: CausalLm>(
             let places = Tensor::from_data(places, &device);
             let hidden = hidden.clone().select(0, places);
             let all = log_probabilities(teacher.head(), hidden, temperature);
-            for row in all.chunks(teacher.dims().vocab_size) {
-                for token in likeliest(row, k) {
-                    tokens.push(token as i32);
-                    logps.push(row[token]);
-                }
+            let rows: Vec<&[f32]> = all.chunks(teacher.dims().vocab_size).collect();
+            let best: Vec<Vec<usize>> = rows.par_iter().map(|row| likeliest(row, k)).collect();
+            for (row, best) in rows.into_iter().zip(best) {
+                tokens.extend(best.iter().map(|&token| token as i32));
+                logps.extend(best.iter().map(|&token| row[token]));
             }
         }
     }
     let shape = [logps.len() / k, k];
-    let tensors = [
+    vec![
         ("tokens".to_string(), TensorData::new(tokens, shape)),
         ("logps".to_string(), TensorData::new(logps, shape)),
-    ];
-    Ok(write_tensors(file, &tensors, &HashMap::new())?)
+    ]
 }
 
 fn log_probabilities(head: Head<'_>, hidden: Tensor<2>, temperature: f64) -> Vec<f32> {
@@ -176,10 +190,16 @@ impl TopLogits {
     ///
     /// # Errors
     ///
-    /// If a file is missing, damaged, or does not have as many positions as the rows.
+    /// If a file is missing, damaged, of another manifest, or does not have as many positions as the rows.
     pub fn open(folder: &Path) -> Result<Self> {
         let manifest = read_manifest(folder)?;
-        let k = manifest.k;
+        let (k, hash) = (manifest.k, manifest.hash());
+        if !(1..manifest.vocab_size).contains(&k) || manifest.vocab_size > i32::MAX as usize {
+            return Err(Error::TopLogits {
+                path: folder.join("manifest.json"),
+                reason: format!("{k} of {} tokens makes no sense", manifest.vocab_size),
+            });
+        }
         let (mut tokens, mut logps) = (Vec::new(), Vec::new());
         let mut places = HashMap::new();
         let mut next = 0;
@@ -194,6 +214,9 @@ impl TopLogits {
                 path: path.clone(),
                 reason: format!("{reason}: remove the folder and write it again"),
             };
+            if read_metadata(&path)?.get(MANIFEST) != Some(&hash) {
+                return Err(wrong("belongs to another manifest.json"));
+            }
             let mut take = |name: &str| tensors.remove(name).ok_or_else(|| wrong("lacks a tensor"));
             let (of_tokens, of_logps) = (take("tokens")?, take("logps")?);
             tokens.extend(of_tokens.iter::<i32>());
@@ -204,6 +227,13 @@ impl TopLogits {
             let known = 0..manifest.vocab_size as i32;
             if of_tokens.iter::<i32>().any(|token| !known.contains(&token)) {
                 return Err(wrong("has tokens beyond the vocabulary"));
+            }
+            // Rounding leaves a probability slightly above 1.
+            if of_logps
+                .iter::<f32>()
+                .any(|logp| !(logp.is_finite() && logp < 1e-3))
+            {
+                return Err(wrong("has numbers that are no log-probabilities"));
             }
         }
         Ok(Self {
@@ -302,8 +332,8 @@ fn read_manifest(folder: &Path) -> Result<Manifest> {
     serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))
 }
 
-/// A hash of a few numbers of each weight, which detects another model.
-fn weights_fingerprint<M: Module>(model: &M) -> String {
+/// A hash of the sizes and of a few numbers of each weight, which detects another model.
+fn model_fingerprint<M: CausalLm>(model: &M) -> String {
     struct Sample(Vec<i64>);
     impl PathVisitor for Sample {
         fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
@@ -315,11 +345,14 @@ fn weights_fingerprint<M: Module>(model: &M) -> String {
                 .extend(numbers.map(|number| i64::from(number.to_bits())));
         }
     }
-    let mut sample = Sample(Vec::new());
+    let sizes = format!("{:?}", model.dims());
+    let mut sample = Sample(sizes.bytes().map(i64::from).collect());
     visit_params(model, &mut sample);
     for (path, packed) in packed_weights(model) {
         sample.0.extend(path.bytes().map(i64::from));
-        sample.0.push(packed.num_bytes() as i64);
+        let words = packed.packed().words().to_data();
+        let step = (words.num_elements() / 61).max(1);
+        sample.0.extend(words.iter::<i64>().step_by(step));
     }
     fingerprint(sample.0)
 }

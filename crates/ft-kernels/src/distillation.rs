@@ -290,6 +290,17 @@ fn of_burn_operations(
     let rows = h.dims()[0];
     let w = weight.dense(&h).inner();
     let device = h.device();
+    // Dense and in the type of the states once, not in every chunk.
+    let head_of_teacher = match teacher {
+        Teacher::Head { hidden, weight, .. } => {
+            let hidden = hidden.clone().inner();
+            Some(in_type_of(
+                weight.clone().dense(&hidden).inner().transpose(),
+                &hidden,
+            ))
+        }
+        Teacher::Top { .. } => None,
+    };
     let (mut sums, mut hidden_grads) = (Vec::new(), Vec::new());
     let mut weight_grad: Option<Tensor<2>> = None;
     for start in (0..rows).step_by(chunk) {
@@ -299,16 +310,12 @@ fn of_burn_operations(
         let slope_of_cap = options.logits.slope_of_cap(&logits);
         let targets = Tensor::<1, Int>::from_data(&targets[start..start + size], &device);
         let targets = targets.reshape([size, 1]);
-        let of_teacher = match teacher {
-            Teacher::Head {
-                hidden,
-                weight,
-                logits,
-            } => {
-                let hidden = hidden.clone().narrow(0, start, size);
-                Some(teacher_logits(&hidden, weight, *logits))
+        let of_teacher = match (teacher, &head_of_teacher) {
+            (Teacher::Head { hidden, logits, .. }, Some(head)) => {
+                let hidden = hidden.clone().inner().narrow(0, start, size);
+                Some(logits.apply(hidden.matmul(head.clone())))
             }
-            Teacher::Top { .. } => None,
+            _ => None,
         };
         let outcomes = outcomes(
             teacher,
@@ -380,12 +387,6 @@ struct Outcomes {
     probabilities: Tensor<2>,
     /// The tokens that are outcomes of their own, if not all are; the last outcome is that of all others.
     tokens: Option<Tensor<2, Int>>,
-}
-
-fn teacher_logits(hidden: &Tensor<2>, weight: &Weight, options: LogitOptions) -> Tensor<2> {
-    let hidden = hidden.clone().inner();
-    let weight = in_type_of(weight.clone().dense(&hidden).inner(), &hidden);
-    options.apply(hidden.matmul(weight.transpose()))
 }
 
 fn top_one(

@@ -100,10 +100,19 @@ pub fn distillation_loss(
     Ok(Some((found, count)))
 }
 
+/// Checks that an output layer is one that [`distillation_loss`] takes. `whose` is said in the error.
+///
+/// # Errors
+///
+/// If it has a bias or an adapter.
+pub fn check_distillation_head(head: Head<'_>, whose: &str) -> Result<()> {
+    matrix(head, whose).map(drop)
+}
+
 fn matrix(head: Head<'_>, whose: &str) -> Result<Weight> {
     head.matrix().ok_or_else(|| {
         Error::Settings(format!(
-            "the output layer of the {whose} has a bias or an adapter, which distillation does not know: merge the adapter, or \
+            "the output layer of the {whose} has a bias or an adapter, which distillation does not support: merge the adapter, or \
              take the output layer out of its targets"
         ))
     })

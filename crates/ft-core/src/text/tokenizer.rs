@@ -183,6 +183,11 @@ impl Tokenizer {
         }
     }
 
+    /// Whether both give the same numbers to the same tokens.
+    pub fn has_tokens_of(&self, other: &Self) -> bool {
+        self.inner.get_vocab(true) == other.inner.get_vocab(true)
+    }
+
     /// The id of a token.
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)

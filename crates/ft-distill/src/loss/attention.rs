@@ -4,6 +4,10 @@ use burn::tensor::{Tensor, activation};
 
 use super::divergence::kl;
 
+fn check(student: &Tensor<2>, teacher: &Tensor<2>) {
+    assert_eq!(student.dims(), teacher.dims(), "scores of the same shape");
+}
+
 /// Scores at most this count as masked.
 const MASKED: f64 = -100.0;
 
@@ -14,7 +18,12 @@ const MASKED: f64 = -100.0;
 ///
 /// - `student`, `teacher`: `[rows, keys]`, with a row for every head and query
 /// - result: `[rows]`
+///
+/// # Panics
+///
+/// If the shapes differ.
 pub fn attention_mse(student: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
+    check(&student, &teacher);
     let visible = |scores: Tensor<2>| {
         let masked = scores.clone().lower_equal_elem(MASKED);
         scores.mask_fill(masked, 0.0)
@@ -31,7 +40,12 @@ pub fn attention_mse(student: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
 /// # Shapes
 ///
 /// As [`attention_mse`]. Masked keys have a large negative score on both sides.
+///
+/// # Panics
+///
+/// If the shapes differ.
 pub fn attention_kl(student: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
+    check(&student, &teacher);
     let student = activation::log_softmax(student, 1);
     kl(activation::log_softmax(teacher.detach(), 1), student)
 }

@@ -8,7 +8,12 @@ use burn::tensor::Tensor;
 ///
 /// - `student`, `teacher`: `[rows, width]`
 /// - result: `[rows]`
+///
+/// # Panics
+///
+/// If the shapes differ.
 pub fn cosine(student: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
+    assert_eq!(student.dims(), teacher.dims(), "states of the same shape");
     let teacher = teacher.detach();
     let dot = |a: &Tensor<2>, b: &Tensor<2>| (a.clone() * b.clone()).sum_dim(1);
     // The slope of a root at 0 is infinite.
@@ -27,6 +32,10 @@ pub fn cosine(student: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
 /// - `student`: `[rows, width of the student]`, `teacher`: `[rows, width of the teacher]`
 /// - `projection`: `[width of the teacher, width of the student]`
 /// - result: `[rows]`
+///
+/// # Panics
+///
+/// If the shapes do not fit.
 pub fn hidden_mse(
     student: Tensor<2>,
     teacher: Tensor<2>,
@@ -36,6 +45,7 @@ pub fn hidden_mse(
         Some(projection) => student.matmul(projection.transpose()),
         None => student,
     };
+    assert_eq!(student.dims(), teacher.dims(), "states of the same shape");
     (student - teacher.detach())
         .square()
         .mean_dim(1)

@@ -12,9 +12,19 @@ use burn::tensor::{Tensor, activation};
 ///
 /// - `student`: `[heads, tokens, width]`, `teacher`: `[heads, tokens, other width]`
 /// - `mask`: `[tokens]`, 1 for tokens and 0 for padding, which no token is related to
-/// - result: `[heads · tokens]`, 0 for padding
+/// - result: `[heads · tokens]`, 0 for padding: the mean over tokens is the sum divided by `heads · Σ mask`
+///
+/// # Panics
+///
+/// If the numbers of heads or tokens differ.
 pub fn relation_kl(student: Tensor<3>, teacher: Tensor<3>, mask: &Tensor<1>) -> Tensor<1> {
     let [heads, tokens, _] = student.dims();
+    let shapes = (teacher.dims()[..2].to_vec(), mask.dims());
+    assert_eq!(
+        shapes,
+        (vec![heads, tokens], [tokens]),
+        "the same heads and tokens"
+    );
     let hidden = mask.clone().equal_elem(0.0).reshape([1, 1, tokens]);
     let hidden = hidden.expand([heads, tokens, tokens]);
     let relations = |x: Tensor<3>| {

@@ -211,6 +211,61 @@ fn an_interrupted_file_is_completed_and_another_one_is_refused() {
     assert!(error.contains("another folder"), "{error}");
     std::fs::write(&last, &bytes[..bytes.len() - 8]).unwrap();
     assert!(TopLogits::open(folder.path()).is_err());
+    // Without its manifest, a shard could be of any teacher.
+    std::fs::write(&last, &bytes).unwrap();
+    let manifest = folder.path().join("manifest.json");
+    std::fs::remove_file(&manifest).unwrap();
+    let other = write_top_logits(&teacher, &rows, 3, 2.0, 8, folder.path(), &mut |_, _| ());
+    let error = other.unwrap_err().to_string();
+    assert!(error.contains("another manifest"), "{error}");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    std::fs::write(&manifest, text.replace("\"k\": 3", "\"k\": 0")).unwrap();
+    let error = TopLogits::open(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("0 of 97"), "{error}");
+}
+
+#[test]
+fn a_long_prompt_shortens_its_own_answer_alone() {
+    let teacher = teacher();
+    let room = teacher.dims().max_position_embeddings;
+    let row = |prompt: usize| {
+        let ids: Vec<u32> = (0..prompt + 1).map(|i| (i * 7 % 97) as u32).collect();
+        let mut labels = vec![IGNORE_INDEX; prompt];
+        labels.push(1);
+        Tokenized {
+            input_ids: ids,
+            labels,
+        }
+    };
+    let dataset = SftDataset::from_examples(vec![row(room - 1), row(4)]);
+    let batches = dataset.into_batches(2, Collation::Padded { multiple: 1 }, None, 0);
+    let source = TeacherSource::model(&teacher);
+    let own = OwnAnswers {
+        generation: GenerationConfig {
+            max_new_tokens: 6,
+            // No token ends an answer but one that is never sampled.
+            eos_token_ids: vec![1_000_000],
+            ..own_answers(1.0).generation
+        },
+        ..own_answers(1.0)
+    };
+    let student = student_of(&teacher, &[0]).unwrap();
+    let mut method = Distill::new(settings(), source, &student, batches.unwrap())
+        .unwrap()
+        .with_own_answers(own)
+        .unwrap();
+    let context = StepContext::training(&device(), 0, 1, 0);
+    let batch = method
+        .batch(&ModelView::new(&student), 0, 0, &context)
+        .unwrap();
+    let learned = |row: usize| {
+        let labels = &batch.batch.labels[row * batch.batch.seq..(row + 1) * batch.batch.seq];
+        labels
+            .iter()
+            .filter(|&&label| label != IGNORE_INDEX)
+            .count()
+    };
+    assert_eq!([learned(0), learned(1)], [1, 6]);
 }
 
 fn own_answers(share: f64) -> OwnAnswers {

@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod distill;
+mod gkd;
 mod losses;
 mod step_by_step;

@@ -1,0 +1,111 @@
+//! The speed of search: 1,000 queries and one query over 100,000 documents of 384 dimensions; prints a table.
+//!
+//! A query alone reads all documents once, so its limit is memory. Many queries share what is read, so their limit is that of
+//! products. `read` is the speed at which the sum of the same numbers is taken, on all threads.
+//!
+//! ```sh
+//! cargo bench --bench search
+//! ```
+
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Parser;
+use ft::embed::quantize::Ranges;
+use ft::embed::{BinaryIndex, Embeddings, ExactIndex, Int8Index, VectorIndex};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+#[derive(Parser)]
+struct Args {
+    #[arg(long, default_value_t = 100_000)]
+    documents: usize,
+    #[arg(long, default_value_t = 1000)]
+    queries: usize,
+    #[arg(long, default_value_t = 384)]
+    dims: usize,
+    #[arg(long, default_value_t = 10)]
+    k: usize,
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// `cargo bench` passes this to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    ft::compute_threads(Some(args.threads));
+    let mut random = StdRng::seed_from_u64(0);
+    let mut some = |rows: usize| -> Result<Embeddings> {
+        let values = (0..rows * args.dims).map(|_| random.random_range(-1.0f32..1.0));
+        Ok(Embeddings::new(values.collect(), args.dims)?.normalized())
+    };
+    let (documents, queries, one) = (some(args.documents)?, some(args.queries)?, some(1)?);
+    let values = documents.values();
+    let bytes = size_of_val(values) as f64;
+
+    let part = values.len().div_ceil(args.threads);
+    let read = median(args.rounds, || {
+        std::thread::scope(|scope| {
+            let parts: Vec<_> = values
+                .chunks(part)
+                .map(|part| scope.spawn(|| sum(part)))
+                .collect();
+            let sums = parts
+                .into_iter()
+                .map(|part| part.join().unwrap_or(f32::NAN));
+            std::hint::black_box(sums.sum::<f32>());
+        });
+        Ok(())
+    })?;
+    println!("read: {:.1} GB/s\n", bytes / read / 1e9);
+    println!(
+        "| | {} queries, s | queries/s | one query, ms | GB/s of documents in f32 |",
+        args.queries
+    );
+    println!("|---|---|---|---|---|");
+    let exact = ExactIndex::new(&documents)?;
+    let mut int8 = Int8Index::new(Ranges::of(&documents)?);
+    int8.add(&documents)?;
+    let mut binary = BinaryIndex::new(args.dims, 4)?;
+    binary.add(&documents)?;
+    let indexes: [(&str, &dyn VectorIndex); 3] =
+        [("exact", &exact), ("int8", &int8), ("binary", &binary)];
+    for (name, index) in indexes {
+        let all = median(args.rounds, || Ok(drop(index.search(&queries, args.k)?)))?;
+        let single = median(args.rounds, || Ok(drop(index.search(&one, args.k)?)))?;
+        println!(
+            "| {name} | {all:.3} | {:.0} | {:.2} | {:.1} |",
+            args.queries as f64 / all,
+            single * 1e3,
+            bytes / single / 1e9
+        );
+    }
+    Ok(())
+}
+
+/// The sum, in lanes that the compiler adds at once.
+fn sum(values: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; 32];
+    for chunk in values.chunks_exact(32) {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *lane += x;
+        }
+    }
+    lanes.iter().sum()
+}
+
+/// The median time of some rounds after one that is not counted, in seconds.
+fn median(rounds: usize, mut run: impl FnMut() -> Result<()>) -> Result<f64> {
+    run()?;
+    let mut times = Vec::with_capacity(rounds);
+    for _ in 0..rounds.max(1) {
+        let start = Instant::now();
+        run()?;
+        times.push(start.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
+}
