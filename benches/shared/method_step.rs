@@ -1,5 +1,7 @@
 //! Timed optimizer steps of a method: what the benchmarks of methods have in common.
 
+#![allow(dead_code, reason = "a benchmark prints a part of it")]
+
 use std::time::Instant;
 
 use anyhow::{Context, Result};
