@@ -74,8 +74,8 @@ fn main() -> Result<()> {
     let indexes: [(&str, &dyn VectorIndex); 3] =
         [("exact", &exact), ("int8", &int8), ("binary", &binary)];
     for (name, index) in indexes {
-        let all = median(args.rounds, || Ok(drop(index.search(&queries, args.k)?)))?;
-        let single = median(args.rounds, || Ok(drop(index.search(&one, args.k)?)))?;
+        let all = median(args.rounds, || index.search(&queries, args.k).map(drop))?;
+        let single = median(args.rounds, || index.search(&one, args.k).map(drop))?;
         println!(
             "| {name} | {all:.3} | {:.0} | {:.2} | {:.1} |",
             args.queries as f64 / all,
@@ -98,7 +98,7 @@ fn sum(values: &[f32]) -> f32 {
 }
 
 /// The median time of some rounds after one that is not counted, in seconds.
-fn median(rounds: usize, mut run: impl FnMut() -> Result<()>) -> Result<f64> {
+fn median(rounds: usize, mut run: impl FnMut() -> ft::embed::Result<()>) -> Result<f64> {
     run()?;
     let mut times = Vec::with_capacity(rounds);
     for _ in 0..rounds.max(1) {

@@ -3,11 +3,60 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, TensorData};
-use ft_core::{AutoCausalLm, CausalLm, ModelConfig, Parts, module_path};
+use burn::tensor::{Device, Tensor, TensorData};
+use ft_core::{
+    AutoCausalLm, CausalLm, EncoderSequenceClassifier, EncoderTask, EncoderTaskConfig, ModelConfig,
+    Parts, module_path,
+};
 use serde_json::Value;
 
 use crate::{Error, Result};
+
+/// Models whose layers make students: causal language models and classifiers of texts.
+pub trait Teacher: Module + Parts {
+    /// The configuration, as in `config.json`.
+    fn settings(&self) -> Value;
+
+    /// The number of layers.
+    fn num_layers(&self) -> usize;
+
+    /// A model with this configuration and random weights.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration is not supported.
+    fn with_settings(settings: Value, device: &Device) -> Result<Self>;
+}
+
+impl Teacher for AutoCausalLm {
+    fn settings(&self) -> Value {
+        self.config().to_json()
+    }
+
+    fn num_layers(&self) -> usize {
+        self.dims().num_layers
+    }
+
+    fn with_settings(settings: Value, device: &Device) -> Result<Self> {
+        let config = ModelConfig::from_json(settings)?;
+        Ok(Self::from_config(&config, device)?)
+    }
+}
+
+impl Teacher for EncoderSequenceClassifier {
+    fn settings(&self) -> Value {
+        self.config().to_json()
+    }
+
+    fn num_layers(&self) -> usize {
+        self.dims().num_layers
+    }
+
+    fn with_settings(settings: Value, device: &Device) -> Result<Self> {
+        let config = EncoderTaskConfig::from_json(settings, EncoderTask::SequenceClassification)?;
+        Ok(Self::from_config(&config, device)?)
+    }
+}
 
 /// A model of the teacher's layers `layers`, in this order, with its embeddings, final norm and head, in `f32`: the start of
 /// DistilBERT's student (Sanh et al., 2019, arXiv:1910.01108, section 3), which has every second layer.
@@ -16,8 +65,8 @@ use crate::{Error, Result};
 ///
 /// If no layer is named or one that does not exist, or the teacher has adapters or weights in blocks of few bits; or if the
 /// kind of a layer follows from its number, as with windows in every sixth layer, and the configuration does not list the kinds.
-pub fn student_of(teacher: &AutoCausalLm, layers: &[usize]) -> Result<AutoCausalLm> {
-    let count = teacher.dims().num_layers;
+pub fn student_of<M: Teacher>(teacher: &M, layers: &[usize]) -> Result<M> {
+    let count = teacher.num_layers();
     if layers.is_empty() {
         return Err(Error::Teacher(
             "a student needs at least one layer of its teacher".into(),
@@ -28,16 +77,16 @@ pub fn student_of(teacher: &AutoCausalLm, layers: &[usize]) -> Result<AutoCausal
             "the teacher has no layer {bad}: it has {count}, and the first is 0"
         )));
     }
-    let config = teacher.config().to_json();
+    let config = teacher.settings();
     if let Some(setting) = by_number(&config) {
         return Err(Error::Teacher(format!(
             "the kind of a layer follows from its number ({setting}), which changes when others are left out: write \
-             `layer_types` (for SmolLM3 `no_rope_layers`), a list with the kind of each layer, to the teacher's config.json"
+             `layer_types` (for SmolLM3 `no_rope_layers`), a list with the kind of each layer, to the teacher's config.json, if \
+             its architecture has it"
         )));
     }
-    let config = ModelConfig::from_json(with_layers(config, count, layers))?;
     let device = teacher.devices().first().cloned().unwrap_or_default();
-    let student = AutoCausalLm::from_config(&config, &device)?;
+    let student = M::with_settings(with_layers(config, count, layers), &device)?;
     let mut adapted = None;
     teacher.for_each_part(&mut |path, part| {
         if !part.adapters().is_empty() {
@@ -87,7 +136,7 @@ pub fn student_of(teacher: &AutoCausalLm, layers: &[usize]) -> Result<AutoCausal
 }
 
 /// The weights of these paths.
-fn copies(teacher: &AutoCausalLm, wanted: &BTreeSet<String>) -> BTreeMap<String, TensorData> {
+fn copies(teacher: &impl Module, wanted: &BTreeSet<String>) -> BTreeMap<String, TensorData> {
     struct Copies<'a> {
         wanted: &'a BTreeSet<String>,
         found: BTreeMap<String, TensorData>,
@@ -140,6 +189,9 @@ fn by_number(config: &Value) -> Option<&'static str> {
         return Some("sliding_window_pattern");
     }
     // Without the key, a number of the architecture decides.
+    if number("global_attn_every_n_layers").is_some() {
+        return Some("global_attn_every_n_layers");
+    }
     let windows = config["use_sliding_window"].as_bool() == Some(true);
     (windows && config["max_window_layers"] != 0).then_some("max_window_layers")
 }
@@ -149,7 +201,9 @@ fn with_layers(mut config: Value, count: usize, layers: &[usize]) -> Value {
     if let Some(settings) = config.as_object_mut() {
         for (name, value) in settings.iter_mut() {
             match value {
-                Value::Number(_) if ["num_hidden_layers", "n_layer"].contains(&name.as_str()) => {
+                Value::Number(_)
+                    if ["num_hidden_layers", "n_layer", "n_layers"].contains(&name.as_str()) =>
+                {
                     *value = layers.len().into();
                 }
                 Value::Array(entries) if entries.len() == count && name.contains("layer") => {

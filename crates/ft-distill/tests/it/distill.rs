@@ -6,7 +6,8 @@ use burn::module::Module;
 use burn::tensor::Device;
 use ft_core::safetensors_folder::module_tensors;
 use ft_core::{
-    AutoCausalLm, CausalLm, GenerationConfig, IGNORE_INDEX, ModelConfig, TokenBatch, Tokenizer,
+    AutoCausalLm, CausalLm, EncoderSequenceClassifier, GenerationConfig, IGNORE_INDEX, ModelConfig,
+    TokenBatch, Tokenizer,
 };
 use ft_data::{Collation, SftBatches, SftDataset, Tokenized};
 use ft_distill::{
@@ -113,6 +114,31 @@ fn a_student_of_all_layers_is_the_teacher() {
     // A teacher that cannot train has students too.
     let still = student_of(&teacher.valid(), &[last]).unwrap();
     assert_eq!(module_tensors(&still), module_tensors(&student));
+}
+
+#[test]
+fn classifiers_of_texts_have_students_of_layers() {
+    for family in ["bert", "distilbert"] {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        let folder = folder.join("../ft-core/tests/golden").join(family);
+        let labels = ["bad", "good", "neither"].map(String::from).to_vec();
+        let teacher = EncoderSequenceClassifier::from_encoder(&folder, labels, 3, &device());
+        let teacher = teacher.unwrap();
+        let layers = teacher.dims().num_layers;
+        assert!(layers > 1, "{family}");
+        let all: Vec<usize> = (0..layers).collect();
+        let same = student_of(&teacher, &all).unwrap();
+        assert_eq!(module_tensors(&same), module_tensors(&teacher), "{family}");
+        let student = student_of(&teacher, &[layers - 1]).unwrap();
+        assert_eq!(student.dims().num_layers, 1);
+        assert_eq!(student.config().labels, teacher.config().labels);
+        let saved = tempfile::tempdir().unwrap();
+        student
+            .save_pretrained(saved.path(), &Default::default())
+            .unwrap();
+        let again = EncoderSequenceClassifier::from_pretrained(saved.path(), &device()).unwrap();
+        assert_eq!(module_tensors(&again), module_tensors(&student), "{family}");
+    }
 }
 
 #[test]
