@@ -26,12 +26,13 @@ fn numbers(value: &Value) -> Vec<f64> {
     values.iter().map(|x| x.as_f64().unwrap()).collect()
 }
 
-fn close(found: &[f64], expected: &[f64], what: &str) {
+/// Gradients are differences of terms as large as `terms`, which are rounded to 24 bits.
+fn close(found: &[f64], expected: &[f64], terms: f64, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let scale = expected.iter().fold(1e-6f64, |most, x| most.max(x.abs()));
     for (found, expected) in found.iter().zip(expected) {
         assert!(
-            (found - expected).abs() <= 2e-5 * scale,
+            (found - expected).abs() <= 2e-5 * scale + 1e-7 * terms,
             "{what}: {found}, expected {expected}"
         );
     }
@@ -82,7 +83,8 @@ fn divergences_through_heads_are_those_of_trl() {
         let states = hidden.clone().select(0, index.clone());
         let found = distillation_sum(states, head.clone(), &teacher, &targets, options);
         let expected = case["divergence"].as_f64().unwrap();
-        close(&flat(found.divergence), &[expected], &what);
+        let terms = expected.max(1.0);
+        close(&flat(found.divergence), &[expected], 0.0, &what);
         // The loss has T², TRL's has not.
         let square = temperature * temperature;
         let scaled = |value: &Value| -> Vec<f64> {
@@ -90,12 +92,12 @@ fn divergences_through_heads_are_those_of_trl() {
         };
         let gradients = found.loss.backward();
         let of_hidden = hidden.grad(&gradients).unwrap();
-        close(&flat(of_hidden), &scaled(&case["gradient"]), &what);
+        close(&flat(of_hidden), &scaled(&case["gradient"]), terms, &what);
         let of_head = head.grad(&gradients).unwrap();
         let device = of_head.device();
         let some = Tensor::<1, Int>::from_data([0, 7, 4095, 4096, 5002], &device);
         let found = flat(of_head.clone().select(0, some));
-        close(&found, &scaled(&case["gradient_of_head"]), &what);
+        close(&found, &scaled(&case["gradient_of_head"]), terms, &what);
         let weighted = of_head * waves(0.83, 1.0, [VOCAB, OWN], &device);
         let expected = case["sum_of_head"].as_f64().unwrap() * square;
         let largest = scaled(&case["gradient_of_head"])
@@ -103,7 +105,7 @@ fn divergences_through_heads_are_those_of_trl() {
             .fold(expected.abs(), |most, x| most.max(x.abs()));
         let found = flat(weighted.sum())[0];
         assert!(
-            (found - expected).abs() <= 1e-4 * largest,
+            (found - expected).abs() <= 1e-4 * largest + 1e-6 * terms,
             "{what}: {found}, expected {expected}"
         );
     }
