@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, ValueEnum};
@@ -39,6 +39,9 @@ struct Args {
     /// Rows of a query and its document, JSON or JSONL.
     #[arg(long, conflicts_with_all = ["corpus", "queries", "qrels"])]
     pairs: Option<PathBuf>,
+    /// Take the rows of --pairs whose label is at least this.
+    #[arg(long)]
+    min_label: Option<f32>,
     /// Names of the columns of --pairs, separated by commas.
     #[arg(long, value_delimiter = ',')]
     columns: Vec<String>,
@@ -216,12 +219,13 @@ fn search(
     let folder = resolve(model, &HubOptions::from_env())?;
     let model = EmbeddingModel::from_pretrained_with(&folder, device, Weights::Stored)?;
     let start = Instant::now();
+    // Times of change stand for the contents of files.
+    let mut files = Vec::new();
+    files_of(&folder, &mut files)?;
+    files.sort();
     let encode = |kind: &str, texts: &Texts, prompt: Prompt<'_>| -> Result<(Embeddings, bool)> {
-        // The weights' time of change stands for the weights.
-        let changed = std::fs::metadata(folder.join("model.safetensors"))
-            .and_then(|m| m.modified())
-            .ok();
-        let mark = texts.fingerprint(&(&folder, model.prompt_text(prompt)?, changed));
+        let version = env!("CARGO_PKG_VERSION");
+        let mark = texts.fingerprint(&(&folder, model.prompt_text(prompt)?, &files, version));
         let file = args
             .output
             .join("embeddings")
@@ -231,6 +235,7 @@ fn search(
         }
         let options = EncodeOptions {
             prompt,
+            dims: Some(model.dims()),
             ..EncodeOptions::default()
         };
         let mut next = 0;
@@ -246,9 +251,11 @@ fn search(
     let (of_queries, cached_queries) = encode("queries", queries, model.query_prompt())?;
     let (of_documents, cached_documents) = encode("documents", documents, model.document_prompt())?;
     let encoding_s = start.elapsed().as_secs_f64();
-    let dims = args.dims.unwrap_or(of_queries.dims());
-    let of_queries = of_queries.truncated(dims)?.normalized();
-    let of_documents = of_documents.truncated(dims)?.normalized();
+    let dims = args.dims.or(model.truncate_dim());
+    let dims = dims.unwrap_or(of_queries.dims());
+    let similarity = model.similarity();
+    let of_queries = similarity.for_index(of_queries.truncated(dims)?)?;
+    let of_documents = similarity.for_index(of_documents.truncated(dims)?)?;
     let start = Instant::now();
     let index: Box<dyn VectorIndex> = match args.precision {
         Precision::Float => Box::new(ExactIndex::new(&of_documents)?),
@@ -269,10 +276,25 @@ fn search(
         }
     }
     let detail = json!({
-        "dims": dims, "max_seq_length": model.max_seq_length(), "precision": format!("{:?}", args.precision).to_lowercase(),
+        "dims": dims, "similarity": similarity, "max_seq_length": model.max_seq_length(), "precision": format!("{:?}", args.precision).to_lowercase(),
         "encoding_s": encoding_s, "search_s": search_s, "cached": cached_queries && cached_documents,
     });
     Ok((run, detail))
+}
+
+/// All files of a folder, with their sizes and times of change.
+fn files_of(folder: &Path, files: &mut Vec<(PathBuf, u64, Option<SystemTime>)>) -> Result<()> {
+    let read = || format!("cannot read {}", folder.display());
+    for entry in std::fs::read_dir(folder).with_context(read)? {
+        let path = entry.with_context(read)?.path();
+        // Files of the hub's cache are links.
+        let about = std::fs::metadata(&path).with_context(read)?;
+        match about.is_dir() {
+            true => files_of(&path, files)?,
+            false => files.push((path, about.len(), about.modified().ok())),
+        }
+    }
+    Ok(())
 }
 
 fn data(args: &Args) -> Result<(Texts, Texts, Qrels)> {
@@ -283,6 +305,14 @@ fn data(args: &Args) -> Result<(Texts, Texts, Qrels)> {
             let columns: Vec<&str> = args.columns.iter().map(String::as_str).collect();
             let mut dataset = TextDataset::load_columns(pairs, &columns)?;
             dataset.rows.truncate(args.limit.unwrap_or(usize::MAX));
+            if let Some(least) = args.min_label {
+                dataset = dataset.positives(least)?;
+            }
+            let labelled = dataset.rows.iter().any(|row| !row.labels.is_empty());
+            ensure!(
+                !labelled,
+                "the rows of --pairs have labels: --min-label 1 takes those whose label is 1 or more"
+            );
             let (mut known_queries, mut known) = (HashMap::new(), HashMap::new());
             for row in &dataset.rows {
                 let [query, document, ..] = row.texts.as_slice() else {
