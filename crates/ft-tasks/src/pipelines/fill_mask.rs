@@ -94,7 +94,7 @@ impl FillMask {
         texts
             .iter()
             .map(|text| {
-                let encoded = encode(&self.input, text, None, false)?;
+                let encoded = encode(&self.input, text, None, None)?;
                 let masks: Vec<usize> = (0..encoded.len())
                     .filter(|&token| encoded.ids[token] == self.mask)
                     .collect();
