@@ -5,10 +5,15 @@
 //!     --pairs questions.jsonl --output report
 //! ```
 //!
-//! The data is either `--pairs`, rows of a query and its document, where the documents of all rows are searched; or
-//! `--corpus` and `--queries`, JSONL of `{"_id": .., "text": .., "title": ..}` as BEIR has them, with `--qrels` in trec's or ranx's form.
+//! The data is `--pairs`, rows of a query and its document, where the documents of all rows are searched; or `--documents`, a folder
+//! of texts that are cut into pieces, and questions about them by a chat model (`--chat-local DIR` or `--endpoint URL`), each of which its
+//! piece answers; or `--corpus` and `--queries`, JSONL of `{"_id": .., "text": .., "title": ..}` as BEIR has them, with `--qrels` in trec's or ranx's form.
 //! `--output` gets `report.md`, `report.tex`, `results.json`, a run a model in trec's form, and the embeddings, which
 //! are not computed again when the benchmark is repeated on the same texts.
+//!
+//! Replies of the chat model are stored in `--output`, so that an interrupted run asks for no question twice. What was asked is written
+//! there, too: `questions.jsonl` for `--pairs` and for the example `embed_train`, and the judgements as `qrels.trec` with `corpus.jsonl`
+//! and `queries.jsonl`.
 //!
 //! `--precision int8` or `binary` searches on codes, and `--dims` on the first dimensions.
 
@@ -20,7 +25,8 @@ use std::time::{Instant, SystemTime};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, ValueEnum};
 use ft::burn::tensor::Device;
-use ft::core::{HubOptions, Weights, resolve};
+use ft::core::safetensors_folder::write_file;
+use ft::core::{HubOptions, Tokenizer, Weights, resolve};
 use ft::embed::{
     BinaryIndex, EmbeddingModel, Embeddings, EncodeOptions, ExactIndex, Int8Index, Prompt,
     TextDataset, VectorIndex,
@@ -29,6 +35,11 @@ use ft::eval::retrieval::{
     Measure, Qrels, Run, Significance, SystemScores, Ties, compare, evaluate,
 };
 use serde_json::{Value, json};
+
+#[path = "shared/document_questions.rs"]
+mod document_questions;
+
+use document_questions::DocumentArgs;
 
 /// Compares embedding models on retrieval.
 #[derive(Parser)]
@@ -54,6 +65,8 @@ struct Args {
     /// The judgements.
     #[arg(long)]
     qrels: Option<PathBuf>,
+    #[command(flatten)]
+    documents: DocumentArgs,
     /// Use only so many rows of --pairs.
     #[arg(long)]
     limit: Option<usize>,
@@ -137,8 +150,8 @@ fn main() -> Result<()> {
     let args = Args::parse();
     ft::compute_threads(None);
     let device = ft::device(&args.device)?;
-    let (queries, documents, qrels) = data(&args)?;
     std::fs::create_dir_all(args.output.join("embeddings"))?;
+    let (queries, documents, qrels) = data(&args)?;
     std::fs::create_dir_all(args.output.join("runs"))?;
     let mut systems = Vec::new();
     let mut details = Vec::new();
@@ -298,6 +311,9 @@ fn files_of(folder: &Path, files: &mut Vec<(PathBuf, u64, Option<SystemTime>)>) 
 }
 
 fn data(args: &Args) -> Result<(Texts, Texts, Qrels)> {
+    if let Some(path) = &args.documents.documents {
+        return asked(args, path);
+    }
     let (mut queries, mut documents, mut qrels) =
         (Texts::default(), Texts::default(), Qrels::new());
     match (&args.pairs, &args.corpus, &args.queries, &args.qrels) {
@@ -348,8 +364,52 @@ fn data(args: &Args) -> Result<(Texts, Texts, Qrels)> {
                 }
             }
         }
-        _ => bail!("name the data: --pairs FILE, or --corpus, --queries and --qrels"),
+        _ => bail!(
+            "name the data: --pairs FILE, --documents DIR, or --corpus, --queries and --qrels"
+        ),
     }
+    Ok((queries, documents, qrels))
+}
+
+/// The pieces of documents, and questions about them by a chat model.
+fn asked(args: &Args, path: &Path) -> Result<(Texts, Texts, Qrels)> {
+    let first = args.models.first().context("there is no model")?;
+    let tokenizer = Tokenizer::from_pretrained(&resolve(first, &HubOptions::from_env())?)?;
+    let replies = args.output.join("questions.replies.jsonl");
+    let asked = (args.documents).ask(path, &tokenizer, &replies, &args.device)?;
+    let (mut queries, mut documents, mut qrels) =
+        (Texts::default(), Texts::default(), Qrels::new());
+    let (mut known_queries, mut known) = (HashMap::new(), HashMap::new());
+    for piece in &asked.pieces {
+        documents.add(&mut known, piece, 'd');
+    }
+    let mut pairs = Vec::new();
+    for question in &asked.found.questions {
+        let piece = &asked.pieces[question.text];
+        let query = queries.add(&mut known_queries, &question.question, 'q');
+        qrels.insert(&query, &known[piece], 1.0)?;
+        pairs.push(json!({"query": question.question, "document": piece}));
+    }
+    eprintln!(
+        "{} questions about {} pieces; {} were left out because they repeat another one, {} pieces have none",
+        pairs.len(),
+        documents.names.len(),
+        asked.found.repeated,
+        asked.found.missing.len()
+    );
+    let write = |name: &str, rows: Vec<Value>| -> Result<()> {
+        let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+        Ok(write_file(&args.output.join(name), lines.as_bytes())?)
+    };
+    let named = |texts: &Texts| -> Vec<Value> {
+        let rows = texts.names.iter().zip(&texts.texts);
+        rows.map(|(name, text)| json!({"_id": name, "text": text}))
+            .collect()
+    };
+    write("questions.jsonl", pairs)?;
+    write("corpus.jsonl", named(&documents))?;
+    write("queries.jsonl", named(&queries))?;
+    write_file(&args.output.join("qrels.trec"), qrels.to_trec().as_bytes())?;
     Ok((queries, documents, qrels))
 }
 

@@ -95,7 +95,7 @@ fn a_run_is_not_resumed_with_other_rows_or_labels() {
             "--output",
             path(output.path()),
             "--max-steps",
-            "4",
+            "3",
             "--batch-size",
             "8",
             "--seq-len",
