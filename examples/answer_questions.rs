@@ -68,7 +68,7 @@ fn main() -> Result<()> {
     let device = ft::device(&training.device)?.autodiff();
     let (folder, seed) = (&training.model, training.seed);
     let trained = EncoderTaskConfig::of_trained(folder, EncoderTask::QuestionAnswering)?;
-    training.tell_start(trained.is_some());
+    training.print_start(trained.is_some());
     let model = match trained {
         Some(_) => EncoderQuestionAnswering::from_pretrained(folder, &device)?,
         None => {

@@ -87,7 +87,7 @@ fn main() -> Result<()> {
     let (folder, seed) = (&training.model, training.seed);
     let trained = EncoderTaskConfig::of_trained(folder, EncoderTask::SequenceClassification)?;
     let trained = trained.filter(|config| sorted(&config.labels) == sorted(&classes));
-    training.tell_start(trained.is_some());
+    training.print_start(trained.is_some());
     let (model, classes) = match trained {
         Some(config) => (
             EncoderSequenceClassifier::from_pretrained(folder, &device)?,

@@ -6,9 +6,10 @@
 //!
 //! Rows have an anchor and a positive, perhaps negatives and a label; `ft::embed::TextDataset` lists the names of columns, or
 //! `--columns question,answer` gives them. A part of the rows is held out: its anchors search the positives of all
-//! rows for their own, which `ndcg_before` and `ndcg_after` measure at 10. Rows with labels are of two kinds: where a label says
-//! whether two texts belong together, `--min-label 1` keeps those that do, for losses that take no labels; where it is a similarity (`--loss
-//! cosine`, `cosent`, `angle`), `spearman_before` and `spearman_after` compare it with that of the embeddings. With `--matryoshka 384,256,128,64` embeddings are
+//! rows for their own, which `ndcg_before` and `ndcg_after` measure at 10. Labels are of two
+//! kinds. If they are 1 for texts that belong together, `--min-label 1` keeps these rows, for losses without labels. If they are
+//! similarities (`--loss cosine`, `cosent`, `angle`), `spearman_before` and `spearman_after` compare them with those of the
+//! embeddings. With `--matryoshka 384,256,128,64` embeddings are
 //! trained to be cut, and the measure is also taken at each of these numbers of dimensions, before and after. `--method lora` trains
 //! an adapter, which is merged into the model at the end.
 

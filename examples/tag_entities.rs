@@ -87,7 +87,7 @@ fn main() -> Result<()> {
     // A tagger may have more tags.
     let known = |config: &EncoderTaskConfig| tags.iter().all(|tag| config.labels.contains(tag));
     let trained = trained.filter(known);
-    training.tell_start(trained.is_some());
+    training.print_start(trained.is_some());
     let (model, tags) = match trained {
         Some(config) => (
             EncoderTokenClassifier::from_pretrained(folder, &device)?,

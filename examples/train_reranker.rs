@@ -63,7 +63,7 @@ fn main() -> Result<()> {
     let (folder, seed) = (&training.model, training.seed);
     let trained = EncoderTaskConfig::of_trained(folder, EncoderTask::SequenceClassification)?;
     let trained = trained.filter(|config| config.labels.len() == 1);
-    training.tell_start(trained.is_some());
+    training.print_start(trained.is_some());
     let model = match trained {
         Some(_) => CrossEncoder::from_pretrained(folder, &device)?,
         None => {

@@ -166,8 +166,8 @@ impl TrainingArgs {
         Ok(path)
     }
 
-    /// Says whether the head of --model goes on to train.
-    pub(crate) fn tell_start(&self, trained: bool) {
+    /// Prints whether the head of --model goes on to train.
+    pub(crate) fn print_start(&self, trained: bool) {
         match trained {
             true => eprintln!("the head of {} goes on to train", self.model.display()),
             false => eprintln!("a new head on the encoder of {}", self.model.display()),

@@ -70,7 +70,7 @@ impl LabelledTexts {
     /// # Errors
     ///
     /// If the file cannot be read, a row lacks a column, labels are of different kinds, or most classes occur only once and
-    /// `problem` does not say that they are classes.
+    /// there is no `problem`.
     pub fn load(path: impl AsRef<Path>, problem: Option<ProblemType>) -> Result<Self> {
         Self::load_columns(path, problem, None)
     }

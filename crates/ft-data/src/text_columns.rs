@@ -21,9 +21,9 @@ const TEXTS: [(&str, &[&str]); 10] = [
     ("content", &[]),
     ("comment", &[]),
 ];
-/// Names that say that a column is the label.
+/// Names of labels.
 const LABELS: [&str; 2] = ["label", "labels"];
-/// Names of labels that may be something else. Two of them in a row are an error.
+/// Names of columns that may be labels or something else. Two of them in a row are an error.
 const PERHAPS_LABELS: [&str; 4] = ["class", "category", "score", "stars"];
 
 /// Names of columns. `"text,label"` and `"premise,hypothesis,label"` parse as such.

@@ -208,7 +208,7 @@ impl TextDataset {
     pub fn positives(&self, least: f32) -> Result<Self> {
         if let Some(row) = self.rows.iter().position(|row| row.labels.len() > 1) {
             return Err(Error::Settings(format!(
-                "row {} has {} labels: one says whether its texts belong together",
+                "row {} has {} labels: there must be one, for whether its texts belong together",
                 row + 1,
                 self.rows[row].labels.len()
             )));

@@ -325,7 +325,7 @@ mod tests {
         assert!(error.contains("three texts"), "{error}");
     }
 
-    /// In-batch negatives would pull both texts of a row together, whatever its label says.
+    /// In-batch negatives pull both texts of a row together, whatever its label is.
     #[test]
     fn losses_with_positives_refuse_labels() {
         for (name, texts) in [

@@ -86,8 +86,7 @@ pub fn mine_hard_negatives(
     }
     if rows.iter().any(|row| !row.labels.is_empty()) {
         return Err(Error::Settings(
-            "rows have labels, which may say that texts do not belong together: mine the positives"
-                .into(),
+            "rows have labels, so their texts may not belong together: mine the positives".into(),
         ));
     }
     if anchors.len() != rows.len() || positives.len() != rows.len() {

@@ -265,8 +265,8 @@ impl EmbeddingModel {
         self.settings.sentence.similarity
     }
 
-    /// Embeddings are cut to so many dimensions, unless [`EncodeOptions::dims`](crate::EncodeOptions::dims) says otherwise. None if
-    /// they are not cut.
+    /// Embeddings are cut to so many dimensions, unless [`EncodeOptions::dims`](crate::EncodeOptions::dims) is set. None if they are
+    /// not cut.
     pub fn truncate_dim(&self) -> Option<usize> {
         let dims = self.settings.sentence.truncate_dim;
         dims.filter(|dims| *dims < self.dims())

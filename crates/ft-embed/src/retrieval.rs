@@ -50,7 +50,7 @@ pub fn search_run(
 ///
 /// # Errors
 ///
-/// If a row has fewer than two texts, or a label, which may say that they do not belong together
+/// If a row has fewer than two texts, or a label, so that they may not belong together
 /// ([`TextDataset::positives`](crate::TextDataset::positives) gives rows without labels); or the model cannot encode a text.
 pub fn retrieval_ndcg(
     model: &EmbeddingModel,
@@ -76,7 +76,7 @@ pub fn retrieval_ndcg(
     for (row, texts) in rows.iter().enumerate() {
         if !texts.labels.is_empty() {
             return Err(Error::Settings(format!(
-                "row {} has a label, which may say that its texts do not belong together: take the positives",
+                "row {} has a label, so its texts may not belong together: take the positives",
                 row + 1
             )));
         }

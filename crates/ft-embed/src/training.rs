@@ -26,7 +26,7 @@ pub struct EmbeddingTrainingConfig {
     /// Lets a batch hold a text twice although the loss takes texts of other rows for negatives.
     pub keep_duplicates: bool,
     /// Leaves out the model's prompts, which come before texts as in encoding: that of queries before anchors and that of
-    /// documents before all others, or the default one where a loss does not tell them apart.
+    /// documents before all others, or the default one for losses on texts of one kind.
     pub without_prompts: bool,
     /// The guide of [`EmbeddingLoss::Gist`], on any device.
     pub guide: Option<EmbeddingModel>,

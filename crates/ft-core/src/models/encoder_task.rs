@@ -101,7 +101,7 @@ macro_rules! labelled {
     ($($name:ident: $task:ident),* $(,)?) => {$(
         impl $name {
             /// The encoder of a folder with a new head for these labels, drawn by `seed`. A head of this task in the folder is
-            /// not loaded, which a warning says: [`from_pretrained`](Self::from_pretrained) loads it, and
+            /// not loaded, with a warning: [`from_pretrained`](Self::from_pretrained) loads it, and
             /// [`EncoderTaskConfig::of_trained`] finds out whether there is one.
             ///
             /// # Errors

@@ -180,7 +180,7 @@ impl Tokenizer {
             .map_err(fail)
     }
 
-    /// Which end of a text is cut off: as `tokenizer_config.json` says, else `tokenizer.json`.
+    /// Which end of a text is cut off: the setting of `tokenizer_config.json`, else that of `tokenizer.json`.
     fn truncation_side(&self) -> TruncationDirection {
         match self.setting("truncation_side").and_then(Value::as_str) {
             Some("left") => TruncationDirection::Left,
