@@ -6,13 +6,13 @@
 //!
 //! Without `--data` it learns from questions about invented towns, of which some are not answered by the text; held-out texts have
 //! other names, and their questions are asked in other words. Rows of your own are those of SQuAD: its file, or `question`, `context` and
-//! `answers`. A text that is longer than `--seq-len` is read in windows. Then it answers `--question` from `--context`, or a held-out
+//! `answers`. A `--model` that answers questions goes on to train. A text that is longer than `--seq-len` is read in windows. Then it answers `--question` from `--context`, or a held-out
 //! question. transformers reads the result with `AutoModelForQuestionAnswering`, and the example `pipeline` with
 //! `--task question-answering`.
 
 use anyhow::Result;
 use clap::Parser;
-use ft::core::{EncoderQuestionAnswering, SaveOptions, Tokenizer};
+use ft::core::{EncoderQuestionAnswering, EncoderTask, EncoderTaskConfig, SaveOptions, Tokenizer};
 use ft::data::{Question, Questions, TextInput};
 use ft::tasks::{
     AnswerSettings, PredictedAnswer, answer_batches, answer_questions, answer_step,
@@ -26,7 +26,7 @@ mod encoder_training;
 #[path = "shared/facts.rs"]
 mod facts;
 
-use encoder_training::{TrainingArgs, losses, merged};
+use encoder_training::{TrainingArgs, losses, merged, row_print};
 
 /// Trains a model that finds answers in texts.
 #[derive(Parser)]
@@ -67,8 +67,15 @@ fn main() -> Result<()> {
     };
     let device = ft::device(&training.device)?.autodiff();
     let (folder, seed) = (&training.model, training.seed);
-    let labels = vec!["start".to_string(), "end".to_string()];
-    let model = EncoderQuestionAnswering::from_encoder(folder, labels, seed, &device)?;
+    let trained = EncoderTaskConfig::of_trained(folder, EncoderTask::QuestionAnswering)?;
+    training.print_start(trained.is_some());
+    let model = match trained {
+        Some(_) => EncoderQuestionAnswering::from_pretrained(folder, &device)?,
+        None => {
+            let labels = vec!["start".to_string(), "end".to_string()];
+            EncoderQuestionAnswering::from_encoder(folder, labels, seed, &device)?
+        }
+    };
     let positions = model.dims().max_position_embeddings;
     training.check(positions)?;
     let tokenizer = Tokenizer::from_pretrained(folder)?;
@@ -94,11 +101,17 @@ fn main() -> Result<()> {
     let layout = text_layout(model.attends_by_tile(), &device, input.padding());
     let examples = train.tokenize(&input, args.doc_stride)?;
     let windows = examples.len();
+    let rows = examples.iter().map(|row| {
+        let (first, last) = row.answer;
+        (&row.tokens, [first as i64, last as i64])
+    });
+    let identity = [("rows", row_print(rows))];
     let batches = answer_batches(examples, training.batch_size, Some(seed), layout)?;
-    let (model, report) = training.fit(model, OnBatches::new(batches, answer_step))?;
+    let method = OnBatches::new(batches, answer_step);
+    let (model, report) = training.fit(model, method, &identity)?;
     let after = evaluate_answers(&ask(&model, &held_out)?, &held_out)?;
     model.save_pretrained(&training.output, &SaveOptions::default())?;
-    training.save_tokenizer(&tokenizer)?;
+    input.tokenizer().save_pretrained(&training.output)?;
 
     eprintln!("before: {}", json!(before));
     eprintln!("after: {}", json!(after));

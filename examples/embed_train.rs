@@ -6,8 +6,11 @@
 //!
 //! Rows have an anchor and a positive, perhaps negatives and a label; `ft::embed::TextDataset` lists the names of columns, or
 //! `--columns question,answer` gives them. A part of the rows is held out: its anchors search the positives of all
-//! rows for their own, which `ndcg_before` and `ndcg_after` measure at 10. With `--matryoshka 384,256,128,64` embeddings are
-//! trained to be cut, and NDCG is also measured at each of these numbers of dimensions, before and after. `--method lora` trains
+//! rows for their own, which `ndcg_before` and `ndcg_after` measure at 10. Labels are of two
+//! kinds. If they are 1 for texts that belong together, `--min-label 1` keeps these rows, for losses without labels. If they are
+//! similarities (`--loss cosine`, `cosent`, `angle`), `spearman_before` and `spearman_after` compare them with those of the
+//! embeddings. With `--matryoshka 384,256,128,64` embeddings are
+//! trained to be cut, and the measure is also taken at each of these numbers of dimensions, before and after. `--method lora` trains
 //! an adapter, which is merged into the model at the end.
 
 use std::path::PathBuf;
@@ -20,7 +23,7 @@ use ft::core::{HubOptions, SaveOptions, Weights, resolve};
 use ft::embed::loss::{LayerWeights, Matryoshka};
 use ft::embed::{
     EmbeddingLoss, EmbeddingModel, EmbeddingTraining, EmbeddingTrainingConfig, MiningConfig,
-    TextDataset, TextRow, mine_hard_negatives, retrieval_ndcg,
+    TextDataset, TextRow, mine_hard_negatives, retrieval_ndcg, similarity_spearman,
 };
 use ft::peft::LoraConfig;
 use ft::train::{TrainConfig, Trainer};
@@ -38,6 +41,12 @@ struct Args {
     /// Names of the columns of texts, separated by commas.
     #[arg(long, value_delimiter = ',')]
     columns: Vec<String>,
+    /// Keep the rows whose label is at least this, without their labels.
+    #[arg(long)]
+    min_label: Option<f32>,
+    /// Leave out the model's prompts in the training.
+    #[arg(long)]
+    no_prompts: bool,
     /// Folder for the model.
     #[arg(long)]
     output: PathBuf,
@@ -115,33 +124,68 @@ fn main() -> Result<()> {
         let columns: Vec<&str> = args.columns.iter().map(String::as_str).collect();
         let mut dataset = TextDataset::load_columns(path, &columns)?;
         dataset.rows.truncate(args.limit.unwrap_or(usize::MAX));
-        Ok(dataset)
+        Ok(match args.min_label {
+            Some(least) => dataset.positives(least)?,
+            None => dataset,
+        })
     });
     let datasets: Vec<TextDataset> = datasets.collect::<Result<_>>()?;
     let folder = resolve(&args.model, &HubOptions::from_env())?;
     let mut model = load(&folder, &device, args.seq_len)?;
 
+    let dims: Vec<usize> = match args.matryoshka.is_empty() {
+        true => vec![model.truncate_dim().unwrap_or(model.dims())],
+        false => args.matryoshka.clone(),
+    };
+    let matryoshka = match args.matryoshka.is_empty() {
+        true => None,
+        false => Some(Matryoshka::new(&args.matryoshka, model.dims())?),
+    };
+    let guide = (args.guide.as_ref())
+        .map(|guide| EmbeddingModel::from_pretrained(guide, &Device::default()));
+    let config = EmbeddingTrainingConfig {
+        loss,
+        matryoshka,
+        layers: args.adaptive_layers.then(LayerWeights::default),
+        mini_batch: args.mini_batch,
+        without_prompts: args.no_prompts,
+        guide: guide.transpose()?,
+        ..EmbeddingTrainingConfig::default()
+    };
+    // Mistakes are found before anything is measured. Mined negatives come later.
+    if args.hard_negatives == 0 {
+        config.check(&model, &datasets)?;
+    }
+
+    let (mut train, mut held): (Vec<TextDataset>, Vec<TextRow>) = (Vec::new(), Vec::new());
+    for dataset in &datasets {
+        let (rows, out) = dataset.split(args.eval_fraction, args.seed)?;
+        train.push(rows);
+        held.extend(match loss {
+            // Texts that are alike are found by each other.
+            EmbeddingLoss::Contrastive(_) | EmbeddingLoss::OnlineContrastive(_) => {
+                out.positives(1.0).map_or(Vec::new(), |rows| rows.rows)
+            }
+            EmbeddingLoss::MarginMse => out.without_labels().rows,
+            _ => out.rows,
+        });
+    }
     // Documents of all rows are searched.
     let pairs = datasets.iter().flat_map(|dataset| &dataset.rows);
     let documents: Vec<&str> = pairs
         .filter_map(|row| row.texts.get(1))
         .map(String::as_str)
         .collect();
-    let (mut train, mut held): (Vec<TextDataset>, Vec<TextRow>) = (Vec::new(), Vec::new());
-    for dataset in &datasets {
-        let (rows, out) = dataset.split(args.eval_fraction, args.seed)?;
-        train.push(rows);
-        held.extend(out.rows);
-    }
-    let dims: Vec<usize> = match args.matryoshka.is_empty() {
-        true => vec![model.dims()],
-        false => args.matryoshka.clone(),
+    let paired = held.first().is_some_and(|row| row.texts.len() > 1);
+    let (name, title) = match loss.takes_similarities() {
+        true => ("spearman", "Spearman's correlation"),
+        false => ("ndcg", "NDCG@10"),
     };
-    let judged = held.first().is_some_and(|row| row.texts.len() > 1);
     let measure = |model: &EmbeddingModel| -> Result<Vec<f64>> {
-        match judged {
-            true => Ok(retrieval_ndcg(model, &held, &documents, 10, &dims)?),
-            false => Ok(vec![f64::NAN; dims.len()]),
+        match (paired, loss.takes_similarities()) {
+            (true, true) => Ok(similarity_spearman(model, &held, &dims)?),
+            (true, false) => Ok(retrieval_ndcg(model, &held, &documents, 10, &dims)?),
+            (false, _) => Ok(vec![f64::NAN; dims.len()]),
         }
     };
     let before = measure(&model)?;
@@ -159,8 +203,9 @@ fn main() -> Result<()> {
                     .map(|row| row.texts[column].as_str())
                     .collect()
             };
-            let anchors = model.encode_queries(&texts(0))?.normalized();
-            let positives = model.encode_documents(&texts(1))?.normalized();
+            let similarity = model.similarity();
+            let anchors = similarity.for_index(model.encode_queries(&texts(0))?)?;
+            let positives = similarity.for_index(model.encode_documents(&texts(1))?)?;
             let found = mine_hard_negatives(dataset, &anchors, &positives, &config, None)?;
             ensure!(
                 !found.dataset.is_empty(),
@@ -176,22 +221,7 @@ fn main() -> Result<()> {
     if lora {
         model = ft::peft::attach(model, &LoraConfig::default(), "default", args.seed)?;
     }
-    let matryoshka = match args.matryoshka.is_empty() {
-        true => None,
-        false => Some(Matryoshka::new(&args.matryoshka, model.dims())?),
-    };
-    let config = EmbeddingTrainingConfig {
-        loss,
-        matryoshka,
-        layers: args.adaptive_layers.then(LayerWeights::default),
-        mini_batch: args.mini_batch,
-        ..EmbeddingTrainingConfig::default()
-    };
-    let mut method =
-        EmbeddingTraining::new(config, &model, &train, args.batch_size, Some(args.seed))?;
-    if let Some(guide) = &args.guide {
-        method = method.with_guide(&EmbeddingModel::from_pretrained(guide, &Device::default())?);
-    }
+    let method = EmbeddingTraining::new(config, &model, &train, args.batch_size, Some(args.seed))?;
     let settings = TrainConfig {
         learning_rate: args.lr.unwrap_or(if lora { 2e-4 } else { 2e-5 }),
         warmup_ratio: args.warmup_ratio,
@@ -229,19 +259,19 @@ fn main() -> Result<()> {
         losses.last(),
     );
     for ((dims, before), after) in dims.iter().zip(&before).zip(&after) {
-        eprintln!("NDCG@10 at {dims} dimensions: {before:.4} before, {after:.4} after");
+        eprintln!("{title} at {dims} dimensions: {before:.4} before, {after:.4} after");
     }
     if args.json {
-        println!(
-            "{}",
-            json!({
-                "rows": rows, "held_out": held.len(), "documents": documents.len(), "mined": mined,
-                "steps": losses.len(), "loss_first": first, "loss_last": last, "losses": losses,
-                "ndcg_before": before.first(), "ndcg_after": after.first(),
-                "ndcg_before_by_dims": by_dims(&before), "ndcg_after_by_dims": by_dims(&after),
-                "pairs_per_s": pairs_per_s, "peak_rss_mb": ft::peak_rss_mb(), "output": args.output,
-            })
-        );
+        let mut line = json!({
+            "rows": rows, "held_out": held.len(), "documents": documents.len(), "mined": mined,
+            "steps": losses.len(), "loss_first": first, "loss_last": last, "losses": losses,
+            "pairs_per_s": pairs_per_s, "peak_rss_mb": ft::peak_rss_mb(), "output": args.output,
+        });
+        for (when, values) in [("before", &before), ("after", &after)] {
+            line[format!("{name}_{when}")] = json!(values.first());
+            line[format!("{name}_{when}_by_dims")] = by_dims(values).into();
+        }
+        println!("{line}");
     }
     Ok(())
 }

@@ -17,9 +17,9 @@ use anyhow::{Result, bail, ensure};
 use clap::Parser;
 use ft::core::{HubOptions, Message, Streamed, resolve};
 use ft::tasks::pipelines::{
-    FeatureExtraction, FillMask, QuestionAnswering, QuestionAnsweringOptions, Summarization, TASKS,
-    TextClassification, TextGeneration, TextOrPair, TokenClassification, ZeroShotClassification,
-    ZeroShotOptions,
+    Aggregation, FeatureExtraction, FillMask, QuestionAnswering, QuestionAnsweringOptions,
+    Summarization, TASKS, TextClassification, TextGeneration, TextOrPair, TokenClassification,
+    ZeroShotClassification, ZeroShotOptions,
 };
 use serde_json::{Value, json};
 
@@ -51,6 +51,13 @@ struct Args {
     /// none, simple, first, average or max, for token-classification.
     #[arg(long, default_value = "simple")]
     aggregation: String,
+    /// Tokens that windows of a long text have in common, for token-classification with groups.
+    #[arg(long, default_value_t = 32)]
+    overlap: usize,
+    /// Cut long texts, for text-classification, zero-shot-classification and token-classification; without it they are an error, or
+    /// are read in windows.
+    #[arg(long)]
+    truncate: bool,
     /// So many results of each text; without it all labels, five tokens or one answer.
     #[arg(long)]
     top_k: Option<usize>,
@@ -116,6 +123,11 @@ fn main() -> Result<()> {
     let results: Vec<Value> = match args.task.as_str() {
         "text-classification" => {
             let made = TextClassification::from_pretrained(&folder, &device)?;
+            let made = if args.truncate {
+                made.truncated()
+            } else {
+                made
+            };
             let pairs: Vec<TextOrPair> = (texts.iter())
                 .map(|text| TextOrPair {
                     text,
@@ -126,6 +138,11 @@ fn main() -> Result<()> {
         }
         "zero-shot-classification" => {
             let made = ZeroShotClassification::from_pretrained(&folder, &device)?;
+            let made = if args.truncate {
+                made.truncated()
+            } else {
+                made
+            };
             let labels: Vec<&str> = args.labels.iter().map(String::as_str).collect();
             let options = ZeroShotOptions {
                 multi_label: args.multi_label,
@@ -134,8 +151,14 @@ fn main() -> Result<()> {
             values(made.classify(&texts, &labels, &options)?)?
         }
         "token-classification" => {
+            let aggregation: Aggregation = args.aggregation.parse()?;
             let made = TokenClassification::from_pretrained(&folder, &device)?;
-            values(made.aggregated(args.aggregation.parse()?).tag(&texts)?)?
+            let made = match (args.truncate, aggregation) {
+                (true, _) => made.truncated(),
+                (false, Aggregation::None) => made,
+                (false, _) => made.in_windows(args.overlap),
+            };
+            values(made.aggregated(aggregation).tag(&texts)?)?
         }
         "question-answering" => {
             let Some(question) = &args.question else {

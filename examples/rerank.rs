@@ -66,8 +66,10 @@ fn main() -> Result<()> {
     if let Some(retriever) = &args.retriever {
         let folder = resolve(retriever, &hub)?;
         let model = EmbeddingModel::from_pretrained_with(&folder, &device, Weights::Stored)?;
-        let index = ExactIndex::new(&model.encode_documents(&documents)?.normalized())?;
-        let query = model.encode_queries(&[&args.query])?.normalized();
+        let similarity = model.similarity();
+        let embeddings = similarity.for_index(model.encode_documents(&documents)?)?;
+        let index = ExactIndex::new(&embeddings)?;
+        let query = similarity.for_index(model.encode_queries(&[&args.query])?)?;
         let hits = index.search(&query, args.depth)?;
         candidates = hits.iter().flatten().map(|hit| hit.document).collect();
     }

@@ -5,22 +5,28 @@
 //!     --pairs questions.jsonl --output report
 //! ```
 //!
-//! The data is either `--pairs`, rows of a query and its document, where the documents of all rows are searched; or
-//! `--corpus` and `--queries`, JSONL of `{"_id": .., "text": .., "title": ..}` as BEIR has them, with `--qrels` in trec's or ranx's form.
+//! The data is `--pairs`, rows of a query and its document, where the documents of all rows are searched; or `--documents`, a folder
+//! of texts that are cut into pieces, and questions about them by a chat model (`--chat-local DIR` or `--endpoint URL`), each of which its
+//! piece answers; or `--corpus` and `--queries`, JSONL of `{"_id": .., "text": .., "title": ..}` as BEIR has them, with `--qrels` in trec's or ranx's form.
 //! `--output` gets `report.md`, `report.tex`, `results.json`, a run a model in trec's form, and the embeddings, which
 //! are not computed again when the benchmark is repeated on the same texts.
+//!
+//! Replies of the chat model are stored in `--output`, so that an interrupted run asks for no question twice. What was asked is written
+//! there, too: `questions.jsonl` for `--pairs` and for the example `embed_train`, and the judgements as `qrels.trec` with `corpus.jsonl`
+//! and `queries.jsonl`.
 //!
 //! `--precision int8` or `binary` searches on codes, and `--dims` on the first dimensions.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, ValueEnum};
 use ft::burn::tensor::Device;
-use ft::core::{HubOptions, Weights, resolve};
+use ft::core::safetensors_folder::write_file;
+use ft::core::{HubOptions, Tokenizer, Weights, resolve};
 use ft::embed::{
     BinaryIndex, EmbeddingModel, Embeddings, EncodeOptions, ExactIndex, Int8Index, Prompt,
     TextDataset, VectorIndex,
@@ -29,6 +35,11 @@ use ft::eval::retrieval::{
     Measure, Qrels, Run, Significance, SystemScores, Ties, compare, evaluate,
 };
 use serde_json::{Value, json};
+
+#[path = "shared/document_questions.rs"]
+mod document_questions;
+
+use document_questions::DocumentArgs;
 
 /// Compares embedding models on retrieval.
 #[derive(Parser)]
@@ -39,6 +50,9 @@ struct Args {
     /// Rows of a query and its document, JSON or JSONL.
     #[arg(long, conflicts_with_all = ["corpus", "queries", "qrels"])]
     pairs: Option<PathBuf>,
+    /// Take the rows of --pairs whose label is at least this.
+    #[arg(long)]
+    min_label: Option<f32>,
     /// Names of the columns of --pairs, separated by commas.
     #[arg(long, value_delimiter = ',')]
     columns: Vec<String>,
@@ -51,6 +65,8 @@ struct Args {
     /// The judgements.
     #[arg(long)]
     qrels: Option<PathBuf>,
+    #[command(flatten)]
+    documents: DocumentArgs,
     /// Use only so many rows of --pairs.
     #[arg(long)]
     limit: Option<usize>,
@@ -134,8 +150,8 @@ fn main() -> Result<()> {
     let args = Args::parse();
     ft::compute_threads(None);
     let device = ft::device(&args.device)?;
-    let (queries, documents, qrels) = data(&args)?;
     std::fs::create_dir_all(args.output.join("embeddings"))?;
+    let (queries, documents, qrels) = data(&args)?;
     std::fs::create_dir_all(args.output.join("runs"))?;
     let mut systems = Vec::new();
     let mut details = Vec::new();
@@ -216,12 +232,13 @@ fn search(
     let folder = resolve(model, &HubOptions::from_env())?;
     let model = EmbeddingModel::from_pretrained_with(&folder, device, Weights::Stored)?;
     let start = Instant::now();
+    // Times of change stand for the contents of files.
+    let mut files = Vec::new();
+    files_of(&folder, &mut files)?;
+    files.sort();
     let encode = |kind: &str, texts: &Texts, prompt: Prompt<'_>| -> Result<(Embeddings, bool)> {
-        // The weights' time of change stands for the weights.
-        let changed = std::fs::metadata(folder.join("model.safetensors"))
-            .and_then(|m| m.modified())
-            .ok();
-        let mark = texts.fingerprint(&(&folder, model.prompt_text(prompt)?, changed));
+        let version = env!("CARGO_PKG_VERSION");
+        let mark = texts.fingerprint(&(&folder, model.prompt_text(prompt)?, &files, version));
         let file = args
             .output
             .join("embeddings")
@@ -231,6 +248,7 @@ fn search(
         }
         let options = EncodeOptions {
             prompt,
+            dims: Some(model.dims()),
             ..EncodeOptions::default()
         };
         let mut next = 0;
@@ -246,9 +264,11 @@ fn search(
     let (of_queries, cached_queries) = encode("queries", queries, model.query_prompt())?;
     let (of_documents, cached_documents) = encode("documents", documents, model.document_prompt())?;
     let encoding_s = start.elapsed().as_secs_f64();
-    let dims = args.dims.unwrap_or(of_queries.dims());
-    let of_queries = of_queries.truncated(dims)?.normalized();
-    let of_documents = of_documents.truncated(dims)?.normalized();
+    let dims = args.dims.or(model.truncate_dim());
+    let dims = dims.unwrap_or(of_queries.dims());
+    let similarity = model.similarity();
+    let of_queries = similarity.for_index(of_queries.truncated(dims)?)?;
+    let of_documents = similarity.for_index(of_documents.truncated(dims)?)?;
     let start = Instant::now();
     let index: Box<dyn VectorIndex> = match args.precision {
         Precision::Float => Box::new(ExactIndex::new(&of_documents)?),
@@ -269,13 +289,31 @@ fn search(
         }
     }
     let detail = json!({
-        "dims": dims, "max_seq_length": model.max_seq_length(), "precision": format!("{:?}", args.precision).to_lowercase(),
+        "dims": dims, "similarity": similarity, "max_seq_length": model.max_seq_length(), "precision": format!("{:?}", args.precision).to_lowercase(),
         "encoding_s": encoding_s, "search_s": search_s, "cached": cached_queries && cached_documents,
     });
     Ok((run, detail))
 }
 
+/// All files of a folder, with their sizes and times of change.
+fn files_of(folder: &Path, files: &mut Vec<(PathBuf, u64, Option<SystemTime>)>) -> Result<()> {
+    let read = || format!("cannot read {}", folder.display());
+    for entry in std::fs::read_dir(folder).with_context(read)? {
+        let path = entry.with_context(read)?.path();
+        // Files of the hub's cache are links.
+        let about = std::fs::metadata(&path).with_context(read)?;
+        match about.is_dir() {
+            true => files_of(&path, files)?,
+            false => files.push((path, about.len(), about.modified().ok())),
+        }
+    }
+    Ok(())
+}
+
 fn data(args: &Args) -> Result<(Texts, Texts, Qrels)> {
+    if let Some(path) = &args.documents.documents {
+        return asked(args, path);
+    }
     let (mut queries, mut documents, mut qrels) =
         (Texts::default(), Texts::default(), Qrels::new());
     match (&args.pairs, &args.corpus, &args.queries, &args.qrels) {
@@ -283,6 +321,14 @@ fn data(args: &Args) -> Result<(Texts, Texts, Qrels)> {
             let columns: Vec<&str> = args.columns.iter().map(String::as_str).collect();
             let mut dataset = TextDataset::load_columns(pairs, &columns)?;
             dataset.rows.truncate(args.limit.unwrap_or(usize::MAX));
+            if let Some(least) = args.min_label {
+                dataset = dataset.positives(least)?;
+            }
+            let labelled = dataset.rows.iter().any(|row| !row.labels.is_empty());
+            ensure!(
+                !labelled,
+                "the rows of --pairs have labels: --min-label 1 takes those whose label is 1 or more"
+            );
             let (mut known_queries, mut known) = (HashMap::new(), HashMap::new());
             for row in &dataset.rows {
                 let [query, document, ..] = row.texts.as_slice() else {
@@ -318,8 +364,52 @@ fn data(args: &Args) -> Result<(Texts, Texts, Qrels)> {
                 }
             }
         }
-        _ => bail!("name the data: --pairs FILE, or --corpus, --queries and --qrels"),
+        _ => bail!(
+            "name the data: --pairs FILE, --documents DIR, or --corpus, --queries and --qrels"
+        ),
     }
+    Ok((queries, documents, qrels))
+}
+
+/// The pieces of documents, and questions about them by a chat model.
+fn asked(args: &Args, path: &Path) -> Result<(Texts, Texts, Qrels)> {
+    let first = args.models.first().context("there is no model")?;
+    let tokenizer = Tokenizer::from_pretrained(&resolve(first, &HubOptions::from_env())?)?;
+    let replies = args.output.join("questions.replies.jsonl");
+    let asked = (args.documents).ask(path, &tokenizer, &replies, &args.device)?;
+    let (mut queries, mut documents, mut qrels) =
+        (Texts::default(), Texts::default(), Qrels::new());
+    let (mut known_queries, mut known) = (HashMap::new(), HashMap::new());
+    for piece in &asked.pieces {
+        documents.add(&mut known, piece, 'd');
+    }
+    let mut pairs = Vec::new();
+    for question in &asked.found.questions {
+        let piece = &asked.pieces[question.text];
+        let query = queries.add(&mut known_queries, &question.question, 'q');
+        qrels.insert(&query, &known[piece], 1.0)?;
+        pairs.push(json!({"query": question.question, "document": piece}));
+    }
+    eprintln!(
+        "{} questions about {} pieces; {} were left out because they repeat another one, {} pieces have none",
+        pairs.len(),
+        documents.names.len(),
+        asked.found.repeated,
+        asked.found.missing.len()
+    );
+    let write = |name: &str, rows: Vec<Value>| -> Result<()> {
+        let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+        Ok(write_file(&args.output.join(name), lines.as_bytes())?)
+    };
+    let named = |texts: &Texts| -> Vec<Value> {
+        let rows = texts.names.iter().zip(&texts.texts);
+        rows.map(|(name, text)| json!({"_id": name, "text": text}))
+            .collect()
+    };
+    write("questions.jsonl", pairs)?;
+    write("corpus.jsonl", named(&documents))?;
+    write("queries.jsonl", named(&queries))?;
+    write_file(&args.output.join("qrels.trec"), qrels.to_trec().as_bytes())?;
     Ok((queries, documents, qrels))
 }
 

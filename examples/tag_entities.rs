@@ -6,12 +6,12 @@
 //!
 //! Without `--data` it learns to find brands, products, parts and prices in invented product reviews; held-out reviews have other
 //! names of all of them. Rows of your own have `tokens` and `tags`, or a `text` and `spans` with `start`, `end` and `label`, counted in
-//! characters. An entity is right if its type, its beginning and its end are (seqeval). transformers reads the result with
+//! characters. A `--model` that is a tagger with these tags goes on to train. An entity is right if its type, its beginning and its end are (seqeval). transformers reads the result with
 //! `AutoModelForTokenClassification`, and the example `pipeline` with `--task token-classification`.
 
 use anyhow::Result;
 use clap::Parser;
-use ft::core::{EncoderTokenClassifier, SaveOptions, Tokenizer};
+use ft::core::{EncoderTask, EncoderTaskConfig, EncoderTokenClassifier, SaveOptions, Tokenizer};
 use ft::data::{SubwordLabels, TagStyle, TaggedTexts, TextInput};
 use ft::eval::tagging::{TagOptions, TagScheme};
 use ft::tasks::{evaluate_tags, tag_batches, tag_step, text_layout};
@@ -23,7 +23,7 @@ mod encoder_training;
 #[path = "shared/reviews.rs"]
 mod reviews;
 
-use encoder_training::{TrainingArgs, losses, merged};
+use encoder_training::{TrainingArgs, losses, merged, row_print};
 
 /// Trains a tagger of entities.
 #[derive(Parser)]
@@ -70,7 +70,9 @@ fn main() -> Result<()> {
             train.widened
         );
     }
-    let tags = train.tags();
+    // Held-out rows may have tags that no other row has.
+    let rows = train.rows.iter().chain(&held_out.rows).cloned().collect();
+    let tags = TaggedTexts { rows, widened: 0 }.tags();
     // seqeval reads tags leniently, unless they have the positions of another scheme.
     let bilou = tags
         .iter()
@@ -81,7 +83,21 @@ fn main() -> Result<()> {
     };
     let device = ft::device(&training.device)?.autodiff();
     let (folder, seed) = (&training.model, training.seed);
-    let model = EncoderTokenClassifier::from_encoder(folder, tags.clone(), seed, &device)?;
+    let trained = EncoderTaskConfig::of_trained(folder, EncoderTask::TokenClassification)?;
+    // A tagger may have more tags.
+    let known = |config: &EncoderTaskConfig| tags.iter().all(|tag| config.labels.contains(tag));
+    let trained = trained.filter(known);
+    training.print_start(trained.is_some());
+    let (model, tags) = match trained {
+        Some(config) => (
+            EncoderTokenClassifier::from_pretrained(folder, &device)?,
+            config.labels,
+        ),
+        None => (
+            EncoderTokenClassifier::from_encoder(folder, tags.clone(), seed, &device)?,
+            tags,
+        ),
+    };
     let positions = model.dims().max_position_embeddings;
     training.check(positions)?;
     let tokenizer = Tokenizer::from_pretrained(folder)?;
@@ -99,11 +115,16 @@ fn main() -> Result<()> {
     let before = measure(&model)?;
     let layout = text_layout(model.attends_by_tile(), &device, input.padding());
     let examples = train.tokenize(&input, &tags, subwords)?;
+    let rows = examples
+        .iter()
+        .map(|row| (&row.tokens, row.labels.iter().copied()));
+    let identity = [("labels", json!(tags)), ("rows", row_print(rows))];
     let batches = tag_batches(examples, training.batch_size, Some(seed), layout)?;
-    let (model, report) = training.fit(model, OnBatches::new(batches, tag_step))?;
+    let method = OnBatches::new(batches, tag_step);
+    let (model, report) = training.fit(model, method, &identity)?;
     let after = measure(&model)?;
     model.save_pretrained(&training.output, &SaveOptions::default())?;
-    training.save_tokenizer(&tokenizer)?;
+    input.tokenizer().save_pretrained(&training.output)?;
 
     let types: Map<_, _> = (after.classes.iter())
         .map(|(name, scores)| (name.clone(), json!(scores)))

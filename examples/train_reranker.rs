@@ -8,12 +8,14 @@
 //! their questions are asked in other words. Rows of your own have a `query`, a `positive` and `negative_1`, `negative_2`, ... (`--loss
 //! mnrl`, and `margin-mse` with `labels`); or as many `labels` as documents (`lambda`, `ranknet`, `listnet`, `listmle`, `plistmle`); or one
 //! document and a `label` (`binary`, `mse`). MRR is that of the first document among those of its row, so it is measured where rows have
-//! several. The result is a folder of sentence-transformers' `CrossEncoder`, and serves the example `rerank`.
+//! several. A `--model` that is a cross-encoder goes on to train. The result is a folder of sentence-transformers' `CrossEncoder`, and serves the example `rerank`.
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use ft::core::{EncoderSequenceClassifier, SaveOptions, Tokenizer};
-use ft::embed::{CrossEncoder, CrossEncoderLoss, CrossEncoderTraining, TextDataset};
+use ft::core::{EncoderSequenceClassifier, EncoderTask, EncoderTaskConfig, SaveOptions, Tokenizer};
+use ft::embed::{
+    CrossEncoder, CrossEncoderLoss, CrossEncoderTraining, PairActivation, TextDataset,
+};
 use serde_json::{Map, Value, json};
 
 #[path = "shared/encoder_training.rs"]
@@ -58,17 +60,34 @@ fn main() -> Result<()> {
         }
     };
     let device = ft::device(&training.device)?.autodiff();
-    let labels = vec!["LABEL_0".to_string()];
     let (folder, seed) = (&training.model, training.seed);
-    let model = EncoderSequenceClassifier::from_encoder(folder, labels, seed, &device)?;
-    training.check(model.dims().max_position_embeddings)?;
-    let tokenizer = Tokenizer::from_pretrained(folder)?;
-    let tokenizer = tokenizer.with_setting("model_max_length", training.seq_len);
-    let model = CrossEncoder::new(model, tokenizer)?;
+    let trained = EncoderTaskConfig::of_trained(folder, EncoderTask::SequenceClassification)?;
+    let trained = trained.filter(|config| config.labels.len() == 1);
+    training.print_start(trained.is_some());
+    let model = match trained {
+        Some(_) => CrossEncoder::from_pretrained(folder, &device)?,
+        None => {
+            let labels = vec!["LABEL_0".to_string()];
+            let model = EncoderSequenceClassifier::from_encoder(folder, labels, seed, &device)?;
+            CrossEncoder::new(model, Tokenizer::from_pretrained(folder)?)?
+        }
+    };
+    training.check(model.model().dims().max_position_embeddings)?;
+    let model = model.with_max_length(training.seq_len)?;
+    let scores = matches!(loss, CrossEncoderLoss::Mse | CrossEncoderLoss::MarginMse);
+    let model = match scores {
+        // The scores of a teacher are learnt as they are.
+        true => model.with_activation(PairActivation::Identity),
+        false => model,
+    };
 
     let before = mean_reciprocal_rank(&model, &held_out)?;
     let method = CrossEncoderTraining::new(loss, &model, &train, training.batch_size, Some(seed))?;
-    let (model, report) = training.fit(model, method)?;
+    let identity = [
+        ("loss", json!(args.loss)),
+        ("rows", json!(train.fingerprint())),
+    ];
+    let (model, report) = training.fit(model, method, &identity)?;
     let after = mean_reciprocal_rank(&model, &held_out)?;
     model.save_pretrained(&training.output, &SaveOptions::default())?;
     if let (Some(before), Some(after)) = (before, after) {

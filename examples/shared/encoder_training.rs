@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use ft::burn::module::Module;
-use ft::core::{Parts, Tokenizer};
+use ft::core::Parts;
+use ft::data::{TextTokens, fingerprint};
 use ft::train::{Method, ParamTable, Selection, TrainConfig, TrainReport, Trainer, train_only};
 use serde_json::{Value, json};
 
@@ -75,8 +76,14 @@ const HEADS: [&str; 5] = [
 ];
 
 impl TrainingArgs {
-    /// Chooses what trains, and runs the training; the adapter is merged at the end.
-    pub(crate) fn fit<M, T>(&self, model: M, method: T) -> Result<(M, TrainReport)>
+    /// Chooses what trains, and runs the training; the adapter is merged at the end. A run resumes only with the same `identity`:
+    /// labels, settings and rows.
+    pub(crate) fn fit<M, T>(
+        &self,
+        model: M,
+        method: T,
+        identity: &[(&str, Value)],
+    ) -> Result<(M, TrainReport)>
     where
         M: Module + Parts,
         T: Method<M>,
@@ -104,8 +111,12 @@ impl TrainingArgs {
                 ft::peft::attach(model, &*lora, "default", self.seed)?
             }
             other => {
-                let names: Vec<String> =
+                let mut names: Vec<String> =
                     heads.iter().map(|head| head.replace('.', r"\.")).collect();
+                if heads.iter().any(|head| head == "head.dense") {
+                    // The norm of ModernBERT's head is no layer.
+                    names.push(r"head\.norm".into());
+                }
                 let mut rules: Vec<Selection> =
                     vec![format!(r"regex:({})(\..*)?", names.join("|")).parse()?];
                 if other != "head" {
@@ -130,11 +141,18 @@ impl TrainingArgs {
             eval_at_end: false,
             ..TrainConfig::default()
         };
-        let (model, report) = Trainer::with_method(config, method)
+        let mut trainer = Trainer::with_method(config, method)
             .with_identity("model", self.model.display().to_string())
             .with_identity("trains", self.train.as_str())
             .with_identity("batch_size", self.batch_size)
-            .fit(model)?;
+            .with_identity("seq_len", self.seq_len);
+        if self.train == "lora" {
+            trainer = trainer.with_identity("r", self.r);
+        }
+        for (name, value) in identity {
+            trainer = trainer.with_identity(name, value.clone());
+        }
+        let (model, report) = trainer.fit(model)?;
         Ok((ft::peft::merge_and_unload(model)?, report))
     }
 
@@ -148,13 +166,12 @@ impl TrainingArgs {
         Ok(path)
     }
 
-    /// The tokenizer of the model, saved with it.
-    #[allow(dead_code)] // Cross-encoders save theirs.
-    pub(crate) fn save_tokenizer(&self, tokenizer: &Tokenizer) -> Result<()> {
-        let tokenizer = tokenizer
-            .clone()
-            .with_setting("model_max_length", self.seq_len);
-        Ok(tokenizer.save_pretrained(&self.output)?)
+    /// Prints whether the head of --model goes on to train.
+    pub(crate) fn print_start(&self, trained: bool) {
+        match trained {
+            true => eprintln!("the head of {} goes on to train", self.model.display()),
+            false => eprintln!("a new head on the encoder of {}", self.model.display()),
+        }
     }
 
     /// Refuses lengths that the model has no positions for.
@@ -183,4 +200,16 @@ pub(crate) fn merged(a: Value, b: Value) -> Value {
     );
     a.extend(b);
     Value::Object(a)
+}
+
+/// A hash of the token ids and labels of all rows.
+#[allow(dead_code)] // Rows of cross-encoders have one of their own.
+pub(crate) fn row_print<'a, L: IntoIterator<Item = i64>>(
+    rows: impl Iterator<Item = (&'a TextTokens, L)>,
+) -> Value {
+    let numbers = rows.flat_map(|(tokens, labels)| {
+        let ids = tokens.ids.iter().map(|&id| i64::from(id));
+        ids.chain(labels).chain([-1]).collect::<Vec<i64>>()
+    });
+    fingerprint(numbers).into()
 }

@@ -44,12 +44,97 @@ fn a_classifier_is_trained_and_asked() {
             Some(3),
             "{train_what}"
         );
-        assert!(number(&line["after"], "accuracy") >= 0.0);
+        let accuracy = number(&line["after"], "accuracy");
+        assert!((0.0..=1.0).contains(&accuracy), "{line}");
         let texts = ["--text", "It works.", "--text", "It broke."];
         let found = answer("text-classification", &output, &texts);
         assert_eq!(found.len(), 2);
         assert_eq!(found[0].as_array().map(Vec::len), Some(3));
     }
+}
+
+/// Rows of two classes in a file of the folder; a class `rare` only in the last row if asked for.
+fn labelled(output: &TempDir, name: &str, classes: [&str; 2], rare: bool) -> PathBuf {
+    let rows = (0..24).map(|i| {
+        let label = if rare && i == 23 { "rare" } else { classes[i % 2] };
+        object!({"text": format!("the kettle {} in week {i}", ["works", "broke"][i % 2]), "document": "shop-17/0042",
+            "label": label})
+    });
+    let data = output.path().join(name);
+    std::fs::write(&data, Value::from_iter(rows).to_string()).expect("writes");
+    data
+}
+
+fn stderr(example: &str, arguments: &[&str]) -> (bool, String) {
+    let output = run(example, arguments);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.success(), text)
+}
+
+#[test]
+fn a_class_that_only_held_out_rows_have_does_not_stop_the_run() {
+    let output = TempDir::new().expect("folder");
+    let data = labelled(&output, "train.json", ["bad", "good"], false);
+    let held_out = labelled(&output, "held_out.json", ["bad", "good"], true);
+    let more = ["--data", path(&data), "--held-out", path(&held_out)];
+    let line = train("classify_text", &output, &more);
+    assert_eq!(line["labels"], object!(["bad", "good", "rare"]));
+}
+
+#[test]
+fn a_run_is_not_resumed_with_other_rows_or_labels() {
+    let output = TempDir::new().expect("folder");
+    let data = labelled(&output, "a.json", ["bad", "good"], false);
+    train("classify_text", &output, &["--data", path(&data)]);
+    let other = labelled(&output, "b.json", ["no", "yes"], false);
+    let model = tiny();
+    let resume = |data: &std::path::Path, seq_len: &str| {
+        let arguments = [
+            "--model",
+            path(&model),
+            "--output",
+            path(output.path()),
+            "--max-steps",
+            "3",
+            "--batch-size",
+            "8",
+            "--seq-len",
+            seq_len,
+            "--data",
+            path(data),
+            "--resume",
+        ];
+        stderr("classify_text", &arguments)
+    };
+    let (resumed, error) = resume(&other, "32");
+    assert!(!resumed && error.contains("labels"), "{error}");
+    let (resumed, error) = resume(&data, "9");
+    assert!(!resumed && error.contains("seq_len"), "{error}");
+    let (resumed, error) = resume(&data, "32");
+    assert!(resumed, "{error}");
+    // A column that happens to be there is no second text.
+    assert!(error.contains("reads text and the label label"), "{error}");
+}
+
+#[test]
+fn a_trained_head_goes_on_to_train() {
+    let (first, second) = (
+        TempDir::new().expect("folder"),
+        TempDir::new().expect("folder"),
+    );
+    train("classify_text", &first, &[]);
+    let arguments = [
+        "--model",
+        path(first.path()),
+        "--output",
+        path(second.path()),
+        "--max-steps",
+        "1",
+        "--seq-len",
+        "32",
+    ];
+    let (done, error) = stderr("classify_text", &arguments);
+    assert!(done && error.contains("goes on to train"), "{error}");
 }
 
 #[test]
@@ -60,6 +145,15 @@ fn a_tagger_is_trained_and_asked() {
         assert!(number(&line, "f1_after") >= 0.0);
         let text = ["--text", "A kettle by Calvera.", "--aggregation", "first"];
         assert_eq!(answer("token-classification", &output, &text).len(), 1);
+        // The length of the training is not that of the model.
+        let saved = std::fs::read(output.path().join("tokenizer_config.json")).expect("reads");
+        let saved: Value = serde_json::from_slice(&saved).expect("JSON");
+        assert_eq!(saved["model_max_length"], 32);
+        let long = "A kettle by Calvera. ".repeat(20);
+        assert_eq!(
+            answer("token-classification", &output, &["--text", &long]).len(),
+            1
+        );
     }
 }
 

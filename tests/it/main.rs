@@ -8,6 +8,7 @@ mod bad_input;
 mod bert_score;
 mod data_examples;
 mod distillation_examples;
+mod embedding_examples;
 mod encoder_examples;
 mod evaluation_examples;
 mod examples;

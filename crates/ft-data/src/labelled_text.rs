@@ -9,30 +9,10 @@ use serde_json::Value;
 use crate::columns::Row;
 use crate::in_parallel::in_parallel;
 use crate::split::split_by;
-use crate::{Error, Result, TextInput, TextTokens, read_rows};
+use crate::{Error, Result, TextColumns, TextInput, TextTokens, read_rows};
 
-/// The usual names of columns, the first that a row has is taken.
-const TEXTS: &[&str] = &[
-    "text",
-    "sentence",
-    "sentence1",
-    "premise",
-    "question",
-    "question1",
-    "review",
-    "content",
-    "query",
-];
-const PAIRS: &[&str] = &[
-    "text_pair",
-    "sentence2",
-    "hypothesis",
-    "question2",
-    "answer",
-    "passage",
-    "document",
-];
-const LABELS: &[&str] = &["label", "labels", "class", "score", "stars", "category"];
+/// From so many rows on, labels of which most occur once are an error.
+const MANY: usize = 20;
 
 /// A text with what is to be predicted of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +43,8 @@ pub struct LabelledTexts {
     pub rows: Vec<LabelledText>,
     /// The kind of the labels.
     pub problem: ProblemType,
+    /// The columns that were read; none if the rows are not those of a file.
+    pub columns: Option<TextColumns>,
 }
 
 /// A text as token ids, with its label as numbers: the class, a 1 for each class that holds and a 0 for all others, or the
@@ -76,34 +58,67 @@ pub struct TextExample {
 }
 
 impl LabelledTexts {
-    /// Reads a JSON or JSONL file of rows with a text (`text`, `sentence`, `sentence1`, `premise`, `question`, ...), perhaps a
-    /// second one (`text_pair`, `sentence2`, `hypothesis`, ...) and a label (`label`, `labels`, `score`, ...).
+    /// Reads a file ([`read_rows`]) of rows with a text (`text`, `sentence`, `review`, ...) or a pair of texts (`sentence1` and
+    /// `sentence2`, `premise` and `hypothesis`, `question` and `answer`, ...) and a label (`label`, `labels`; or one of `class`,
+    /// `category`, `score`, `stars`). The first row decides which columns are read: [`columns`](Self::columns).
     ///
     /// Lists are several classes at once. Texts, integers and booleans are classes. Numbers are a regression if one of them is
-    /// not whole, or if `problem` is that.
+    /// not whole, or if `problem` is that. In CSV, where all values are text, texts are numbers if all of them are and one has a
+    /// fraction, and lists if all of them are lists in JSON. If `problem` is several classes, a text is a list of names, divided
+    /// by commas.
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, a row lacks a column, or labels are of different kinds.
+    /// If the file cannot be read, a row lacks a column, labels are of different kinds, or most classes occur only once and
+    /// there is no `problem`.
     pub fn load(path: impl AsRef<Path>, problem: Option<ProblemType>) -> Result<Self> {
-        let path = path.as_ref();
-        let rows = read_rows(path)?;
-        Self::from_rows(&rows, problem).map_err(|error| error.in_file(path))
+        Self::load_columns(path, problem, None)
     }
 
-    fn from_rows(rows: &[Value], problem: Option<ProblemType>) -> Result<Self> {
+    /// [`load`](Self::load) with the names of the columns.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn load_columns(
+        path: impl AsRef<Path>,
+        problem: Option<ProblemType>,
+        columns: Option<&TextColumns>,
+    ) -> Result<Self> {
+        let path = path.as_ref();
+        let rows = read_rows(path)?;
+        Self::from_rows(&rows, problem, columns).map_err(|error| error.in_file(path))
+    }
+
+    fn from_rows(
+        rows: &[Value],
+        problem: Option<ProblemType>,
+        columns: Option<&TextColumns>,
+    ) -> Result<Self> {
+        let columns = match (columns, rows.first()) {
+            (Some(columns), _) => columns.clone(),
+            (None, Some(row)) => TextColumns::usual(row)?,
+            (None, None) => return Err(Error::Dataset("there are no rows".into())),
+        };
         let mut values = Vec::with_capacity(rows.len());
         for (index, row) in rows.iter().enumerate() {
             let row = Row::new(row, index + 1, None)?;
-            let text = row.text(row.first_of(TEXTS)?)?.to_string();
-            let pair = match PAIRS.iter().find(|name| row.has(name)) {
-                Some(name) => row.optional_text(name)?.map(str::to_string),
+            let text = row.text(&columns.text)?.to_string();
+            let pair = match &columns.pair {
+                Some(name) => Some(row.text(name)?.to_string()),
                 None => None,
             };
-            values.push((text, pair, row.value(row.first_of(LABELS)?)?));
+            values.push((text, pair, row.value(&columns.label)?.clone()));
+        }
+        let texts = || values.iter().map(|(_, _, label)| label.as_str());
+        if let Some(read) = read_texts(texts, problem) {
+            values
+                .iter_mut()
+                .zip(read)
+                .for_each(|(row, label)| row.2 = label);
         }
         let fraction = |value: &Value| value.as_f64().is_some_and(|x| x.fract() != 0.0);
-        let problem = problem.unwrap_or_else(|| {
+        let kind = problem.unwrap_or_else(|| {
             if values.iter().any(|(_, _, label)| label.is_array()) {
                 ProblemType::MultiLabelClassification
             } else if values.iter().any(|(_, _, label)| fraction(label)) {
@@ -114,13 +129,24 @@ impl LabelledTexts {
         });
         let rows = values.into_iter().enumerate();
         let rows = rows.map(|(index, (text, pair, label))| {
-            let label = label_of(label, problem).ok_or_else(|| Error::Row {
+            let label = label_of(&label, kind).ok_or_else(|| Error::Row {
                 row: index + 1,
-                reason: format!("the label {label} does not fit {}", fitting(problem)),
+                reason: format!("the label {label} does not fit {}", fitting(kind)),
             })?;
             Ok(LabelledText { text, pair, label })
         });
-        Self::new(rows.collect::<Result<_>>()?)
+        let mut all = Self::new(rows.collect::<Result<_>>()?)?;
+        let (count, classes) = (all.rows.len(), all.classes().len());
+        let guessed = problem.is_none() && kind == ProblemType::SingleLabelClassification;
+        if guessed && count >= MANY && classes * 2 > count {
+            return Err(Error::Dataset(format!(
+                "the {count} rows have {classes} different labels in `{}`: name the columns if it is not the label, or the \
+                 problem type if it is",
+                columns.label
+            )));
+        }
+        all.columns = Some(columns);
+        Ok(all)
     }
 
     /// These rows.
@@ -143,7 +169,11 @@ impl LabelledTexts {
                 reason: format!("the label does not fit {}", fitting(problem)),
             });
         }
-        Ok(Self { rows, problem })
+        Ok(Self {
+            rows,
+            problem,
+            columns: None,
+        })
     }
 
     /// The names of the classes in order, those that are numbers by their value; of a regression `LABEL_0`.
@@ -172,10 +202,14 @@ impl LabelledTexts {
     ///
     /// If the fraction is not between 0 and 1, or all rows have the same texts.
     pub fn split(self, fraction: f64, seed: u64) -> Result<(Self, Self)> {
-        let problem = self.problem;
+        let (problem, columns) = (self.problem, self.columns);
         let key = |row: &LabelledText| (row.text.clone(), row.pair.clone());
         let (train, held) = split_by(self.rows, key, fraction, seed)?;
-        let part = |rows| Self { rows, problem };
+        let part = |rows| Self {
+            rows,
+            problem,
+            columns: columns.clone(),
+        };
         Ok((part(train), part(held)))
     }
 
@@ -227,6 +261,46 @@ fn fitting(problem: ProblemType) -> &'static str {
     }
 }
 
+/// What labels that are all texts stand for: numbers, or lists of names. None if they are names.
+fn read_texts<'a, I: Iterator<Item = Option<&'a str>>>(
+    texts: impl Fn() -> I,
+    problem: Option<ProblemType>,
+) -> Option<Vec<Value>> {
+    let lists = || -> Option<Vec<Value>> {
+        let list = |text: &str| {
+            let value: Option<Value> = serde_json::from_str(text).ok();
+            value.filter(Value::is_array)
+        };
+        texts().map(|text| list(text?)).collect()
+    };
+    let numbers = || -> Option<Vec<f64>> {
+        let number = |text: &str| text.trim().parse().ok().filter(|x: &f64| x.is_finite());
+        texts().map(|text| number(text?)).collect()
+    };
+    let names = |text: &str| -> Value {
+        let names = text.split(',').map(str::trim);
+        names
+            .filter(|name| !name.is_empty())
+            .map(Value::from)
+            .collect()
+    };
+    let wanted = |numbers: &Vec<f64>| {
+        problem == Some(ProblemType::Regression) || numbers.iter().any(|x| x.fract() != 0.0)
+    };
+    match problem {
+        Some(ProblemType::SingleLabelClassification) => None,
+        Some(ProblemType::MultiLabelClassification) => lists().or_else(|| {
+            let all = texts().map(|text| text.map(names));
+            all.collect()
+        }),
+        _ => {
+            let numbers = numbers().filter(wanted);
+            let numbers = numbers.map(|all| all.into_iter().map(Value::from).collect());
+            numbers.or_else(lists)
+        }
+    }
+}
+
 fn label_of(label: &Value, problem: ProblemType) -> Option<Label> {
     match problem {
         ProblemType::Regression => label.as_f64().filter(|x| x.is_finite()).map(Label::Number),
@@ -258,7 +332,7 @@ mod tests {
 
     fn read(rows: Value) -> Result<LabelledTexts> {
         let rows = rows.as_array().cloned().unwrap_or_default();
-        LabelledTexts::from_rows(&rows, None)
+        LabelledTexts::from_rows(&rows, None, None)
     }
 
     #[test]
@@ -279,6 +353,43 @@ mod tests {
         let several = several.expect("several");
         assert_eq!(several.problem, ProblemType::MultiLabelClassification);
         assert_eq!(several.classes(), ["w", "x"]);
+    }
+
+    #[test]
+    fn labels_of_csv_are_numbers_lists_or_names() {
+        let folder = tempfile::TempDir::new().expect("folder");
+        let path = folder.path().join("rows.csv");
+        let load = |lines: &str, problem| {
+            std::fs::write(&path, lines).expect("writes");
+            LabelledTexts::load(&path, problem)
+        };
+        let scores = load("text,score\nfine,3.5\nbad,1.2\nso so,2\n", None).expect("numbers");
+        assert_eq!(scores.problem, ProblemType::Regression);
+        assert_eq!(scores.rows[2].label, Label::Number(2.0));
+        let whole = "text,score\nfine,3\nbad,1\n";
+        assert_eq!(load(whole, None).expect("classes").classes(), ["1", "3"]);
+        let numbers = load(whole, Some(ProblemType::Regression)).expect("numbers");
+        assert_eq!(numbers.rows[0].label, Label::Number(3.0));
+        let lists = load("text,labels\na,\"[\"\"x\"\", \"\"y\"\"]\"\nb,[]\n", None);
+        assert_eq!(lists.expect("lists").classes(), ["x", "y"]);
+        let several = Some(ProblemType::MultiLabelClassification);
+        let names = load("text,labels\na,\"x, z\"\nb,\n", several).expect("names");
+        assert_eq!(names.classes(), ["x", "z"]);
+        assert_eq!(names.rows[1].label, Label::Classes(Vec::new()));
+    }
+
+    #[test]
+    fn a_class_for_each_row_is_an_error() {
+        let rows = |repeats: usize| -> Value {
+            let row = |i: usize| json!({"text": format!("text {i}"), "category": format!("c{}", i / repeats)});
+            (0..40).map(row).collect()
+        };
+        let error = read(rows(1)).expect_err("no classes").to_string();
+        assert!(
+            error.contains("40 different labels in `category`"),
+            "{error}"
+        );
+        assert!(read(rows(2)).is_ok());
     }
 
     #[test]

@@ -175,7 +175,10 @@ fn paragraphs(article: Value) -> Vec<Value> {
         let context = paragraph.get("context").cloned().unwrap_or_default();
         let questions = list(&paragraph, "qas").unwrap_or_default();
         questions.into_iter().map(move |mut row| {
-            row["context"] = context.clone();
+            // What is no object is an error of its row.
+            if let Some(fields) = row.as_object_mut() {
+                fields.insert("context".into(), context.clone());
+            }
             row
         })
     });
@@ -206,6 +209,9 @@ fn question(row: &Value, number: usize) -> Result<Question> {
         let start = start.and_then(Value::as_u64);
         let start = start.and_then(|start| places.get(usize::try_from(start).ok()?).copied());
         match (text, start) {
+            (Some(""), _) => Err(row.error(
+                "an answer is empty: leave `answers` empty if the context does not answer the question".into(),
+            )),
             (Some(text), Some(start)) if context[start..].starts_with(text) => Ok(Answer {
                 text: text.to_string(),
                 start,
@@ -252,6 +258,12 @@ mod tests {
         assert_eq!(nested, write("flat.json", flat).expect("reads"));
         assert_eq!(nested.rows[0].answers[0].start, 6);
         let wrong = json!([{"question": "q", "context": "abc", "answers": [{"text": "b", "answer_start": 0}]}]);
+        let no_object = json!({"data": [{"paragraphs": [{"context": "c", "qas": ["q?"]}]}]});
+        let error = write("no_object.json", no_object).expect_err("a text");
+        assert!(error.to_string().contains("row 1"), "{error}");
+        let empty = json!([{"question": "q", "context": "abc", "answers": {"text": [""], "answer_start": [0]}}]);
+        let error = write("empty.json", empty).expect_err("no answer");
+        assert!(error.to_string().contains("is empty"), "{error}");
         let error = write("wrong.json", wrong)
             .expect_err("elsewhere")
             .to_string();

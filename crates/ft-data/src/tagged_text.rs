@@ -10,6 +10,8 @@ use serde_json::Value;
 use crate::columns::Row;
 use crate::in_parallel::in_parallel;
 use crate::split::split_by;
+use crate::tag_position::{inside, joined};
+use crate::words::words_of;
 use crate::{Error, Result, TextInput, TextTokens, read_rows};
 
 const WORDS: &[&str] = &["tokens", "words"];
@@ -32,7 +34,7 @@ pub enum SubwordLabels {
     /// The first one.
     #[default]
     First,
-    /// All of them; after the first one `B-` becomes `I-`, if there is such a tag.
+    /// All of them; those after the first one have the tag `I-` of the word's type, if there is such a tag.
     All,
 }
 
@@ -74,7 +76,8 @@ pub struct TagExample {
     pub tokens: TextTokens,
     /// The number of the tag of each token, [`IGNORE_INDEX`] where nothing is learnt.
     pub labels: Vec<i64>,
-    /// The first token of each word; none if the word was cut off or has no token.
+    /// The first token of each word. A token that holds several words is that of all of them. None if the word was cut off or has
+    /// no token.
     pub firsts: Vec<Option<usize>>,
 }
 
@@ -108,8 +111,9 @@ impl TaggedText {
         })
     }
 
-    /// A text with labelled spans, and how many of them were widened. Words are runs of letters and digits; any other
-    /// character that is not blank is a word of its own.
+    /// A text with labelled spans, and how many of them were widened. Words are runs of letters and digits. Any other
+    /// character that is not blank is a word of its own, and so is each letter of a script without blanks between words
+    /// (Chinese, Japanese, Thai, Lao, Burmese, Khmer).
     ///
     /// # Errors
     ///
@@ -158,23 +162,6 @@ impl TaggedText {
     }
 }
 
-/// The words of a text: runs of letters and digits, and single other characters that are not blank.
-fn words_of(text: &str) -> Vec<Range<usize>> {
-    let mut words: Vec<Range<usize>> = Vec::new();
-    let mut open = false;
-    for (place, character) in text.char_indices() {
-        let end = place + character.len_utf8();
-        let letter = character.is_alphanumeric();
-        match words.last_mut() {
-            Some(word) if open && letter => word.end = end,
-            _ if !character.is_whitespace() => words.push(place..end),
-            _ => {}
-        }
-        open = letter;
-    }
-    words
-}
-
 impl TaggedTexts {
     /// Reads a JSON or JSONL file. Rows have `tokens` (or `words`) and `tags` (or `ner_tags`, `labels`), which are names; or
     /// `text` and `spans` (or `entities`, `label`), objects with `start`, `end` and `label` or lists of these three, counted in
@@ -189,6 +176,7 @@ impl TaggedTexts {
         let rows = read_rows(path)?;
         for (index, row) in rows.iter().enumerate() {
             let (row, widened) = tagged(row, index + 1, style)
+                .and_then(with_words)
                 .map_err(|error| error.in_row(index + 1).in_file(path))?;
             all.rows.push(row);
             all.widened += widened;
@@ -228,7 +216,9 @@ impl TaggedTexts {
         ))
     }
 
-    /// The rows as examples of a model with these tags. A token belongs to the word that its first character is part of.
+    /// The rows as examples of a model with these tags. A token belongs to the word that its first character is part of. If it
+    /// holds further words whole, it is theirs, too, and its tag is that of all of them: [`spread_tag`](crate::spread_tag) gives
+    /// the tags of words back.
     ///
     /// # Errors
     ///
@@ -260,21 +250,22 @@ impl TaggedTexts {
                 }
                 let own = row.text.get(start..end).unwrap_or("");
                 let place = start + own.len() - own.trim_start().len();
-                let after = row.words.partition_point(|word| word.end <= place);
-                let Some(word) = Some(after)
-                    .filter(|&word| row.words.get(word).is_some_and(|word| word.start <= place))
-                else {
+                let word = row.words.partition_point(|word| word.end <= place);
+                if row.words.get(word).is_none_or(|own| own.start > place) {
                     continue;
-                };
-                if firsts[word].is_none() {
-                    firsts[word] = Some(token);
-                    labels[token] = ids[word] as i64;
-                } else if subwords == SubwordLabels::All {
-                    let tag = &row.tags[word];
-                    let inside = tag.strip_prefix("B-").map(|kind| format!("I-{kind}"));
-                    let inside = inside.and_then(|tag| number(&tag));
-                    labels[token] = inside.unwrap_or(ids[word]) as i64;
                 }
+                if firsts[word].is_some() {
+                    if subwords == SubwordLabels::All {
+                        let within = inside(&row.tags[word]).and_then(|tag| number(&tag));
+                        labels[token] = within.unwrap_or(ids[word]) as i64;
+                    }
+                    continue;
+                }
+                // The words that end within the token are its own.
+                let last = row.words[word + 1..].partition_point(|word| word.end <= end) + word;
+                firsts[word..=last].fill(Some(token));
+                let tag = joined(&row.tags[word..=last]).and_then(|tag| number(&tag));
+                labels[token] = tag.unwrap_or(ids[word]) as i64;
             }
             Ok(TagExample {
                 tokens: input.tokens(&encoded),
@@ -282,6 +273,13 @@ impl TaggedTexts {
                 firsts,
             })
         })
+    }
+}
+
+fn with_words(row: (TaggedText, usize)) -> Result<(TaggedText, usize)> {
+    match row.0.words.is_empty() {
+        true => Err(Error::Sample("there are no words: remove the row".into())),
+        false => Ok(row),
     }
 }
 
@@ -364,6 +362,56 @@ mod tests {
         let row = json!({"text": "the Nordwinds", "entities": [[4, 12, "BRAND"]]});
         let (row, widened) = tagged(&row, 1, TagStyle::Bilou).expect("reads");
         assert_eq!((row.tags[1].as_str(), widened), ("U-BRAND", 1));
+    }
+
+    #[test]
+    fn spans_in_a_script_without_blanks_are_exact() {
+        let row = json!({"text": "我住在北京和上海", "spans": [[3, 5, "LOC"], [6, 8, "LOC"]]});
+        let (row, widened) = tagged(&row, 1, TagStyle::Bio).expect("reads");
+        let tags = ["O", "O", "O", "B-LOC", "I-LOC", "O", "B-LOC", "I-LOC"];
+        assert_eq!(
+            (row.tags.as_slice(), widened),
+            (&tags.map(str::to_string)[..], 0)
+        );
+    }
+
+    /// A vocabulary of words of several characters, as SentencePiece has them.
+    #[test]
+    fn a_token_of_several_words_has_the_tag_of_all_of_them() {
+        let folder = tempfile::TempDir::new().expect("folder");
+        let pieces = ["<unk>", "我住在", "北京", "和上", "海", "€5"];
+        let vocab: Vec<_> = pieces.iter().map(|piece| json!([piece, -1.0])).collect();
+        let file = json!({"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+            "pre_tokenizer": null, "post_processor": null, "decoder": null,
+            "model": {"type": "Unigram", "unk_id": 0, "vocab": vocab, "byte_fallback": false}});
+        std::fs::write(folder.path().join("tokenizer.json"), file.to_string()).expect("writes");
+        let tokenizer = ft_core::Tokenizer::from_pretrained(folder.path()).expect("loads");
+        let input = TextInput::new(&tokenizer, 20, None);
+        for (style, tag) in [(TagStyle::Bio, "B-LOC"), (TagStyle::Bilou, "U-LOC")] {
+            let row = json!({"text": "我住在北京和上海", "spans": [[3, 5, "LOC"], [6, 8, "LOC"]]});
+            let (row, _) = tagged(&row, 1, style).expect("reads");
+            let rows = vec![row];
+            let all = TaggedTexts { rows, widened: 0 };
+            let tags = ["O", "B-LOC", "I-LOC", "L-LOC", "U-LOC"].map(str::to_string);
+            let examples = all
+                .tokenize(&input, &tags, SubwordLabels::First)
+                .expect("tokenizes");
+            let expected: Vec<i64> = ([
+                "O",
+                tag,
+                "O",
+                if style == TagStyle::Bio {
+                    "I-LOC"
+                } else {
+                    "L-LOC"
+                },
+            ])
+            .map(|own| tags.iter().position(|tag| tag == own).expect("known") as i64)
+            .to_vec();
+            assert_eq!(examples[0].labels, expected);
+            let firsts = [0, 0, 0, 1, 1, 2, 2, 3].map(Some);
+            assert_eq!(examples[0].firsts, firsts);
+        }
     }
 
     #[test]

@@ -5,23 +5,22 @@ use serde_json::Value;
 
 use crate::{Result, TextTokens};
 
-/// The longest input if neither files nor positions give a shorter one.
-const LONGEST: usize = 512;
-
-/// The longest input in tokens: `setting`, else the tokenizer's `model_max_length`, else 512, and at most what the positions
-/// allow.
+/// The longest input in tokens: `setting`, else the tokenizer's `model_max_length`, and at most what the positions allow.
 pub fn longest_input(setting: Option<usize>, tokenizer: &Tokenizer, positions: usize) -> usize {
     let named = tokenizer
         .setting("model_max_length")
         .and_then(Value::as_f64);
     // Tokenizers without a length name a huge one.
     let named = named.filter(|n| (1.0..1e9).contains(n)).map(|n| n as usize);
-    let limit = setting.or(named).unwrap_or(positions.min(LONGEST));
+    let limit = setting.or(named).unwrap_or(positions);
     limit.clamp(1, positions.max(1))
 }
 
 /// Whether a model gets the types of tokens: if `model_input_names` of its tokenizer lists them. Without a list all classes of
 /// transformers do so except the one for models of any kind.
+///
+/// A class `PreTrainedTokenizerFast` without a list is read as in transformers 4, where it has types; transformers 5 leaves them
+/// out. [`with_input_names`] makes both the same.
 pub fn reads_token_types(tokenizer: &Tokenizer) -> bool {
     match tokenizer
         .setting("model_input_names")
@@ -33,6 +32,20 @@ pub fn reads_token_types(tokenizer: &Tokenizer) -> bool {
                 != Some("TokenizersBackend")
         }
     }
+}
+
+/// The tokenizer with `model_input_names`, so that transformers gives a saved model the inputs that it was trained with, whatever
+/// the class of the tokenizer.
+#[must_use]
+pub fn with_input_names(tokenizer: Tokenizer) -> Tokenizer {
+    if tokenizer.setting("model_input_names").is_some() {
+        return tokenizer;
+    }
+    let names: &[&str] = match reads_token_types(&tokenizer) {
+        true => &["input_ids", "token_type_ids", "attention_mask"],
+        false => &["input_ids", "attention_mask"],
+    };
+    tokenizer.with_setting("model_input_names", names)
 }
 
 /// Texts to the input of one encoder.
@@ -50,11 +63,11 @@ impl TextInput {
         Self {
             max_length: longest_input(max_length, tokenizer, positions),
             token_types: reads_token_types(tokenizer),
-            tokenizer: tokenizer.clone(),
+            tokenizer: with_input_names(tokenizer.clone()),
         }
     }
 
-    /// The tokenizer.
+    /// The tokenizer, with [`model_input_names`](with_input_names): it is to be saved beside the model.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
@@ -94,5 +107,51 @@ impl TextInput {
                 false => Vec::new(),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn tokenizer(settings: Value) -> Tokenizer {
+        let folder = tempfile::TempDir::new().expect("folder");
+        let write = |name: &str, value: Value| {
+            std::fs::write(folder.path().join(name), value.to_string()).expect("writes");
+        };
+        write(
+            "tokenizer.json",
+            json!({"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+                "pre_tokenizer": null, "post_processor": null, "decoder": null,
+                "model": {"type": "WordLevel", "vocab": {"[UNK]": 0}, "unk_token": "[UNK]"}}),
+        );
+        write("tokenizer_config.json", settings);
+        Tokenizer::from_pretrained(folder.path()).expect("loads")
+    }
+
+    #[test]
+    fn without_a_length_of_the_tokenizer_the_positions_decide() {
+        let longest = |settings, setting| longest_input(setting, &tokenizer(settings), 8192);
+        assert_eq!(longest(json!({"model_max_length": 1e30}), None), 8192);
+        assert_eq!(longest(json!({"model_max_length": 300}), None), 300);
+        assert_eq!(longest(json!({}), Some(20)), 20);
+    }
+
+    #[test]
+    fn the_inputs_of_a_model_are_written_down() {
+        let names = |settings| {
+            let named = with_input_names(tokenizer(settings));
+            let list = named.setting("model_input_names").cloned().expect("a list");
+            assert_eq!(reads_token_types(&named), list.to_string().contains("type"));
+            list.as_array().map(Vec::len)
+        };
+        assert_eq!(names(json!({})), Some(3));
+        assert_eq!(
+            names(json!({"tokenizer_class": "TokenizersBackend"})),
+            Some(2)
+        );
+        assert_eq!(names(json!({"model_input_names": ["input_ids"]})), Some(1));
     }
 }

@@ -117,32 +117,35 @@ impl BatchPlan {
         batches
     }
 
-    fn fill(&self, mut rows: Vec<usize>, batches: &mut Vec<Vec<usize>>) {
+    fn fill(&self, rows: Vec<usize>, batches: &mut Vec<Vec<usize>>) {
         if self.duplicates {
             batches.extend(rows.chunks(self.batch_size).map(<[usize]>::to_vec));
             return;
         }
         // Rows that wait are looked at first when the next batch is filled.
-        while !rows.is_empty() {
+        let mut rest = rows.into_iter();
+        let mut waiting: Vec<usize> = Vec::new();
+        while !waiting.is_empty() || rest.len() > 0 {
             let mut batch = Vec::with_capacity(self.batch_size);
             let mut seen: HashSet<u64> = HashSet::new();
-            let mut waiting = Vec::new();
-            let mut rest = rows.iter();
-            for &row in rest.by_ref() {
+            let takes = |row: usize, batch: &mut Vec<usize>, seen: &mut HashSet<u64>| {
                 // A row may hold a text twice itself.
-                if self.texts[row].iter().any(|text| seen.contains(text)) {
-                    waiting.push(row);
-                    continue;
+                let free = batch.len() < self.batch_size
+                    && self.texts[row].iter().all(|text| !seen.contains(text));
+                if free {
+                    seen.extend(&self.texts[row]);
+                    batch.push(row);
                 }
-                seen.extend(&self.texts[row]);
-                batch.push(row);
-                if batch.len() == self.batch_size {
-                    break;
+                free
+            };
+            waiting.retain(|&row| !takes(row, &mut batch, &mut seen));
+            while batch.len() < self.batch_size {
+                let Some(row) = rest.next() else { break };
+                if !takes(row, &mut batch, &mut seen) {
+                    waiting.push(row);
                 }
             }
-            waiting.extend(rest);
             batches.push(batch);
-            rows = waiting;
         }
     }
 }

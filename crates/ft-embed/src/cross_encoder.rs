@@ -6,12 +6,12 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
 use ft_core::safetensors_folder::Weights;
 use ft_core::{EncoderSequenceClassifier, Parts, SaveOptions, Tokenizer, Truncation};
-use ft_data::{by_length, longest_input, reads_token_types};
+use ft_data::{TextLayout, by_length, longest_input, reads_token_types, with_input_names};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use crate::folder::{read_object, read_transformer_settings};
-use crate::{Error, Result, TextBatch, TextTokens};
+use crate::{Error, Result, TextTokens, text_layout};
 
 /// What comes after the logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +91,7 @@ impl CrossEncoder {
         };
         Ok(Self {
             _model: model,
-            tokenizer,
+            tokenizer: with_input_names(tokenizer),
             activation,
             max_length,
         })
@@ -120,6 +120,34 @@ impl CrossEncoder {
             json!({"activation_fn": name}),
         );
         Ok(ft_core::safetensors_folder::write_json(&path, &config)?)
+    }
+
+    /// Cuts pairs at another length.
+    ///
+    /// # Errors
+    ///
+    /// If the model has not so many positions, or it is 0.
+    pub fn with_max_length(self, tokens: usize) -> Result<Self> {
+        if tokens == 0 {
+            return Err(Error::Settings("pairs cannot be cut at 0 tokens".into()));
+        }
+        self._model.dims().check_length(tokens)?;
+        Ok(Self {
+            max_length: tokens,
+            ..self
+        })
+    }
+
+    /// What comes after the logits.
+    pub fn activation(&self) -> PairActivation {
+        self.activation
+    }
+
+    /// Puts another activation after the logits, here and in a saved folder: none for a model that was trained on the scores of a
+    /// teacher.
+    #[must_use]
+    pub fn with_activation(self, activation: PairActivation) -> Self {
+        Self { activation, ..self }
     }
 
     /// The model.
@@ -158,11 +186,14 @@ impl CrossEncoder {
     ///
     /// If there are no pairs.
     pub fn logits(&self, pairs: &[&TextTokens], device: &Device) -> Tensor<2> {
-        let batch = match self._model.attends_by_tile() && ft_kernels::is_cpu(device) {
-            true => TextBatch::packed(pairs),
-            false => TextBatch::padded(pairs, self.tokenizer.pad_token_id().unwrap_or(0)),
-        };
+        let batch = self.layout(device).batch(pairs);
         self._model.scores(&batch.tokens(device), batch.places())
+    }
+
+    /// How pairs are laid out on a device: in one row without padding where the device and the model allow it.
+    fn layout(&self, device: &Device) -> TextLayout {
+        let padding = self.tokenizer.pad_token_id().unwrap_or(0);
+        text_layout(self._model.attends_by_tile(), device, padding)
     }
 
     /// The scores of pairs after the activation, a row of labels a pair.
@@ -179,7 +210,8 @@ impl CrossEncoder {
         };
         let device = model.devices().first().cloned().unwrap_or_default();
         let mut scores = vec![Vec::new(); pairs.len()];
-        for batch in by_length(&tokens, 2048, ft_kernels::is_cpu(&device)) {
+        let packed = model.layout(&device) == TextLayout::Packed;
+        for batch in by_length(&tokens, 2048, packed) {
             let rows: Vec<&TextTokens> = batch.iter().map(|&pair| &tokens[pair]).collect();
             let logits = model.logits(&rows, &device);
             let found = match self.activation {

@@ -80,7 +80,7 @@ impl TextDataset {
     ///
     /// Columns are found by their usual names: an anchor (`anchor`, `query`, `question`, `sentence1`, `instruction`, `text`,
     /// ...), a positive (`positive`, `document`, `answer`, `sentence2`, `output`, ...), negatives (`negative`, `negative_1`,
-    /// ..., or a list `negatives`), and labels (`label`, `score`, ..., a number or a list of numbers).
+    /// ..., or a list `negatives`), and labels (`label`, `score`, ..., a number or a list of numbers, in CSV as text).
     ///
     /// # Errors
     ///
@@ -199,6 +199,63 @@ impl TextDataset {
         self.rows.is_empty()
     }
 
+    /// The rows whose label is at least `least`, without their labels: texts that belong together, for losses with negatives and
+    /// for retrieval. Rows without labels are all of them.
+    ///
+    /// # Errors
+    ///
+    /// If rows have several labels, or none has such a label.
+    pub fn positives(&self, least: f32) -> Result<Self> {
+        if let Some(row) = self.rows.iter().position(|row| row.labels.len() > 1) {
+            return Err(Error::Settings(format!(
+                "row {} has {} labels: there must be one, for whether its texts belong together",
+                row + 1,
+                self.rows[row].labels.len()
+            )));
+        }
+        let positive = |row: &&TextRow| row.labels.first().is_none_or(|label| *label >= least);
+        let kept = Self {
+            columns: self.columns.clone(),
+            rows: self.rows.iter().filter(positive).cloned().collect(),
+        };
+        match kept.is_empty() {
+            true => Err(Error::Settings(format!(
+                "no row has a label of {least} or more"
+            ))),
+            false => Ok(kept.without_labels()),
+        }
+    }
+
+    /// A hash of all texts and labels, by which a resumed run checks that its rows have not changed.
+    pub fn fingerprint(&self) -> String {
+        let numbers = self.rows.iter().flat_map(|row| {
+            let texts = row.texts.iter().flat_map(|text| {
+                let bytes = text.bytes().map(i64::from);
+                bytes.chain([-1])
+            });
+            let labels = row.labels.iter().map(|label| i64::from(label.to_bits()));
+            texts.chain(labels).chain([-2])
+        });
+        ft_data::fingerprint(numbers)
+    }
+
+    /// The rows without their labels.
+    #[must_use]
+    pub fn without_labels(mut self) -> Self {
+        self.rows.iter_mut().for_each(|row| row.labels.clear());
+        self
+    }
+
+    /// Checks the labels of each row.
+    pub(crate) fn check_labels(&self, mistake: impl Fn(&[f32]) -> Option<String>) -> Result<()> {
+        for (number, row) in self.rows.iter().enumerate() {
+            if let Some(reason) = mistake(&row.labels) {
+                return Err(Error::Settings(format!("row {}: {reason}", number + 1)));
+            }
+        }
+        Ok(())
+    }
+
     /// Two parts by chance, the second with `fraction` of the rows, at least one and not all of them. Rows with the same
     /// anchor or the same positive are in the same part, so that nothing that is held out was trained on.
     ///
@@ -309,10 +366,16 @@ fn numbers(value: Option<&Value>) -> Option<Vec<f32>> {
     let one = |value: &Value| match value {
         Value::Number(number) => number.as_f64().map(|x| x as f32),
         Value::Bool(yes) => Some(f32::from(u8::from(*yes))),
+        Value::String(text) => text.trim().parse().ok(),
         _ => None,
     };
     match value? {
         Value::Array(list) => list.iter().map(one).collect(),
+        // A list in CSV.
+        Value::String(text) if text.trim_start().starts_with('[') => {
+            let list: Value = serde_json::from_str(text).ok()?;
+            numbers(Some(&list))
+        }
         other => one(other).map(|x| vec![x]),
     }
 }
@@ -342,6 +405,38 @@ mod tests {
         assert_eq!(dataset.rows[0].labels, [0.5]);
         let named = TextDataset::load_columns(&path, &["answer", "negative_2"]).expect("reads");
         assert_eq!(named.rows[0].texts, ["b", "d"]);
+    }
+
+    #[test]
+    fn labels_of_csv_are_numbers() {
+        let folder = tempfile::TempDir::new().expect("temporary folder");
+        let path = folder.path().join("rows.csv");
+        let load = |lines: &str| {
+            std::fs::write(&path, lines).expect("writes");
+            TextDataset::load(&path).map(|dataset| dataset.rows)
+        };
+        let rows = load("sentence1,sentence2,label\na,b,1\nc,d,0.5\n").expect("reads");
+        assert_eq!((rows[0].labels[0], rows[1].labels[0]), (1.0, 0.5));
+        let rows = load("query,answer,negative,labels\na,b,c,\"[1, 2.5]\"\n").expect("reads");
+        assert_eq!(rows[0].labels, [1.0, 2.5]);
+        let error = load("sentence1,sentence2,label\na,b,good\n").expect_err("a name");
+        assert!(
+            error.to_string().contains("label must be a number"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn positives_have_high_labels_and_lose_them() {
+        let row = |label: f32| TextRow {
+            texts: vec![format!("a{label}"), "b".into()],
+            labels: vec![label],
+        };
+        let all = TextDataset::new([0.0, 1.0, 0.5].map(row).to_vec()).expect("rows");
+        let kept = all.positives(0.5).expect("two");
+        assert_eq!(kept.rows[0].texts[0], "a1");
+        assert!(kept.len() == 2 && kept.rows.iter().all(|row| row.labels.is_empty()));
+        assert!(all.positives(2.0).is_err());
     }
 
     #[test]

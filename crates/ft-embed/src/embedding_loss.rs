@@ -146,14 +146,18 @@ impl EmbeddingLoss {
             settings.validate()?;
         }
         let (fits, wanted) = match self {
-            Self::MultipleNegatives(_) => {
-                (texts >= 2, "two texts or more: anchor, positive, negatives")
-            }
-            Self::Gist(_) => (
-                matches!(texts, 2 | 3),
-                "two or three texts: anchor, positive, negative",
+            Self::MultipleNegatives(_) => (
+                texts >= 2 && labels == 0,
+                "two texts or more, anchor, positive, negatives, and no labels",
             ),
-            Self::Triplet(_) => (texts == 3, "three texts: anchor, positive, negative"),
+            Self::Gist(_) => (
+                matches!(texts, 2 | 3) && labels == 0,
+                "two or three texts, anchor, positive, negative, and no labels",
+            ),
+            Self::Triplet(_) => (
+                texts == 3 && labels == 0,
+                "three texts, anchor, positive, negative, and no labels",
+            ),
             Self::Contrastive(_) | Self::OnlineContrastive(_) => (
                 texts == 2 && labels == 1,
                 "two texts and a label, 1 for alike or 0",
@@ -174,12 +178,66 @@ impl EmbeddingLoss {
                 (texts == 1 && labels == 1, "one text and a label, its class")
             }
         };
+        let unlabelled = matches!(
+            self,
+            Self::MultipleNegatives(_) | Self::Gist(_) | Self::Triplet(_)
+        );
+        let fix = match unlabelled && labels > 0 {
+            true => {
+                ": keep only rows whose texts belong together (`TextDataset::positives`), or remove the column if it is no label"
+            }
+            false => "",
+        };
         match fits {
             true => Ok(()),
             false => Err(Error::Settings(format!(
-                "rows have {texts} texts and {labels} labels, but the loss takes {wanted}"
+                "rows have {texts} texts and {labels} labels, but the loss takes {wanted}{fix}"
             ))),
         }
+    }
+
+    /// Whether labels are similarities of pairs, which measures of similarity compare with.
+    pub fn takes_similarities(&self) -> bool {
+        matches!(self, Self::Cosine | Self::CoSent(_) | Self::Angle(_))
+    }
+
+    /// Whether the first text of a row is a query, and the others are documents. Texts of other losses are of one kind.
+    pub(crate) fn has_queries(&self) -> bool {
+        matches!(
+            self,
+            Self::MultipleNegatives(_) | Self::Gist(_) | Self::Triplet(_) | Self::MarginMse
+        )
+    }
+
+    /// What is wrong with the labels of a row for a model with embeddings of `dims` numbers.
+    pub(crate) fn label_mistake(&self, labels: &[f32], dims: usize) -> Option<String> {
+        let (fits, wanted): (fn(f32) -> bool, _) = match self {
+            Self::Contrastive(_) => (
+                |label| (0.0..=1.0).contains(&label),
+                "from 0 to 1, 1 for texts that are alike",
+            ),
+            Self::OnlineContrastive(_) => (
+                |label| label == 0.0 || label == 1.0,
+                "0 or 1, 1 for texts that are alike",
+            ),
+            Self::Cosine => (
+                |label| (-1.0..=1.0).contains(&label),
+                "a cosine, from -1 to 1: divide similarities of 0 to 5 by 5",
+            ),
+            Self::MinedTriplets(_) => (
+                |label| label.fract() == 0.0,
+                "the number of a class, which is whole",
+            ),
+            Self::Mse if labels.len() != dims => {
+                return Some(format!(
+                    "the teacher's embedding has {} numbers, the model's have {dims}: use a teacher of as many",
+                    labels.len()
+                ));
+            }
+            _ => return None,
+        };
+        let wrong = labels.iter().find(|label| !fits(**label));
+        wrong.map(|label| format!("the label {label} must be {wanted}"))
     }
 
     /// The summed loss of a batch and what it was summed over: its rows, or 1 for losses of a whole batch.
@@ -265,5 +323,43 @@ mod tests {
         assert!(check("margin-mse", 4, 2).is_ok() && check("margin-mse", 4, 3).is_ok());
         let error = check("triplet", 2, 0).expect_err("pairs").to_string();
         assert!(error.contains("three texts"), "{error}");
+    }
+
+    /// In-batch negatives pull both texts of a row together, whatever its label is.
+    #[test]
+    fn losses_with_positives_refuse_labels() {
+        for (name, texts) in [
+            ("mnrl", 2),
+            ("mnrl-symmetric", 3),
+            ("gist", 2),
+            ("triplet", 3),
+        ] {
+            let loss: EmbeddingLoss = name.parse().expect("a loss");
+            let error = loss.check(texts, 1).expect_err(name).to_string();
+            assert!(error.contains("positives"), "{error}");
+        }
+    }
+
+    #[test]
+    fn labels_out_of_range_are_mistakes() {
+        let cases: [(&str, &[f32], bool); 12] = [
+            ("contrastive", &[-1.0], false),
+            ("contrastive", &[0.7], true),
+            ("online-contrastive", &[0.7], false),
+            ("online-contrastive", &[1.0], true),
+            ("cosine", &[3.0], false),
+            ("cosine", &[-1.0], true),
+            ("cosent", &[3.0], true),
+            ("batch-hard", &[0.5], false),
+            ("batch-hard", &[7.0], true),
+            ("mse", &[0.1, 0.2], false),
+            ("mse", &[0.1, 0.2, 0.3], true),
+            ("mse", &[0.1; 4], false),
+        ];
+        for (name, labels, right) in cases {
+            let loss: EmbeddingLoss = name.parse().expect("a loss");
+            let found = loss.label_mistake(labels, 3);
+            assert_eq!(found.is_none(), right, "{name} {labels:?}: {found:?}");
+        }
     }
 }

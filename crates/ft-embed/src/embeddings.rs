@@ -201,7 +201,8 @@ impl Embeddings {
             return Err(fail("the array must have two dimensions, [texts, dims]"));
         };
         let data = &rest[start + length..];
-        if data.len() != count * dims * 4 {
+        let length = count.checked_mul(*dims).and_then(|all| all.checked_mul(4));
+        if Some(data.len()) != length {
             return Err(fail("the data are not as long as the header says"));
         }
         let values = data
@@ -248,6 +249,11 @@ mod tests {
         let bytes = std::fs::read(&path).expect("reads");
         assert_eq!((bytes.len() - 24) % 64, 0);
         std::fs::write(&path, &bytes[..bytes.len() - 1]).expect("writes");
+        assert!(Embeddings::read_npy(&path).is_err());
+        let damaged =
+            String::from_utf8_lossy(&bytes[10..]).replace("(2, 3)", "(9000000000000000000, 9)");
+        let damaged = [&bytes[..10], damaged.as_bytes()].concat();
+        std::fs::write(&path, damaged).expect("writes");
         assert!(Embeddings::read_npy(&path).is_err());
     }
 

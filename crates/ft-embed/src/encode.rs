@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Device;
-use ft_data::by_length;
+use ft_data::{TextLayout, by_length};
 
 use crate::{EmbeddingModel, Embeddings, Error, Result, TextTokens};
 
@@ -25,11 +25,12 @@ pub enum Prompt<'a> {
 pub struct EncodeOptions<'a> {
     /// What comes before each text.
     pub prompt: Prompt<'a>,
-    /// Only the first dimensions are kept. If the model normalizes, what is left is normalized again.
+    /// Only the first dimensions are kept. If the model normalizes, what is left is normalized again. Without a number it is the
+    /// model's [`truncate_dim`](EmbeddingModel::truncate_dim), which leaves what is left as it is, as sentence-transformers does.
     pub dims: Option<usize>,
     /// Normalizes embeddings also where the model does not.
     pub normalize: bool,
-    /// A batch has about so many tokens. More need more memory and are hardly faster.
+    /// A batch has about so many tokens, padding included. More need more memory and are hardly faster.
     pub batch_tokens: usize,
 }
 
@@ -111,7 +112,7 @@ impl EmbeddingModel {
         options: &EncodeOptions<'_>,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Embeddings> {
-        let dims = options.dims.unwrap_or(self.dims());
+        let dims = options.dims.or(self.truncate_dim()).unwrap_or(self.dims());
         if dims == 0 || dims > self.dims() {
             return Err(Error::Settings(format!(
                 "the model's embeddings have {} dimensions, not {dims}",
@@ -124,7 +125,8 @@ impl EmbeddingModel {
         let device = model.devices().first().cloned().unwrap_or_default();
         let mut values = vec![0.0; texts.len() * dims];
         let mut done = 0;
-        for batch in by_length(&texts, options.batch_tokens, ft_kernels::is_cpu(&device)) {
+        let packed = model.layout(&device) == TextLayout::Packed;
+        for batch in by_length(&texts, options.batch_tokens, packed) {
             let rows: Vec<&TextTokens> = batch.iter().map(|&text| &texts[text]).collect();
             let embeddings = model.embed(&rows, &device);
             let embeddings = embeddings.into_data().convert::<f32>();
@@ -138,7 +140,7 @@ impl EmbeddingModel {
         }
         let embeddings = Embeddings::new(values, dims)?;
         embeddings.check_finite()?;
-        let cut = dims < self.dims() && self.normalizes();
+        let cut = options.dims.is_some() && dims < self.dims() && self.normalizes();
         Ok(match options.normalize || cut {
             true => embeddings.normalized(),
             false => embeddings,

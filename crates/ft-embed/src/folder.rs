@@ -2,8 +2,7 @@
 //!
 //! `modules.json` lists modules and their folders; `config_sentence_transformers.json` has the prompts. Both forms are read:
 //! that of version 6, whose Python classes have new names and whose pooling is one `pooling_mode`, and the older ones.
-//! Written is the form of version 6. Pooling also keeps the old keys where it is a single mode, so that
-//! older versions read it.
+//! Written is the form of version 6.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +10,7 @@ use std::path::{Path, PathBuf};
 use ft_core::safetensors_folder::write_json;
 use serde_json::{Map, Value, json};
 
-use crate::{Error, PoolingMode, Result};
+use crate::{Error, PoolingMode, Result, Similarity};
 
 /// A module of `modules.json`, and where its files are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +135,18 @@ impl From<PoolingMode> for Pooling {
 }
 
 impl Pooling {
+    /// That of a folder without modules: the last token of a causal language model, the mean of others.
+    pub(crate) fn of_plain_folder(folder: &Path) -> Result<Self> {
+        let config = read_object(&folder.join("config.json"))?.unwrap_or_default();
+        let class = config.get("architectures").and_then(|names| names.get(0));
+        let class = class.and_then(Value::as_str).unwrap_or("");
+        let causal = config.get("is_causal") != Some(&Value::Bool(false));
+        Ok(match class.ends_with("ForCausalLM") && causal {
+            true => PoolingMode::LastToken.into(),
+            false => Self::default(),
+        })
+    }
+
     pub(crate) fn load(folder: &Path) -> Result<Self> {
         let path = folder.join("config.json");
         let config =
@@ -181,27 +192,14 @@ impl Pooling {
     }
 }
 
-/// How embeddings are compared.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Similarity {
-    /// The cosine.
-    #[default]
-    Cosine,
-    /// The dot product.
-    Dot,
-    /// The negative Euclidean distance.
-    Euclidean,
-    /// The negative sum of absolute differences.
-    Manhattan,
-}
-
 /// `config_sentence_transformers.json`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct SentenceConfig {
     pub(crate) prompts: BTreeMap<String, String>,
     pub(crate) default_prompt_name: Option<String>,
     pub(crate) similarity: Similarity,
+    /// Embeddings are cut to so many dimensions.
+    pub(crate) truncate_dim: Option<usize>,
 }
 
 impl SentenceConfig {
@@ -228,21 +226,28 @@ impl SentenceConfig {
         let similarity = field("similarity_fn_name").map(serde_json::from_value);
         let similarity: Option<Similarity> =
             similarity.transpose().map_err(bad("similarity_fn_name"))?;
+        let truncate_dim = field("truncate_dim").map(serde_json::from_value);
+        let truncate_dim: Option<std::num::NonZeroUsize> =
+            truncate_dim.transpose().map_err(bad("truncate_dim"))?;
         Ok(Self {
             prompts,
             default_prompt_name: name,
             similarity: similarity.unwrap_or_default(),
+            truncate_dim: truncate_dim.map(std::num::NonZeroUsize::get),
         })
     }
 
     pub(crate) fn save(&self, folder: &Path) -> Result<()> {
-        let config = json!({
+        let mut config = json!({
             "__version__": {"ft": env!("CARGO_PKG_VERSION"), "sentence_transformers": "6.2.0"},
             "model_type": "SentenceTransformer",
             "prompts": self.prompts,
             "default_prompt_name": self.default_prompt_name,
             "similarity_fn_name": self.similarity,
         });
+        if let Some(dims) = self.truncate_dim {
+            config["truncate_dim"] = dims.into();
+        }
         Ok(write_json(
             &folder.join("config_sentence_transformers.json"),
             &config,

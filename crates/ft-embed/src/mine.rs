@@ -69,7 +69,7 @@ pub type PairScorer<'a> = &'a mut dyn FnMut(&[(&str, &str)]) -> Result<Vec<f32>>
 ///
 /// # Errors
 ///
-/// If rows are no pairs, embeddings and rows are not as many, or settings make no sense.
+/// If rows are no pairs or have labels, embeddings and rows are not as many, or settings make no sense.
 pub fn mine_hard_negatives(
     pairs: &TextDataset,
     anchors: &Embeddings,
@@ -82,6 +82,11 @@ pub fn mine_hard_negatives(
     if rows.iter().any(|row| row.texts.len() < 2) {
         return Err(Error::Settings(
             "mining needs rows with an anchor and a positive".into(),
+        ));
+    }
+    if rows.iter().any(|row| !row.labels.is_empty()) {
+        return Err(Error::Settings(
+            "rows have labels, so their texts may not belong together: mine the positives".into(),
         ));
     }
     if anchors.len() != rows.len() || positives.len() != rows.len() {
@@ -284,6 +289,15 @@ mod tests {
             ..config
         };
         assert_eq!(negatives(&none), (vec![], 6));
+    }
+
+    #[test]
+    fn rows_with_labels_are_no_positives() {
+        let (mut pairs, anchors, positives) = setting();
+        pairs.rows[3].labels.push(0.0);
+        let config = MiningConfig::default();
+        let error = mine_hard_negatives(&pairs, &anchors, &positives, &config, None);
+        assert!(error.expect_err("a label").to_string().contains("labels"));
     }
 
     #[test]

@@ -10,14 +10,14 @@ use ft_core::safetensors_folder::{self, Weights};
 use ft_core::{
     AutoBackbone, Backbone, Keys, Parts, SaveOptions, Tokenizer, Truncation, load_pretrained,
 };
-use ft_data::longest_input;
+use ft_data::{TextLayout, longest_input, with_input_names};
 use rayon::prelude::*;
 
 use crate::folder::{
     Kind, SentenceConfig, read_modules, read_transformer_settings, write_modules,
     write_transformer_settings,
 };
-use crate::{Dense, Error, Pooling, Result, Similarity, TextBatch, TextTokens};
+use crate::{Dense, Error, Pooling, Result, Similarity, TextBatch, TextTokens, text_layout};
 
 /// A model that turns texts into vectors.
 ///
@@ -78,8 +78,8 @@ struct Settings {
 }
 
 impl EmbeddingModel {
-    /// Loads a folder of sentence-transformers, of version 6 or older, or a plain folder of a model, which gets the
-    /// mean as its pooling.
+    /// Loads a folder of sentence-transformers, of version 6 or older, or a plain folder of a model. The pooling of a plain
+    /// folder is the last token if it is that of a causal language model, else the mean.
     ///
     /// # Errors
     ///
@@ -94,8 +94,13 @@ impl EmbeddingModel {
     ///
     /// As [`from_pretrained`](Self::from_pretrained).
     pub fn from_pretrained_with(folder: &Path, device: &Device, weights: Weights) -> Result<Self> {
-        let modules = read_modules(folder)?
-            .unwrap_or_else(|| vec![(Kind::Transformer, folder.to_path_buf())]);
+        let (modules, plain) = match read_modules(folder)? {
+            Some(modules) => (modules, Pooling::default()),
+            None => (
+                vec![(Kind::Transformer, folder.to_path_buf())],
+                Pooling::of_plain_folder(folder)?,
+            ),
+        };
         let list = folder.join("modules.json");
         let Some((first, rest)) = modules.split_first() else {
             return Err(Error::file(&list, "there are no modules"));
@@ -140,7 +145,7 @@ impl EmbeddingModel {
             dense,
             tokenizer,
             settings: Settings {
-                pooling: pooling.unwrap_or_default(),
+                pooling: pooling.unwrap_or(plain),
                 after,
                 max_seq_length,
                 do_lower_case,
@@ -205,10 +210,8 @@ impl EmbeddingModel {
     pub fn save_pretrained(&self, folder: &Path, options: &SaveOptions) -> Result<()> {
         let mut modules = Vec::new();
         let length = self.settings.max_seq_length;
-        let tokenizer = self
-            .tokenizer
-            .clone()
-            .with_setting("model_max_length", length);
+        let tokenizer = with_input_names(self.tokenizer.clone());
+        let tokenizer = tokenizer.with_setting("model_max_length", length);
         match &self._body {
             Body::Transformer(body) => {
                 body.save_pretrained(folder, options)?;
@@ -257,9 +260,32 @@ impl EmbeddingModel {
         &self.settings.pooling
     }
 
-    /// How embeddings are to be compared.
+    /// How embeddings are to be compared; [`Similarity::for_index`] prepares them for an index.
     pub fn similarity(&self) -> Similarity {
         self.settings.sentence.similarity
+    }
+
+    /// Embeddings are cut to so many dimensions, unless [`EncodeOptions::dims`](crate::EncodeOptions::dims) is set. None if they are
+    /// not cut.
+    pub fn truncate_dim(&self) -> Option<usize> {
+        let dims = self.settings.sentence.truncate_dim;
+        dims.filter(|dims| *dims < self.dims())
+    }
+
+    /// Cuts embeddings to so many dimensions, here and in a saved folder; all are kept without a number.
+    ///
+    /// # Errors
+    ///
+    /// If embeddings have fewer dimensions, or it is 0.
+    pub fn with_truncate_dim(mut self, dims: Option<usize>) -> Result<Self> {
+        if let Some(dims) = dims.filter(|dims| *dims == 0 || *dims > self.dims()) {
+            return Err(Error::Settings(format!(
+                "embeddings of {} dimensions cannot be cut to {dims}",
+                self.dims()
+            )));
+        }
+        self.settings.sentence.truncate_dim = dims;
+        Ok(self)
     }
 
     /// The prompts by name.
@@ -424,16 +450,18 @@ impl EmbeddingModel {
         self.tokenizer.pad_token_id().unwrap_or(0)
     }
 
-    /// Texts as a batch: in one row without padding where the device and the body allow it, else a row a text.
-    pub fn batch(&self, texts: &[&TextTokens], device: &Device) -> TextBatch {
+    /// How texts are laid out on a device: in one row without padding where the device and the body allow it, else a row a text.
+    pub fn layout(&self, device: &Device) -> TextLayout {
         let tiles = match &self._body {
             Body::Transformer(body) => body.attends_by_tile(),
             Body::Static(_) => true,
         };
-        match tiles && ft_kernels::is_cpu(device) {
-            true => TextBatch::packed(texts),
-            false => TextBatch::padded(texts, self.padding()),
-        }
+        text_layout(tiles, device, self.padding())
+    }
+
+    /// Texts as a batch in the [`layout`](Self::layout) of the device.
+    pub fn batch(&self, texts: &[&TextTokens], device: &Device) -> TextBatch {
+        self.layout(device).batch(texts)
     }
 
     /// The embeddings of tokenized texts, with the graph if the model trains: `[texts, dims]`.

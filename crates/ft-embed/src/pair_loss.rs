@@ -31,9 +31,9 @@ pub enum CrossEncoderLoss {
     RankNet,
     /// ListNet.
     ListNet,
-    /// ListMLE.
+    /// ListMLE. Documents are in the order of their labels, the most relevant one first.
     ListMle,
-    /// ListMLE with weights of positions.
+    /// ListMLE with weights of positions, on documents in the same order.
     PositionListMle,
 }
 
@@ -122,6 +122,32 @@ impl CrossEncoderLoss {
                 "the loss takes {what}; the rows have {texts} texts and {labels} labels, the model gives {num_labels} scores"
             ))),
         }
+    }
+
+    /// What is wrong with the labels of a row for a model of `num_labels` scores.
+    pub(crate) fn label_mistake(self, labels: &[f32], num_labels: usize) -> Option<String> {
+        let falls = || labels.windows(2).all(|two| two[0] >= two[1]);
+        let all = |fits: &dyn Fn(f32) -> bool| labels.iter().all(|label| fits(*label));
+        let (right, wanted) = match self {
+            Self::Binary(_) => (
+                all(&|label| (0.0..=1.0).contains(&label)),
+                "from 0 to 1".to_string(),
+            ),
+            Self::CrossEntropy => (
+                all(&|label| label.fract() == 0.0 && (0.0..num_labels as f32).contains(&label)),
+                format!("a class from 0 to {}", num_labels - 1),
+            ),
+            Self::Lambda => (
+                all(&|label| label >= 0.0),
+                "a degree of relevance, 0 or more".to_string(),
+            ),
+            Self::ListMle | Self::PositionListMle => (
+                falls(),
+                "sorted: the loss takes the order of a row's documents, the most relevant one first".to_string(),
+            ),
+            _ => return None,
+        };
+        (!right).then(|| format!("the labels {labels:?} must be {wanted}"))
     }
 
     /// The sum of the losses of rows. `logits` are those of the pairs, row by row, `[rows · documents, num_labels]`.
@@ -223,6 +249,26 @@ mod tests {
             loss(CrossEncoderLoss::ListNet, &[0.5, 0.5], &lists),
             2f32.ln(),
         );
+    }
+
+    #[test]
+    fn labels_that_make_no_sense_are_mistakes() {
+        let cases: [(&str, &[f32], bool); 9] = [
+            ("binary", &[4.2], false),
+            ("binary", &[0.5], true),
+            ("cross-entropy", &[3.0], false),
+            ("cross-entropy", &[0.5], false),
+            ("cross-entropy", &[2.0], true),
+            ("lambda", &[1.0, -1.0], false),
+            ("listmle", &[1.0, 2.0], false),
+            ("plistmle", &[2.0, 1.0, 1.0], true),
+            ("listnet", &[1.0, 2.0], true),
+        ];
+        for (name, labels, right) in cases {
+            let loss: CrossEncoderLoss = name.parse().expect("a loss");
+            let found = loss.label_mistake(labels, 3);
+            assert_eq!(found.is_none(), right, "{name} {labels:?}: {found:?}");
+        }
     }
 
     #[test]

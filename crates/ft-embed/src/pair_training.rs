@@ -48,7 +48,7 @@ impl CrossEncoderTraining {
     ///
     /// # Errors
     ///
-    /// If rows are not what the loss takes.
+    /// If rows are not what the loss takes, with the first row whose labels are not.
     pub fn new(
         loss: CrossEncoderLoss,
         model: &CrossEncoder,
@@ -89,7 +89,9 @@ impl Split {
         let Some(first) = dataset.rows.first() else {
             return Err(Error::Settings("there are no rows to train on".into()));
         };
-        loss.check(first.texts.len(), first.labels.len(), model.num_labels())?;
+        let scores = model.num_labels();
+        loss.check(first.texts.len(), first.labels.len(), scores)?;
+        dataset.check_labels(|labels| loss.label_mistake(labels, scores))?;
         // Documents of other rows are negatives, so none may be in a batch twice.
         let duplicates = loss.random_negatives() == 0;
         let rows = [dataset.rows.as_slice()].into_iter();

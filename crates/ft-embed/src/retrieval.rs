@@ -4,16 +4,21 @@ use std::collections::HashMap;
 
 use ft_eval::retrieval::{Measure, Qrels, Run, Ties, evaluate};
 
-use crate::{EmbeddingModel, Embeddings, Error, ExactIndex, Result, TextRow, VectorIndex};
+use crate::encode::Prompt;
+use crate::{
+    EmbeddingModel, Embeddings, EncodeOptions, Error, ExactIndex, Result, Similarity, TextRow,
+    VectorIndex,
+};
 
-/// The best `k` documents of each query, by cosine.
+/// The best `k` documents of each query.
 ///
 /// # Errors
 ///
-/// If names and embeddings are not as many, or embeddings do not fit each other or are not finite.
+/// If names and embeddings are not as many, embeddings do not fit each other or are not finite, or the similarity is a distance.
 pub fn search_run(
     queries: (&[String], &Embeddings),
     documents: (&[String], &Embeddings),
+    similarity: Similarity,
     k: usize,
 ) -> Result<Run> {
     for (names, embeddings) in [queries, documents] {
@@ -25,8 +30,8 @@ pub fn search_run(
             )));
         }
     }
-    let index = ExactIndex::new(&documents.1.clone().normalized())?;
-    let found = index.search(&queries.1.clone().normalized(), k)?;
+    let index = ExactIndex::new(&similarity.for_index(documents.1.clone())?)?;
+    let found = index.search(&similarity.for_index(queries.1.clone())?, k)?;
     let mut run = Run::new();
     for (query, hits) in queries.0.iter().zip(found) {
         run.answer(query);
@@ -40,11 +45,13 @@ pub fn search_run(
 }
 
 /// The mean NDCG at `k` of the rows' first texts as queries for their second texts, which are searched for among
-/// `documents`, with embeddings cut to each of `dims` dimensions.
+/// `documents`, with embeddings cut to each of `dims` dimensions. They are compared by the model's
+/// [`similarity`](EmbeddingModel::similarity).
 ///
 /// # Errors
 ///
-/// If a row has fewer than two texts, or the model cannot encode a text.
+/// If a row has fewer than two texts, or a label, so that they may not belong together
+/// ([`TextDataset::positives`](crate::TextDataset::positives) gives rows without labels); or the model cannot encode a text.
 pub fn retrieval_ndcg(
     model: &EmbeddingModel,
     rows: &[TextRow],
@@ -67,6 +74,12 @@ pub fn retrieval_ndcg(
         });
     }
     for (row, texts) in rows.iter().enumerate() {
+        if !texts.labels.is_empty() {
+            return Err(Error::Settings(format!(
+                "row {} has a label, so its texts may not belong together: take the positives",
+                row + 1
+            )));
+        }
         let [query, document, ..] = texts.texts.as_slice() else {
             return Err(Error::Settings(format!(
                 "row {} has no pair of texts",
@@ -82,8 +95,16 @@ pub fn retrieval_ndcg(
             .insert(&name.to_string(), &document.to_string(), 1.0)
             .map_err(|error| Error::Settings(error.to_string()))?;
     }
-    let of_queries = model.encode_queries(&queries)?;
-    let of_documents = model.encode_documents(&corpus)?;
+    let encode = |texts: &[&str], prompt: Prompt<'_>| {
+        let options = EncodeOptions {
+            prompt,
+            dims: Some(model.dims()),
+            ..EncodeOptions::default()
+        };
+        model.encode_with(texts, &options, &mut |_, _| {})
+    };
+    let of_queries = encode(&queries, model.query_prompt())?;
+    let of_documents = encode(&corpus, model.document_prompt())?;
     let numbers = |count: usize| -> Vec<String> { (0..count).map(|n| n.to_string()).collect() };
     let (query_names, document_names) = (numbers(queries.len()), numbers(corpus.len()));
     let measure: Measure = format!("ndcg@{k}")
@@ -94,6 +115,7 @@ pub fn retrieval_ndcg(
             let run = search_run(
                 (&query_names, &of_queries.truncated(dims)?),
                 (&document_names, &of_documents.truncated(dims)?),
+                model.similarity(),
                 k,
             )?;
             let scores = evaluate(&qrels, &run, &[measure], Ties::default())

@@ -25,8 +25,11 @@ pub struct EmbeddingTrainingConfig {
     pub mini_batch: Option<usize>,
     /// Lets a batch hold a text twice although the loss takes texts of other rows for negatives.
     pub keep_duplicates: bool,
-    /// Puts the model's prompts before texts: that of queries before anchors, that of documents before all others.
-    pub prompts: bool,
+    /// Leaves out the model's prompts, which come before texts as in encoding: that of queries before anchors and that of
+    /// documents before all others, or the default one for losses on texts of one kind.
+    pub without_prompts: bool,
+    /// The guide of [`EmbeddingLoss::Gist`], on any device.
+    pub guide: Option<EmbeddingModel>,
 }
 
 /// A row as token ids.
@@ -62,14 +65,12 @@ pub struct EmbeddingTraining {
     train: Split,
     evaluation: Option<Split>,
     batch_size: usize,
-    guide: Option<EmbeddingModel>,
-    /// The texts of all rows in order, which the guide reads: it may have another tokenizer.
-    has_texts: bool,
 }
 
 #[derive(Debug)]
 struct Split {
     examples: Vec<Example>,
+    /// The texts of all rows in order if there is a guide, which may have another tokenizer.
     texts: Vec<TextRow>,
     plan: BatchPlan,
 }
@@ -107,23 +108,21 @@ impl EmbeddingTraining {
     ///
     /// # Errors
     ///
-    /// If rows are not what the loss takes, settings contradict each other, or a text cannot be tokenized.
+    /// As [`EmbeddingTrainingConfig::check`], and if a text cannot be tokenized.
     pub fn new(
-        config: EmbeddingTrainingConfig,
+        mut config: EmbeddingTrainingConfig,
         model: &EmbeddingModel,
         datasets: &[TextDataset],
         batch_size: usize,
         seed: Option<u64>,
     ) -> Result<Self> {
-        config.check(model)?;
         let train = Split::new(&config, model, datasets, batch_size, seed)?;
+        config.guide = config.guide.map(|guide| guide.without_graph());
         Ok(Self {
-            has_texts: matches!(config.loss, EmbeddingLoss::Gist(_)),
             config,
             train,
             evaluation: None,
             batch_size,
-            guide: None,
         })
     }
 
@@ -141,15 +140,6 @@ impl EmbeddingTraining {
         })
     }
 
-    /// The guide of [`EmbeddingLoss::Gist`], on any device.
-    #[must_use]
-    pub fn with_guide(self, guide: &EmbeddingModel) -> Self {
-        Self {
-            guide: Some(guide.without_graph()),
-            ..self
-        }
-    }
-
     fn split(&self, context: &StepContext) -> &Split {
         match &self.evaluation {
             Some(evaluation) if !context.is_training() => evaluation,
@@ -159,7 +149,35 @@ impl EmbeddingTraining {
 }
 
 impl EmbeddingTrainingConfig {
-    fn check(&self, model: &EmbeddingModel) -> Result<()> {
+    /// Checks the settings, and that all rows are what the loss takes.
+    ///
+    /// # Errors
+    ///
+    /// If settings contradict each other or do not fit the model, a dataset has no rows, or rows are not what the loss takes: with
+    /// the first row whose labels are not.
+    pub fn check(&self, model: &EmbeddingModel, datasets: &[TextDataset]) -> Result<()> {
+        self.check_settings(model)?;
+        if datasets.is_empty() {
+            return Err(Error::Settings("there are no rows to train on".into()));
+        }
+        for dataset in datasets {
+            let Some(first) = dataset.rows.first() else {
+                return Err(Error::Settings("a dataset has no rows".into()));
+            };
+            self.loss.check(first.texts.len(), first.labels.len())?;
+            dataset.check_labels(|labels| self.loss.label_mistake(labels, model.dims()))?;
+        }
+        Ok(())
+    }
+
+    fn check_settings(&self, model: &EmbeddingModel) -> Result<()> {
+        let guided = matches!(self.loss, EmbeddingLoss::Gist(_));
+        if guided != self.guide.is_some() {
+            return Err(Error::Settings(match guided {
+                true => "the loss gist needs a guide: set one".into(),
+                false => "only the loss gist has a guide: leave it out".into(),
+            }));
+        }
         if self.mini_batch == Some(0) {
             return Err(Error::Settings(
                 "a mini-batch of 0 texts embeds nothing".into(),
@@ -197,14 +215,11 @@ impl Split {
         batch_size: usize,
         seed: Option<u64>,
     ) -> Result<Self> {
+        config.check(model, datasets)?;
         let mut examples = Vec::new();
         let mut texts = Vec::new();
         for dataset in datasets {
-            let Some(first) = dataset.rows.first() else {
-                return Err(Error::Settings("a dataset has no rows".into()));
-            };
-            let columns = first.texts.len();
-            config.loss.check(columns, first.labels.len())?;
+            let columns = dataset.rows.first().map_or(0, |row| row.texts.len());
             let mut tokens = Vec::with_capacity(columns);
             for column in 0..columns {
                 let texts: Vec<&str> = dataset
@@ -212,8 +227,9 @@ impl Split {
                     .iter()
                     .map(|row| row.texts[column].as_str())
                     .collect();
-                let prompt = match (config.prompts, column) {
-                    (false, _) => Prompt::None,
+                let prompt = match (config.loss.has_queries(), column) {
+                    _ if config.without_prompts => Prompt::None,
+                    (false, _) => Prompt::Default,
                     (true, 0) => model.query_prompt(),
                     (true, _) => model.document_prompt(),
                 };
@@ -230,12 +246,9 @@ impl Split {
                     labels: row.labels.clone(),
                 });
             }
-            if matches!(config.loss, EmbeddingLoss::Gist(_)) {
+            if config.guide.is_some() {
                 texts.extend(dataset.rows.iter().cloned());
             }
-        }
-        if examples.is_empty() {
-            return Err(Error::Settings("there are no rows to train on".into()));
         }
         let duplicates = config.keep_duplicates || !config.loss.has_in_batch_negatives();
         let rows = datasets.iter().map(|dataset| dataset.rows.as_slice());
@@ -276,12 +289,9 @@ impl Method<EmbeddingModel> for EmbeddingTraining {
             rows.map(|&row| split.examples[row].columns[column].clone())
                 .collect()
         };
-        let guide = match (self.has_texts, &self.guide) {
-            (false, _) => None,
-            (true, None) => {
-                return Err("the loss gist needs a guide: call with_guide".into());
-            }
-            (true, Some(guide)) => {
+        let guide = match &self.config.guide {
+            None => None,
+            Some(guide) => {
                 let columns = (0..count).map(|column| {
                     let rows = rows.iter();
                     let texts: Vec<&str> = rows

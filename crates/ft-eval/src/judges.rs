@@ -8,6 +8,7 @@
 //! - [`position_bias`], [`verbosity_bias`] and [`self_preference`] measure what else the verdicts depend on, and
 //!   [`calibrate`] compares them with human labels;
 //! - [`preference_rows`] turns comparisons into preference data for DPO;
+//! - [`QuestionWriter`] asks questions about texts, for retrieval benchmarks and training pairs;
 //! - [`refusals`] measures whether replies refuse, as HarmBench does.
 //!
 //! A judge's reply has to match a JSON schema. Otherwise the request is repeated with the mistake added. After the
@@ -24,6 +25,7 @@ mod parallel;
 mod pointwise;
 mod preferences;
 mod proportion;
+mod questions;
 mod rate_limit;
 mod refusal;
 mod retry;
@@ -43,6 +45,7 @@ pub use pairwise::{
 pub use pointwise::{Item, PointJudge, Scale, Shot, Verdict, judge_each};
 pub use preferences::{PreferenceRows, preference_rows, write_preferences};
 pub use proportion::{Proportion, proportion};
+pub use questions::{QuestionWriter, WrittenQuestion, WrittenQuestions};
 pub use refusal::{Refusal, refusals};
 
 pub use crate::refusal_phrases::looks_like_refusal;

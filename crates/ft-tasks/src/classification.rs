@@ -48,6 +48,9 @@ pub fn classification_batches(
 /// of the binary cross-entropy; or the mean squared error. These are the losses of transformers. A choice of one class also
 /// reports the metric `accuracy`.
 ///
+/// It is an error if the model's `problem_type` is another one, since it decides what pipelines do with the scores of the saved
+/// model. A model without one is taken for a choice of one class.
+///
 /// ```no_run
 /// # fn demo(model: ft_core::EncoderSequenceClassifier, rows: ft_data::LabelledTexts, input: ft_data::TextInput)
 /// # -> Result<(), Box<dyn std::error::Error>> {
@@ -66,6 +69,13 @@ pub fn classification_step(
     problem: ProblemType,
 ) -> impl Fn(&EncoderSequenceClassifier, &ClassificationBatch, &StepContext) -> StepResult {
     move |model, batch, context| {
+        let of_model = model.config().problem_type;
+        if of_model.unwrap_or(ProblemType::SingleLabelClassification) != problem {
+            return Err(format!(
+                "the labels are of {problem:?}, but the model's problem_type is {of_model:?}: call with_problem_type"
+            )
+            .into());
+        }
         let logits = model.scores(&batch.texts.tokens(&context.device), batch.texts.places());
         let [texts, width] = logits.dims();
         let expected = match problem {
@@ -173,6 +183,9 @@ pub fn evaluate_classification(
     problem: ProblemType,
     padding: u32,
 ) -> Result<ClassificationReport> {
+    if examples.is_empty() {
+        return Err(Error::Input("there are no examples to evaluate on".into()));
+    }
     let texts: Vec<TextTokens> = examples.iter().map(|row| row.tokens.clone()).collect();
     let scores = text_scores(model, &texts, padding)?;
     let names = &model.config().labels;

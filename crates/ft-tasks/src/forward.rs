@@ -9,15 +9,6 @@ use crate::{Error, Result};
 /// A batch of a prediction has about so many tokens.
 const BATCH_TOKENS: usize = 2048;
 
-/// How texts are laid out for a model on a device: in one row if attention works in tiles there, else padded with this id.
-/// `attends_by_tile` is that of the model.
-pub fn text_layout(attends_by_tile: bool, device: &Device, padding: u32) -> TextLayout {
-    match attends_by_tile && ft_kernels::is_cpu(device) {
-        true => TextLayout::Packed,
-        false => TextLayout::Padded(padding),
-    }
-}
-
 /// The model outside of any graph, and its device.
 pub(crate) fn inference<M: Module>(model: &M) -> (M, Device) {
     let device = |model: &M| model.devices().first().cloned().unwrap_or_default();

@@ -17,6 +17,6 @@ pub use classification::{
     evaluate_classification, text_scores,
 };
 pub use error::{Error, Result};
-pub use forward::text_layout;
+pub use ft_embed::text_layout;
 pub use masked::masked_step;
 pub use tagging::{TagBatch, evaluate_tags, predict_tags, tag_batches, tag_step, token_scores};

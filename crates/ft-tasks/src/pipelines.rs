@@ -3,8 +3,8 @@
 //! Results are typed, and serialize to transformers' JSON. `start` and `end` count characters, as there. The pipelines
 //! `question-answering` and `summarization` are those of transformers 4; transformers 5 has none.
 //!
-//! Unlike transformers, a text that is longer than the model's inputs is an error where it would be cut without notice, unless
-//! [`truncated`](TextClassification::truncated) allows it.
+//! Unlike transformers, a text that is longer than the model's inputs is an error where it would be cut without notice. Pipelines
+//! with a `truncated` cut it if that is called, and [`TokenClassification::in_windows`] reads all of it.
 
 mod feature_extraction;
 mod fill_mask;
@@ -51,9 +51,14 @@ fn input_of(folder: &Path, rows: usize, positions: usize) -> Result<TextInput> {
 }
 
 /// A text or a pair with all its tokens, or cut where that is allowed.
-fn encode(input: &TextInput, text: &str, pair: Option<&str>, cut: bool) -> Result<Encoded> {
-    if cut {
-        return Ok(input.encode(text, pair, Truncation::LongestFirst)?);
+fn encode(
+    input: &TextInput,
+    text: &str,
+    pair: Option<&str>,
+    cut: Option<Truncation>,
+) -> Result<Encoded> {
+    if let Some(cut) = cut {
+        return Ok(input.encode(text, pair, cut)?);
     }
     let encoded =
         input
@@ -61,7 +66,7 @@ fn encode(input: &TextInput, text: &str, pair: Option<&str>, cut: bool) -> Resul
             .encode_model_input(text, pair, None, Truncation::LongestFirst)?;
     match encoded.len() > input.max_length() {
         true => Err(Error::Input(format!(
-            "a text has {} tokens, but the model reads {}: make it shorter, or allow that it is cut",
+            "a text has {} tokens, but the model reads {}: make it shorter, or allow that it is cut (or read in windows, where there are such)",
             encoded.len(),
             input.max_length()
         ))),
@@ -70,19 +75,22 @@ fn encode(input: &TextInput, text: &str, pair: Option<&str>, cut: bool) -> Resul
 }
 
 /// Places in bytes as places in characters.
-struct Characters<'a> {
-    text: &'a str,
+struct Characters {
+    /// Where each character ends.
+    ends: Vec<usize>,
 }
 
-impl<'a> Characters<'a> {
-    fn new(text: &'a str) -> Self {
-        Self { text }
+impl Characters {
+    fn new(text: &str) -> Self {
+        let characters = text.char_indices();
+        let ends = characters.map(|(start, character)| start + character.len_utf8());
+        Self {
+            ends: ends.collect(),
+        }
     }
 
     /// The number of characters that end at a byte or before it.
     fn of(&self, byte: usize) -> usize {
-        let characters = self.text.char_indices();
-        let ends = characters.map(|(start, character)| start + character.len_utf8());
-        ends.take_while(|end| *end <= byte).count()
+        self.ends.partition_point(|end| *end <= byte)
     }
 }

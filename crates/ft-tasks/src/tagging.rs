@@ -2,7 +2,7 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 use ft_core::{EncoderTokenClassifier, IGNORE_INDEX, LossSum};
-use ft_data::{Loader, TagExample, TaggedText, TextBatch, TextLayout, TextTokens};
+use ft_data::{Loader, TagExample, TaggedText, TextBatch, TextLayout, TextTokens, spread_tag};
 use ft_embed::loss::cross_entropy;
 use ft_eval::classification::ScoreTable;
 use ft_eval::tagging::{TagOptions, entity_scores};
@@ -48,7 +48,7 @@ pub fn tag_batches(
 ///
 /// # Errors
 ///
-/// If no token of the batch has a label.
+/// None; the type is that of all steps. A batch without labels counts for nothing.
 pub fn tag_step(
     model: &EncoderTokenClassifier,
     batch: &TagBatch,
@@ -61,8 +61,10 @@ pub fn tag_step(
         .map(|(place, label)| (place as i64, *label))
         .unzip();
     let count = places.len();
+    let tokens = batch.texts.token_count();
     if count == 0 {
-        return Err("no token of the batch has a label".into());
+        let sum = scores.sum() * 0.0;
+        return Ok(StepOutput::from(LossSum { sum, count }).with_tokens(tokens));
     }
     let places = TensorData::new(places, [count]);
     let places = Tensor::<1, Int>::from_data(places, &scores.device());
@@ -71,7 +73,7 @@ pub fn tag_step(
         sum: cross_entropy(logits, &labels).sum(),
         count,
     };
-    Ok(StepOutput::from(loss).with_tokens(batch.texts.token_count()))
+    Ok(StepOutput::from(loss).with_tokens(tokens))
 }
 
 /// The scores of the tokens of texts before any activation: of each text a row of labels a token.
@@ -99,7 +101,8 @@ pub fn token_scores(
     })
 }
 
-/// The tags of the words of texts: the best one of the first token of each word, `O` for words without a token.
+/// The tags of the words of texts: the best one of the first token of each word, `O` for words without a token. Words that share a
+/// token share its tag as parts of one entity ([`spread_tag`]).
 ///
 /// # Errors
 ///
@@ -113,12 +116,12 @@ pub fn predict_tags(
     let scores = token_scores(model, &texts, padding)?;
     let names = &model.config().labels;
     let rows = examples.iter().zip(&scores).map(|(row, scores)| {
-        let firsts = row.firsts.iter();
-        let tag = |first: &Option<usize>| match first {
-            Some(token) => names[argmax(&scores[*token])].clone(),
-            None => "O".to_string(),
-        };
-        firsts.map(tag).collect()
+        let shared = row.firsts.chunk_by(|a, b| a.is_some() && a == b);
+        let tags = shared.flat_map(|words| match words[0] {
+            Some(token) => spread_tag(&names[argmax(&scores[token])], words.len()),
+            None => vec!["O".to_string(); words.len()],
+        });
+        tags.collect()
     });
     Ok(rows.collect())
 }

@@ -100,12 +100,20 @@ macro_rules! task {
 macro_rules! labelled {
     ($($name:ident: $task:ident),* $(,)?) => {$(
         impl $name {
-            /// The encoder of a folder with a new head for these labels, drawn by `seed`.
+            /// The encoder of a folder with a new head for these labels, drawn by `seed`. A head of this task in the folder is
+            /// not loaded, with a warning: [`from_pretrained`](Self::from_pretrained) loads it, and
+            /// [`EncoderTaskConfig::of_trained`] finds out whether there is one.
             ///
             /// # Errors
             ///
             /// If the folder has no encoder, or its weights do not fit.
             pub fn from_encoder(folder: &Path, labels: Vec<String>, seed: u64, device: &Device) -> Result<Self> {
+                if EncoderTaskConfig::is_trained(folder, EncoderTask::$task)? {
+                    tracing::warn!(
+                        "{}: the trained head is replaced by a new one; from_pretrained loads it",
+                        folder.display()
+                    );
+                }
                 let body = BackboneConfig::from_pretrained(folder)?;
                 let config = EncoderTaskConfig::new(body, EncoderTask::$task, labels)?;
                 Tasked::start(&config, folder, seed, device, Weights::F32).map(|_model| Self { _model })
@@ -182,13 +190,15 @@ impl EncoderQuestionAnswering {
 }
 
 impl EncoderMaskedLm {
-    /// The encoder of a folder with a new head, drawn by `seed`. [`from_pretrained`](Self::from_pretrained) loads the head of a
-    /// folder that has one.
+    /// The encoder of a folder with its head of masked tokens, or with a new one, drawn by `seed`, if it has none.
     ///
     /// # Errors
     ///
     /// If the folder has no encoder, or its weights do not fit.
     pub fn from_encoder(folder: &Path, seed: u64, device: &Device) -> Result<Self> {
+        if EncoderTaskConfig::is_trained(folder, EncoderTask::MaskedLm)? {
+            return Self::from_pretrained(folder, device);
+        }
         let body = BackboneConfig::from_pretrained(folder)?;
         let config = EncoderTaskConfig::new(body, EncoderTask::MaskedLm, Vec::new())?;
         Tasked::start(&config, folder, seed, device, Weights::F32).map(|_model| Self { _model })

@@ -7,8 +7,8 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ft_core::safetensors_folder::{module_tensors, read_tensors};
 use ft_core::{
-    EncoderMaskedLm, EncoderQuestionAnswering, EncoderSequenceClassifier, EncoderTokenClassifier,
-    SaveOptions, TokenBatch,
+    EncoderMaskedLm, EncoderQuestionAnswering, EncoderSequenceClassifier, EncoderTask,
+    EncoderTaskConfig, EncoderTokenClassifier, ProblemType, SaveOptions, TokenBatch,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -166,7 +166,10 @@ fn a_masked_language_model_is_saved_whole_and_begins_on_any_encoder() {
             .expect("saves");
         let again = EncoderMaskedLm::from_pretrained(folder.path(), &device).expect("loads");
         assert_eq!(module_tensors(&again), module_tensors(&model), "{name}");
-        let new = EncoderMaskedLm::from_encoder(folder.path(), 1, &device).expect("starts");
+        let kept = EncoderMaskedLm::from_encoder(folder.path(), 1, &device).expect("starts");
+        assert_eq!(module_tensors(&kept), module_tensors(&model), "{name}");
+        let bare = golden(&format!("task_{family}_token"));
+        let new = EncoderMaskedLm::from_encoder(&bare, 1, &device).expect("starts");
         let names = |model: &EncoderMaskedLm| {
             let tensors = module_tensors(model);
             tensors
@@ -209,6 +212,44 @@ fn a_saved_model_is_the_same_model() {
             assert_eq!(before[key], after[key], "{name}: {key}");
         }
     }
+}
+
+/// The settings of the body have those of the head that the folder had.
+#[test]
+fn a_new_head_does_not_inherit_what_scores_mean() {
+    let device = Device::default();
+    let model = EncoderSequenceClassifier::from_pretrained(&golden("task_bert_sequence"), &device);
+    let model = model
+        .expect("loads")
+        .with_problem_type(ProblemType::Regression);
+    let (first, second) = (
+        TempDir::new().expect("folder"),
+        TempDir::new().expect("folder"),
+    );
+    let options = SaveOptions::default();
+    model
+        .save_pretrained(first.path(), &options)
+        .expect("saves");
+    let labels = ["a", "b", "c"].map(str::to_string).to_vec();
+    let new = EncoderSequenceClassifier::from_encoder(first.path(), labels, 1, &device);
+    let new = new.expect("starts");
+    new.save_pretrained(second.path(), &options).expect("saves");
+    let saved = |folder: &TempDir| {
+        let model = EncoderSequenceClassifier::from_pretrained(folder.path(), &device);
+        model.expect("loads").config().problem_type
+    };
+    assert_eq!(saved(&first), Some(ProblemType::Regression));
+    assert_eq!(saved(&second), None);
+}
+
+#[test]
+fn the_task_of_a_trained_head_is_found() {
+    let trained =
+        |name: &str, task| EncoderTaskConfig::of_trained(&golden(name), task).expect("reads");
+    let found = trained("task_bert_token", EncoderTask::TokenClassification).expect("a head");
+    assert_eq!(found.labels, ["bad", "fair", "good"]);
+    assert!(trained("task_bert_token", EncoderTask::SequenceClassification).is_none());
+    assert!(trained("task_bert_mask", EncoderTask::MaskedLm).is_some());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ft_core::{ChatOptions, ChatTemplate, Error, Message, Tokenizer};
+use ft_core::{ChatOptions, ChatTemplate, Error, Message, Tokenizer, Truncation};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -72,6 +72,39 @@ fn offsets_are_bytes_of_the_text() {
     let end = ids.iter().position(|&id| id == 2).unwrap();
     let (from, to) = offsets[end];
     assert_eq!(&text[from..to], "<|im_end|>");
+}
+
+/// transformers takes the class of the `model_type` where there is none, and it decides about token types.
+#[test]
+fn no_class_is_invented_beside_a_model() {
+    let source = folder_with_config(&json!({"eos_token": "<|im_end|>"}));
+    let tokenizer = Tokenizer::from_pretrained(source.path()).unwrap();
+    let saved = tempfile::tempdir().unwrap();
+    let class = || {
+        tokenizer.save_pretrained(saved.path()).unwrap();
+        let bytes = fs::read(saved.path().join("tokenizer_config.json")).unwrap();
+        let config: Value = serde_json::from_slice(&bytes).unwrap();
+        config.get("tokenizer_class").cloned()
+    };
+    assert_eq!(class(), Some(json!("PreTrainedTokenizerFast")));
+    fs::write(saved.path().join("config.json"), "{}").unwrap();
+    assert_eq!(class(), None);
+}
+
+#[test]
+fn texts_are_cut_at_the_side_of_the_settings() {
+    let text = "The cat sat on the mat";
+    let ids = |settings: Value| {
+        let source = folder_with_config(&settings);
+        let tokenizer = Tokenizer::from_pretrained(source.path()).unwrap();
+        let whole = tokenizer.encode(text, false).unwrap();
+        let cut = tokenizer.encode_model_input(text, None, Some(3), Truncation::OnlyFirst);
+        (whole, cut.unwrap().ids)
+    };
+    let (whole, cut) = ids(json!({}));
+    assert_eq!(cut, whole[..3]);
+    let (_, cut) = ids(json!({"truncation_side": "left"}));
+    assert_eq!(cut, whole[whole.len() - 3..]);
 }
 
 #[test]

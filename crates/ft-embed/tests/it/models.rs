@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use ft_core::{AutoBackbone, SaveOptions, Tokenizer};
+use ft_core::{AutoBackbone, BackboneConfig, SaveOptions, Tokenizer};
 use ft_embed::quantize::{Ranges, binary};
 use ft_embed::{
     Dense, DenseActivation, EmbeddingModel, Embeddings, EncodeOptions, Pooling, PoolingMode,
-    Prompt, TextBatch,
+    Prompt, Similarity, TextBatch, TextDataset, TextRow, retrieval_ndcg, search_run,
+    similarity_spearman,
 };
 use serde_json::Value;
 
@@ -133,6 +134,132 @@ fn packed_and_padded_batches_give_the_same_states() {
     for (a, b) in packed.iter().zip(&padded) {
         assert!((a - b).abs() < 1e-6, "{a} {b}");
     }
+}
+
+/// Attention of MPNet does not work in tiles, so its batches are padded, on the CPU too.
+#[test]
+fn batches_of_padded_rows_count_padding() {
+    let config = BackboneConfig::from_json(serde_json::json!({
+        "model_type": "mpnet", "vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "intermediate_size": 24, "max_position_embeddings": 20,
+    }));
+    let body = AutoBackbone::from_config(&config.expect("reads"), &Device::default());
+    let tokenizer = Tokenizer::from_pretrained(&folder("tiny")).expect("loads");
+    let model = EmbeddingModel::new(body.expect("starts"), tokenizer, PoolingMode::Mean, false);
+    let model = model.expect("fits");
+    let device = Device::default();
+    // One text of 16 tokens and 20 of 3.
+    let mut texts = vec!["cat dog ".repeat(8)];
+    texts.resize(21, "cat".to_string());
+    let tokens = model.tokenize(&texts, None).expect("tokenizes");
+    let mut done = vec![0];
+    let options = EncodeOptions {
+        batch_tokens: 32,
+        ..EncodeOptions::default()
+    };
+    let found = model.encode_with(&texts, &options, &mut |count, _| done.push(count));
+    let found = found.expect("encodes");
+    let longest_first: Vec<_> = tokens.iter().collect();
+    for two in done.windows(2) {
+        let batch = model.batch(&longest_first[two[0]..two[1]], &device);
+        assert!(batch.slots() <= 32, "{} slots", batch.slots());
+    }
+    assert_eq!(done.len() - 1, 3, "{done:?}");
+    let alone = model.encode(&texts[..1]).expect("encodes");
+    assert_rows("alone", &alone, &[found.row(0).to_vec()], 1e-6);
+}
+
+/// As in sentence-transformers, whose default modules depend on the architecture.
+#[test]
+fn a_plain_folder_of_a_causal_language_model_is_pooled_at_its_last_token() {
+    let decoder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/tiny-llama");
+    let model = EmbeddingModel::from_pretrained(&decoder, &Device::default()).expect("loads");
+    assert_eq!(model.pooling().modes, [PoolingMode::LastToken]);
+    let copy = tempfile::TempDir::new().expect("temporary folder");
+    load("tiny")
+        .save_pretrained(copy.path(), &SaveOptions::default())
+        .expect("saves");
+    std::fs::remove_file(copy.path().join("modules.json")).expect("removes");
+    let model = EmbeddingModel::from_pretrained(copy.path(), &Device::default()).expect("loads");
+    assert_eq!(model.pooling().modes, [PoolingMode::Mean]);
+}
+
+#[test]
+fn the_number_of_dimensions_of_a_folder_is_kept() {
+    let texts = texts();
+    let whole = load("tiny").encode(&texts).expect("encodes");
+    let model = load("tiny").with_truncate_dim(Some(4)).expect("fewer");
+    let copy = tempfile::TempDir::new().expect("temporary folder");
+    model
+        .save_pretrained(copy.path(), &SaveOptions::default())
+        .expect("saves");
+    let model = EmbeddingModel::from_pretrained(copy.path(), &Device::default()).expect("loads");
+    assert_eq!((model.truncate_dim(), model.dims()), (Some(4), 10));
+    // sentence-transformers does not normalize what is left.
+    let cut = model.encode(&texts).expect("encodes");
+    assert_eq!(cut, whole.truncated(4).expect("fewer"));
+    let options = EncodeOptions {
+        dims: Some(10),
+        ..EncodeOptions::default()
+    };
+    let all = model.encode_with(&texts, &options, &mut |_, _| {});
+    assert_eq!(all.expect("encodes"), whole);
+    assert!(load("tiny").with_truncate_dim(Some(11)).is_err());
+}
+
+/// The document of the same direction is shorter than another one.
+#[test]
+fn documents_are_ranked_by_the_similarity_of_the_model() {
+    let names = |names: [&str; 2]| names.map(str::to_string);
+    let queries = Embeddings::new(vec![1.0, 0.0], 2).expect("a row");
+    let documents = Embeddings::new(vec![1.0, 0.0, 3.0, 3.0], 2).expect("rows");
+    let best = |similarity| -> Result<String, ft_embed::Error> {
+        let query = ["q".to_string()];
+        let names = names(["alike", "long"]);
+        let run = search_run((&query, &queries), (&names, &documents), similarity, 1)?;
+        Ok(run.to_trec("x", Default::default()))
+    };
+    assert!(best(Similarity::Cosine).expect("ranks").contains("alike"));
+    assert!(best(Similarity::Dot).expect("ranks").contains("long"));
+    let error = best(Similarity::Euclidean).expect_err("no index");
+    assert!(error.to_string().contains("similarity_fn_name"), "{error}");
+}
+
+#[test]
+fn pairs_that_do_not_belong_together_are_not_counted_as_found() {
+    let model = load("tiny");
+    let row = |a: &str, b: &str, label: f32| TextRow {
+        texts: vec![a.into(), b.into()],
+        labels: vec![label],
+    };
+    let rows = vec![
+        row("the cat", "the cat sat", 1.0),
+        row("A dog ran!", "mat", 0.0),
+        row("dog", "dog ran", 0.5),
+    ];
+    let error = retrieval_ndcg(&model, &rows, &[], 10, &[10]).expect_err("labels");
+    assert!(error.to_string().contains("row 1 has a label"), "{error}");
+    let all = TextDataset::new(rows.clone()).expect("rows");
+    let positives = all.positives(1.0).expect("one").rows;
+    let ndcg = retrieval_ndcg(&model, &positives, &[], 10, &[10, 4]).expect("measures");
+    assert_eq!(ndcg, [1.0, 1.0]);
+    // Labels that are the similarities themselves agree with them.
+    let (first, second) = (
+        model
+            .encode(&["the cat", "A dog ran!", "dog"])
+            .expect("encodes"),
+        model
+            .encode(&["the cat sat", "mat", "dog ran"])
+            .expect("encodes"),
+    );
+    let own: Vec<TextRow> = (rows.iter().enumerate())
+        .map(|(i, row)| TextRow {
+            texts: row.texts.clone(),
+            labels: vec![-Similarity::Cosine.of(first.row(i), second.row(i))],
+        })
+        .collect();
+    let found = similarity_spearman(&model, &own, &[10]).expect("measures");
+    assert_eq!(found, [-1.0]);
 }
 
 #[test]

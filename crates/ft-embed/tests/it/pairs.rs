@@ -85,7 +85,7 @@ fn every_loss_is_learnt() {
                 all
             }
             CrossEncoderLoss::CrossEntropy => continue,
-            _ => rows(4, |_, d| Some([2.0, 0.0, 1.0, 0.0][d])),
+            _ => rows(4, |_, d| Some([2.0, 1.0, 0.0, 0.0][d])),
         };
         let device = Device::default().autodiff();
         let model = CrossEncoder::from_pretrained(&folder("tiny_pairs"), &device).expect("loads");
@@ -116,4 +116,41 @@ fn rows_that_a_loss_cannot_take_are_errors() {
     assert!(error.contains("two documents or more"), "{error}");
     let error = refused(CrossEncoderLoss::CrossEntropy, &rows(1, |_, _| Some(1.0)));
     assert!(error.contains("a score for each class"), "{error}");
+    let graded = rows(1, |i, _| Some(if i == 7 { 4.0 } else { 1.0 }));
+    let error = refused(CrossEncoderLoss::Binary(1.0), &graded);
+    assert!(
+        error.contains("row 8") && error.contains("from 0 to 1"),
+        "{error}"
+    );
+}
+
+/// The folder has no `tokenizer_class`, so transformers takes BERT's, which gives the second text the type 1.
+#[test]
+fn token_types_of_pairs_are_those_of_transformers_and_stay_so_in_a_saved_folder() {
+    let golden = json("pair_types.json");
+    let pairs: Vec<(String, String)> =
+        serde_json::from_value(golden["pairs"].clone()).expect("pairs");
+    let pairs: Vec<(&str, &str)> = pairs.iter().map(|(a, b)| (&**a, &**b)).collect();
+    let expected: Vec<f32> = serde_json::from_value(golden["scores"].clone()).expect("scores");
+    let untyped: Vec<f32> = serde_json::from_value(golden["untyped"].clone()).expect("scores");
+    let load = |folder: &std::path::Path| CrossEncoder::from_pretrained(folder, &Device::default());
+    let model = load(&folder("tiny_types")).expect("loads");
+    let copy = tempfile::TempDir::new().expect("temporary folder");
+    model
+        .save_pretrained(copy.path(), &SaveOptions::default())
+        .expect("saves");
+    for model in [model, load(copy.path()).expect("loads")] {
+        let found = model.predict(&pairs).expect("predicts");
+        for ((found, expected), untyped) in found.iter().zip(&expected).zip(&untyped) {
+            assert!((found[0] - expected).abs() < 1e-5, "{found:?} {expected}");
+            assert!((found[0] - untyped).abs() > 1e-3, "{found:?} {untyped}");
+        }
+    }
+    let saved = std::fs::read(copy.path().join("tokenizer_config.json")).expect("reads");
+    let saved: serde_json::Value = serde_json::from_slice(&saved).expect("JSON");
+    assert_eq!(
+        saved["model_input_names"],
+        serde_json::json!(["input_ids", "token_type_ids", "attention_mask"])
+    );
+    assert_eq!(saved.get("tokenizer_class"), None);
 }

@@ -145,11 +145,11 @@ fn every_loss_falls_and_runs_are_reproducible() {
             let model = model();
             let config = EmbeddingTrainingConfig {
                 loss,
+                guide: (name == "gist").then(|| load("tiny")),
                 ..EmbeddingTrainingConfig::default()
             };
             let datasets = std::slice::from_ref(&dataset);
             let method = EmbeddingTraining::new(config, &model, datasets, 8, None).expect("fits");
-            let method = method.with_guide(&load("tiny"));
             let settings = TrainConfig {
                 learning_rate: 3e-3,
                 epochs: 12.0,
@@ -195,17 +195,62 @@ fn earlier_layers_train_too() {
 }
 
 #[test]
-fn rows_that_do_not_fit_the_loss_are_refused() {
+fn rows_that_do_not_fit_the_loss_are_refused_before_the_training() {
     let model = load("tiny");
-    let config = EmbeddingTrainingConfig {
-        loss: "triplet".parse().expect("a loss"),
-        ..EmbeddingTrainingConfig::default()
+    let refused = |loss: &str, rows: TextDataset| {
+        let config = EmbeddingTrainingConfig {
+            loss: loss.parse().expect("a loss"),
+            ..EmbeddingTrainingConfig::default()
+        };
+        let error = EmbeddingTraining::new(config, &model, &[rows], 8, None);
+        error.expect_err(loss).to_string()
     };
-    let error = EmbeddingTraining::new(config, &model, &[rows(2, None)], 8, None);
-    assert!(
-        error
-            .expect_err("pairs")
-            .to_string()
-            .contains("three texts")
+    let with_labels = |texts, labels: &[f32]| {
+        let mut rows = rows(texts, None);
+        rows.rows[5].labels = labels.to_vec();
+        (rows.rows.iter_mut()).for_each(|row| row.labels.resize(labels.len(), 0.0));
+        rows
+    };
+    for (loss, rows, part) in [
+        ("triplet", rows(2, None), "three texts"),
+        ("mnrl", rows(2, Some(1.0)), "positives"),
+        ("gist", rows(2, None), "guide"),
+        ("cosine", with_labels(2, &[4.0]), "row 6: the label 4"),
+        // The model's embeddings have 10 numbers.
+        ("mse", with_labels(1, &[0.1; 6]), "has 6 numbers"),
+        ("mse", with_labels(1, &[0.1; 20]), "has 20 numbers"),
+    ] {
+        let error = refused(loss, rows);
+        assert!(error.contains(part), "{loss}: {error}");
+    }
+}
+
+/// `tiny` has prompts of queries and documents.
+#[test]
+fn texts_are_trained_with_the_prompts_that_they_are_encoded_with() {
+    let tokens = |loss: &str, without_prompts, dataset: &TextDataset| -> f64 {
+        let model = model();
+        let config = EmbeddingTrainingConfig {
+            loss: loss.parse().expect("a loss"),
+            without_prompts,
+            keep_duplicates: true,
+            ..EmbeddingTrainingConfig::default()
+        };
+        let datasets = std::slice::from_ref(dataset);
+        let mut method = EmbeddingTraining::new(config, &model, datasets, 8, None).expect("fits");
+        let context = StepContext::training(&Device::default().autodiff(), 7, 1, 0);
+        let batch = method.batch(&ModelView::new(&model), 0, 0, &context);
+        let output = method.step(&model, &batch.expect("a batch"), &context);
+        output.expect("a step").tokens.expect("counted") as f64
+    };
+    let (pairs, labelled) = (rows(2, None), rows(2, Some(1.0)));
+    // `query : ` has 2 tokens, `title : none ` has 3, and no text is cut.
+    assert_eq!(
+        tokens("mnrl", false, &pairs),
+        tokens("mnrl", true, &pairs) + 8.0 * 5.0
+    );
+    assert_eq!(
+        tokens("cosent", false, &labelled),
+        tokens("cosent", true, &labelled)
     );
 }

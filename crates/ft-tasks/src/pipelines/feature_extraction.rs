@@ -37,7 +37,7 @@ impl FeatureExtraction {
     /// If a text is too long or has no tokens, or a number is not finite.
     pub fn extract(&self, texts: &[&str]) -> Result<Vec<Vec<Vec<f32>>>> {
         let tokens = texts.iter().map(|text| {
-            let encoded = encode(&self.input, text, None, false)?;
+            let encoded = encode(&self.input, text, None, None)?;
             Ok(self.input.tokens(&encoded))
         });
         let tokens: Vec<TextTokens> = tokens.collect::<Result<_>>()?;

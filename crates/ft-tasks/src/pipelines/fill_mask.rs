@@ -94,7 +94,7 @@ impl FillMask {
         texts
             .iter()
             .map(|text| {
-                let encoded = encode(&self.input, text, None, false)?;
+                let encoded = encode(&self.input, text, None, None)?;
                 let masks: Vec<usize> = (0..encoded.len())
                     .filter(|&token| encoded.ids[token] == self.mask)
                     .collect();
@@ -115,8 +115,16 @@ impl FillMask {
                         None => (0..vocab as u32).collect(),
                         Some(ids) => ids.clone(),
                     };
-                    order.sort_by(|&a, &b| scores[b as usize].total_cmp(&scores[a as usize]));
-                    order.truncate(top_k);
+                    let better = |a: &u32, b: &u32| {
+                        let [a_score, b_score] = [a, b].map(|id| scores[*id as usize]);
+                        b_score.total_cmp(&a_score).then(a.cmp(b))
+                    };
+                    // A vocabulary is large, and few of it are wanted.
+                    if top_k < order.len() {
+                        order.select_nth_unstable_by(top_k, better);
+                        order.truncate(top_k);
+                    }
+                    order.sort_unstable_by(better);
                     let found = order.into_iter().map(|token| {
                         let mut ids = encoded.ids.clone();
                         ids[mask] = token;

@@ -24,7 +24,7 @@ pub struct QuestionAnsweringOptions {
     pub max_answer_len: usize,
     /// The longest window in tokens, the question included; at most what the model reads.
     pub max_seq_len: usize,
-    /// So many tokens of the text are in two windows; half a window at most.
+    /// So many tokens of the text are in two windows; half a window at most, and fewer where a long question leaves less room.
     pub doc_stride: usize,
     /// Whether no answer is an answer too.
     pub handle_impossible_answer: bool,
@@ -109,7 +109,11 @@ impl QuestionAnswering {
                 )));
             }
             let tokenizer = self.input.tokenizer();
-            let own = tokenizer.encode_windows(question, Some(context), length, overlap)?;
+            let cut = |overlap| tokenizer.encode_windows(question, Some(context), length, overlap);
+            // A long question leaves windows that are too short for the overlap.
+            let asked = tokenizer.encode(question, false)?.len();
+            let less = (length.saturating_sub(asked) / 4).min(overlap);
+            let own = cut(overlap).or_else(|_| cut(less))?;
             windows.extend(own.into_iter().map(|window| (number, window)));
         }
         let tokens = windows.iter();

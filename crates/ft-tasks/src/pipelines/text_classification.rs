@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use ft_core::{EncoderSequenceClassifier, ProblemType};
+use ft_core::{EncoderSequenceClassifier, ProblemType, Truncation};
 use ft_data::{TextInput, TextTokens};
 use serde::Serialize;
 
@@ -107,9 +107,10 @@ impl TextClassification {
         texts: &[T],
         top_k: Option<usize>,
     ) -> Result<Vec<Vec<LabelScore>>> {
+        let cut = self.truncated.then_some(Truncation::LongestFirst);
         let tokens = texts.iter().map(|&text| {
             let TextOrPair { text, pair } = text.into();
-            let encoded = encode(&self.input, text, pair, self.truncated)?;
+            let encoded = encode(&self.input, text, pair, cut)?;
             Ok(self.input.tokens(&encoded))
         });
         let tokens: Vec<TextTokens> = tokens.collect::<Result<_>>()?;

@@ -7,7 +7,7 @@ use ft_core::{Encoded, EncoderTokenClassifier, Truncation};
 use ft_data::{TextInput, TextTokens};
 use serde::Serialize;
 
-use super::{Characters, input_of};
+use super::{Characters, encode, input_of};
 use crate::forward::{argmax, softmax};
 use crate::{Error, Result, token_scores};
 
@@ -95,6 +95,7 @@ pub struct TokenClassification {
     input: TextInput,
     aggregation: Aggregation,
     ignored: Vec<String>,
+    truncated: bool,
     overlap: Option<usize>,
 }
 
@@ -111,13 +112,14 @@ impl TokenClassification {
         Ok(Self::new(model, input))
     }
 
-    /// This model with this input. Texts are cut at the longest input, as in transformers.
+    /// This model with this input.
     pub fn new(model: EncoderTokenClassifier, input: TextInput) -> Self {
         Self {
             model,
             input,
             aggregation: Aggregation::None,
             ignored: vec!["O".into()],
+            truncated: false,
             overlap: None,
         }
     }
@@ -140,21 +142,22 @@ impl TokenClassification {
         }
     }
 
-    /// Reads long texts in windows that overlap by so many tokens, instead of cutting them. Of entities that overlap the longer
-    /// one is kept, of equally long ones that with the higher score.
-    ///
-    /// # Errors
-    ///
-    /// If tokens are not grouped.
-    pub fn in_windows(self, overlap: usize) -> Result<Self> {
-        match self.aggregation {
-            Aggregation::None => Err(Error::Input(
-                "windows need groups of tokens: choose another aggregation than none".into(),
-            )),
-            _ => Ok(Self {
-                overlap: Some(overlap),
-                ..self
-            }),
+    /// Cuts texts that are too long, as transformers does. Without it they are an error.
+    #[must_use]
+    pub fn truncated(self) -> Self {
+        Self {
+            truncated: true,
+            ..self
+        }
+    }
+
+    /// Reads long texts in windows that overlap by so many tokens, half a window at most. Tokens must be grouped. Of entities that
+    /// overlap the longer one is kept, of equally long ones that with the higher score.
+    #[must_use]
+    pub fn in_windows(self, overlap: usize) -> Self {
+        Self {
+            overlap: Some(overlap),
+            ..self
         }
     }
 
@@ -162,16 +165,22 @@ impl TokenClassification {
     ///
     /// # Errors
     ///
-    /// If a text cannot be tokenized, or a score is not finite.
+    /// If a text is too long or cannot be tokenized, there are windows but no groups, or a score is not finite.
     pub fn tag(&self, texts: &[&str]) -> Result<Vec<Vec<TokenEntity>>> {
+        if self.overlap.is_some() && self.aggregation == Aggregation::None {
+            return Err(Error::Input(
+                "windows need groups of tokens: choose another aggregation than none".into(),
+            ));
+        }
+        let cut = self.truncated.then_some(Truncation::OnlyFirst);
         let mut windows: Vec<(usize, Encoded)> = Vec::new();
         for (number, text) in texts.iter().enumerate() {
             let own = match self.overlap {
-                None => vec![self.input.encode(text, None, Truncation::OnlyFirst)?],
+                None => vec![encode(&self.input, text, None, cut)?],
                 Some(overlap) => {
                     let length = self.input.max_length();
                     let tokenizer = self.input.tokenizer();
-                    tokenizer.encode_windows(text, None, length, overlap)?
+                    tokenizer.encode_windows(text, None, length, overlap.min(length / 2))?
                 }
             };
             windows.extend(own.into_iter().map(|window| (number, window)));

@@ -8,7 +8,7 @@ use ft_core::{EncoderSequenceClassifier, Truncation};
 use ft_data::{TextInput, TextTokens};
 use serde::Serialize;
 
-use super::input_of;
+use super::{encode, input_of};
 use crate::forward::softmax;
 use crate::{Error, Result, text_scores};
 
@@ -47,6 +47,7 @@ pub struct ZeroShotClassification {
     model: EncoderSequenceClassifier,
     input: TextInput,
     entailment: usize,
+    truncated: bool,
 }
 
 impl ZeroShotClassification {
@@ -75,6 +76,7 @@ impl ZeroShotClassification {
                 model,
                 input,
                 entailment,
+                truncated: false,
             }),
             _ => Err(Error::Input(format!(
                 "no label begins with `entail` among {}: use a model of natural language inference",
@@ -83,11 +85,20 @@ impl ZeroShotClassification {
         }
     }
 
-    /// The labels of texts. The text is cut if it is too long.
+    /// Cuts texts that are too long for a hypothesis beside them. Without it they are an error.
+    #[must_use]
+    pub fn truncated(self) -> Self {
+        Self {
+            truncated: true,
+            ..self
+        }
+    }
+
+    /// The labels of texts.
     ///
     /// # Errors
     ///
-    /// If there are no labels, the template has no `{}`, or a score is not finite.
+    /// If there are no labels, the template has no `{}`, a text is too long, or a score is not finite.
     pub fn classify(
         &self,
         texts: &[&str],
@@ -103,8 +114,8 @@ impl ZeroShotClassification {
         for text in texts {
             for label in labels {
                 let hypothesis = options.hypothesis_template.replace("{}", label);
-                let cut = Truncation::OnlyFirst;
-                let encoded = self.input.encode(text, Some(&hypothesis), cut)?;
+                let cut = self.truncated.then_some(Truncation::OnlyFirst);
+                let encoded = encode(&self.input, text, Some(&hypothesis), cut)?;
                 tokens.push(self.input.tokens(&encoded));
             }
         }

@@ -121,6 +121,7 @@ fn labels_that_were_not_learnt_get_the_scores_of_transformers() {
                 .unwrap_or(defaults.hypothesis_template),
             multi_label: options["multi_label"] == true,
         };
+        let made = made.truncated();
         let found = made.classify(&[text(&input)], &labels, &options);
         assert_alike(
             text(&input),
@@ -148,11 +149,40 @@ fn tokens_are_grouped_as_in_transformers() {
             made = made.ignoring(&labels.iter().map(text).collect::<Vec<_>>());
         }
         if let Some(overlap) = options["stride"].as_u64() {
-            made = made.in_windows(overlap as usize).expect("groups");
+            made = made.in_windows(overlap as usize);
+        } else {
+            made = made.truncated();
         }
         let found = made.tag(&[text(&input)]).expect("tags");
         assert_alike(&format!("{input} {options}"), &value(&found[0]), &output);
     }
+}
+
+#[test]
+fn tags_of_long_texts_are_not_lost_without_notice() {
+    let load = || {
+        let made = TokenClassification::from_pretrained(&golden("tags"), &Device::default());
+        made.expect("loads").aggregated(Aggregation::Simple)
+    };
+    let long = "Anna bought the kettle in Hamburg. ".repeat(12);
+    let error = load().tag(&[&long]).expect_err("too long").to_string();
+    assert!(error.contains("windows"), "{error}");
+    let ends = |made: TokenClassification| {
+        let found = made.ignoring(&[]).tag(&[&long]).expect("tags");
+        found[0].iter().map(|own| own.end).max().unwrap_or(0)
+    };
+    assert!(ends(load().truncated()) < long.len() / 2);
+    assert!(ends(load().in_windows(1000)) > long.len() * 3 / 4);
+    let ungrouped = load().in_windows(4).aggregated(Aggregation::None);
+    let error = ungrouped.tag(&[&long]).expect_err("no groups").to_string();
+    assert!(error.contains("groups"), "{error}");
+    let zero_shot = ZeroShotClassification::from_pretrained(&golden("nli"), &Device::default());
+    let zero_shot = zero_shot.expect("loads");
+    let classify = |made: &ZeroShotClassification| {
+        made.classify(&[&long], &["kettle"], &ZeroShotOptions::default())
+    };
+    assert!(classify(&zero_shot).is_err());
+    assert!(classify(&zero_shot.truncated()).is_ok());
 }
 
 #[test]
@@ -176,6 +206,21 @@ fn answers_are_those_of_transformers_4() {
         let found = made.answer(&[question], &options).expect("answers");
         assert_alike(&case.to_string(), &value(&found[0]), &case["output"]);
     }
+}
+
+/// The question leaves windows of 9 tokens, fewer than they are to have in common.
+#[test]
+fn a_long_question_has_windows_with_less_in_common() {
+    let made = QuestionAnswering::from_pretrained(&golden("answers"), &Device::default());
+    let options = QuestionAnsweringOptions {
+        max_seq_len: 32,
+        ..QuestionAnsweringOptions::default()
+    };
+    let (question, context) = ("the river ".repeat(10), "the kettle and the sea ".repeat(8));
+    let found = made
+        .expect("loads")
+        .answer(&[(&question, &context)], &options);
+    assert_eq!(found.expect("answers")[0].len(), 1);
 }
 
 #[test]

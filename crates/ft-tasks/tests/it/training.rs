@@ -154,6 +154,36 @@ fn parts_and_adapters_train_and_the_rest_stays() {
     assert!(found.accuracy.expect("classes") > 0.9, "{found:?}");
 }
 
+/// A saved model of several labels without its `problem_type` would be read as a choice of one.
+#[test]
+fn the_step_takes_only_the_problem_of_the_model() {
+    let device = Device::default().autodiff();
+    let rows = rows(ProblemType::MultiLabelClassification);
+    let classes = rows.classes();
+    let examples = rows.tokenize(&input(), &classes).expect("tokenizes");
+    let model = EncoderSequenceClassifier::from_encoder(&golden("text"), classes, 1, &device);
+    let batches = classification_batches(examples, 8, Some(1), TextLayout::Packed);
+    let step = classification_step(ProblemType::MultiLabelClassification);
+    let error = Trainer::new(config(1), batches.expect("batches"), step)
+        .fit(model.expect("starts"))
+        .expect_err("no problem type");
+    assert!(error.to_string().contains("with_problem_type"), "{error}");
+}
+
+#[test]
+fn nothing_to_evaluate_is_an_error() {
+    let folder = golden("several");
+    let model = EncoderSequenceClassifier::from_pretrained(&folder, &Device::default());
+    let problem = ProblemType::MultiLabelClassification;
+    let error = evaluate_classification(&model.expect("loads"), &[], problem, 0);
+    assert!(
+        error
+            .expect_err("nothing")
+            .to_string()
+            .contains("no examples")
+    );
+}
+
 #[test]
 fn words_learn_their_tags() {
     let device = Device::default().autodiff();

@@ -22,6 +22,13 @@ pub enum EncoderTask {
 }
 
 impl EncoderTask {
+    /// Whether a class of transformers has a head of this task.
+    fn is_of(self, architecture: &str) -> bool {
+        // The model of BERT's pretraining has the head of masked tokens, too.
+        architecture.ends_with(self.suffix())
+            || (self == Self::MaskedLm && architecture.ends_with("ForPreTraining"))
+    }
+
     fn suffix(self) -> &'static str {
         match self {
             Self::SequenceClassification => "ForSequenceClassification",
@@ -71,6 +78,28 @@ impl EncoderTaskConfig {
     pub fn from_pretrained(folder: &Path, task: EncoderTask) -> Result<Self> {
         let (path, json) = read_config(folder)?;
         Self::from_json(json, task).map_err(|error| Error::invalid(&path, error.to_string()))
+    }
+
+    /// The settings of a folder that has a head of this task, by the `architectures` of its `config.json`. None if it has another
+    /// head or none.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_pretrained`](Self::from_pretrained).
+    pub fn of_trained(folder: &Path, task: EncoderTask) -> Result<Option<Self>> {
+        match Self::is_trained(folder, task)? {
+            true => Self::from_pretrained(folder, task).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// Whether a folder has a head of this task.
+    pub(crate) fn is_trained(folder: &Path, task: EncoderTask) -> Result<bool> {
+        let (_, json) = read_config(folder)?;
+        let class = json.get("architectures").and_then(|names| names.get(0));
+        Ok(class
+            .and_then(Value::as_str)
+            .is_some_and(|name| task.is_of(name)))
     }
 
     /// Reads a parsed `config.json`. Without `id2label` and `num_labels` there are two labels, as in transformers.
@@ -157,9 +186,11 @@ impl EncoderTaskConfig {
                 map.insert("id2label".into(), id2label.into());
                 map.insert("label2id".into(), label2id.into());
             }
-            if let Some(problem_type) = self.problem_type {
-                map.insert("problem_type".into(), json!(problem_type));
-            }
+            // The settings of the body may have that of another head.
+            match self.problem_type {
+                Some(problem_type) => map.insert("problem_type".into(), json!(problem_type)),
+                None => map.remove("problem_type"),
+            };
         }
         json
     }

@@ -1,7 +1,9 @@
 //! One text or a pair of texts as a model reads it: cut to a length, with the special tokens around it.
 //!
-//! Texts are cut before special tokens are added, so that these are always there, as transformers does.
+//! Texts are cut before special tokens are added, so that these are always there, as transformers does. They are cut at their end,
+//! or at their beginning if `truncation_side` of the tokenizer is `left`.
 
+use serde_json::Value;
 use tokenizers::models::ModelWrapper;
 use tokenizers::tokenizer::{Decoder, Encoding, Model, OffsetType, PostProcessor, PreTokenizer};
 use tokenizers::utils::truncation::{
@@ -72,7 +74,7 @@ impl From<&Encoding> for Encoded {
 
 impl Tokenizer {
     /// The tokens of `text`, or of `text` and `pair`, with the special tokens around them: at most `max_length` in all, cut
-    /// at the end of the texts.
+    /// at the end of the texts, or at their beginning if that is the tokenizer's `truncation_side`.
     ///
     /// # Errors
     ///
@@ -88,7 +90,8 @@ impl Tokenizer {
         let mut second = pair.map(|pair| self.bare(pair, 1)).transpose()?;
         if let Some(max_length) = max_length {
             let room = self.room(max_length, pair.is_some())?;
-            (first, second) = cut(first, second, room, max_length, truncation, 0)?;
+            let side = self.truncation_side();
+            (first, second) = cut(first, second, room, max_length, truncation, (side, 0))?;
             first.set_overflowing(Vec::new());
             if let Some(second) = &mut second {
                 second.set_overflowing(Vec::new());
@@ -128,7 +131,8 @@ impl Tokenizer {
                 "windows of {window} tokens cannot overlap by {overlap}: allow more than {max_length} tokens, or less overlap"
             )));
         }
-        let (first, second) = cut(first, second, room, max_length, truncation, overlap)?;
+        let windows = (TruncationDirection::Right, overlap);
+        let (first, second) = cut(first, second, room, max_length, truncation, windows)?;
         let encoding = self.inner.post_process(first, second, true).map_err(fail)?;
         let rest = encoding.get_overflowing().iter().map(Encoded::from);
         Ok(std::iter::once(Encoded::from(&encoding))
@@ -176,6 +180,17 @@ impl Tokenizer {
             .map_err(fail)
     }
 
+    /// Which end of a text is cut off: the setting of `tokenizer_config.json`, else that of `tokenizer.json`.
+    fn truncation_side(&self) -> TruncationDirection {
+        match self.setting("truncation_side").and_then(Value::as_str) {
+            Some("left") => TruncationDirection::Left,
+            Some(_) => TruncationDirection::Right,
+            None => {
+                (self.truncation.as_ref()).map_or(TruncationDirection::Right, |own| own.direction)
+            }
+        }
+    }
+
     /// How many tokens of `max_length` are left for texts.
     fn room(&self, max_length: usize, pair: bool) -> Result<usize> {
         let added =
@@ -192,17 +207,17 @@ fn fail(error: tokenizers::Error) -> Error {
     Error::Tokenizer(error.to_string())
 }
 
-/// Cuts texts to `room` tokens together; what is cut off is kept as overflow.
+/// Cuts texts to `room` tokens together, at a side; what is cut off is kept as overflow, in windows with tokens in common.
 fn cut(
     first: Encoding,
     second: Option<Encoding>,
     room: usize,
     max_length: usize,
     truncation: Truncation,
-    stride: usize,
+    (direction, stride): (TruncationDirection, usize),
 ) -> Result<(Encoding, Option<Encoding>)> {
     let params = TruncationParams {
-        direction: TruncationDirection::Right,
+        direction,
         max_length: room,
         strategy: match truncation {
             Truncation::LongestFirst => TruncationStrategy::LongestFirst,

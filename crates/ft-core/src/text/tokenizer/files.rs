@@ -101,9 +101,12 @@ pub(super) fn save(tokenizer: &Tokenizer, folder: &Path) -> Result<()> {
     write_whole(&folder.join("tokenizer.json"), &text)?;
 
     let mut config = tokenizer.config.clone();
-    config
-        .entry("tokenizer_class")
-        .or_insert_with(|| "PreTrainedTokenizerFast".into());
+    // Beside a model transformers takes the class of its `model_type`. Elsewhere, as beside an adapter, it needs a name.
+    if !folder.join("config.json").is_file() {
+        config
+            .entry("tokenizer_class")
+            .or_insert_with(|| "PreTrainedTokenizerFast".into());
+    }
     for (name, token) in &tokenizer.named {
         let given = config.get(name);
         let content = given.map(|given| given.get("content").unwrap_or(given));
