@@ -20,7 +20,7 @@ use ft::data::PreferenceDataset;
 
 #[path = "shared/alignment.rs"]
 mod alignment;
-use alignment::{Common, reference, report_pairs, usual_reference};
+use alignment::{Common, reference, report_pairs, usual_reference, with_contents};
 
 /// Preference training on pairs of answers.
 #[derive(Parser)]
@@ -69,7 +69,7 @@ fn main() -> Result<()> {
         ("label_smoothing", args.label_smoothing.into()),
         ("ld_alpha", args.ld_alpha.into()),
         ("use_weighting", args.use_weighting.into()),
-        ("reference", args.reference.clone().into()),
+        ("reference", with_contents(args.reference.as_deref())?),
     ];
     let seed = Some(common.seed);
 
@@ -78,12 +78,16 @@ fn main() -> Result<()> {
             args.reference.as_deref().is_none_or(|name| name == "none"),
             "the loss {loss} has no reference: leave out --reference"
         );
+        ensure!(
+            args.ld_alpha == 1.0 && !args.use_weighting,
+            "--ld-alpha and --use-weighting have no effect on the loss {loss}: leave them out"
+        );
         let mut settings = loss.settings();
         settings.beta = args.beta.unwrap_or(settings.beta);
         settings.label_smoothing = args.label_smoothing;
         let load = |file: &Path| PreferenceDataset::load(file, &start.tokenizer, args.seq_len);
         let (train, held_out) = common.split(dataset, load)?;
-        let method = ReferenceFree::new(loss, settings, train, args.batch_size, seed)?
+        let method = ReferenceFree::new(loss, settings, &policy, train, args.batch_size, seed)?
             .with_evaluation(held_out)?;
         let (_, report) = common.fit(&start, policy, method, &identity, None)?;
         report_pairs(common, &report);

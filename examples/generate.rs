@@ -70,11 +70,16 @@ fn main() -> Result<()> {
     let device = ft::device(&args.device)?;
     let hub = HubOptions::from_env();
     let folder = resolve(&args.model, &hub)?;
-    let tokenizer = Tokenizer::from_pretrained(&folder)?;
+    let adapter = args.adapter.as_ref();
+    let adapter = adapter.map(|one| resolve(one, &hub)).transpose()?;
+    let tokenizer = match &adapter {
+        Some(adapter) => Tokenizer::for_adapter(adapter, &folder)?,
+        None => Tokenizer::from_pretrained(&folder)?,
+    };
     let mut model = AutoCausalLm::from_pretrained_with(&folder, &device, Weights::Stored)?;
     tokenizer.check_vocab(model.dims().vocab_size)?;
-    if let Some(adapter) = &args.adapter {
-        model = ft::peft::load_adapter(model, &resolve(adapter, &hub)?, "default", false)?;
+    if let Some(adapter) = &adapter {
+        model = ft::peft::load_adapter(model, adapter, "default", false)?;
     }
 
     let prompt = if args.chat {

@@ -6,15 +6,15 @@
 //!
 //! Rows have a prompt; `ft::data::PromptSample` lists the forms. Their other columns are there for the rewards. `--reward` is
 //! a name (gsm8k, numeric, exact, format, regex:PATTERN, length:TOKENS, json, ...), several with commas, or a JSON file with
-//! a list of rewards, weights and settings (see `ft::align::reward`), or the folder of a reward model. Held-out prompts are answered greedily before and
-//! after.
+//! a list of rewards, weights and settings (see `ft::align::reward`), or the folder of a reward model or of a scorer of steps
+//! (`reward_model -- --process`). Held-out prompts are answered greedily before and after, and every `--eval-every` steps.
 
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Parser;
-use ft::align::loss::{Clip, PolicyLoss, PolicySettings, Scaling};
+use ft::align::loss::{PolicyLoss, PolicySettings, Scaling};
 use ft::align::{Grpo, GrpoConfig, PolicyWatch};
 use ft::data::PromptDataset;
 use serde_json::json;
@@ -24,7 +24,7 @@ use serde_json::json;
 mod alignment;
 #[path = "shared/sampling.rs"]
 mod sampling;
-use alignment::{Common, reference, usual_reference};
+use alignment::{Common, reference, usual_reference, with_contents};
 use sampling::{Sampling, report_policy};
 
 /// Group relative policy optimization.
@@ -49,15 +49,25 @@ struct Args {
     /// The weight of the KL divergence from the reference; 0 needs none.
     #[arg(long, default_value_t = 0.0)]
     beta: f64,
-    /// How far ratios of policies may fall below 1.
-    #[arg(long, default_value_t = 0.2)]
-    epsilon: f64,
-    /// How far they may rise above 1; as --epsilon without it. DAPO uses 0.28.
+    /// How far ratios of policies may fall below 1. Without it 0.2, for gspo 3e-4.
+    #[arg(long)]
+    epsilon: Option<f64>,
+    /// How far they may rise above 1; as --epsilon without it, for gspo 4e-4. DAPO uses 0.28. For cispo the largest ratio itself, 5
+    /// without it.
     #[arg(long)]
     epsilon_high: Option<f64>,
-    /// What advantages are divided by: group, batch or none.
-    #[arg(long, default_value = "group")]
-    scale_rewards: Scaling,
+    /// The largest ratio where the advantage is negative (two-sided clipping), such as 4; none without it.
+    #[arg(long)]
+    two_sided_clip: Option<f64>,
+    /// The weight of a bonus for entropy.
+    #[arg(long, default_value_t = 0.0)]
+    entropy_coef: f64,
+    /// The share of the tokens, those with the highest entropies, that learn; 0.2 in the paper, 1 for all.
+    #[arg(long, default_value_t = 1.0)]
+    top_entropy_quantile: f64,
+    /// What advantages are divided by: group, batch or none. Without it group.
+    #[arg(long)]
+    scale_rewards: Option<Scaling>,
     /// Completions that were cut have no loss.
     #[arg(long)]
     mask_truncated: bool,
@@ -70,11 +80,13 @@ struct Args {
 }
 
 fn main() -> Result<()> {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .init();
     let args = Args::parse();
     let (common, sampling) = (&args.common, &args.sampling);
+    ensure!(
+        args.loss != PolicyLoss::Rloo || args.scale_rewards.is_none(),
+        "--scale-rewards has no effect on rloo, whose advantages are not scaled: leave it out"
+    );
+    let loss_settings = settings(&args)?;
     let start = common.start("grpo")?;
     let rewards = sampling.rewards(common)?;
     let dataset = PromptDataset::load(&common.data, &start.tokenizer, sampling.max_prompt_tokens)?;
@@ -85,14 +97,24 @@ fn main() -> Result<()> {
         ("beta", args.beta.into()),
         ("group_size", args.group_size.into()),
         ("prompts_per_step", args.prompts_per_step.into()),
-        ("epsilon", json!([args.epsilon, args.epsilon_high])),
-        ("scale_rewards", args.scale_rewards.to_string().into()),
+        (
+            "clip",
+            json!([args.epsilon, args.epsilon_high, args.two_sided_clip]),
+        ),
+        (
+            "entropy",
+            json!([args.entropy_coef, args.top_entropy_quantile]),
+        ),
+        (
+            "scale_rewards",
+            args.scale_rewards.map(|scaling| scaling.to_string()).into(),
+        ),
         ("mask_truncated", args.mask_truncated.into()),
         ("dynamic_sampling", args.dynamic_sampling.into()),
         ("iterations", args.iterations.into()),
-        ("reference", args.reference.clone().into()),
+        ("reference", with_contents(args.reference.as_deref())?),
     ];
-    identity.extend(sampling.identity());
+    identity.extend(sampling.identity()?);
     let policy = common.policy(&start)?;
     let reference = match args.beta > 0.0 {
         true => {
@@ -103,15 +125,8 @@ fn main() -> Result<()> {
     };
     let config = GrpoConfig {
         loss: args.loss,
-        settings: PolicySettings {
-            clip: Clip {
-                low: args.epsilon,
-                high: args.epsilon_high.unwrap_or(args.epsilon),
-                two_sided: None,
-            },
-            ..PolicySettings::default()
-        },
-        scaling: args.scale_rewards,
+        settings: loss_settings,
+        scaling: args.scale_rewards.unwrap_or_default(),
         beta: args.beta,
         num_generations: args.group_size,
         prompts_per_batch: args.prompts_per_step,
@@ -119,6 +134,8 @@ fn main() -> Result<()> {
         generation: sampling.generation(&start)?,
         mask_truncated_completions: args.mask_truncated,
         dynamic_sampling: args.dynamic_sampling,
+        entropy_coef: args.entropy_coef,
+        top_entropy_quantile: args.top_entropy_quantile,
         reward_time_limit: sampling.reward_time_limit(),
         ..GrpoConfig::default()
     };
@@ -137,4 +154,27 @@ fn main() -> Result<()> {
         Some(PolicyWatch::default()),
     )?;
     report_policy(common, &report, method.sampled(), began.elapsed())
+}
+
+/// The numbers of the loss.
+fn settings(args: &Args) -> Result<PolicySettings> {
+    let (loss, mut settings) = (args.loss, args.loss.settings());
+    let (low, high) = (args.epsilon, args.epsilon_high);
+    if !loss.clips() {
+        ensure!(
+            low.is_none() && args.two_sided_clip.is_none(),
+            "--epsilon and --two-sided-clip have no effect on {loss}: leave them out"
+        );
+        ensure!(
+            high.is_none() || loss == PolicyLoss::Cispo,
+            "--epsilon-high has no effect on {loss}: leave it out"
+        );
+        settings.cispo_cap = high.unwrap_or(settings.cispo_cap);
+        return Ok(settings);
+    }
+    let clip = &mut settings.clip;
+    clip.high = high.or(low).unwrap_or(clip.high);
+    clip.low = low.unwrap_or(clip.low);
+    clip.two_sided = args.two_sided_clip;
+    Ok(settings)
 }

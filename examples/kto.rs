@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 #[path = "shared/alignment.rs"]
 #[allow(dead_code)] // The result of pairs.
 mod alignment;
-use alignment::{Common, reference, usual_reference};
+use alignment::{Common, reference, usual_reference, with_contents};
 
 /// Preference training on single answers.
 #[derive(Parser)]
@@ -57,7 +57,7 @@ fn main() -> Result<()> {
         ("loss", args.loss.name().into()),
         ("beta", args.beta.into()),
         ("batch_size", args.batch_size.into()),
-        ("reference", args.reference.clone().into()),
+        ("reference", with_contents(args.reference.as_deref())?),
     ];
     let config = KtoConfig {
         loss: args.loss,

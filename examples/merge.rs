@@ -104,12 +104,15 @@ impl FromStr for Weighted {
 }
 
 fn main() -> Result<()> {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .init();
     ft::compute_threads(None);
     let args = Args::parse();
     let device = ft::device("cpu")?;
     let hub = HubOptions::from_env();
     let folder = resolve(&args.model, &hub)?;
-    let tokenizer = Tokenizer::from_pretrained(&folder)?;
+    let tokenizer = tokenizer(&args, &folder, &hub)?;
     let stage = stage(&args, &folder, &tokenizer, &hub)?;
     let model = AutoCausalLm::from_pretrained(&folder, &device)?;
     let model = with_adapters(model, &args, &hub)?;
@@ -146,6 +149,33 @@ fn main() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// The tokenizer that an adapter comes with, which may have a chat template that the model lacks, or that of the model.
+fn tokenizer(args: &Args, folder: &Path, hub: &HubOptions) -> Result<Tokenizer> {
+    let mut found: Option<(&str, Tokenizer)> = None;
+    for one in &args.adapter {
+        let adapter = resolve(&one.adapter, hub)?;
+        if !adapter.join("tokenizer.json").is_file() {
+            continue;
+        }
+        let tokenizer = Tokenizer::from_pretrained(&adapter)?;
+        let source = |of: &Tokenizer| Some(of.chat_template()?.source().to_string());
+        if let Some((first, other)) = &found
+            && source(other) != source(&tokenizer)
+        {
+            bail!(
+                "the adapters {first} and {} were trained with different chat templates: merge adapters of one template, or \
+                 remove the tokenizer of the one whose template is not wanted",
+                one.adapter
+            );
+        }
+        found.get_or_insert((one.adapter.as_str(), tokenizer));
+    }
+    match found {
+        Some((_, tokenizer)) => Ok(tokenizer),
+        None => Ok(Tokenizer::from_pretrained(folder)?),
+    }
 }
 
 /// What the merged model comes from: the stage that trained the adapter, if it is one and has its whole weight, else a stage of its

@@ -65,15 +65,16 @@ fn main() -> Result<()> {
     settings.nll_weight = args.nll_weight.unwrap_or(settings.nll_weight);
     let load = |file: &Path| PreferenceDataset::load(file, &start.tokenizer, args.seq_len);
     let (train, held_out) = common.split(dataset, load)?;
+    let policy = common.policy(&start)?;
     let method = ReferenceFree::new(
         args.loss,
         settings,
+        &policy,
         train,
         args.batch_size,
         Some(common.seed),
     )?
     .with_evaluation(held_out)?;
-    let policy = common.policy(&start)?;
     let (_, report) = common.fit(&start, policy, method, &identity, None)?;
     report_pairs(common, &report);
     Ok(())

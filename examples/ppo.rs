@@ -14,7 +14,10 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use ft::align::{ActorCritic, PolicyWatch, Ppo, PpoConfig};
-use ft::core::{AutoSequenceClassifier, ModelConfig, SequenceClassifierConfig, Weights};
+use ft::core::{
+    AutoCausalLm, AutoSequenceClassifier, ModelConfig, SaveOptions, SequenceClassifierConfig,
+    StageManifest, Weights,
+};
 use ft::data::PromptDataset;
 use serde_json::json;
 
@@ -23,7 +26,10 @@ use serde_json::json;
 mod alignment;
 #[path = "shared/sampling.rs"]
 mod sampling;
-use alignment::{Common, Start, reference, usual_reference};
+use alignment::{
+    Common, InCheckpoints, POLICY_RATES, Start, reference, save_adapter, usual_reference,
+    with_contents,
+};
 use sampling::{Sampling, report_policy};
 
 /// Proximal policy optimization.
@@ -78,9 +84,6 @@ struct Args {
 }
 
 fn main() -> Result<()> {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .init();
     let args = Args::parse();
     let (common, sampling) = (&args.common, &args.sampling);
     ensure!(
@@ -94,13 +97,10 @@ fn main() -> Result<()> {
     let prompts = sampling.max_prompt_tokens;
     let dataset = PromptDataset::load(&common.data, &start.tokenizer, prompts)?;
     eprintln!("{}: {}", common.data.display(), dataset.report);
-    let value_model = args.value_model.as_ref();
+    let value_model = args.value_model.as_deref().and_then(Path::to_str);
     let mut identity = vec![
         ("rows", dataset.fingerprint().into()),
-        (
-            "value_model",
-            value_model.map(|path| path.display().to_string()).into(),
-        ),
+        ("value_model", with_contents(value_model)?),
         ("group_size", args.group_size.into()),
         ("prompts_per_step", args.prompts_per_step.into()),
         ("iterations", args.iterations.into()),
@@ -110,9 +110,9 @@ fn main() -> Result<()> {
         ("value_coef", args.value_coef.into()),
         ("whiten_rewards", args.whiten_rewards.into()),
         ("missing_eos_penalty", args.missing_eos_penalty.into()),
-        ("reference", args.reference.clone().into()),
+        ("reference", with_contents(args.reference.as_deref())?),
     ];
-    identity.extend(sampling.identity());
+    identity.extend(sampling.identity()?);
     let policy = common.policy(&start)?;
     let reference = match args.beta > 0.0 {
         true => {
@@ -144,19 +144,51 @@ fn main() -> Result<()> {
     let mut method = Ppo::new(config, rewards, tokenizer, reference, &model, train, seed)?
         .with_evaluation(held_out)?;
     let began = Instant::now();
-    let (model, report) = common
-        .trainer(&start, &mut method, &identity)
-        .with_callback(PolicyWatch::default())
-        .fit(model)?;
-    common.save(&start, &model.policy, &identity)?;
+    let train_config = common.train_config(POLICY_RATES);
+    let stage = common.manifest(&start, &train_config, &identity);
+    let value_stage = value_stage(&args, &start, &stage)?;
+    let mut trainer = common
+        .trainer(&start, train_config, &mut method, &identity)?
+        .with_callback(PolicyWatch::default());
+    if !common.full {
+        let (stage, value_stage) = (stage.clone(), value_stage.clone());
+        let tokenizer = start.own_tokenizer().cloned();
+        let save = move |model: &ActorCritic<AutoCausalLm>, folder: &Path| {
+            save_adapter(&model.policy, folder, &stage, tokenizer.as_ref())?;
+            save_adapter(&model.value, &folder.join("value"), &value_stage, None)
+        };
+        trainer = trainer.with_callback(InCheckpoints(save));
+    }
+    let (model, report) = trainer.fit(model)?;
+    common.save(&start, &model.policy, &stage)?;
     let folder = common.output.join("value");
     match common.full {
-        true => model.value.save_pretrained(&folder, &Default::default())?,
-        false => {
-            ft::peft::save_adapter(&model.value, "default", &folder)?;
+        true => {
+            model
+                .value
+                .save_pretrained(&folder, &SaveOptions::default())?;
+            start.tokenizer.save_pretrained(&folder)?;
+            value_stage.save_model(&folder)?;
         }
+        false => save_adapter(&model.value, &folder, &value_stage, None)?,
     }
     report_policy(common, &report, method.sampled(), began.elapsed())
+}
+
+/// What the value model trains from.
+fn value_stage(args: &Args, start: &Start, policy: &StageManifest) -> Result<StageManifest> {
+    let mut stage = StageManifest {
+        stage: "ppo_value".into(),
+        ..policy.clone()
+    };
+    if let Some(folder) = &args.value_model {
+        let base = folder.display().to_string();
+        let name = &stage.stage;
+        let begun = StageManifest::begin(name, &base, folder, None, &start.tokenizer)?;
+        (stage.base, stage.base_weights) = (begun.base, begun.base_weights);
+        stage.previous = begun.previous;
+    }
+    Ok(stage)
 }
 
 /// The value model, with an adapter of its own unless all weights train.

@@ -13,147 +13,136 @@
 //! `AutoModelForTokenClassification`. Checkpoints and the log are also in `--output`: `--resume` continues an
 //! interrupted run.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
 use ft::align::{RewardModel, process_reward_step};
 use ft::burn::module::Module;
 use ft::core::{
-    AutoSequenceClassifier, AutoTokenClassifier, Dims, HubOptions, ModelConfig, Parts, SaveOptions,
-    SequenceClassifierConfig, Tokenizer, Weights, resolve,
+    AutoSequenceClassifier, AutoTokenClassifier, Dims, ModelConfig, Parts, SaveOptions,
+    SequenceClassifierConfig, Weights,
 };
-use ft::data::{Collation, PreferenceDataset, load_stepwise};
-use ft::train::{EvalMetrics, Method, OnBatches, ParamTable, TrainConfig, TrainReport, Trainer};
+use ft::data::{Collation, PreferenceDataset, SftDataset, load_stepwise};
+use ft::train::{EvalMetrics, Method, OnBatches, ParamTable, TrainReport};
 use serde_json::{Value, json};
 
+#[path = "shared/alignment.rs"]
+#[allow(dead_code)] // The policy and its reference.
+mod alignment;
+use alignment::{Common, InCheckpoints, Start, save_adapter};
+
 /// Reward modelling.
+///
+/// Rows are preferences: prompt, chosen and rejected answer, or conversations with two answers. With --process: prompt, completions
+/// (the steps) and labels (whether each is right).
 #[derive(Parser)]
 struct Args {
-    /// Folder of a causal language model, or hub id (needs --features hub).
-    #[arg(long)]
-    model: String,
-    /// JSON or JSONL file of preferences: prompt, chosen and rejected answer, or conversations with two answers. With --process:
-    /// prompt, completions (the steps) and labels (whether each is right).
-    #[arg(long)]
-    data: PathBuf,
+    #[command(flatten)]
+    common: Common,
     /// Score the steps of solutions.
     #[arg(long, conflicts_with = "center_rewards_coefficient")]
     process: bool,
-    /// What stands behind each step.
-    #[arg(long, default_value = "\n")]
+    /// What stands behind each step; \n is a line break, \t a tab, \\ a backslash.
+    #[arg(long, default_value = "\\n", requires = "process", value_parser = unescaped)]
     step_separator: String,
-    /// Folder for the adapter, or for the model with --merged or --full.
-    #[arg(long)]
-    output: PathBuf,
-    /// Train all weights instead of an adapter.
-    #[arg(long)]
-    full: bool,
     /// Merge the adapter into the model at the end.
     #[arg(long, conflicts_with = "full")]
     merged: bool,
-    /// Passes over the data.
-    #[arg(long, default_value_t = 1.0)]
-    epochs: f64,
-    /// Optimizer steps in all; overrides --epochs.
-    #[arg(long)]
-    max_steps: Option<usize>,
     /// Pairs per batch.
     #[arg(long, default_value_t = 8)]
     batch_size: usize,
     /// The maximum length of a prompt with an answer; longer pairs are dropped.
     #[arg(long, default_value_t = 512)]
     seq_len: usize,
-    /// Peak learning rate; without it 1e-4, or 1e-5 with --full.
-    #[arg(long)]
-    lr: Option<f64>,
-    /// Rank of the adapter; its output is scaled by 2.
-    #[arg(long, default_value_t = 16)]
-    r: usize,
     /// How strongly the scores of a pair are drawn to a sum of 0; 0.01 is usual.
     #[arg(long, default_value_t = 0.0)]
     center_rewards_coefficient: f64,
-    /// The share of the pairs that is held out for evaluation.
-    #[arg(long, default_value_t = 0.1)]
-    eval_fraction: f64,
-    /// Compute each block again in the backward pass instead of keeping its activations.
-    #[arg(long)]
-    gradient_checkpointing: bool,
-    /// Seed of the split, the order, the factors and the new layer.
-    #[arg(long, default_value_t = 42)]
-    seed: u64,
-    /// Continue from the newest checkpoint in --output.
-    #[arg(long)]
-    resume: bool,
-    /// Start again although --output contains a run.
-    #[arg(long, conflicts_with = "resume")]
-    overwrite: bool,
-    /// cpu, cuda, wgpu, vulkan or metal.
-    #[arg(long, default_value = "cpu")]
-    device: String,
-    /// Print one JSON object as the last line of stdout.
-    #[arg(long)]
-    json: bool,
+}
+
+/// A text in which a backslash begins a line break, a tab or a backslash.
+fn unescaped(text: &str) -> Result<String, String> {
+    let (mut found, mut rest) = (String::new(), text.chars());
+    while let Some(next) = rest.next() {
+        found.push(match (next, next == '\\') {
+            (_, false) => next,
+            (_, true) => match rest.next() {
+                Some('n') => '\n',
+                Some('t') => '\t',
+                Some('\\') => '\\',
+                other => {
+                    let other = other.map(String::from).unwrap_or_default();
+                    return Err(format!(
+                        "`\\{other}` is not known: \\n is a line break, \\t a tab, \\\\ a backslash"
+                    ));
+                }
+            },
+        });
+    }
+    Ok(found)
 }
 
 fn main() -> Result<()> {
-    ft::compute_threads(None);
     let args = Args::parse();
-    let mut device = ft::device(&args.device)?.autodiff();
-    if args.gradient_checkpointing {
-        device = device.gradient_checkpointing();
-    }
-
+    let common = &args.common;
     // The data before the model, so that errors in a file are reported at once.
-    let folder = resolve(&args.model, &HubOptions::from_env())?;
-    let tokenizer = Tokenizer::from_pretrained(&folder)?;
+    let start = common.start("reward_model")?;
+    let (tokenizer, device) = (&start.tokenizer, &start.device);
     let pad = tokenizer
         .pad_token_id()
         .or(tokenizer.eos_token_id())
         .unwrap_or(0);
-    let mut config = SequenceClassifierConfig::new(ModelConfig::from_pretrained(&folder)?, 1);
+    let mut config = SequenceClassifierConfig::new(ModelConfig::from_pretrained(&start.folder)?, 1);
     config.pad_token_id = Some(pad.into());
-    let weights = match args.full || args.merged {
+    let weights = match common.full || args.merged {
         true => Weights::F32,
         false => Weights::Stored,
     };
     let run = Run {
         args: &args,
-        tokenizer: &tokenizer,
+        start: &start,
     };
-    let (size, seed) = (args.batch_size, Some(args.seed));
+    let (size, seed) = (args.batch_size, Some(common.seed));
     let report = if args.process {
-        let (dataset, longer) =
-            load_stepwise(&args.data, &tokenizer, &args.step_separator, args.seq_len)?;
-        let rows = dataset.len();
-        eprintln!(
-            "{}: {rows} solutions, {longer} longer ones left out",
-            args.data.display()
-        );
-        let (train, held_out) = dataset.split(args.eval_fraction, args.seed)?;
-        let prints = [train.fingerprint(), held_out.fingerprint()];
+        let separator = &args.step_separator;
+        let tokens = tokenizer.encode(separator, false)?;
+        eprintln!("the separator of steps is {separator:?}, the tokens {tokens:?}");
+        let load = |file: &Path| -> ft::data::Result<SftDataset> {
+            let (dataset, longer) = load_stepwise(file, tokenizer, separator, args.seq_len)?;
+            let rows = dataset.len();
+            let file = file.display();
+            eprintln!("{file}: {rows} solutions, {longer} longer ones left out");
+            Ok(dataset)
+        };
+        let dataset = load(&common.data)?;
+        let rows = dataset.fingerprint();
+        let (train, held_out) = common.split(dataset, load)?;
         let padded = Collation::Padded { multiple: 1 };
         let batches = train.into_batches(size, padded, seed, pad)?;
         config.labels = ["wrong", "right"].map(String::from).to_vec();
+        config.step_separator = Some(separator.clone());
+        let folder = &start.folder;
         let model =
-            AutoTokenClassifier::from_causal_lm(&folder, &config, args.seed, &device, weights)?;
+            AutoTokenClassifier::from_causal_lm(folder, &config, common.seed, device, weights)?;
         run.check(model.dims())?;
         let mut method = OnBatches::new(batches, process_reward_step);
         if !held_out.is_empty() {
             method = method.with_evaluation(held_out.into_batches(size, padded, None, pad)?);
         }
         let save = |model: &AutoTokenClassifier| {
-            model.save_pretrained(&args.output, &SaveOptions::default())
+            model.save_pretrained(&common.output, &SaveOptions::default())
         };
-        run.train(model, "TOKEN_CLS", method, prints, save)?
+        run.train(model, "TOKEN_CLS", method, rows, save)?
     } else {
-        let dataset = PreferenceDataset::load(&args.data, &tokenizer, args.seq_len)?;
-        eprintln!("{}: {}", args.data.display(), dataset.report);
-        let (train, held_out) = dataset.split(args.eval_fraction, args.seed)?;
-        let prints = [train.fingerprint(), held_out.fingerprint()];
+        let load = |file: &Path| PreferenceDataset::load(file, tokenizer, args.seq_len);
+        let dataset = load(&common.data)?;
+        eprintln!("{}: {}", common.data.display(), dataset.report);
+        let rows = dataset.fingerprint();
+        let (train, held_out) = common.split(dataset, load)?;
         let batches = train.into_batches(size, seed, pad)?;
+        let folder = &start.folder;
         let model =
-            AutoSequenceClassifier::from_causal_lm(&folder, &config, args.seed, &device, weights)?;
+            AutoSequenceClassifier::from_causal_lm(folder, &config, common.seed, device, weights)?;
         run.check(model.dims())?;
         let reward = RewardModel {
             center_rewards_coefficient: args.center_rewards_coefficient,
@@ -164,80 +153,91 @@ fn main() -> Result<()> {
             method = method.with_evaluation(held_out.into_batches(size, None, pad)?);
         }
         let save = |model: &AutoSequenceClassifier| {
-            model.save_pretrained(&args.output, &SaveOptions::default())
+            model.save_pretrained(&common.output, &SaveOptions::default())
         };
-        run.train(model, "SEQ_CLS", method, prints, save)?
+        run.train(model, "SEQ_CLS", method, rows, save)?
     };
     run.report(&report)
 }
 
+/// The usual learning rates of reward models: of an adapter, and of all weights.
+const RATES: [f64; 2] = [1e-4, 1e-5];
+
 struct Run<'a> {
     args: &'a Args,
-    tokenizer: &'a Tokenizer,
+    start: &'a Start,
 }
 
 impl Run<'_> {
     fn check(&self, dims: Dims) -> Result<()> {
-        self.tokenizer.check_vocab(dims.vocab_size)?;
+        self.start.tokenizer.check_vocab(dims.vocab_size)?;
         Ok(dims.check_length(self.args.seq_len)?)
+    }
+
+    /// The model with the adapter of `--adapter`, or a new one with the new layer, unless all weights train.
+    fn adapted<M: Module + Parts>(&self, model: M, task: &str) -> Result<M> {
+        let common = &self.args.common;
+        if common.full {
+            return Ok(model);
+        }
+        if let Some(folder) = &common.adapter {
+            return Ok(ft::peft::load_adapter(model, folder, "default", true)?);
+        }
+        let settings = json!({
+            "r": common.r,
+            "lora_alpha": 2 * common.r,
+            "modules_to_save": ["score"],
+            "task_type": task,
+            "base_model_name_or_path": common.model,
+        });
+        let settings = settings.as_object().cloned().unwrap_or_default();
+        let lora = ft::peft::method("lora", &settings)?;
+        Ok(ft::peft::attach(model, &*lora, "default", common.seed)?)
     }
 
     /// Trains an adapter with the new layer, or all weights, and writes the adapter, or the model with `save`.
     fn train<M: Module + Parts, T: Method<M>>(
         &self,
-        mut model: M,
+        model: M,
         task: &str,
         method: T,
-        [training_rows, held_out_rows]: [String; 2],
+        rows: String,
         save: impl FnOnce(&M) -> ft::core::Result<()>,
     ) -> Result<TrainReport> {
-        let args = self.args;
-        let mut trains = Value::from("full");
-        if !args.full {
-            let settings = json!({
-                "r": args.r,
-                "lora_alpha": 2 * args.r,
-                "modules_to_save": ["score"],
-                "task_type": task,
-                "base_model_name_or_path": args.model,
-            });
-            let settings = settings.as_object().cloned().unwrap_or_default();
-            let lora = ft::peft::method("lora", &settings)?;
-            model = ft::peft::attach(model, &*lora, "default", args.seed)?;
-            trains = ft::peft::to_json(&*lora, false);
-        }
+        let (args, common, start) = (self.args, &self.args.common, self.start);
+        let model = self.adapted(model, task)?;
         eprintln!("{}", ParamTable::new(&model, &[])?);
-        let default_rate = if args.full { 1e-5 } else { 1e-4 };
-        let config = TrainConfig {
-            learning_rate: args.lr.unwrap_or(default_rate),
-            epochs: args.epochs,
-            max_steps: args.max_steps,
-            seed: args.seed,
-            output_dir: Some(args.output.clone()),
-            save_every: Some(100),
-            save_total_limit: Some(2),
-            resume: args.resume,
-            overwrite: args.overwrite,
-            ..TrainConfig::default()
-        };
-        let (model, report) = Trainer::with_method(config, method)
-            .with_identity("model", args.model.as_str())
-            .with_identity("training_rows", training_rows)
-            .with_identity("held_out_rows", held_out_rows)
-            .with_identity("batch_size", args.batch_size)
-            .with_identity("trains", trains)
-            .with_identity(
+        let separator = args.process.then(|| args.step_separator.clone());
+        let identity: [(&str, Value); 5] = [
+            ("rows", rows.into()),
+            ("batch_size", args.batch_size.into()),
+            ("task", task.into()),
+            (
                 "center_rewards_coefficient",
-                args.center_rewards_coefficient,
-            )
-            .fit(model)?;
-        if args.full || args.merged {
-            save(&ft::peft::merge_and_unload(model)?)?;
-            self.tokenizer.save_pretrained(&args.output)?;
-        } else {
-            ft::peft::save_adapter(&model, "default", &args.output)?;
+                args.center_rewards_coefficient.into(),
+            ),
+            ("step_separator", separator.into()),
+        ];
+        let config = common.train_config(RATES);
+        let stage = common.manifest(start, &config, &identity);
+        let mut trainer = common.trainer(start, config, method, &identity)?;
+        if !common.full {
+            let (stage, tokenizer) = (stage.clone(), start.own_tokenizer().cloned());
+            let save = move |model: &M, folder: &Path| {
+                save_adapter(model, folder, &stage, tokenizer.as_ref())
+            };
+            trainer = trainer.with_callback(InCheckpoints(save));
         }
-        eprintln!("saved to {}", args.output.display());
+        let (model, report) = trainer.fit(model)?;
+        let output = &common.output;
+        if common.full || args.merged {
+            save(&ft::peft::merge_and_unload(model)?)?;
+            start.tokenizer.save_pretrained(output)?;
+            stage.save_model(output)?;
+        } else {
+            save_adapter(&model, output, &stage, start.own_tokenizer())?;
+        }
+        eprintln!("saved to {}", output.display());
         Ok(report)
     }
 
@@ -255,7 +255,7 @@ impl Run<'_> {
                 100.0 * after
             );
         }
-        if self.args.json {
+        if self.args.common.json {
             let line = json!({
                 "losses": report.train_losses,
                 "accuracy_before": accuracies[0],

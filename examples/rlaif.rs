@@ -9,20 +9,24 @@
 //!
 //! Rows have a prompt; `ft::data::PromptSample` lists the forms. The judge is a server with OpenAI's protocol or a local model.
 //! It sees each pair in both orders, and pairs on which the orders disagree are dropped. With `--reward` instead of a judge,
-//! the best and the worst of `--samples` answers are the pair. The pairs are written to `pairs.jsonl` in the output folder:
-//! `--resume` continues from them, and `--pairs-only` stops there. `--best FILE` writes the best answer to each prompt as
-//! instruction data; with a judge, those that won. Answers that were cut at `--max-new-tokens` are left out. `--eval-data` is a file
+//! the best and the worst of `--samples` answers are the pair. Answers are kept in `answers.jsonl` in the output folder as they come,
+//! the pairs in `pairs.jsonl`, and what both depend on in `pairs.json`: `--resume` continues from them if that is the same, and
+//! `--pairs-only` stops there. `--best FILE` writes the best answer to each prompt as
+//! instruction data; with a judge, those that won and lost no comparison. Answers that were cut at `--max-new-tokens` are left out. `--eval-data` is a file
 //! of pairs.
 
+use std::cmp::Ordering;
+use std::fs::OpenOptions;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use ft::align::loss::{PairLosses, PairSettings};
-use ft::align::reward::{Reward, WeightedSum, from_fn};
+use ft::align::reward::WeightedSum;
 use ft::align::{
-    Dpo, DpoConfig, ScoredRollout, best, best_and_worst, preference_row, sample_and_score, sft_row,
+    Dpo, DpoConfig, JudgedPair, ScoredRollout, best, best_and_worst, comparisons, preference_row,
+    sample_and_score, sample_answers, sft_row, undefeated,
 };
 use ft::burn::module::Module;
 use ft::core::safetensors_folder::write_file;
@@ -33,14 +37,14 @@ use ft::eval::judges::{
     judge_pairs,
 };
 use ft::eval::models::LocalModel;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 #[path = "shared/alignment.rs"]
 mod alignment;
 #[path = "shared/sampling.rs"]
 #[allow(dead_code)] // The result of training as it goes.
 mod sampling;
-use alignment::{Common, Start, reference, report_pairs, usual_reference};
+use alignment::{Common, Start, reference, report_pairs, usual_reference, with_contents};
 use sampling::Sampling;
 
 /// Reinforcement learning from AI feedback.
@@ -92,21 +96,22 @@ struct Args {
 }
 
 fn main() -> Result<()> {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .init();
     let mut args = Args::parse();
     if Path::new(&args.criteria).is_file() {
         args.criteria = std::fs::read_to_string(&args.criteria)?;
     }
+    ensure!(
+        args.samples >= 2,
+        "--samples must be 2 or more: a pair has two answers"
+    );
     let mut common = args.common.clone();
     let begun = common.output.join("train_log.jsonl").is_file();
     ensure!(
-        common.resume || common.overwrite || !begun,
+        common.resume || common.overwrite || !(begun || has_answers(&common.output)),
         "{} contains a run: continue it with --resume, or start again with --overwrite",
         common.output.display()
     );
-    // A run that was stopped while it sampled has pairs, or nothing, and no training yet.
+    // A run that was stopped while it sampled has no training yet.
     common.resume &= begun;
     let common = &common;
     let config = DpoConfig {
@@ -119,6 +124,11 @@ fn main() -> Result<()> {
     };
     config.validate()?;
     let start = common.start("rlaif")?;
+    let rows = args.sampling.max_prompt_tokens;
+    let prompts = PromptDataset::load(&common.data, &start.tokenizer, rows)?;
+    eprintln!("{}: {}", common.data.display(), prompts.report);
+    let header = header(&args, &start, &prompts)?;
+    check_header(&args, &header)?;
     let policy = common.policy(&start)?;
     let pairs = common.output.join("pairs.jsonl");
     let name = args.reference.as_deref().unwrap_or(usual_reference(common));
@@ -128,8 +138,8 @@ fn main() -> Result<()> {
     if let Some(file) = &common.eval_data {
         load(file)?;
     }
-    if !(args.common.resume && pairs.is_file()) {
-        write_pairs(&args, &start, &policy, &pairs)?;
+    if !pairs.is_file() {
+        write_pairs(&args, &start, &prompts.examples, &policy, &pairs)?;
     }
     if args.pairs_only {
         return Ok(());
@@ -137,14 +147,14 @@ fn main() -> Result<()> {
 
     let dataset = PreferenceDataset::load(&pairs, &start.tokenizer, longest)?;
     eprintln!("{}: {}", pairs.display(), dataset.report);
-    let mut identity = vec![
+    let identity = vec![
         ("rows", dataset.fingerprint().into()),
         ("loss", args.loss.as_str().into()),
         ("beta", args.beta.into()),
         ("batch_size", args.batch_size.into()),
-        ("reference", args.reference.clone().into()),
+        ("reference", with_contents(args.reference.as_deref())?),
+        ("pairs", header),
     ];
-    identity.extend(args.sampling.identity());
     let seed = Some(common.seed);
     let (train, held_out) = common.split(dataset, load)?;
     let method = Dpo::new(config, reference, &policy, train, args.batch_size, seed)?
@@ -154,16 +164,151 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Samples answers and writes the pairs on which there is a preference.
-fn write_pairs(args: &Args, start: &Start, policy: &AutoCausalLm, file: &Path) -> Result<()> {
-    let (common, sampling) = (&args.common, &args.sampling);
-    ensure!(
-        args.samples >= 2,
-        "--samples must be 2 or more: a pair has two answers"
+/// The file with what answers and pairs depend on.
+const HEADER: &str = "pairs.json";
+/// The files with answers and pairs.
+const ANSWERS: [&str; 2] = ["answers.jsonl", "pairs.jsonl"];
+
+/// What answers and pairs depend on.
+fn header(args: &Args, start: &Start, prompts: &PromptDataset) -> Result<Value> {
+    let adapter = args.common.adapter.as_ref();
+    let adapter = adapter.map(|folder| folder.join("adapter_model.safetensors"));
+    let mut header: Map<String, Value> = Map::from_iter(
+        [
+            ("rows", prompts.fingerprint().into()),
+            ("base_weights", start.stage.base_weights.as_str().into()),
+            (
+                "adapter",
+                with_contents(adapter.as_deref().and_then(Path::to_str))?,
+            ),
+            ("samples", args.samples.into()),
+            ("seed", args.common.seed.into()),
+            (
+                "judge",
+                json!([args.judge_endpoint, args.judge_model, args.judge_local]),
+            ),
+            ("criteria", args.criteria.as_str().into()),
+        ]
+        .map(|(name, value)| (name.to_string(), value)),
     );
-    let rows = sampling.max_prompt_tokens;
-    let prompts = PromptDataset::load(&common.data, &start.tokenizer, rows)?;
-    eprintln!("{}: {}", common.data.display(), prompts.report);
+    let sampling = args.sampling.identity()?;
+    header.extend(
+        sampling
+            .into_iter()
+            .map(|(name, value)| (name.to_string(), value)),
+    );
+    Ok(header.into())
+}
+
+fn has_answers(output: &Path) -> bool {
+    ANSWERS.iter().any(|name| output.join(name).is_file())
+}
+
+/// Refuses pairs that were made in another way, and removes those that are to be made again.
+fn check_header(args: &Args, header: &Value) -> Result<()> {
+    let output = &args.common.output;
+    let path = output.join(HEADER);
+    if args.common.overwrite {
+        for name in ANSWERS {
+            let file = output.join(name);
+            if file.is_file() {
+                std::fs::remove_file(&file)
+                    .with_context(|| format!("cannot remove {}", file.display()))?;
+            }
+        }
+    } else if has_answers(output) {
+        let kept = std::fs::read(&path).with_context(|| {
+            format!(
+                "{} is missing, so it is not known how the pairs beside it were made: start again with --overwrite, or train on \
+                 them with the example `dpo`",
+                path.display()
+            )
+        })?;
+        let kept: Value = serde_json::from_slice(&kept)
+            .with_context(|| format!("{} is no header of pairs", path.display()))?;
+        let names = header.as_object().into_iter().flat_map(Map::keys);
+        let differing: Vec<&str> = (names.filter(|name| kept[*name] != header[*name]))
+            .map(String::as_str)
+            .collect();
+        ensure!(
+            differing.is_empty(),
+            "the pairs in {} were made with another setting of {}: give the same, start again with --overwrite, or take another \
+             --output",
+            output.display(),
+            differing.join(", ")
+        );
+        return Ok(());
+    }
+    write_file(&path, header.to_string().as_bytes())?;
+    Ok(())
+}
+
+/// Answers to all prompts, a chunk of them after the other, each of which is kept as soon as it is there.
+fn answers(
+    args: &Args,
+    start: &Start,
+    prompts: &[PromptExample],
+    policy: &AutoCausalLm,
+    rewards: Option<&WeightedSum>,
+) -> Result<Vec<Vec<ScoredRollout>>> {
+    let path = args.common.output.join("answers.jsonl");
+    let kept = match path.is_file() {
+        true => std::fs::read_to_string(&path)?,
+        false => String::new(),
+    };
+    // A line that was being written when the program was stopped is made again.
+    let (mut answers, mut whole, mut chunks) = (Vec::new(), 0, 0);
+    for line in kept
+        .split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'))
+    {
+        let Ok(chunk) = serde_json::from_str::<Vec<Vec<ScoredRollout>>>(line) else {
+            break;
+        };
+        answers.extend(chunk);
+        whole += line.len();
+        chunks += 1;
+    }
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    file.set_len(whole as u64)?;
+    file.seek(SeekFrom::End(0))?;
+    let config = RolloutConfig {
+        num_generations: args.samples,
+        generation: args.sampling.generation(start)?,
+        max_rows: 64,
+    };
+    let limit = args.sampling.reward_time_limit();
+    let (model, tokenizer) = (&policy.valid(), &start.tokenizer);
+    for (number, chunk) in prompts.chunks(32).enumerate().skip(chunks) {
+        let seed = ft::core::mix_seed(args.common.seed, number as u64);
+        let found = match rewards {
+            Some(rewards) => {
+                sample_and_score(model, tokenizer, chunk, rewards, &config, limit, seed)?
+            }
+            None => sample_answers(model, tokenizer, chunk, &config, seed)?,
+        };
+        writeln!(file, "{}", serde_json::to_string(&found)?)?;
+        file.sync_data()?;
+        answers.extend(found);
+        eprintln!("answered {} of {} prompts", answers.len(), prompts.len());
+    }
+    Ok(answers)
+}
+
+/// Samples answers and writes the pairs on which there is a preference.
+fn write_pairs(
+    args: &Args,
+    start: &Start,
+    examples: &[PromptExample],
+    policy: &AutoCausalLm,
+    file: &Path,
+) -> Result<()> {
+    let (common, sampling) = (&args.common, &args.sampling);
     let judge = match (&args.judge_endpoint, &args.judge_local) {
         (None, None) if sampling.reward.is_none() => {
             bail!("nothing compares the answers: give --judge-endpoint, --judge-local or --reward")
@@ -183,36 +328,11 @@ fn write_pairs(args: &Args, start: &Start, policy: &AutoCausalLm, file: &Path) -
             Some(Box::new(model) as Box<dyn ChatModel>)
         }
     };
-    let config = RolloutConfig {
-        num_generations: args.samples,
-        generation: sampling.generation(start)?,
-        max_rows: 64,
-    };
     let rewards = match &judge {
-        None => sampling.rewards(common)?,
-        Some(_) => none()?,
+        None => Some(sampling.rewards(common)?),
+        Some(_) => None,
     };
-    let limit = sampling.reward_time_limit();
-    let (model, tokenizer) = (&policy.valid(), &start.tokenizer);
-    let mut answers = Vec::with_capacity(prompts.examples.len());
-    for (chunk, prompts_of_chunk) in prompts.examples.chunks(32).enumerate() {
-        let seed = ft::core::mix_seed(common.seed, chunk as u64);
-        answers.extend(sample_and_score(
-            model,
-            tokenizer,
-            prompts_of_chunk,
-            &rewards,
-            &config,
-            limit,
-            seed,
-        )?);
-        eprintln!(
-            "answered {} of {} prompts",
-            answers.len(),
-            prompts.examples.len()
-        );
-    }
-    let examples = &prompts.examples;
+    let mut answers = answers(args, start, examples, policy, rewards.as_ref())?;
     // A row has an end behind its answer, which an answer that was cut has not.
     let all: usize = answers.iter().map(Vec::len).sum();
     for answers in &mut answers {
@@ -238,18 +358,16 @@ fn write_pairs(args: &Args, start: &Start, policy: &AutoCausalLm, file: &Path) -
     write_lines(file, rows)?;
     eprintln!("{} pairs in {}", pairs.len(), file.display());
     if let Some(file) = &args.best {
-        let mut rows: Vec<String> = match args.sampling.reward {
+        let rows: Vec<String> = match args.sampling.reward {
             Some(_) => examples
                 .iter()
                 .zip(&answers)
                 .filter_map(|(prompt, answers)| Some(sft_row(prompt, best(answers)?).to_string()))
                 .collect(),
-            None => (pairs.iter())
-                .map(|pair| sft_row(pair.prompt, pair.chosen).to_string())
+            None => (undefeated(&pairs).into_iter())
+                .map(|(prompt, answer)| sft_row(prompt, answer).to_string())
                 .collect(),
         };
-        // An answer may have won several comparisons.
-        rows.dedup();
         let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
         write_file(file, lines.as_bytes())?;
         eprintln!("{} answers in {}", rows.len(), file.display());
@@ -257,22 +375,13 @@ fn write_pairs(args: &Args, start: &Start, policy: &AutoCausalLm, file: &Path) -
     Ok(())
 }
 
-/// A reward that applies to nothing, where a judge compares.
-fn none() -> Result<WeightedSum> {
-    let none: Arc<dyn Reward> = Arc::new(from_fn("none", |_| Ok(None)));
-    Ok(WeightedSum::new([(none, 1.0)])?)
-}
-
-struct Pair<'a> {
-    prompt: &'a PromptExample,
-    chosen: &'a ScoredRollout,
-    rejected: &'a ScoredRollout,
-}
-
-fn by_reward<'a>(prompts: &'a [PromptExample], answers: &'a [Vec<ScoredRollout>]) -> Vec<Pair<'a>> {
+fn by_reward<'a>(
+    prompts: &'a [PromptExample],
+    answers: &'a [Vec<ScoredRollout>],
+) -> Vec<JudgedPair<'a>> {
     let pairs = prompts.iter().zip(answers).filter_map(|(prompt, answers)| {
         let (chosen, rejected) = best_and_worst(answers)?;
-        Some(Pair {
+        Some(JudgedPair {
             prompt,
             chosen,
             rejected,
@@ -289,25 +398,15 @@ fn by_judge<'a>(
     prompts: &'a [PromptExample],
     answers: &'a [Vec<ScoredRollout>],
     file: &Path,
-) -> Result<Vec<Pair<'a>>> {
-    let (mut sides, mut items) = (Vec::new(), Vec::new());
-    for (prompt, answers) in prompts.iter().zip(answers) {
-        let Some((first, others)) = answers.split_first() else {
-            continue;
-        };
-        for other in others
-            .iter()
-            .filter(|other| other.rollout.text != first.rollout.text)
-        {
-            sides.push((prompt, first, other));
-            items.push(PairItem {
-                prompt: text(&prompt.sample.prompt),
-                response_a: first.rollout.text.clone(),
-                response_b: other.rollout.text.clone(),
-                reference: None,
-            });
-        }
-    }
+) -> Result<Vec<JudgedPair<'a>>> {
+    let sides = comparisons(prompts, answers);
+    let items = sides.iter().map(|one| PairItem {
+        prompt: text(&one.prompt.sample.prompt),
+        response_a: one.first.rollout.text.clone(),
+        response_b: one.second.rollout.text.clone(),
+        reference: None,
+    });
+    let items: Vec<PairItem> = items.collect();
     let model = CachedModel::open(judge, &file.with_extension("replies.jsonl"))?;
     let judge = PairJudge {
         criteria: args.criteria.clone(),
@@ -326,19 +425,17 @@ fn by_judge<'a>(
         .iter()
         .filter(|comparison| comparison.verdict().is_none());
     let missing = missing.count();
-    let mut pairs = Vec::new();
-    for ((prompt, a, b), comparison) in sides.into_iter().zip(&found) {
-        let (chosen, rejected) = match comparison.verdict() {
-            Some(Preference::A) => (a, b),
-            Some(Preference::B) => (b, a),
-            Some(Preference::Tie) | None => continue,
-        };
-        pairs.push(Pair {
-            prompt,
-            chosen,
-            rejected,
+    let judged = sides
+        .into_iter()
+        .zip(&found)
+        .filter_map(|(side, comparison)| {
+            side.judged(match comparison.verdict()? {
+                Preference::A => Ordering::Greater,
+                Preference::B => Ordering::Less,
+                Preference::Tie => Ordering::Equal,
+            })
         });
-    }
+    let pairs: Vec<JudgedPair<'a>> = judged.collect();
     eprintln!(
         "{} pairs: {} decided, {} ties, {missing} without a verdict",
         found.len(),

@@ -25,11 +25,11 @@ use clap::Parser;
 use ft::AdaLora;
 use ft::core::{
     AutoCausalLm, CausalLm, HubOptions, SaveOptions, StageManifest, Tokenizer, Weights,
-    copy_generation_config, resolve,
+    copy_generation_config, fnv1a, resolve,
 };
 use ft::data::{
     BadRows, Batch, Batches, Collation, Format, RowStream, SftDataset, StreamLoader, StreamOptions,
-    built_in_template,
+    built_in_template, files_of,
 };
 use ft::kernels::PackedFormat;
 use ft::train::{
@@ -42,7 +42,7 @@ use serde_json::json;
 mod save_adapter;
 #[path = "shared/trains.rs"]
 mod trains;
-use save_adapter::SaveAdapter;
+use save_adapter::{InCheckpoints, save_adapter};
 use trains::{Trains, TrainsOptions, is_adalora};
 
 /// Instruction tuning.
@@ -160,6 +160,9 @@ struct Args {
 }
 
 fn main() -> Result<()> {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .init();
     ft::compute_threads(None);
     let (args, before) = arguments()?;
     let mut device = ft::device(&args.device)?.autodiff();
@@ -172,12 +175,17 @@ fn main() -> Result<()> {
     // The data before the model, so that errors in a file are reported at once.
     let folder = resolve(&args.model, &HubOptions::from_env())?;
     let mut tokenizer = Tokenizer::from_pretrained(&folder)?;
+    // A tokenizer whose template the base lacks comes with the adapter.
+    let mut with_adapter = None;
     if let Some(name) = &args.template {
         match tokenizer.chat_template() {
             Some(_) => eprintln!(
                 "the model has a chat template of its own, which is taken; --template {name} is ignored"
             ),
-            None => tokenizer = tokenizer.with_chat_template(built_in_template(name)?),
+            None => {
+                tokenizer = tokenizer.with_chat_template(built_in_template(name)?);
+                with_adapter = Some(tokenizer.clone());
+            }
         }
     }
     let mut stage = StageManifest::begin("sft", &args.model, &folder, None, &tokenizer)?;
@@ -219,9 +227,10 @@ fn main() -> Result<()> {
     };
     let learnt_print = train.as_ref().map(SftDataset::fingerprint);
     let held_out_print = held_out.fingerprint();
-    if let Some(rows) = &learnt_print {
-        stage.data.clone_from(rows);
-    }
+    stage.data = match &learnt_print {
+        Some(rows) => rows.clone(),
+        None => stream_print(&args.data)?,
+    };
     let pad = tokenizer
         .pad_token_id()
         .or(tokenizer.eos_token_id())
@@ -364,7 +373,11 @@ fn main() -> Result<()> {
             .with_identity("trains", trains)
             .with_identity("base_format", args.base_format.map(|format| format.name()));
         if has_adapter {
-            trainer = trainer.with_callback(SaveAdapter(stage.clone()));
+            let (stage, tokenizer) = (stage.clone(), with_adapter.clone());
+            let save = move |model: &AutoCausalLm, folder: &Path| {
+                save_adapter(model, folder, &stage, tokenizer.as_ref())
+            };
+            trainer = trainer.with_callback(InCheckpoints(save));
         }
         if let Some(patience) = args.early_stopping {
             trainer = trainer.with_callback(EarlyStopping::new(patience.max(1)));
@@ -392,12 +405,7 @@ fn main() -> Result<()> {
 
     // The adapter, or the model.
     if has_adapter {
-        ft::peft::save_adapter(&model, "default", &args.output)?;
-        stage.save_adapter(&args.output)?;
-        if args.template.is_some() {
-            // The base has no template, so the adapter comes with the one that it was trained with.
-            tokenizer.save_pretrained(&args.output)?;
-        }
+        save_adapter(&model, &args.output, &stage, with_adapter.as_ref())?;
     } else {
         model.save_pretrained(&args.output, &SaveOptions::default())?;
         tokenizer.save_pretrained(&args.output)?;
@@ -469,6 +477,16 @@ fn arguments() -> Result<(Args, Option<Manifest>)> {
     again.extend(["--output".to_string(), repeat.output.display().to_string()]);
     again.extend(repeat.json.then(|| "--json".to_string()));
     Ok((Args::try_parse_from(again)?, Some(manifest)))
+}
+
+/// A hash of the names and the sizes of the files of a stream, whose rows are not read before the training.
+fn stream_print(data: &Path) -> Result<String> {
+    let mut bytes = Vec::new();
+    for file in files_of(data)? {
+        bytes.extend(file.display().to_string().bytes());
+        bytes.extend(std::fs::metadata(&file)?.len().to_le_bytes());
+    }
+    Ok(fnv1a(bytes))
 }
 
 /// What the run depends on.

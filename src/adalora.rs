@@ -79,6 +79,10 @@ impl<M: Module + Parts, T: Method<M>> Method<M> for AdaLora<T> {
         self.method.evaluation_sets()
     }
 
+    fn loss_is_a_measure(&self) -> bool {
+        self.method.loss_is_a_measure()
+    }
+
     fn batch_to_json(&self, epoch: usize, index: usize) -> Option<serde_json::Value> {
         self.method.batch_to_json(epoch, index)
     }

@@ -9,16 +9,16 @@ use ft::burn::module::Module;
 use ft::burn::tensor::Device;
 use ft::core::{
     AutoCausalLm, CausalLm, HubOptions, Parts, SaveOptions, StageManifest, Tokenizer, Weights,
-    copy_generation_config, resolve,
+    copy_generation_config, fnv1a, resolve, weights_hash,
 };
-use ft::data::{PreferenceDataset, PromptDataset, UnpairedDataset};
+use ft::data::{PreferenceDataset, PromptDataset, SftDataset, UnpairedDataset, read_rows};
 use ft::peft::LoraConfig;
 use ft::train::{EvalMetrics, Method, TrainConfig, TrainReport, Trainer};
 use serde_json::{Map, Value, json};
 
 #[path = "save_adapter.rs"]
 mod save_adapter;
-use save_adapter::SaveAdapter;
+pub(crate) use save_adapter::{InCheckpoints, save_adapter};
 
 /// Options of every program of alignment.
 #[derive(Args, Clone)]
@@ -44,6 +44,9 @@ pub(crate) struct Common {
     /// File of the rows to evaluate on, instead of a share of --data.
     #[arg(long)]
     pub(crate) eval_data: Option<PathBuf>,
+    /// The number of steps between evaluations; without it before and after the training.
+    #[arg(long)]
+    pub(crate) eval_every: Option<usize>,
     /// Passes over the data.
     #[arg(long, default_value_t = 1.0)]
     pub(crate) epochs: f64,
@@ -53,7 +56,7 @@ pub(crate) struct Common {
     /// Batches per step.
     #[arg(long, default_value_t = 1)]
     pub(crate) grad_accum: usize,
-    /// Peak learning rate; it falls linearly. Without it 5e-5 for adapters and 1e-6 with --full.
+    /// Peak learning rate; it falls linearly. Without it 5e-5 for adapters and 1e-6 with --full; for reward models 1e-4 and 1e-5.
     #[arg(long)]
     pub(crate) lr: Option<f64>,
     /// Rank of the LoRA factors on all linear layers; alpha is twice the rank.
@@ -88,12 +91,24 @@ pub(crate) struct Start {
     pub(crate) tokenizer: Tokenizer,
     pub(crate) device: Device,
     /// This stage of training, and those that the model has gone through.
-    stage: StageManifest,
+    pub(crate) stage: StageManifest,
+    /// Whether the tokenizer is the one beside the adapter that is continued.
+    of_adapter: bool,
+}
+
+impl Start {
+    /// The tokenizer that comes with the adapter, if the model's own is another one.
+    pub(crate) fn own_tokenizer(&self) -> Option<&Tokenizer> {
+        self.of_adapter.then_some(&self.tokenizer)
+    }
 }
 
 impl Common {
     /// Reads what is needed before the data; `stage` is the name of the method. The data comes before the weights, so that errors in it are reported at once.
     pub(crate) fn start(&self, stage: &str) -> Result<Start> {
+        tracing_subscriber::fmt()
+            .with_writer(std::io::stderr)
+            .init();
         ft::compute_threads(None);
         let mut device = ft::device(&self.device)?.autodiff();
         if self.gradient_checkpointing {
@@ -102,11 +117,15 @@ impl Common {
         std::fs::create_dir_all(&self.output)
             .with_context(|| format!("cannot write to {}", self.output.display()))?;
         let folder = resolve(&self.model, &HubOptions::from_env())?;
-        let tokenizer = Tokenizer::from_pretrained(&folder)?;
         let adapter = self.adapter.as_deref();
+        let tokenizer = match adapter {
+            Some(adapter) => Tokenizer::for_adapter(adapter, &folder)?,
+            None => Tokenizer::from_pretrained(&folder)?,
+        };
         let stage = StageManifest::begin(stage, &self.model, &folder, adapter, &tokenizer)?;
         eprintln!("stages of training: {}", stage.names().join(", "));
         Ok(Start {
+            of_adapter: adapter.is_some_and(|folder| folder.join("tokenizer.json").is_file()),
             folder,
             tokenizer,
             device,
@@ -150,10 +169,12 @@ impl Common {
         }
     }
 
-    pub(crate) fn train_config(&self) -> TrainConfig {
-        let usual = if self.full { 1e-6 } else { 5e-5 };
+    /// The settings of the loop, with the usual learning rates of an adapter and of all weights.
+    pub(crate) fn train_config(&self, [adapter, full]: [f64; 2]) -> TrainConfig {
+        let usual = if self.full { full } else { adapter };
         TrainConfig {
             learning_rate: self.lr.unwrap_or(usual),
+            eval_every: self.eval_every,
             epochs: self.epochs,
             max_steps: self.max_steps,
             gradient_accumulation_steps: self.grad_accum,
@@ -177,15 +198,21 @@ impl Common {
         identity: &[(&str, Value)],
         watch: Option<PolicyWatch>,
     ) -> Result<(AutoCausalLm, TrainReport)> {
-        let mut trainer = self.trainer(start, method, identity);
+        let config = self.train_config(POLICY_RATES);
+        let stage = self.manifest(start, &config, identity);
+        let mut trainer = self.trainer(start, config, method, identity)?;
         if let Some(watch) = watch {
             trainer = trainer.with_callback(watch);
         }
         if !self.full {
-            trainer = trainer.with_callback(SaveAdapter(self.manifest(start, identity)));
+            let (stage, tokenizer) = (stage.clone(), start.own_tokenizer().cloned());
+            trainer =
+                trainer.with_callback(InCheckpoints(move |model: &AutoCausalLm, folder: &Path| {
+                    save_adapter(model, folder, &stage, tokenizer.as_ref())
+                }));
         }
         let (policy, report) = trainer.fit(policy)?;
-        self.save(start, &policy, identity)?;
+        self.save(start, &policy, &stage)?;
         ensure!(report.steps > 0, "no step was taken");
         Ok((policy, report))
     }
@@ -194,10 +221,12 @@ impl Common {
     pub(crate) fn trainer<'a, M: Module + Parts, T: Method<M>>(
         &self,
         start: &Start,
+        config: TrainConfig,
         method: T,
         identity: &[(&str, Value)],
-    ) -> Trainer<'a, M, T> {
-        let mut trainer = Trainer::with_method(self.train_config(), method)
+    ) -> Result<Trainer<'a, M, T>> {
+        let eval_data = self.eval_data.as_deref().map(rows_hash).transpose()?;
+        let mut trainer = Trainer::with_method(config, method)
             .with_identity("model", self.model.as_str())
             .with_identity("base_weights", start.stage.base_weights.as_str())
             .with_identity("chat_template", start.stage.template.clone())
@@ -206,18 +235,13 @@ impl Common {
                 self.adapter.as_ref().map(|path| path.display().to_string()),
             )
             .with_identity("eval_fraction", self.eval_fraction)
-            .with_identity(
-                "eval_data",
-                self.eval_data
-                    .as_ref()
-                    .map(|path| path.display().to_string()),
-            )
+            .with_identity("eval_data", eval_data)
             .with_identity("full", self.full)
             .with_identity("r", self.r);
         for (name, value) in identity {
             trainer = trainer.with_identity(name, value.clone());
         }
-        trainer
+        Ok(trainer)
     }
 
     /// Writes the adapter or the model, and what it was trained from.
@@ -225,9 +249,8 @@ impl Common {
         &self,
         start: &Start,
         policy: &AutoCausalLm,
-        identity: &[(&str, Value)],
+        stage: &StageManifest,
     ) -> Result<()> {
-        let stage = self.manifest(start, identity);
         let what = if self.full {
             policy.save_pretrained(&self.output, &SaveOptions::default())?;
             start.tokenizer.save_pretrained(&self.output)?;
@@ -235,8 +258,7 @@ impl Common {
             stage.save_model(&self.output)?;
             "model"
         } else {
-            ft::peft::save_adapter(policy, "default", &self.output)?;
-            stage.save_adapter(&self.output)?;
+            save_adapter(policy, &self.output, stage, start.own_tokenizer())?;
             "adapter"
         };
         eprintln!("{what} saved to {}", self.output.display());
@@ -244,8 +266,12 @@ impl Common {
     }
 
     /// What this stage trains from, and with which settings.
-    fn manifest(&self, start: &Start, identity: &[(&str, Value)]) -> StageManifest {
-        let config = self.train_config();
+    pub(crate) fn manifest(
+        &self,
+        start: &Start,
+        config: &TrainConfig,
+        identity: &[(&str, Value)],
+    ) -> StageManifest {
         let own = [
             ("learning_rate", json!(config.learning_rate)),
             ("epochs", json!(config.epochs)),
@@ -295,7 +321,39 @@ macro_rules! split {
     };
 }
 
-split!(PreferenceDataset, PromptDataset, UnpairedDataset);
+split!(
+    PreferenceDataset,
+    PromptDataset,
+    SftDataset,
+    UnpairedDataset
+);
+
+/// The usual learning rates of policies: of an adapter, and of all weights.
+pub(crate) const POLICY_RATES: [f64; 2] = [5e-5, 1e-6];
+
+/// A hash of the rows of a file, a folder or a glob.
+fn rows_hash(path: &Path) -> Result<String> {
+    let rows = read_rows(path)?;
+    Ok(fnv1a(
+        rows.iter().flat_map(|row| row.to_string().into_bytes()),
+    ))
+}
+
+/// The name of a model, a file or a kind, and a hash of what it stands for, so that a resumed run has the same.
+pub(crate) fn with_contents(name: Option<&str>) -> Result<Value> {
+    let Some(name) = name else {
+        return Ok(Value::Null);
+    };
+    let path = Path::new(name);
+    let hash = if path.is_dir() || path.extension().is_some_and(|end| end == "gguf") {
+        Some(weights_hash(path)?)
+    } else if path.is_file() {
+        Some(fnv1a(std::fs::read(path)?))
+    } else {
+        None
+    };
+    Ok(json!([name, hash]))
+}
 
 /// The reference policy by name: adapter-off, start, or a model folder.
 pub(crate) fn reference(

@@ -7,18 +7,21 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 use ft::align::Sampled;
-use ft::align::reward::{ModelScore, Reward, WeightedSum, by_names};
-use ft::core::{AutoSequenceClassifier, GenerationConfig, HubOptions, Tokenizer, Weights, resolve};
+use ft::align::reward::{ModelScore, Reward, StepScore, WeightedSum, by_names};
+use ft::core::{
+    AutoSequenceClassifier, AutoTokenClassifier, GenerationConfig, HubOptions,
+    SequenceClassifierConfig, Tokenizer, Weights, resolve,
+};
 use ft::train::{EvalMetrics, TrainReport};
 use serde_json::{Value, json};
 
-use crate::alignment::{Common, Start};
+use crate::alignment::{Common, Start, with_contents};
 
 /// Options of programs that sample completions and score them.
 #[derive(Args, Clone)]
 pub(crate) struct Sampling {
     /// gsm8k, numeric, exact, format, regex:PATTERN, length:TOKENS, json, several of them with commas, a JSON file, or the
-    /// folder or hub id of a reward model.
+    /// folder or hub id of a reward model or of a scorer of steps.
     #[arg(long)]
     pub(crate) reward: Option<String>,
     /// The largest length of a completion, in tokens.
@@ -72,21 +75,30 @@ impl Sampling {
         }
         let folder = resolve(text, &HubOptions::from_env())?;
         let device = ft::device(&common.device)?;
-        let model =
-            AutoSequenceClassifier::from_pretrained_with(&folder, &device, Weights::Stored)?;
         let tokenizer = Tokenizer::from_pretrained(&folder)?;
-        let reward: Arc<dyn Reward> =
-            Arc::new(ModelScore::new("reward_model", model, tokenizer, 8)?);
+        let weights = Weights::Stored;
+        let config = SequenceClassifierConfig::from_pretrained(&folder)?;
+        let reward: Arc<dyn Reward> = match config.step_separator {
+            Some(_) => {
+                let model = AutoTokenClassifier::from_pretrained_with(&folder, &device, weights)?;
+                Arc::new(StepScore::new("step_scores", model, tokenizer, None, 8)?)
+            }
+            None => {
+                let model =
+                    AutoSequenceClassifier::from_pretrained_with(&folder, &device, weights)?;
+                Arc::new(ModelScore::new("reward_model", model, tokenizer, 8)?)
+            }
+        };
         Ok(WeightedSum::new([(reward, 1.0)])?)
     }
 
     /// What a resumed run must have in common with the one that it continues.
-    pub(crate) fn identity(&self) -> Vec<(&'static str, Value)> {
-        vec![
-            ("reward", self.reward.clone().into()),
+    pub(crate) fn identity(&self) -> Result<Vec<(&'static str, Value)>> {
+        Ok(vec![
+            ("reward", with_contents(self.reward.as_deref())?),
             ("max_new_tokens", self.max_new_tokens.into()),
             ("temperature", self.temperature.into()),
-        ]
+        ])
     }
 }
 

@@ -90,7 +90,114 @@ fn instructions_and_preferences_make_a_chain() {
     let refused = prefer(&instructed, &in_folder("again"));
     let stderr = String::from_utf8_lossy(&refused.stderr);
     assert!(
-        !refused.status.success() && stderr.contains("another chat template"),
+        !refused.status.success() && stderr.contains("has another one now"),
+        "{stderr}"
+    );
+}
+
+/// `sft --template` on a base without one: the adapter brings the tokenizer, and so does the merged model.
+#[test]
+fn a_template_that_the_base_lacks_stays_with_the_chain() {
+    let at = TempDir::new().expect("folder");
+    let in_folder = |name: &str| -> PathBuf { at.path().join(name) };
+    let base = in_folder("base");
+    std::fs::create_dir(&base).expect("folder");
+    for entry in std::fs::read_dir(folder()).expect("folder") {
+        let path = entry.expect("entry").path();
+        std::fs::copy(&path, base.join(path.file_name().expect("name"))).expect("copies");
+    }
+    let settings = base.join("tokenizer_config.json");
+    let text = std::fs::read_to_string(&settings).expect("settings");
+    let mut tokenizer: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let template = tokenizer
+        .as_object_mut()
+        .expect("settings")
+        .remove("chat_template");
+    assert!(template.is_some());
+    std::fs::write(&settings, tokenizer.to_string()).expect("writes");
+
+    let (tuned, merged) = (in_folder("tuned"), in_folder("merged"));
+    let arguments = [
+        "--model",
+        path(&base),
+        "--data",
+        DATA,
+        "--template",
+        "alpaca",
+        "--output",
+        path(&tuned),
+        "--max-steps",
+        "1",
+        "--save-every",
+        "1",
+        "--batch-size",
+        "2",
+        "--seq-len",
+        "128",
+    ];
+    json("sft", &arguments);
+    assert!(tuned.join("tokenizer.json").is_file());
+    assert!(
+        tuned
+            .join("checkpoints/step-1/adapter/tokenizer.json")
+            .is_file()
+    );
+    let arguments = [
+        "--model",
+        path(&base),
+        "--adapter",
+        path(&tuned),
+        "--output",
+        path(&merged),
+    ];
+    assert!(run("merge", &arguments).status.success());
+
+    let rows = (0..6).map(|i| {
+        let message = |role: &str, text: String| object!([{"role": role, "content": text}]);
+        object!({
+            "prompt": message("user", format!("Say {i}.")),
+            "chosen": message("assistant", format!("{i}.")),
+            "rejected": message("assistant", "No.".into()),
+        })
+        .to_string()
+    });
+    let pairs = in_folder("pairs.jsonl");
+    std::fs::write(&pairs, rows.collect::<Vec<_>>().join("\n")).expect("writes");
+    for (model, adapter) in [(&merged, None), (&base, Some(&tuned))] {
+        let output = in_folder(if adapter.is_some() {
+            "continued"
+        } else {
+            "preferred"
+        });
+        let mut arguments = vec!["--model", path(model), "--data", path(&pairs)];
+        arguments.extend(["--output", path(&output), "--max-steps", "1"]);
+        if let Some(adapter) = adapter {
+            arguments.extend(["--adapter", path(adapter)]);
+        }
+        json("dpo", &arguments);
+        // The continued adapter brings its tokenizer on.
+        assert_eq!(output.join("tokenizer.json").is_file(), adapter.is_some());
+        let stage = std::fs::read_to_string(output.join("adapter_stage.json")).expect("a stage");
+        let stage: StageManifest = serde_json::from_str(&stage).expect("JSON");
+        assert_eq!(stage.names(), ["sft", "dpo"]);
+    }
+    // Without the template the chain is refused, with what to do.
+    std::fs::remove_file(tuned.join("tokenizer.json")).expect("removes");
+    let output = in_folder("refused");
+    let arguments = [
+        "--model",
+        path(&base),
+        "--adapter",
+        path(&tuned),
+        "--data",
+        path(&pairs),
+        "--output",
+        path(&output),
+    ];
+    let refused = run("dpo", &arguments);
+    let stderr = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success() && stderr.contains("has none now"),
         "{stderr}"
     );
 }

@@ -5,6 +5,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use ft_core::{AutoSequenceClassifier, CausalLm, Parts, Predicted};
 use ft_data::Branches;
 
+use crate::sequences::{reach, shorter};
 use crate::{Error, Result};
 
 /// A policy and its value model, which [`Ppo`](crate::Ppo) trains together.
@@ -48,6 +49,11 @@ impl<M: CausalLm> ActorCritic<M> {
             return Ok(Self { policy, value });
         };
         Err(Error::Settings(vec![mistake]))
+    }
+
+    /// How long a row of branches may be for both models.
+    pub(crate) fn reach(&self) -> Option<usize> {
+        shorter(reach(&self.policy), self.value.attention_window())
     }
 
     /// The values of the states in which the tokens of completions were chosen, `[completions, longest]`, and 0 behind the

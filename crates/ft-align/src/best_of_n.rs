@@ -7,7 +7,7 @@ use ft_data::{Prompt, PromptExample};
 use serde_json::{Value, json};
 
 use crate::reward::WeightedSum;
-use crate::sampler::Sampler;
+use crate::sampler::{Sampler, generation_mistakes};
 use crate::{Error, Result, ScoredRollout};
 
 /// Samples and scores the completions of each prompt. A completion that no reward applies to has none.
@@ -51,13 +51,42 @@ pub fn sample_and_score<M: CausalLm>(
     reward_time_limit: Duration,
     seed: u64,
 ) -> Result<Vec<Vec<ScoredRollout>>> {
+    let (tokenizer, rewards) = (tokenizer.clone(), Some(rewards.clone()));
+    let sampler = Sampler::new(config.clone(), tokenizer, rewards, reward_time_limit);
+    sampled(sampler, model, prompts, config, seed)
+}
+
+/// Samples the completions of each prompt, which have no rewards: for a judge, or a person, that compares them.
+///
+/// # Errors
+///
+/// As [`sample_and_score`].
+pub fn sample_answers<M: CausalLm>(
+    model: &M,
+    tokenizer: &Tokenizer,
+    prompts: &[PromptExample],
+    config: &RolloutConfig,
+    seed: u64,
+) -> Result<Vec<Vec<ScoredRollout>>> {
+    let sampler = Sampler::new(config.clone(), tokenizer.clone(), None, Duration::ZERO);
+    sampled(sampler, model, prompts, config, seed)
+}
+
+fn sampled<M: CausalLm>(
+    mut sampler: Sampler,
+    model: &M,
+    prompts: &[PromptExample],
+    config: &RolloutConfig,
+    seed: u64,
+) -> Result<Vec<Vec<ScoredRollout>>> {
+    let mut mistakes = generation_mistakes(&config.generation);
     if config.num_generations == 0 {
-        return Err(Error::Settings(vec![
-            "num_generations must be 1 or more".into(),
-        ]));
+        mistakes.push("num_generations must be 1 or more".into());
     }
-    let (tokenizer, rewards) = (tokenizer.clone(), rewards.clone());
-    let mut sampler = Sampler::new(config.clone(), tokenizer, rewards, reward_time_limit);
+    if !mistakes.is_empty() {
+        return Err(Error::Settings(mistakes));
+    }
+    sampler.check_room(prompts, model.dims().max_position_embeddings)?;
     let groups = sampler.complete(model, prompts, seed)?;
     Ok(groups.into_iter().map(|group| group.rows).collect())
 }

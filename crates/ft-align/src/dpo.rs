@@ -2,14 +2,14 @@
 
 use burn::tensor::Tensor;
 use ft_core::{CausalLm, Dims, LossSum, predicted_log_sum_squares, predicted_logps};
-use ft_data::{Branches, PreferenceDataset, PreferenceExample, Tokenized};
+use ft_data::{Branches, PreferenceDataset, PreferenceExample};
 use ft_kernels::exact;
 use ft_train::{BoxError, Method, ModelView, StepContext, StepOutput, StepResult};
 
 use crate::loss::{
     PairLogps, PairLoss, PairLosses, PairMetrics, PairSettings, pair_logps, wpo_weights,
 };
-use crate::sequences::{check_lengths, completion_logps, device_of, numbers, tensor};
+use crate::sequences::{check_pairs, completion_logps, device_of, numbers, reach, shorter, tensor};
 use crate::splits::Splits;
 use crate::{Error, PairBatch, Reference, Result};
 
@@ -120,7 +120,7 @@ impl<M: CausalLm> Dpo<M> {
         reference.check(policy)?;
         check_precomputed(&reference, &train)?;
         let dims = policy.dims();
-        check_lengths(dims, answers(&train))?;
+        check_pairs(dims, &train)?;
         Ok(Self {
             dims,
             config,
@@ -136,17 +136,12 @@ impl<M: CausalLm> Dpo<M> {
     /// If log-probabilities of the reference are missing, or a pair is longer than the model allows. Without pairs there is no evaluation.
     pub fn with_evaluation(self, held_out: PreferenceDataset) -> Result<Self> {
         check_precomputed(&self.reference, &held_out)?;
-        check_lengths(self.dims, answers(&held_out))?;
+        check_pairs(self.dims, &held_out)?;
         Ok(Self {
             splits: self.splits.with_evaluation(held_out.examples)?,
             ..self
         })
     }
-}
-
-fn answers(dataset: &PreferenceDataset) -> impl Iterator<Item = &Tokenized> {
-    let pairs = dataset.examples.iter();
-    pairs.flat_map(|pair| [&pair.chosen, &pair.rejected])
 }
 
 fn check_precomputed<M>(reference: &Reference<M>, dataset: &PreferenceDataset) -> Result<()> {
@@ -183,8 +178,10 @@ impl<M: CausalLm> Method<M> for Dpo<M> {
     ) -> Result<PairBatch, BoxError> {
         let pairs = self.splits.batch(epoch, index, context);
         let device = device_of(&**model);
-        let batch = PairBatch::new(&**model, &pairs, &device);
-        let reference = match self.reference.model(model) {
+        let reference = self.reference.model(model);
+        let reach = shorter(reach(&**model), reference.as_ref().and_then(reach));
+        let batch = PairBatch::new(reach, &pairs, &device);
+        let reference = match reference {
             Some(reference) => {
                 let tokens = completion_logps(&reference, &batch.sequences, 1.0, &device);
                 numbers(pair_logps(&tokens, self.config.ld_alpha))

@@ -21,8 +21,8 @@ use update::update;
 ///
 /// A set of completions is sampled from the model under training, with its adapters, without a copy. The loss is that of
 /// [`PolicyLoss`](crate::loss::PolicyLoss); see [`GrpoConfig`]. Metrics have TRL's names: `reward`, `reward_std`, `rewards/NAME/mean`,
-/// `rewards/NAME/std`, `frac_reward_zero_std`, `completions/mean_length`, `completions/mean_terminated_length`,
-/// `completions/clipped_ratio`, `entropy`, `clip_ratio/low_mean`, `clip_ratio/high_mean`, `clip_ratio/region_mean`, and with a
+/// `rewards/NAME/std`, `frac_reward_zero_std`, `completions/mean_length`, `completions/mean_terminated_length` and the same with
+/// `min` and `max`, `completions/clipped_ratio`, `entropy`, `clip_ratio/low_mean`, `clip_ratio/high_mean`, `clip_ratio/region_mean`, and with a
 /// reference `kl`, weighted with the ratios of policy and sampling policy.
 ///
 /// An evaluation answers every held-out prompt once, greedily. Its loss is the mean reward with the sign changed, so that
@@ -66,10 +66,10 @@ impl<M: CausalLm> Grpo<M> {
                 max_rows: config.max_rows,
             },
             tokenizer,
-            rewards,
+            Some(rewards),
             config.reward_time_limit,
         );
-        sampler.check_room(&train, room)?;
+        sampler.check_room(&train.examples, room)?;
         Ok(Self {
             room,
             splits: Splits::new(train.examples, config.prompts_per_batch, shuffle_seed)?,
@@ -86,7 +86,7 @@ impl<M: CausalLm> Grpo<M> {
     ///
     /// If the batches cannot be made.
     pub fn with_evaluation(self, held_out: PromptDataset) -> Result<Self> {
-        self.sampler.check_room(&held_out, self.room)?;
+        self.sampler.check_room(&held_out.examples, self.room)?;
         let rows = self.config.max_rows.max(1);
         Ok(Self {
             splits: self.splits.with_evaluation_of(held_out.examples, rows)?,
@@ -109,6 +109,10 @@ impl<M: CausalLm> Method<M> for Grpo<M> {
 
     fn evaluation_len(&self) -> Option<usize> {
         self.splits.evaluation_len()
+    }
+
+    fn loss_is_a_measure(&self) -> bool {
+        false
     }
 
     fn batch(

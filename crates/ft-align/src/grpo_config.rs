@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ft_core::GenerationConfig;
 
-use crate::loss::{PolicyLoss, PolicySettings, Scaling};
+use crate::loss::{Clip, PolicyLoss, PolicySettings, Scaling};
 use crate::sampler::sampling_mistakes;
 use crate::{Error, Result};
 
@@ -110,7 +110,12 @@ impl GrpoConfig {
                 self.top_entropy_quantile
             ),
         );
-        let clip = self.settings.clip;
+        let PolicySettings {
+            clip,
+            cispo_cap,
+            sapo_tau,
+            ..
+        } = self.settings;
         must(
             clip.low >= 0.0 && clip.low <= 1.0 && clip.high >= 0.0,
             format!(
@@ -124,6 +129,25 @@ impl GrpoConfig {
                 "the bound of two-sided clipping must be above 1 + {}, or no ratio of a negative advantage is free",
                 clip.high
             ),
+        );
+        must(
+            self.loss.clips() || clip == Clip::default(),
+            format!(
+                "the bounds of ratios (clip) have no effect on {}: leave them out{}",
+                self.loss,
+                match self.loss {
+                    PolicyLoss::Cispo => ", or set its cap",
+                    _ => "",
+                }
+            ),
+        );
+        must(
+            cispo_cap > 0.0 && sapo_tau.iter().all(|tau| *tau > 0.0),
+            format!("cispo_cap and sapo_tau must be above 0, not {cispo_cap} and {sapo_tau:?}"),
+        );
+        must(
+            self.loss != PolicyLoss::Rloo || self.scaling == Scaling::Group,
+            "scaling has no effect on rloo, whose advantages are not scaled: leave it out".into(),
         );
         match mistakes.is_empty() {
             true => Ok(()),

@@ -4,12 +4,14 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use ft_core::{CausalLm, LossSum, mix_seed};
+use ft_core::{CausalLm, Dims, LossSum, mix_seed};
 use ft_data::{Branches, Tokenized, UnpairedDataset, UnpairedExample};
 use ft_train::{BoxError, Method, ModelView, StepContext, StepOutput, StepResult};
 
 use crate::loss::{KtoWeights, RewardShift, bco, kto, kto_kl, sum_logps};
-use crate::sequences::{check_lengths, collate, completion_logps, device_of, numbers, tensor};
+use crate::sequences::{
+    check_lengths, collate, completion_logps, device_of, numbers, reach, shorter, tensor,
+};
 use crate::splits::Splits;
 use crate::{Error, Reference, Result};
 
@@ -99,8 +101,8 @@ pub struct UnpairedSequences {
 /// means over the desirable and the undesirable answers, `logps/chosen` and `logps/rejected` likewise; `kl` is the estimate
 /// of the divergence that KTO uses, and `delta` the shift of BCO.
 ///
-/// The divergence is estimated with each prompt and the answer before it in the batch, which must be an answer to another
-/// prompt: a batch has at least two answers. The last batch of an epoch may have one, whose partner is drawn from all.
+/// The divergence is estimated with each prompt and the nearest answer before it in the batch that is one to another prompt. If
+/// the batch has none, as the last one of an epoch that has a single row, the answer is drawn from all training rows.
 ///
 /// The policy has the dropout of its adapter while it trains, the reference has none: TRL switches dropout off.
 #[derive(Debug)]
@@ -108,6 +110,7 @@ pub struct Kto<M> {
     config: KtoConfig,
     weights: KtoWeights,
     reference: Reference<M>,
+    dims: Dims,
     splits: Splits<UnpairedExample>,
     shift: RewardShift,
     /// The length that prompts with other answers are cut to: that of the longest row.
@@ -120,8 +123,10 @@ impl<M: CausalLm> Kto<M> {
     ///
     /// # Errors
     ///
-    /// If a setting makes no sense, the reference does not fit the policy, there are no answers, or the weights do not make
-    /// up for the numbers of both kinds (equation 8 of the paper).
+    /// If a setting makes no sense, the reference does not fit the policy, an answer is longer than the model allows, there are
+    /// no answers, answers of one kind only although no weights are given, or for `kto` answers to one prompt only.
+    ///
+    /// Weights that do not make up for the numbers of both kinds (equation 8 of the paper) are a warning of `tracing`.
     pub fn new(
         config: KtoConfig,
         reference: Reference<M>,
@@ -133,6 +138,28 @@ impl<M: CausalLm> Kto<M> {
         let (desirable, undesirable) = train.counts();
         let weights = (config.weights).unwrap_or(KtoWeights::balanced(desirable, undesirable));
         config.check(weights, batch_size)?;
+        if config.weights.is_none() && (desirable == 0) != (undesirable == 0) {
+            let [there, missing] = match undesirable {
+                0 => ["desirable", "undesirable"],
+                _ => ["undesirable", "desirable"],
+            };
+            return Err(Error::Settings(vec![format!(
+                "all {} answers are {there}: preferences are learned from answers of both kinds. Add {missing} ones, give weights \
+                 (KtoConfig::weights) if this is meant, or train on desirable answers alone with the example `sft`",
+                train.len()
+            )]));
+        }
+        let mut rows = train.examples.iter();
+        if config.loss == UnpairedLoss::Kto
+            && let Some(first) = rows.next()
+            && rows.all(|row| row.prompt() == first.prompt())
+        {
+            return Err(Error::Settings(vec![
+                "all answers are to one prompt, and KTO's divergence is estimated with answers to other prompts: add some, or \
+                 use the loss apo_zero_unpaired or bco"
+                    .into(),
+            ]));
+        }
         if matches!(reference, Reference::Precomputed) {
             return Err(Error::Reference(
                 "unpaired feedback has no precomputed log-probabilities, since the pairs of prompts and other answers \
@@ -158,6 +185,7 @@ impl<M: CausalLm> Kto<M> {
             );
         }
         Ok(Self {
+            dims: policy.dims(),
             config,
             weights,
             reference,
@@ -171,8 +199,9 @@ impl<M: CausalLm> Kto<M> {
     ///
     /// # Errors
     ///
-    /// If the batches cannot be made.
+    /// If an answer is longer than the model allows.
     pub fn with_evaluation(self, held_out: UnpairedDataset) -> Result<Self> {
+        check_lengths(self.dims, held_out.examples.iter().map(|row| &row.tokens))?;
         Ok(Self {
             splits: self.splits.with_evaluation(held_out.examples)?,
             ..self
@@ -183,6 +212,21 @@ impl<M: CausalLm> Kto<M> {
     pub fn weights(&self) -> KtoWeights {
         self.weights
     }
+}
+
+/// The nearest row before `row` in the batch whose prompt is another one, going around; if there is none, the first such row of all
+/// from `drawn` on, going around.
+fn partner<'a>(
+    batch: &'a [UnpairedExample],
+    row: usize,
+    all: &'a [UnpairedExample],
+    drawn: usize,
+) -> &'a UnpairedExample {
+    let before = batch[..row].iter().rev().chain(batch[row..].iter().rev());
+    let (after, wrapped) = (&all[drawn..], &all[..drawn]);
+    let mut others = before.chain(after).chain(wrapped);
+    let found = others.find(|other| other.prompt() != batch[row].prompt());
+    found.unwrap_or(&batch[row])
 }
 
 impl KtoConfig {
@@ -247,24 +291,21 @@ impl<M: CausalLm> Method<M> for Kto<M> {
             numbers(sum_logps(tokens.logps, &tokens.mask))
         };
         let alone: Vec<Vec<&Tokenized>> = rows.iter().map(|row| vec![&row.tokens]).collect();
-        let sequences = collate(policy, &alone, &device);
+        let reach = shorter(reach(policy), reach(&reference));
+        let sequences = collate(reach, &alone, &device);
         let mismatched = (self.config.loss == UnpairedLoss::Kto).then(|| {
-            // The last batch of an epoch may have one row, whose partner is drawn from all.
-            let all = self.splits.examples(context);
-            let drawn = &all[(mix_seed(context.seed, 0) % all.len() as u64) as usize];
-            let before = |row: usize| match rows.len() {
-                1 => drawn,
-                count => &rows[(row + count - 1) % count],
-            };
+            let all = self.splits.training();
             let mismatched: Vec<Tokenized> = (0..rows.len())
                 .map(|row| {
-                    let mut mismatched = rows[row].mismatched(before(row));
+                    let drawn = mix_seed(context.seed, row as u64) % all.len() as u64;
+                    let partner = partner(&rows, row, all, drawn as usize);
+                    let mut mismatched = rows[row].mismatched(partner);
                     mismatched.truncate(self.longest);
                     mismatched
                 })
                 .collect();
             let alone: Vec<Vec<&Tokenized>> = mismatched.iter().map(|row| vec![row]).collect();
-            let sequences = collate(policy, &alone, &device);
+            let sequences = collate(reach, &alone, &device);
             [sums(policy, &sequences), sums(&reference, &sequences)]
         });
         Ok(UnpairedSequences {
@@ -344,5 +385,41 @@ impl<M: CausalLm> Method<M> for Kto<M> {
         let shift = std::fs::read(folder.join("reward_shift.json"))?;
         self.shift = serde_json::from_slice(&shift)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ft_core::IGNORE_INDEX;
+
+    use super::*;
+
+    fn answer(prompt: u32, token: u32) -> UnpairedExample {
+        UnpairedExample {
+            tokens: Tokenized {
+                input_ids: vec![prompt, token],
+                labels: vec![IGNORE_INDEX, i64::from(token)],
+            },
+            desirable: true,
+        }
+    }
+
+    #[test]
+    fn a_partner_answers_another_prompt() {
+        let all = [answer(1, 10), answer(1, 11), answer(2, 12), answer(3, 13)];
+        let token = |batch: &[UnpairedExample], row, drawn| {
+            partner(batch, row, &all, drawn).tokens.input_ids[1]
+        };
+        // Neighbours with the same prompt are passed over.
+        assert_eq!(
+            [0, 1, 2, 3].map(|row| token(&all, row, 0)),
+            [13, 13, 11, 12]
+        );
+        // A batch of one prompt takes a row of all, never one of its own.
+        assert_eq!(
+            [0, 1, 2, 3].map(|drawn| token(&all[..2], 1, drawn)),
+            [12, 12, 12, 13]
+        );
+        assert_eq!(token(&all[3..], 0, 3), 10);
     }
 }

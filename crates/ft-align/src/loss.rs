@@ -63,6 +63,7 @@ pub use alphapo::alphapo;
 pub use aot::{aot, aot_unpaired};
 pub use apo::{apo_down, apo_zero, apo_zero_unpaired};
 pub use bco::{RewardShift, bco, bco_pair};
+pub(crate) use box_cox::box_cox;
 pub use bradley_terry::bradley_terry;
 pub use cispo::cispo;
 pub use clipped_surrogate::{Clip, clipped_surrogate, clipped_terms};

@@ -13,7 +13,7 @@ use crate::loss::pair_logps;
 use crate::reward::WeightedSum;
 use crate::sampler::{Sampled, Sampler, evaluation, sampling_mistakes, warn_about_sampling};
 use crate::scored_rollout::{Group, PolicyBatch, group_metrics, tokenized};
-use crate::sequences::{completion_logps, device_of, numbers};
+use crate::sequences::{completion_logps, device_of, numbers, reach, shorter};
 use crate::splits::Splits;
 use crate::{Error, PairBatch, Reference, Result, ScoredRollout};
 
@@ -146,8 +146,8 @@ impl<M: CausalLm> OnlineDpo<M> {
             generation: config.generation.clone(),
             max_rows: config.max_rows,
         };
-        let sampler = Sampler::new(rollout, tokenizer, rewards, config.reward_time_limit);
-        sampler.check_room(&train, room)?;
+        let sampler = Sampler::new(rollout, tokenizer, Some(rewards), config.reward_time_limit);
+        sampler.check_room(&train.examples, room)?;
         Ok(Self {
             splits: Splits::new(train.examples, config.prompts_per_batch, shuffle_seed)?,
             config,
@@ -163,7 +163,7 @@ impl<M: CausalLm> OnlineDpo<M> {
     ///
     /// If the batches cannot be made.
     pub fn with_evaluation(self, held_out: PromptDataset) -> Result<Self> {
-        self.sampler.check_room(&held_out, self.room)?;
+        self.sampler.check_room(&held_out.examples, self.room)?;
         let rows = self.config.max_rows.max(1);
         Ok(Self {
             splits: self.splits.with_evaluation_of(held_out.examples, rows)?,
@@ -195,8 +195,10 @@ impl<M: CausalLm> OnlineDpo<M> {
             pairs.push(example([rows[0], rows[1]]));
         }
         let device = device_of(policy);
-        let batch = PairBatch::new(policy, &pairs, &device);
-        let reference = self.reference.model(policy).map(|reference| {
+        let reference = self.reference.model(policy);
+        let reach = shorter(reach(policy), reference.as_ref().and_then(reach));
+        let batch = PairBatch::new(reach, &pairs, &device);
+        let reference = reference.map(|reference| {
             let tokens = completion_logps(&reference, &batch.sequences, 1.0, &device);
             numbers(pair_logps(&tokens, self.config.dpo.ld_alpha))
         });
@@ -230,6 +232,10 @@ impl<M: CausalLm> Method<M> for OnlineDpo<M> {
 
     fn evaluation_len(&self) -> Option<usize> {
         self.splits.evaluation_len()
+    }
+
+    fn loss_is_a_measure(&self) -> bool {
+        false
     }
 
     fn batch(

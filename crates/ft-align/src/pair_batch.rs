@@ -1,7 +1,6 @@
 //! Batches of preference pairs.
 
 use burn::tensor::Device;
-use ft_core::CausalLm;
 use ft_data::{Branches, PreferenceExample};
 
 use crate::sequences::collate;
@@ -16,16 +15,12 @@ pub struct PairBatch {
 }
 
 impl PairBatch {
-    /// Pairs without log-probabilities of a reference.
-    pub(crate) fn new<M: CausalLm>(
-        model: &M,
-        pairs: &[PreferenceExample],
-        device: &Device,
-    ) -> Self {
+    /// Pairs without log-probabilities of a reference, for models of this [reach](crate::sequences::reach).
+    pub(crate) fn new(reach: Option<usize>, pairs: &[PreferenceExample], device: &Device) -> Self {
         let groups: Vec<_> = (pairs.iter())
             .map(|pair| vec![&pair.chosen, &pair.rejected])
             .collect();
-        let mut sequences = collate(model, &groups, device);
+        let mut sequences = collate(reach, &groups, device);
         chosen_first(&mut sequences.completions);
         chosen_first(&mut sequences.prompts);
         Self {

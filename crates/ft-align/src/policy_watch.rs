@@ -18,13 +18,17 @@ const WINDOW: usize = 10;
 /// - the KL divergence from the reference is above a limit;
 /// - almost no group has completions of different quality, so that nothing is learned.
 ///
-/// Numbers are means over 10 steps, compared with the first 10 steps.
+/// Numbers are means over 10 steps, compared with the first 10 steps. Held-out rewards are those of the trainer's evaluations: at the
+/// start, at the end, and every [`eval_every`](ft_train::TrainConfig::eval_every) steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PolicyWatch {
     /// The largest mean KL divergence of a token, in nats, that is no sign of trouble.
     pub kl_limit: f64,
     first: Vec<Metrics>,
     last: Vec<Metrics>,
+    /// The held-out reward before the first step, which belongs to the reward of the first steps.
+    #[serde(default)]
+    at_start: Option<f64>,
     /// Training reward and held-out reward at each evaluation.
     evaluations: Vec<(f64, f64)>,
     warnings: Vec<(usize, String)>,
@@ -44,6 +48,7 @@ impl PolicyWatch {
             kl_limit,
             first: Vec::new(),
             last: Vec::new(),
+            at_start: None,
             evaluations: Vec::new(),
             warnings: Vec::new(),
         }
@@ -114,8 +119,12 @@ impl PolicyWatch {
     /// Notes an evaluation.
     fn note_evaluation(&mut self, step: usize, held_out: f64) {
         let Some(training) = mean(&self.last, "reward") else {
+            self.at_start = Some(held_out);
             return;
         };
+        if let (Some(at_start), Some(first)) = (self.at_start.take(), mean(&self.first, "reward")) {
+            self.evaluations.push((first, at_start));
+        }
         self.evaluations.push((training, held_out));
         let Some((earlier, before)) = self
             .evaluations

@@ -146,8 +146,8 @@ impl<M: CausalLm + ModuleDisplay> Ppo<M> {
             generation: config.generation.clone(),
             max_rows: config.max_rows,
         };
-        let sampler = Sampler::new(rollout, tokenizer, rewards, config.reward_time_limit);
-        sampler.check_room(&train, room)?;
+        let sampler = Sampler::new(rollout, tokenizer, Some(rewards), config.reward_time_limit);
+        sampler.check_room(&train.examples, room)?;
         Ok(Self {
             room,
             splits: Splits::new(train.examples, config.prompts_per_batch, shuffle_seed)?,
@@ -167,7 +167,7 @@ impl<M: CausalLm + ModuleDisplay> Ppo<M> {
     ///
     /// If the batches cannot be made.
     pub fn with_evaluation(self, held_out: PromptDataset) -> Result<Self> {
-        self.sampler.check_room(&held_out, self.room)?;
+        self.sampler.check_room(&held_out.examples, self.room)?;
         let rows = self.config.max_rows.max(1);
         Ok(Self {
             splits: self.splits.with_evaluation_of(held_out.examples, rows)?,
@@ -207,6 +207,10 @@ impl<M: CausalLm + ModuleDisplay> Method<ActorCritic<M>> for Ppo<M> {
 
     fn evaluation_len(&self) -> Option<usize> {
         self.splits.evaluation_len()
+    }
+
+    fn loss_is_a_measure(&self) -> bool {
+        false
     }
 
     fn batch(

@@ -1,12 +1,14 @@
-//! Training of process reward models, which score each step of a solution: TRL's `PRMTrainer` as a step.
+//! Training of process reward models, which score each step of a solution, with the rows and the loss of `PRMTrainer` in earlier
+//! versions of TRL.
 
 use burn::module::Module;
 use burn::tensor::activation;
-use ft_core::{AutoTokenClassifier, IGNORE_INDEX, LossSum};
-use ft_data::{Batch, Tokenized, collate_padded};
+use ft_core::{AutoTokenClassifier, IGNORE_INDEX, LossSum, Tokenizer};
+use ft_data::{Batch, Tokenized, collate_padded, tokenize_steps};
 use ft_train::{StepContext, StepOutput, StepResult};
 
 use crate::loss::process_rewards;
+use crate::score_rows::by_length;
 use crate::{Error, Result};
 
 /// The step of a process reward model (Lightman et al., 2023, arXiv:2305.20050): the class of every step at its end, wrong (0) or
@@ -17,13 +19,14 @@ use crate::{Error, Result};
 ///
 /// # Errors
 ///
-/// If the model does not have two labels.
+/// If the model does not have two labels, or a row is longer than it allows.
 pub fn process_reward_step(
     model: &AutoTokenClassifier,
     batch: &Batch,
     context: &StepContext,
 ) -> StepResult {
     check_labels(model)?;
+    model.dims().check_length(batch.seq)?;
     let logits = model.scores(&batch.tokens(&context.device));
     let (losses, _) = process_rewards(logits.clone(), &batch.labels);
     let count = batch
@@ -43,14 +46,66 @@ pub fn process_reward_step(
         .with_tokens(batch.token_count()))
 }
 
-/// The probability that each step of each row is right, in the order of the steps. A step ends where the row has a label, whatever
-/// that is.
+/// The probability that each step of each solution is right, in the order of the steps.
 ///
-/// Rows are scored `batch_size` at a time.
+/// A solution is a prompt and its steps. Between steps is the separator that the model was trained with: that of its `config.json`
+/// ([`step_separator`](ft_core::SequenceClassifierConfig::step_separator)), or the one that is given. Rows are scored as in
+/// [`score_steps`].
+///
+/// ```no_run
+/// # fn demo(
+/// #     model: ft_core::AutoTokenClassifier, tokenizer: ft_core::Tokenizer,
+/// # ) -> Result<(), ft_align::Error> {
+/// let steps = ["There are 3 + 4 apples.", "So there are 8."];
+/// let scores = ft_align::score_solutions(&model, &tokenizer, None, &[("3 + 4 apples?", steps)], 8)?;
+/// assert_eq!(scores[0].len(), 2);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///
-/// If the model does not have two labels.
+/// As [`score_steps`], and if the model has no separator and none is given, or the tokenizer refuses a text.
+///
+/// # Panics
+///
+/// If `batch_size` is 0.
+pub fn score_solutions<S: AsRef<str>>(
+    model: &AutoTokenClassifier,
+    tokenizer: &Tokenizer,
+    separator: Option<&str>,
+    solutions: &[(impl AsRef<str>, impl AsRef<[S]>)],
+    batch_size: usize,
+) -> Result<Vec<Vec<f32>>> {
+    let known = model.config().step_separator.as_deref();
+    let Some(separator) = separator.or(known) else {
+        return Err(Error::RewardModel(
+            "the model's config.json has no step_separator, so what stands behind a step is not known: give the separator that \
+             the model was trained with"
+                .into(),
+        ));
+    };
+    let rows = solutions.iter().map(|(prompt, steps)| {
+        let steps = steps.as_ref().iter().map(|step| (step.as_ref(), 0));
+        Ok(tokenize_steps(
+            prompt.as_ref(),
+            steps,
+            tokenizer,
+            separator,
+        )?)
+    });
+    score_steps(model, &rows.collect::<Result<Vec<_>>>()?, batch_size)
+}
+
+/// The probability that each step of each row is right, in the order of the steps. A step ends where the row has a label, whatever
+/// that is.
+///
+/// Rows of similar lengths make a batch of at most `batch_size`, so that there is little padding. There is no dropout and no
+/// graph.
+///
+/// # Errors
+///
+/// If the model does not have two labels, or a row has no tokens or more than the model allows.
 ///
 /// # Panics
 ///
@@ -63,18 +118,20 @@ pub fn score_steps(
     check_labels(model)?;
     let model = model.valid();
     let device = model.devices().first().cloned().unwrap_or_default();
-    let mut found = Vec::with_capacity(rows.len());
-    for rows in rows.chunks(batch_size) {
-        let batch = collate_padded(&rows.iter().collect::<Vec<_>>(), 1, 0);
+    let mut found = vec![Vec::new(); rows.len()];
+    for places in by_length(rows, batch_size)? {
+        let rows: Vec<&Tokenized> = places.iter().map(|&place| &rows[place]).collect();
+        let batch = collate_padded(&rows, 1, 0);
+        model.dims().check_length(batch.seq)?;
         let logits = model.scores(&batch.tokens(&device));
         let right = activation::softmax(logits, 2).narrow(2, 1, 1).into_data();
         let right: Vec<f32> = right.iter::<f32>().collect();
         let rows = right.chunks(batch.seq).zip(batch.labels.chunks(batch.seq));
-        found.extend(rows.map(|(right, labels)| {
+        for (place, (right, labels)) in places.into_iter().zip(rows) {
             let ends = right.iter().zip(labels);
             let ends = ends.filter(|(_, label)| **label != IGNORE_INDEX);
-            ends.map(|(right, _)| *right).collect()
-        }));
+            found[place] = ends.map(|(right, _)| *right).collect();
+        }
     }
     Ok(found)
 }

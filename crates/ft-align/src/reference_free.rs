@@ -1,46 +1,53 @@
 //! Pairs of answers without a reference: ORPO, CPO, SimPO and AlphaPO.
 
 use burn::tensor::Tensor;
-use ft_core::{CausalLm, LossSum, predicted_logps};
+use ft_core::{CausalLm, Dims, LossSum, predicted_logps};
 use ft_data::{PreferenceDataset, PreferenceExample};
 use ft_train::{BoxError, Method, ModelView, StepContext, StepOutput, StepResult};
 
 use crate::dpo::with_pair_metrics;
 use crate::loss::{
-    PairLogps, PolicyLogps, ReferenceFreeLoss, ReferenceFreeSettings, log_odds_ratio, sum_logps,
+    PairLogps, PolicyLogps, ReferenceFreeLoss, ReferenceFreeSettings, box_cox, log_odds_ratio,
+    sum_logps,
 };
-use crate::sequences::device_of;
+use crate::sequences::{check_pairs, device_of, reach};
 use crate::splits::Splits;
 use crate::{PairBatch, Result};
 
 /// Trains a policy on pairs alone. ORPO does it together with supervised training, from a base model, in one stage.
 ///
 /// The loss of a step is the mean over its pairs. Metrics have TRL's names: `rewards/*` are `β` times the log-probabilities
-/// that the loss takes, sums for CPO and means over tokens for the others. `nll_loss` is the negative log-likelihood that
+/// that the loss takes, sums for CPO and means over tokens for the others; for AlphaPO they are `β (1 − p^{−α})/α`. `nll_loss` is the negative log-likelihood that
 /// is added with [`nll_weight`](ReferenceFreeSettings::nll_weight); for ORPO also `log_odds_ratio` (the mean of `ln σ(o)`)
 /// and `log_odds_chosen` (that of `o`).
 #[derive(Debug)]
 pub struct ReferenceFree {
     loss: ReferenceFreeLoss,
     settings: ReferenceFreeSettings,
+    dims: Dims,
     splits: Splits<PreferenceExample>,
 }
 
 impl ReferenceFree {
-    /// A method with this loss. The order of the pairs is shuffled in every epoch if a seed is given.
+    /// A method with this loss for `policy`, the model that will be trained. The order of the pairs is shuffled in every epoch
+    /// if a seed is given.
     ///
     /// # Errors
     ///
-    /// If a setting makes no sense or there are no pairs.
-    pub fn new(
+    /// If a setting makes no sense, there are no pairs, or a pair is longer than the model allows.
+    pub fn new<M: CausalLm>(
         loss: ReferenceFreeLoss,
         settings: ReferenceFreeSettings,
+        policy: &M,
         train: PreferenceDataset,
         batch_size: usize,
         shuffle_seed: Option<u64>,
     ) -> Result<Self> {
         loss.check(&settings)?;
+        let dims = policy.dims();
+        check_pairs(dims, &train)?;
         Ok(Self {
+            dims,
             loss,
             settings,
             splits: Splits::new(train.examples, batch_size, shuffle_seed)?,
@@ -51,8 +58,9 @@ impl ReferenceFree {
     ///
     /// # Errors
     ///
-    /// If the batches cannot be made.
+    /// If a pair is longer than the model allows.
     pub fn with_evaluation(self, held_out: PreferenceDataset) -> Result<Self> {
+        check_pairs(self.dims, &held_out)?;
         Ok(Self {
             splits: self.splits.with_evaluation(held_out.examples)?,
             ..self
@@ -79,7 +87,8 @@ impl<M: CausalLm> Method<M> for ReferenceFree {
         context: &StepContext,
     ) -> Result<PairBatch, BoxError> {
         let pairs = self.splits.batch(epoch, index, context);
-        Ok(PairBatch::new(&**model, &pairs, &device_of(&**model)))
+        let device = device_of(&**model);
+        Ok(PairBatch::new(reach(&**model), &pairs, &device))
     }
 
     fn step(&mut self, model: &M, batch: &PairBatch, context: &StepContext) -> StepResult {
@@ -127,9 +136,15 @@ impl<M: CausalLm> Method<M> for ReferenceFree {
             true => means,
             false => [pairs.chosen.clone(), pairs.rejected.clone()],
         };
+        // Rewards are β times the difference from what stands in the place of a reference.
+        let alpha = match self.loss {
+            ReferenceFreeLoss::Alphapo => self.settings.alpha,
+            _ => 0.0,
+        };
+        let offset = |logps: &Tensor<1>| logps.clone() - box_cox(logps.clone(), -alpha);
         let logged = PairLogps {
-            ref_chosen: chosen.zeros_like(),
-            ref_rejected: rejected.zeros_like(),
+            ref_chosen: offset(&chosen),
+            ref_rejected: offset(&rejected),
             chosen_nll: -pairs.chosen,
             chosen,
             rejected,

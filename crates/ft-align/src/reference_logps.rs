@@ -11,7 +11,7 @@ use ft_peft::{active_adapters, adapter_config, to_json};
 use serde::{Deserialize, Serialize};
 
 use crate::loss::pair_logps;
-use crate::sequences::{completion_logps, device_of, numbers};
+use crate::sequences::{completion_logps, device_of, numbers, reach, shorter};
 use crate::{Error, PairBatch, Reference, Result};
 
 /// What the file contains.
@@ -104,7 +104,8 @@ fn check_first<M: CausalLm>(
         return Ok(());
     }
     let device = device_of(model);
-    let batch = PairBatch::new(model, pairs, &device);
+    let reach = shorter(reach(policy), reach(model));
+    let batch = PairBatch::new(reach, pairs, &device);
     let [own, other] = [policy, model].map(|model| {
         let tokens = completion_logps(model, &batch.sequences, 1.0, &device);
         numbers(pair_logps(&tokens, 1.0))
@@ -127,7 +128,7 @@ fn compute<M: CausalLm>(
     let device = device_of(model);
     let mut all = Vec::with_capacity(dataset.len());
     for pairs in dataset.examples.chunks(batch_size) {
-        let batch = PairBatch::new(model, pairs, &device);
+        let batch = PairBatch::new(reach(model), pairs, &device);
         let tokens = completion_logps(model, &batch.sequences, 1.0, &device);
         let sums = numbers(pair_logps(&tokens, ld_alpha));
         let (chosen, rejected) = sums.split_at(pairs.len());

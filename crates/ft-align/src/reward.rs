@@ -14,6 +14,7 @@
 //! | `overlong:MAX` | [`SoftOverlong`]: DAPO's punishment of length |
 //! | `json` | [`JsonSchema`]: JSON that satisfies a schema |
 //! | a reward model, only in code | [`ModelScore`]: its score |
+//! | a process reward model, only in code | [`StepScore`]: the lowest score of a step |
 //! | `code`, only from a file or in code | [`CodeTests`]: the code passes tests; runs it |
 
 use std::fmt;
@@ -38,6 +39,7 @@ mod schema;
 mod score_batch;
 mod scores;
 mod soft_overlong;
+mod step_score;
 mod target_length;
 mod weighted_sum;
 
@@ -57,6 +59,7 @@ pub use schema::Schema;
 pub use score_batch::score_batch;
 pub use scores::{Failure, FailureKind, Scores};
 pub use soft_overlong::SoftOverlong;
+pub use step_score::StepScore;
 pub use target_length::TargetLength;
 pub use weighted_sum::{WeightedScores, WeightedSum};
 

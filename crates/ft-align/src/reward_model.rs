@@ -43,7 +43,7 @@ impl RewardModel {
     ///
     /// # Errors
     ///
-    /// If the model does not have exactly one label.
+    /// If the model does not have exactly one label, or a row is longer than it allows.
     pub fn step(
         &self,
         model: &AutoSequenceClassifier,
@@ -85,12 +85,13 @@ impl RewardModel {
 ///
 /// # Errors
 ///
-/// If the model does not have exactly one label.
+/// If the model does not have exactly one label, or a row is longer than it allows.
 pub(crate) fn rewards(
     model: &AutoSequenceClassifier,
     batch: &Batch,
     device: &Device,
 ) -> Result<Tensor<1>> {
+    model.dims().check_length(batch.seq)?;
     match model.num_labels() {
         1 => Ok(model
             .scores(&batch.tokens(device), &batch.lengths)

@@ -8,13 +8,13 @@ use burn::tensor::{Device, Tensor};
 use ft_core::{
     CausalLm, GenerationConfig, LossSum, Rollout, RolloutConfig, Tokenizer, sample_rollouts,
 };
-use ft_data::{Prompt, PromptDataset, PromptExample, Tokenized};
+use ft_data::{Prompt, PromptExample, Tokenized};
 use ft_kernels::exact;
 use ft_train::StepOutput;
 
 use crate::reward::{Completion, PromptRef, WeightedSum};
 use crate::scored_rollout::{Group, PolicyBatch, Score, ScoredRollout, by_name, mean, tokenized};
-use crate::sequences::{collate, completion_logps, device_of};
+use crate::sequences::{collate, completion_logps, device_of, reach};
 use crate::{Error, Reference, Result};
 
 /// What the sampling of a run took.
@@ -34,7 +34,8 @@ pub struct Sampled {
 pub(crate) struct Sampler {
     config: RolloutConfig,
     tokenizer: Tokenizer,
-    rewards: Arc<WeightedSum>,
+    /// None where something else compares the completions, such as a judge.
+    rewards: Option<Arc<WeightedSum>>,
     reward_time_limit: Duration,
     sampled: Sampled,
 }
@@ -43,13 +44,13 @@ impl Sampler {
     pub(crate) fn new(
         config: RolloutConfig,
         tokenizer: Tokenizer,
-        rewards: WeightedSum,
+        rewards: Option<WeightedSum>,
         reward_time_limit: Duration,
     ) -> Self {
         Self {
             config,
             tokenizer,
-            rewards: Arc::new(rewards),
+            rewards: rewards.map(Arc::new),
             reward_time_limit,
             sampled: Sampled::default(),
         }
@@ -61,8 +62,8 @@ impl Sampler {
     }
 
     /// Checks that every prompt leaves room for a completion of the largest length in the model's longest sequence.
-    pub(crate) fn check_room(&self, prompts: &PromptDataset, room: usize) -> Result<()> {
-        let lengths = prompts.examples.iter().map(|prompt| prompt.input_ids.len());
+    pub(crate) fn check_room(&self, prompts: &[PromptExample], room: usize) -> Result<()> {
+        let lengths = prompts.iter().map(|prompt| prompt.input_ids.len());
         let longest = lengths.max().unwrap_or(0);
         let new = self.config.generation.max_new_tokens;
         if longest + new > room {
@@ -148,6 +149,10 @@ impl Sampler {
 
     /// The rewards of completions, prompt by prompt.
     fn score(&self, prompts: &[PromptExample], sampled: &[Vec<Rollout>]) -> Vec<Score> {
+        let Some(rewards) = &self.rewards else {
+            let rollouts = sampled.iter().flatten();
+            return rollouts.map(|_| Score::default()).collect();
+        };
         let completions: Vec<Completion<'_>> = prompts
             .iter()
             .zip(sampled)
@@ -164,7 +169,7 @@ impl Sampler {
                 })
             })
             .collect();
-        let scores = (self.rewards).score_batch(&completions, self.reward_time_limit);
+        let scores = rewards.score_batch(&completions, self.reward_time_limit);
         if let Some(warning) = scores.parts.warning() {
             tracing::warn!("{warning}");
         }
@@ -203,7 +208,7 @@ impl Sampler {
         let groups: Vec<Vec<&Tokenized>> = (sequences.chunks(self.config.num_generations))
             .map(|group| group.iter().collect())
             .collect();
-        let branches = collate(model, &groups, &device);
+        let branches = collate(reach(model), &groups, &device);
         let temperature = f64::from(self.config.generation.temperature);
         let found = completion_logps(model, &branches, temperature, &device);
         let [_, longest] = found.logps.dims();
@@ -249,12 +254,21 @@ pub(crate) fn sampling_mistakes(
         generation.temperature > 0.0,
         "the temperature must be above 0: completions that are all alike teach nothing".into(),
     );
-    must(
-            !generation.eos_token_ids.is_empty(),
-            "no token ends a completion: set eos_token_ids (GenerationConfig::from_pretrained reads them)".into(),
+    mistakes.extend(generation_mistakes(generation));
+    mistakes
+}
+
+/// What makes no sense in how completions are generated.
+pub(crate) fn generation_mistakes(generation: &GenerationConfig) -> Vec<String> {
+    let mut mistakes = Vec::new();
+    if generation.eos_token_ids.is_empty() {
+        mistakes.push(
+            "no token ends a completion: set eos_token_ids (GenerationConfig::from_pretrained reads them)"
+                .into(),
         );
+    }
     if let Err(error) = generation.validate() {
-        must(false, error.to_string());
+        mistakes.push(error.to_string());
     }
     mistakes
 }

@@ -14,7 +14,7 @@ use crate::{Error, Result};
 ///
 /// # Errors
 ///
-/// If the model does not have exactly one label, or a row has no tokens.
+/// If the model does not have exactly one label, or a row has no tokens or more than the model allows.
 ///
 /// # Panics
 ///
@@ -26,27 +26,41 @@ pub fn score_rows(
 ) -> Result<Vec<f32>> {
     let model = model.valid();
     let device = model.devices().first().cloned().unwrap_or_default();
-    if let Some(row) = rows.iter().position(|row| row.as_ref().is_empty()) {
-        let row = row + 1;
-        return Err(Error::RewardModel(format!(
-            "row {row} has no tokens: there is nothing to score"
-        )));
-    }
-    let mut order: Vec<usize> = (0..rows.len()).collect();
-    order.sort_by_key(|&row| std::cmp::Reverse(rows[row].as_ref().len()));
+    let rows = rows.iter().map(|row| Tokenized {
+        input_ids: row.as_ref().to_vec(),
+        labels: vec![0; row.as_ref().len()],
+    });
+    let rows: Vec<Tokenized> = rows.collect();
     let mut found = vec![0.0; rows.len()];
-    for places in order.chunks(batch_size) {
-        let row = |&place: &usize| Tokenized {
-            input_ids: rows[place].as_ref().to_vec(),
-            labels: vec![0; rows[place].as_ref().len()],
-        };
-        let batch: Vec<Tokenized> = places.iter().map(row).collect();
+    for places in by_length(&rows, batch_size)? {
+        let batch: Vec<&Tokenized> = places.iter().map(|&place| &rows[place]).collect();
         // What the padding is does not matter: no token attends to it.
-        let batch = collate_padded(&batch.iter().collect::<Vec<_>>(), 1, 0);
+        let batch = collate_padded(&batch, 1, 0);
         let scores = rewards(&model, &batch, &device)?.into_data();
         for (&place, score) in places.iter().zip(scores.iter::<f32>()) {
             found[place] = score;
         }
     }
     Ok(found)
+}
+
+/// The numbers of the rows in batches of at most `batch_size`, the longest rows first.
+///
+/// # Errors
+///
+/// If a row has no tokens.
+///
+/// # Panics
+///
+/// If `batch_size` is 0.
+pub(crate) fn by_length(rows: &[Tokenized], batch_size: usize) -> Result<Vec<Vec<usize>>> {
+    if let Some(row) = rows.iter().position(|row| row.input_ids.is_empty()) {
+        let row = row + 1;
+        return Err(Error::RewardModel(format!(
+            "row {row} has no tokens: there is nothing to score"
+        )));
+    }
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by_key(|&row| std::cmp::Reverse(rows[row].len()));
+    Ok(order.chunks(batch_size).map(<[usize]>::to_vec).collect())
 }

@@ -53,6 +53,7 @@ pub(crate) struct Group {
 }
 
 /// The reward of a completion.
+#[derive(Default)]
 pub(crate) struct Score {
     pub(crate) total: Option<f64>,
     pub(crate) parts: Vec<(String, Option<f64>)>,
@@ -85,8 +86,12 @@ pub(crate) fn group_metrics(groups: &[Group]) -> BTreeMap<String, f64> {
     };
     let all = lengths(|_| true);
     let ended = lengths(|rollout| rollout.finished);
-    put("completions/mean_length", mean(&all));
-    put("completions/mean_terminated_length", mean(&ended));
+    for (kind, lengths) in [("", &all), ("terminated_", &ended)] {
+        let extreme = |of: fn(f64, f64) -> f64| lengths.iter().copied().reduce(of).unwrap_or(0.0);
+        put(&format!("completions/mean_{kind}length"), mean(lengths));
+        put(&format!("completions/min_{kind}length"), extreme(f64::min));
+        put(&format!("completions/max_{kind}length"), extreme(f64::max));
+    }
     put(
         "completions/clipped_ratio",
         1.0 - ended.len() as f64 / all.len().max(1) as f64,

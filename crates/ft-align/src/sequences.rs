@@ -3,15 +3,27 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use ft_core::{CausalLm, Dims, TokenLogps, predicted_logps};
-use ft_data::{Branches, Tokenized, collate_branches, collate_rows};
+use ft_data::{Branches, PreferenceDataset, Tokenized, collate_branches, collate_rows};
 use ft_kernels::exact;
 
 use crate::Result;
 
+/// How long a row of branches may be for a model: the shortest window of its attention, less the places of virtual tokens; none
+/// if all layers see whole rows.
+pub(crate) fn reach<M: CausalLm>(model: &M) -> Option<usize> {
+    let window = model.body().attention_window();
+    window.map(|window| window.saturating_sub(model.num_virtual_tokens()))
+}
+
+/// The reach of two models that read the same batch.
+pub(crate) fn shorter(one: Option<usize>, other: Option<usize>) -> Option<usize> {
+    [one, other].into_iter().flatten().min()
+}
+
 /// A batch of groups of sequences, such as two answers to one prompt. The common beginning of a group is read once, unless
-/// the model's attention does not reach over a row of branches.
-pub(crate) fn collate<M: CausalLm>(
-    model: &M,
+/// a row of branches is longer than the [reach] of all models that read the batch.
+pub(crate) fn collate(
+    reach: Option<usize>,
     groups: &[Vec<&Tokenized>],
     device: &Device,
 ) -> Branches {
@@ -20,10 +32,8 @@ pub(crate) fn collate<M: CausalLm>(
         false => 1,
     };
     let branches = collate_branches(groups, rows);
-    match model.body().attention_window() {
-        Some(window) if window < branches.batch.seq + model.num_virtual_tokens() => {
-            collate_rows(groups, 0)
-        }
+    match reach {
+        Some(reach) if reach < branches.batch.seq => collate_rows(groups, 0),
         _ => branches,
     }
 }
@@ -35,6 +45,12 @@ pub(crate) fn check_lengths<'a>(
 ) -> Result<()> {
     let longest = sequences.map(Tokenized::len).max().unwrap_or(0);
     Ok(dims.check_length(longest)?)
+}
+
+/// Checks that a model of these measures takes the longest answer of these pairs.
+pub(crate) fn check_pairs(dims: Dims, pairs: &PreferenceDataset) -> Result<()> {
+    let pairs = pairs.examples.iter();
+    check_lengths(dims, pairs.flat_map(|pair| [&pair.chosen, &pair.rejected]))
 }
 
 /// Log-probabilities of the completions, `[completions, longest]`, at this temperature.

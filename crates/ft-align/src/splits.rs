@@ -48,9 +48,9 @@ impl<E: Clone + 'static> Splits<E> {
         self.evaluation.as_ref().map(|batches| batches.len(0))
     }
 
-    /// All examples of the training, or of the evaluation if the context says so.
-    pub(crate) fn examples(&self, context: &StepContext) -> &[E] {
-        self.loader(context).examples()
+    /// All examples of the training.
+    pub(crate) fn training(&self) -> &[E] {
+        self.train.examples()
     }
 
     /// A batch of the training, or of the evaluation if the context says so.

@@ -37,7 +37,7 @@ pub use files::packed_folder;
 pub use files::pretrained::{Keys, SaveOptions, load_pretrained, save_pretrained};
 pub use files::safetensors_folder::{self, Weights};
 pub use files::stage::{StageManifest, weights_hash};
-pub use files::weight_source::{PackedBytes, WeightSource, open_weights};
+pub use files::weight_source::{PackedBytes, RawTensor, WeightSource, open_weights};
 pub use ft_kernels::{LogitOptions, TokenScore, branch};
 pub use generation::decoder::{Decoder, NextToken, RowId};
 pub use generation::generate::{FinishReason, Generated, Streamed, generate};

@@ -29,6 +29,7 @@ pub(crate) mod smollm3;
 pub(crate) mod token_batch;
 pub(crate) mod token_classifier;
 
+pub(crate) use auto::is_buffer;
 pub use auto::{AutoCausalLm, ModelConfig, model_types};
 pub use auto_backbone::{AutoBackbone, BackboneConfig, encoder_types};
 pub use backbone::{Backbone, Dims};

@@ -21,7 +21,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub(crate) use files::{files_of, walk};
+pub use files::files_of;
+pub(crate) use files::walk;
 
 use crate::{Error, Result};
 

@@ -74,26 +74,44 @@ impl StepwiseSample {
     ///
     /// If the tokenizer refuses a text, or the separator has no tokens.
     pub fn tokenize(&self, tokenizer: &Tokenizer, separator: &str) -> Result<Tokenized> {
-        let separator = tokenizer.encode(separator, false)?;
-        if separator.is_empty() {
-            return Err(Error::Dataset(
-                "the separator of steps has no tokens: use another, such as a line break".into(),
-            ));
-        }
-        let mut input_ids = tokenizer.encode(&self.prompt, false)?;
-        let start = tokenizer.bos_token_id();
-        if let Some(start) = start.filter(|&start| input_ids.first() != Some(&start)) {
-            input_ids.insert(0, start);
-        }
-        let mut labels = vec![IGNORE_INDEX; input_ids.len()];
-        for (step, right) in &self.steps {
-            input_ids.extend(tokenizer.encode(step, false)?);
-            input_ids.extend(&separator);
-            labels.resize(input_ids.len() - 1, IGNORE_INDEX);
-            labels.push(i64::from(*right));
-        }
-        Ok(Tokenized { input_ids, labels })
+        let steps = self
+            .steps
+            .iter()
+            .map(|(step, right)| (step.as_str(), i64::from(*right)));
+        tokenize_steps(&self.prompt, steps, tokenizer, separator)
     }
+}
+
+/// The tokens of a prompt and of steps, each with a label for its last token, as [`StepwiseSample::tokenize`] makes them.
+///
+/// # Errors
+///
+/// If the tokenizer refuses a text, or the separator has no tokens.
+pub fn tokenize_steps<'a>(
+    prompt: &str,
+    steps: impl IntoIterator<Item = (&'a str, i64)>,
+    tokenizer: &Tokenizer,
+    separator: &str,
+) -> Result<Tokenized> {
+    let separator = tokenizer.encode(separator, false)?;
+    if separator.is_empty() {
+        return Err(Error::Dataset(
+            "the separator of steps has no tokens: use another, such as a line break".into(),
+        ));
+    }
+    let mut input_ids = tokenizer.encode(prompt, false)?;
+    let start = tokenizer.bos_token_id();
+    if let Some(start) = start.filter(|&start| input_ids.first() != Some(&start)) {
+        input_ids.insert(0, start);
+    }
+    let mut labels = vec![IGNORE_INDEX; input_ids.len()];
+    for (step, label) in steps {
+        input_ids.extend(tokenizer.encode(step, false)?);
+        input_ids.extend(&separator);
+        labels.resize(input_ids.len() - 1, IGNORE_INDEX);
+        labels.push(label);
+    }
+    Ok(Tokenized { input_ids, labels })
 }
 
 /// Reads a JSON or JSONL file of [`StepwiseSample`]s and tokenizes it. Rows with more than `max_len` tokens are left out, and their

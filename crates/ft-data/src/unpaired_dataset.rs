@@ -148,17 +148,18 @@ impl UnpairedDataset {
 }
 
 impl UnpairedExample {
+    /// The tokens of the prompt.
+    pub fn prompt(&self) -> &[u32] {
+        let mut labels = self.tokens.labels.iter();
+        let answer = labels.position(|&label| label != IGNORE_INDEX);
+        &self.tokens.input_ids[..answer.unwrap_or(self.tokens.len())]
+    }
+
     /// The prompt with the answer of another example, for the estimate of KTO's KL divergence.
     #[must_use]
     pub fn mismatched(&self, other: &Self) -> Tokenized {
-        let begins = |tokens: &Tokenized| {
-            let mut labels = tokens.labels.iter();
-            labels
-                .position(|&label| label != IGNORE_INDEX)
-                .unwrap_or(tokens.len())
-        };
         let (prompt, answer) = (&self.tokens, &other.tokens);
-        let (prompt_end, answer_start) = (begins(prompt), begins(answer));
+        let (prompt_end, answer_start) = (self.prompt().len(), other.prompt().len());
         Tokenized {
             input_ids: [
                 &prompt.input_ids[..prompt_end],

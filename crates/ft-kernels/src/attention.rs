@@ -157,6 +157,10 @@ impl AttentionMask {
             forbidden = forbidden.bool_or(distance.greater_equal_scalar(window as i64));
         }
         if let Some(segments) = &self.segments {
+            if self.window.is_some() {
+                let largest = segments.clone().max().into_data();
+                check_branches(largest.iter::<i64>());
+            }
             let batch = segments.dims()[0];
             let shape = [batch, 1, queries, keys];
             let of_key = segments.clone().reshape([batch, 1, 1, keys]).expand(shape);
@@ -180,10 +184,9 @@ impl AttentionMask {
         let read = || {
             let numbers = self.segments.clone()?.into_data().convert::<i64>();
             let numbers = numbers.try_to_vec::<i64>().expect("converted to i64");
-            assert!(
-                self.window.is_none() || numbers.iter().all(|&segment| segment < BRANCH),
-                "a row of branches is longer than the window of an attention layer: read its sequences in rows of their own"
-            );
+            if self.window.is_some() {
+                check_branches(numbers.iter().copied());
+            }
             // Rows with a single segment need no comparison, also where shared keys come before it.
             let keys = self.past + self.queries;
             let alike = |row: &[i64]| {
@@ -204,6 +207,14 @@ impl AttentionMask {
             segments: self.made.segments.get_or_init(read).clone(),
         }
     }
+}
+
+/// A window counts places, which are not those of the tokens in a row of branches.
+fn check_branches(mut segments: impl Iterator<Item = i64>) {
+    assert!(
+        segments.all(|segment| segment < BRANCH),
+        "a row of branches is longer than the window of an attention layer: read its sequences in rows of their own"
+    );
 }
 
 /// How scores are computed from products.

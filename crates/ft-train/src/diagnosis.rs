@@ -56,6 +56,11 @@ impl Symptom {
         }
     }
 
+    /// Whether it is one only where the loss [is a measure](crate::Method::loss_is_a_measure) of the model.
+    pub fn is_of_the_loss(self) -> bool {
+        !matches!(self, Self::ExplodingGradients | Self::DeadParameters)
+    }
+
     /// What helps.
     pub fn fix(self) -> &'static str {
         match self {

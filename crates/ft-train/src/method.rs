@@ -76,6 +76,13 @@ pub trait Method<M> {
         Vec::new()
     }
 
+    /// Whether a lower loss is a better model, as it is where targets are learned. The loss of a policy method is not: it scatters
+    /// around 0 whatever the policy does, so that [`diagnose_step`](crate::diagnose_step)'s rules about losses that fall do not
+    /// hold for it.
+    fn loss_is_a_measure(&self) -> bool {
+        true
+    }
+
     /// Batch `index` of an epoch as JSON, for a file that is kept when its loss is not finite; `None` if it is not to be kept.
     fn batch_to_json(&self, epoch: usize, index: usize) -> Option<Value> {
         let (_, _) = (epoch, index);
@@ -167,6 +174,9 @@ impl<M, T: Method<M> + ?Sized> Method<M> for &mut T {
     }
     fn evaluation_sets(&self) -> Vec<(String, usize)> {
         (**self).evaluation_sets()
+    }
+    fn loss_is_a_measure(&self) -> bool {
+        (**self).loss_is_a_measure()
     }
     fn batch_to_json(&self, epoch: usize, index: usize) -> Option<Value> {
         (**self).batch_to_json(epoch, index)

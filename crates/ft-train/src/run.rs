@@ -351,7 +351,9 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Run<'a, M, T, O> {
 
     /// Shows findings, and keeps them in log, state and report.
     fn report(&mut self, findings: impl IntoIterator<Item = Finding>) -> Result<()> {
-        for finding in findings {
+        let measured = self.trainer.method.loss_is_a_measure();
+        let findings = findings.into_iter();
+        for finding in findings.filter(|one| measured || !one.symptom.is_of_the_loss()) {
             self.progress.say(&finding.to_string());
             if let Some(folder) = &mut self.folder {
                 folder.log.append(&finding)?;

@@ -28,7 +28,7 @@ impl<M: CausalLm> Grpo<M> {
             if places.is_empty() {
                 break;
             }
-            let all = self.splits.examples(context);
+            let all = self.splits.training();
             let others = places.iter().map(|&place| {
                 let drawn = mix_seed(seed, place as u64) % all.len() as u64;
                 all[drawn as usize].clone()

@@ -11,7 +11,7 @@ use crate::loss::{
     without_truncated,
 };
 use crate::scored_rollout::{PolicyBatch, ScoredRollout, tokenized};
-use crate::sequences::collate;
+use crate::sequences::{collate, reach};
 
 /// The loss and the metrics of a batch in training.
 pub(super) fn update<M: CausalLm>(
@@ -26,7 +26,7 @@ pub(super) fn update<M: CausalLm>(
     let groups: Vec<Vec<&Tokenized>> = (sequences.chunks(config.num_generations))
         .map(|group| group.iter().collect())
         .collect();
-    let branches = collate(model, &groups, device);
+    let branches = collate(reach(model), &groups, device);
     let hidden = model.hidden_states(&branches.batch.tokens(device), None);
     let temperature = f64::from(config.generation.temperature);
     let (found, entropy) =

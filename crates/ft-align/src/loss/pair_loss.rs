@@ -152,21 +152,25 @@ impl PairLoss {
         }
     }
 
+    /// Whether [`PairSettings::label_smoothing`] has an effect.
+    pub fn smooths_labels(self) -> bool {
+        matches!(
+            self,
+            Self::Sigmoid | Self::Aot | Self::AotUnpaired | Self::Robust | Self::ExoPair
+        )
+    }
+
     /// What is wrong with the settings for this loss.
     pub(crate) fn mistakes(self, settings: &PairSettings, weighted: bool) -> Vec<String> {
         let mut mistakes = Vec::new();
         let smoothing = settings.label_smoothing;
         let positive = |number: f64| number > 0.0 && number.is_finite();
-        let smoothed = matches!(
-            self,
-            Self::Sigmoid | Self::Aot | Self::AotUnpaired | Self::Robust | Self::ExoPair
-        );
         match self {
             Self::ExoPair if smoothing <= 0.0 => mistakes.push(
                 "exo_pair needs a label_smoothing greater than 0: use 0.001, as the paper's code does"
                     .to_string(),
             ),
-            _ if smoothed && !(0.0..0.5).contains(&smoothing) => mistakes.push(format!(
+            _ if self.smooths_labels() && !(0.0..0.5).contains(&smoothing) => mistakes.push(format!(
                 "the label_smoothing of {self} must be at least 0 and less than 0.5, not {smoothing}"
             )),
             _ => {}

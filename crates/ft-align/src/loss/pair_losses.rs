@@ -42,11 +42,17 @@ impl PairLosses {
     ///
     /// [`Error::Settings`] with all mistakes.
     pub fn check(&self, settings: &PairSettings, weighted: bool) -> Result<(), Error> {
-        let mistakes: Vec<_> = self
+        let mut mistakes: Vec<_> = self
             .0
             .iter()
             .flat_map(|(l, _)| l.mistakes(settings, weighted))
             .collect();
+        let smooths = self.0.iter().any(|(loss, _)| loss.smooths_labels());
+        if !smooths && settings.label_smoothing != 0.0 {
+            mistakes.push(format!(
+                "label_smoothing has no effect on {self}: leave it out, or use sigmoid, robust, exo_pair, aot or aot_unpaired"
+            ));
+        }
         match mistakes.is_empty() {
             true => Ok(()),
             false => Err(Error::Settings(mistakes)),

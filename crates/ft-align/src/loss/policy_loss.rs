@@ -99,6 +99,28 @@ impl PolicyLoss {
         }
     }
 
+    /// The settings that its paper or TRL starts from: the default, and for `gspo`, whose ratios are those of whole completions,
+    /// ratios from 1 − 3e-4 to 1 + 4e-4 (section 5.1 of its paper).
+    pub fn settings(self) -> PolicySettings {
+        let plain = PolicySettings::default();
+        match self {
+            Self::Gspo => PolicySettings {
+                clip: Clip {
+                    low: 3e-4,
+                    high: 4e-4,
+                    two_sided: None,
+                },
+                ..plain
+            },
+            _ => plain,
+        }
+    }
+
+    /// Whether it is a [`clipped_surrogate`], whose ratios have the bounds of [`PolicySettings::clip`].
+    pub fn clips(self) -> bool {
+        !matches!(self, Self::Cispo | Self::Sapo)
+    }
+
     /// The ratio of policy and sampling policy: `[rows, tokens]`, or `[rows, 1]` for `gspo` and `rloo`.
     pub fn ratio(self, tokens: &PolicyTokens) -> Tensor<2> {
         let log_ratios = tokens.logps.clone() - tokens.old_logps.clone().detach();

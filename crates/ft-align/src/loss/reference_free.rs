@@ -160,9 +160,17 @@ impl ReferenceFreeLoss {
                 settings.label_smoothing
             ));
         }
-        for (name, value) in [("gamma", settings.gamma), ("alpha", settings.alpha)] {
+        let smooths = matches!(self, Self::Cpo | Self::Simpo | Self::Alphapo);
+        let has_margin = matches!(self, Self::Simpo | Self::Alphapo);
+        for (name, value, has_effect) in [
+            ("gamma", settings.gamma, has_margin),
+            ("alpha", settings.alpha, self == Self::Alphapo),
+            ("label_smoothing", settings.label_smoothing, smooths),
+        ] {
             if !value.is_finite() {
                 mistakes.push(format!("{name} must be a number, not {value}"));
+            } else if value != 0.0 && !has_effect {
+                mistakes.push(format!("{name} has no effect on {self}: leave it out"));
             }
         }
         if !(settings.nll_weight >= 0.0 && settings.nll_weight.is_finite()) {

@@ -83,7 +83,7 @@ impl<M: CausalLm + ModuleDisplay> Ppo<M> {
         let groups: Vec<Vec<&Tokenized>> = (sequences.chunks(self.config.num_generations))
             .map(|group| group.iter().collect())
             .collect();
-        let branches = collate(&model.policy, &groups, &device);
+        let branches = collate(model.reach(), &groups, &device);
         let values = model.values(&branches, &device);
         let [count, longest] = values.dims();
         let matrix = |of: &dyn Fn(&ScoredRollout, usize) -> f32| {

@@ -27,7 +27,7 @@ pub(super) fn update<M: CausalLm + ModuleDisplay>(
     let groups: Vec<Vec<&Tokenized>> = (sequences.chunks(config.num_generations))
         .map(|group| group.iter().collect())
         .collect();
-    let branches = collate(&model.policy, &groups, device);
+    let branches = collate(model.reach(), &groups, device);
     let hidden = model
         .policy
         .hidden_states(&branches.batch.tokens(device), None);

@@ -77,20 +77,46 @@ impl Known {
     }
 }
 
-/// The rewards of a list of names with commas between them, each as [`by_name`] reads it. A list that begins with `regex:` or `format:`,
-/// whose settings may contain commas, is one reward.
+/// The rewards of a list of names with commas between them, each as [`by_name`] reads it: `gsm8k,format:think,answer,length:100`.
+///
+/// Settings of `regex` and `format` may contain commas. A comma ends them where a name of a reward follows, and a colon, a comma or
+/// the end.
 ///
 /// # Errors
 ///
-/// As [`by_name`].
+/// As [`by_name`], and if a word behind `format:` may be a tag or a reward.
 pub fn by_names(text: &str) -> Result<Vec<Arc<dyn Reward>>> {
-    match ["regex:", "format:"]
-        .iter()
-        .any(|start| text.starts_with(start))
-    {
-        true => Ok(vec![by_name(text)?]),
-        false => text.split(',').map(|name| by_name(name.trim())).collect(),
+    let known = known();
+    let mut parts: Vec<String> = Vec::new();
+    for piece in text.split(',') {
+        let name = piece.split(':').next().unwrap_or_default().trim();
+        let begins = known.iter().any(|known| known.name == name);
+        let Some(last) = parts.last_mut() else {
+            parts.push(piece.to_string());
+            continue;
+        };
+        let of = last.split(':').next().unwrap_or_default().trim();
+        let setting = known
+            .iter()
+            .find(|known| known.name == of && last.contains(':'));
+        let has_commas = match setting.and_then(|known| known.argument) {
+            Some(Argument::Text(_)) => true,
+            Some(Argument::List(_)) if begins && !piece.contains(':') => {
+                let reason = format!(
+                    "`{name}` behind `{last}` may be a tag or a reward: write the reward before it, as in `{name},{last}`, or \
+                     give a JSON file"
+                );
+                return Err(error(of, reason));
+            }
+            Some(Argument::List(_)) => true,
+            _ => false,
+        };
+        match has_commas && !begins {
+            true => *last += &format!(",{piece}"),
+            false => parts.push(piece.to_string()),
+        }
     }
+    parts.iter().map(|part| by_name(part)).collect()
 }
 
 /// The reward of a name, with one setting after a colon: `gsm8k`, `regex:PATTERN`, `format:think,answer`, `length:TOKENS`.
@@ -166,6 +192,9 @@ fn error(reward: &str, reason: String) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    use super::super::completion::score_of;
     use super::*;
 
     #[test]
@@ -181,5 +210,30 @@ mod tests {
         assert_eq!(names("regex:\\d{1,3}").len(), 1);
         assert_eq!(names("format:think,answer").len(), 1);
         assert!(by_names("exact,nothing").is_err());
+        // What stands behind a setting with commas is not lost.
+        assert_eq!(names("regex:\\d+,gsm8k"), ["regex", "gsm8k"]);
+        assert_eq!(
+            names("gsm8k,regex:a{1,3},length:9"),
+            ["gsm8k", "regex", "length"]
+        );
+        assert_eq!(
+            names("gsm8k, format:think, answer ,overlong:5"),
+            ["gsm8k", "format", "overlong"]
+        );
+    }
+
+    #[test]
+    fn a_pattern_ends_before_the_next_reward() {
+        let rewards = by_names("regex:^a{1,3}$,exact").expect("rewards");
+        let score = |text| score_of(&*rewards[0], text, json!({}));
+        assert_eq!(score("aaa"), Ok(Some(1.0)));
+        assert_eq!(score("aaaa"), Ok(Some(0.0)));
+    }
+
+    #[test]
+    fn a_word_that_is_a_tag_or_a_reward_is_refused() {
+        let error = by_names("format:think,json").expect_err("ambiguous");
+        let text = error.to_string();
+        assert!(text.contains("`json,format:think`"), "{text}");
     }
 }

@@ -165,7 +165,7 @@ fn losses_without_a_reference_are_those_of_their_formulas() {
         let mut settings = loss.settings();
         settings.nll_weight = 0.3;
         let data = pairs(2);
-        let (mut terms, mut nll, mut tokens) = (0.0, 0.0, 0.0);
+        let (mut terms, mut nll, mut tokens, mut margin) = (0.0, 0.0, 0.0, 0.0);
         for pair in &data.examples {
             let (w, n_w) = logps(&policy, &pair.chosen, &pair.chosen.labels);
             let (l, n_l) = logps(&policy, &pair.rejected, &pair.rejected.labels);
@@ -174,6 +174,7 @@ fn losses_without_a_reference_are_those_of_their_formulas() {
             let (beta, gamma, alpha) = (settings.beta, settings.gamma, settings.alpha);
             let (a, b) = (w / n_w, l / n_l);
             let shaped = |a: f64| (1.0 - (-alpha * a).exp()) / alpha;
+            margin += beta * (shaped(a) - shaped(b));
             terms += match loss {
                 ReferenceFreeLoss::Orpo => -beta * sigmoid(odds(a) - odds(b)).ln(),
                 ReferenceFreeLoss::Cpo => -sigmoid(beta * (w - l)).ln(),
@@ -194,7 +195,7 @@ fn losses_without_a_reference_are_those_of_their_formulas() {
             tokens += count;
         }
         let expected = terms / 2.0 + 0.3 * nll / tokens;
-        let method = ReferenceFree::new(loss, settings, data, 2, None).unwrap();
+        let method = ReferenceFree::new(loss, settings, &policy, data, 2, None).unwrap();
         let (_, report) = fit(config(), policy, method);
         let found = report.train_losses[0];
         assert!(
@@ -202,6 +203,10 @@ fn losses_without_a_reference_are_those_of_their_formulas() {
             "{loss}: {found} {expected}"
         );
         assert!((report.train_metrics[0]["nll_loss"] - nll / tokens).abs() < 1e-4);
+        if loss == ReferenceFreeLoss::Alphapo {
+            let found = report.train_metrics[0]["rewards/margins"];
+            assert!((found - margin / 2.0).abs() < 1e-3, "{found} {margin}");
+        }
     }
     // The helper of the odds agrees with the formula above.
     let a = burn::tensor::Tensor::<1>::from_data([-0.5], &device());

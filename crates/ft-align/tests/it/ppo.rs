@@ -24,7 +24,7 @@ fn value(labels: usize) -> AutoSequenceClassifier {
     AutoSequenceClassifier::from_causal_lm(&folder(), &config, 7, &device(), Weights::F32).unwrap()
 }
 
-fn model() -> ActorCritic<AutoCausalLm> {
+pub(crate) fn model() -> ActorCritic<AutoCausalLm> {
     let adapter = LoraConfig {
         common: Common {
             modules_to_save: vec!["score".into()],
@@ -36,7 +36,7 @@ fn model() -> ActorCritic<AutoCausalLm> {
     ActorCritic::new(policy(), value).unwrap()
 }
 
-fn settings() -> PpoConfig {
+pub(crate) fn settings() -> PpoConfig {
     let small = small();
     PpoConfig {
         beta: 0.1,
@@ -52,7 +52,7 @@ fn settings() -> PpoConfig {
     }
 }
 
-fn ppo(
+pub(crate) fn ppo(
     config: PpoConfig,
     rewards: WeightedSum,
     model: &ActorCritic<AutoCausalLm>,

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use burn::tensor::Device;
-use ft_align::{Error, process_reward_step, score_steps};
+use ft_align::{Error, process_reward_step, score_solutions, score_steps};
 use ft_core::{AutoTokenClassifier, IGNORE_INDEX, ModelConfig, SequenceClassifierConfig, Weights};
-use ft_data::{Collation, SftDataset, Tokenized, collate_padded};
+use ft_data::{Collation, SftDataset, StepwiseSample, Tokenized, collate_padded};
 use ft_train::{MetricSum, Schedule, StepContext, TrainConfig, Trainer};
 
 fn model(labels: usize, device: &Device) -> AutoTokenClassifier {
@@ -110,4 +110,67 @@ fn a_model_of_other_labels_is_refused() {
         matches!(&error, Err(Error::RewardModel(text)) if text.contains("3 labels")),
         "{error:?}"
     );
+}
+
+/// Rows of other lengths, in any batches and in their order.
+#[test]
+fn rows_are_scored_in_their_order_whatever_their_batches() {
+    let (model, rows) = (model(2, &Device::default()), rows(7));
+    let alone: Vec<Vec<f32>> = (rows.iter())
+        .map(|row| {
+            let mut found = score_steps(&model, std::slice::from_ref(row), 1).unwrap();
+            found.remove(0)
+        })
+        .collect();
+    for size in [2, 7] {
+        let found = score_steps(&model, &rows, size).unwrap();
+        for (found, alone) in found.iter().zip(&alone) {
+            assert_eq!(found.len(), alone.len());
+            let apart = found.iter().zip(alone).map(|(a, b)| (a - b).abs());
+            assert!(apart.fold(0.0, f32::max) < 1e-5, "{found:?} {alone:?}");
+        }
+    }
+    let empty = Tokenized::default();
+    let error = score_steps(&model, &[rows[0].clone(), empty], 2).unwrap_err();
+    assert!(error.to_string().contains("row 2 has no tokens"), "{error}");
+    let long = Tokenized {
+        input_ids: vec![5; 70],
+        labels: vec![0; 70],
+    };
+    let error = score_steps(&model, &[long], 2).unwrap_err();
+    assert!(error.to_string().contains("70 tokens"), "{error}");
+}
+
+#[test]
+fn solutions_are_scored_with_the_separator_of_the_model() {
+    let folder =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../ft-peft/tests/golden/peft_llama");
+    let body = std::fs::read(folder.join("config.json")).unwrap();
+    let mut body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    let tokenizer = crate::grpo::tokenizer();
+    body["vocab_size"] = tokenizer.vocab_size().into();
+    let mut config = SequenceClassifierConfig::new(ModelConfig::from_json(body).unwrap(), 2);
+    let unknown = AutoTokenClassifier::from_config(&config, &Device::default()).unwrap();
+    config.step_separator = Some(";".into());
+    let device = Device::default();
+    device.seed(3);
+    let model = AutoTokenClassifier::from_config(&config, &device).unwrap();
+
+    let solutions = [("a b", vec!["c", "a"]), ("b", vec![]), ("c", vec!["b a c"])];
+    let found = score_solutions(&model, &tokenizer, None, &solutions, 2).unwrap();
+    for ((prompt, steps), found) in solutions.iter().zip(&found) {
+        let sample = StepwiseSample {
+            prompt: prompt.to_string(),
+            steps: steps.iter().map(|step| (step.to_string(), true)).collect(),
+        };
+        let row = sample.tokenize(&tokenizer, ";").unwrap();
+        let expected = score_steps(&model, &[row], 1).unwrap().remove(0);
+        assert_eq!(found.len(), steps.len());
+        let apart = found.iter().zip(&expected).map(|(a, b)| (a - b).abs());
+        assert!(apart.fold(0.0, f32::max) < 1e-5);
+    }
+    let error = score_solutions(&unknown, &tokenizer, None, &solutions, 2).unwrap_err();
+    assert!(error.to_string().contains("step_separator"), "{error}");
+    score_solutions(&unknown, &tokenizer, Some(";"), &solutions, 2).unwrap();
+    assert!(score_solutions(&model, &tokenizer, Some(""), &solutions, 2).is_err());
 }

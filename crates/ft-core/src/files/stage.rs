@@ -10,8 +10,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use rayon::prelude::*;
+
 use super::safetensors_folder::{WeightFiles, write_json};
 use super::weight_source::{WeightSource, open_weights};
+use crate::models::is_buffer;
 use crate::seed::fnv1a;
 use crate::{Error, Result, Tokenizer};
 
@@ -58,19 +61,29 @@ impl StageManifest {
         let template = tokenizer.chat_template();
         let template = template.map(|template| fnv1a(template.source().bytes()));
         let weights = weights_hash(folder)?;
-        let of_model = Self::of_model(folder)?;
-        let previous = match adapter {
-            None => of_model,
-            Some(adapter) => Self::of_adapter(adapter, folder)?.or(of_model),
+        let of_model = model_stage(folder, &weights)?;
+        let of_adapter = adapter.map(|adapter| adapter_stage(adapter, folder, &weights));
+        let of_adapter = of_adapter.transpose()?.flatten();
+        let path = match (adapter, &of_adapter) {
+            (Some(adapter), Some(_)) => adapter.join(OF_ADAPTER),
+            _ => folder.join(OF_MODEL),
         };
+        let previous = of_adapter.or(of_model);
+        // A stage without a template, of plain texts, is followed by one with a template.
         if let Some(earlier) = &previous
+            && earlier.template.is_some()
             && earlier.template != template
         {
+            let now = match template {
+                Some(_) => "another one",
+                None => "none",
+            };
             return Err(Error::invalid(
-                folder,
+                &path,
                 format!(
-                    "the stage {} was trained with another chat template than the tokenizer has now: restore the template, or \
-                     remove {OF_MODEL} (of an adapter: {OF_ADAPTER}) if the change is wanted",
+                    "the stage {} was trained with a chat template, and the tokenizer has {now} now: restore the template \
+                     (`sft --template` writes the tokenizer with it beside the adapter), or remove this file if the change is \
+                     wanted",
                     earlier.stage
                 ),
             ));
@@ -93,12 +106,10 @@ impl StageManifest {
     ///
     /// If a file cannot be read, or the weights are not those that the stage wrote.
     pub fn of_model(folder: &Path) -> Result<Option<Self>> {
-        let path = folder.join(OF_MODEL);
-        let stage = read(&path)?;
-        if let Some(stage) = &stage {
-            stage.check_weights(&path, &weights_hash(folder)?)?;
+        match folder.join(OF_MODEL).is_file() {
+            true => model_stage(folder, &weights_hash(folder)?),
+            false => Ok(None),
         }
-        Ok(stage)
     }
 
     /// The stage that wrote an adapter, if it is known.
@@ -108,24 +119,9 @@ impl StageManifest {
     /// If a file cannot be read, the adapter is not the one that the stage wrote, or it was trained on other weights than those in
     /// `model`.
     pub fn of_adapter(adapter: &Path, model: &Path) -> Result<Option<Self>> {
-        let path = adapter.join(OF_ADAPTER);
-        let Some(stage) = read(&path)? else {
-            return Ok(None);
-        };
-        stage.check_weights(&path, &adapter_hash(adapter)?)?;
-        match stage.base_weights == weights_hash(model)? {
-            true => Ok(Some(stage)),
-            false => Err(Error::invalid(
-                adapter,
-                format!(
-                    "the adapter of the stage {} was trained on {}, and {} has other weights: give the model that it was \
-                     trained on. If it is the same model in another form, such as GGUF or other numbers, remove {}",
-                    stage.stage,
-                    stage.base,
-                    model.display(),
-                    path.display()
-                ),
-            )),
+        match adapter.join(OF_ADAPTER).is_file() {
+            true => adapter_stage(adapter, model, &weights_hash(model)?),
+            false => Ok(None),
         }
     }
 
@@ -181,6 +177,39 @@ impl StageManifest {
     }
 }
 
+/// The stage of the model in `folder`, whose weights have this hash.
+fn model_stage(folder: &Path, weights: &str) -> Result<Option<StageManifest>> {
+    let path = folder.join(OF_MODEL);
+    let stage = read(&path)?;
+    if let Some(stage) = &stage {
+        stage.check_weights(&path, weights)?;
+    }
+    Ok(stage)
+}
+
+/// The stage of an adapter for `model`, whose weights have this hash.
+fn adapter_stage(adapter: &Path, model: &Path, weights: &str) -> Result<Option<StageManifest>> {
+    let path = adapter.join(OF_ADAPTER);
+    let Some(stage) = read(&path)? else {
+        return Ok(None);
+    };
+    stage.check_weights(&path, &adapter_hash(adapter)?)?;
+    match stage.base_weights == weights {
+        true => Ok(Some(stage)),
+        false => Err(Error::invalid(
+            adapter,
+            format!(
+                "the adapter of the stage {} was trained on {}, and {} has other weights: give the model that it was \
+                 trained on. If it is the same model in another form, such as GGUF or other numbers, remove {}",
+                stage.stage,
+                stage.base,
+                model.display(),
+                path.display()
+            ),
+        )),
+    }
+}
+
 /// A stage; none if there is no file.
 fn read(path: &Path) -> Result<Option<StageManifest>> {
     if !path.is_file() {
@@ -204,8 +233,9 @@ pub(super) fn forget(folder: &Path) -> Result<()> {
     }
 }
 
-/// A hash of the weights of a model folder or GGUF file: of the name, the shape and the first 4 KiB of each tensor. It detects that a
-/// model was trained or is another one; it is not cryptographic. The same model in another type or format has another hash.
+/// A hash of the weights of a model folder or GGUF file: of names, types, shapes and all bytes, as they lie in the files. Buffers,
+/// which are no parameters, are left out. It detects that a model was trained or is another one; it is not cryptographic. The same
+/// model in another type or format has another hash.
 ///
 /// # Errors
 ///
@@ -224,23 +254,34 @@ fn adapter_hash(folder: &Path) -> Result<String> {
 }
 
 fn tensors_hash(source: &dyn WeightSource) -> Result<String> {
-    let mut names: Vec<&str> = source.names().collect();
-    names.sort_unstable();
     let mut bytes = Vec::new();
-    for name in names {
-        bytes.extend(name.as_bytes());
-        let shape = source.shape(name)?;
-        bytes.extend(shape.iter().flat_map(|size| (*size as u64).to_le_bytes()));
-        let mut first = |data: &[u8]| bytes.extend(&data[..data.len().min(BLOCK)]);
-        match source.blocks(name)? {
-            Some(blocks) => first(&blocks.bytes),
-            None => first(source.stored(name)?.as_bytes()),
+    source.for_each_raw(&mut |tensor| {
+        if is_buffer(tensor.name) {
+            return;
         }
-    }
+        bytes.extend(tensor.name.bytes());
+        bytes.extend(tensor.dtype.bytes());
+        bytes.extend((tensor.shape.iter()).flat_map(|size| (*size as u64).to_le_bytes()));
+        let pieces: Vec<u64> = tensor.bytes.par_chunks(PIECE).map(piece_hash).collect();
+        bytes.extend(pieces.into_iter().flat_map(u64::to_le_bytes));
+    })?;
     Ok(fnv1a(bytes))
 }
 
-const BLOCK: usize = 1 << 12;
+/// Bytes that are hashed by one thread.
+const PIECE: usize = 1 << 20;
+
+/// FNV-1a over words of 8 bytes. The rotation lets the highest bits of a word, such as the sign of its last number, take part in
+/// all bits of the result.
+fn piece_hash(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let words = words.iter().chain([&last]);
+    words.fold(0xcbf2_9ce4_8422_2325, |hash: u64, word| {
+        (hash.rotate_left(23) ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    })
+}
 
 #[cfg(test)]
 mod tests {
@@ -248,6 +289,7 @@ mod tests {
     use std::path::PathBuf;
 
     use burn::tensor::TensorData;
+    use safetensors::tensor::{Dtype, TensorView};
 
     use super::*;
     use crate::safetensors_folder::{read_tensors, write_tensors};
@@ -313,6 +355,67 @@ mod tests {
         assert_ne!(second.base_weights, merged.base_weights);
     }
 
+    /// The hash of a file with these tensors.
+    fn hash_of(tensors: &[(&str, Dtype, &[u8])]) -> String {
+        let folder = tempfile::tempdir().expect("folder");
+        let views = tensors.iter().map(|(name, dtype, bytes)| {
+            let shape = vec![bytes.len() * 8 / dtype.bitsize()];
+            let view = TensorView::new(*dtype, shape, bytes).expect("whole numbers");
+            ((*name).to_string(), view)
+        });
+        let path = folder.path().join("model.safetensors");
+        safetensors::serialize_to_file(views, None, &path).expect("writes");
+        weights_hash(folder.path()).expect("reads")
+    }
+
+    /// Pythia's checkpoints have the mask of attention as bytes.
+    #[test]
+    fn buffers_do_not_count_and_every_byte_of_a_weight_does() {
+        let zeros = vec![0u8; 3 * PIECE];
+        let mask = "gpt_neox.layers.0.attention.bias";
+        let with = |weight: &[u8], buffer: &[u8]| {
+            hash_of(&[
+                ("embed_in.weight", Dtype::F16, weight),
+                (mask, Dtype::U8, buffer),
+            ])
+        };
+        let plain = with(&zeros, &[1, 0]);
+        assert_eq!(plain, with(&zeros, &[1, 1]));
+        assert_eq!(plain, hash_of(&[("embed_in.weight", Dtype::F16, &zeros)]));
+        assert_ne!(plain, hash_of(&[("embed_in.weight", Dtype::BF16, &zeros)]));
+        for at in [0, 4097, PIECE + 7, 3 * PIECE - 1] {
+            let mut changed = zeros.clone();
+            changed[at] ^= 0x80;
+            assert_ne!(plain, with(&changed, &[1, 0]), "byte {at}");
+            // A second change of the same bit does not hide the first.
+            changed[(at + 8) % zeros.len()] ^= 0x80;
+            assert_ne!(plain, with(&changed, &[1, 0]), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_template_may_be_added_and_not_removed() {
+        let (_keep, model) = folder();
+        let plain = begin("domain", &model, None).expect("begins");
+        let plain = StageManifest {
+            template: None,
+            ..plain
+        };
+        plain.save_model(&model).expect("saves");
+        let second = begin("sft", &model, None).expect("a template is added");
+        assert!(second.template.is_some());
+        second.save_model(&model).expect("saves");
+        let path = model.join("tokenizer_config.json");
+        let text = fs::read_to_string(&path).expect("reads");
+        let mut json: Value = serde_json::from_str(&text).expect("JSON");
+        json.as_object_mut()
+            .expect("settings")
+            .remove("chat_template");
+        fs::write(&path, json.to_string()).expect("writes");
+        let error = begin("dpo", &model, None).expect_err("removed").to_string();
+        assert!(error.contains("has none now"), "{error}");
+    }
+
     #[test]
     fn what_an_earlier_stage_left_may_not_change() {
         let (_keep, model) = folder();
@@ -328,7 +431,7 @@ mod tests {
         json["chat_template"] = "{{ messages }}".into();
         fs::write(&path, json.to_string()).expect("writes");
         let error = begin("dpo", &model, None).expect_err("changed").to_string();
-        assert!(error.contains("another chat template"), "{error}");
+        assert!(error.contains("has another one now"), "{error}");
         fs::write(&path, text).expect("writes");
 
         let other = self::adapter(2.0);

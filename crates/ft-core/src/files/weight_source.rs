@@ -31,6 +31,19 @@ impl PackedBytes {
     }
 }
 
+/// A tensor as it lies in a file, which may be a part of a packed matrix.
+#[derive(Clone, Copy, Debug)]
+pub struct RawTensor<'a> {
+    /// Its name in the file.
+    pub name: &'a str,
+    /// Its type, as the format of the file names it.
+    pub dtype: &'a str,
+    /// Its shape, outermost dimension first.
+    pub shape: &'a [usize],
+    /// Its bytes, mapped where that is possible.
+    pub bytes: &'a [u8],
+}
+
 /// Weights by Hugging Face's names.
 pub trait WeightSource {
     /// What was opened, for messages.
@@ -73,6 +86,26 @@ pub trait WeightSource {
     fn blocks(&self, name: &str) -> Result<Option<PackedBytes>> {
         let _ = name;
         Ok(None)
+    }
+
+    /// Calls `visit` with every tensor as it lies in the files, without decoding it. The order depends on the names only.
+    ///
+    /// # Errors
+    ///
+    /// If a tensor cannot be read.
+    fn for_each_raw(&self, visit: &mut dyn FnMut(RawTensor<'_>)) -> Result<()> {
+        let mut names: Vec<&str> = self.names().collect();
+        names.sort_unstable();
+        for name in names {
+            let data = self.stored(name)?;
+            visit(RawTensor {
+                name,
+                dtype: data.dtype().name(),
+                shape: &self.shape(name)?,
+                bytes: data.as_bytes(),
+            });
+        }
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CausalLm, Decoder, FinishReason, GenerationConfig, Result, RowId, Tokenizer, mix_seed,
+    CausalLm, Decoder, Error, FinishReason, GenerationConfig, Result, RowId, Tokenizer, mix_seed,
 };
 
 /// How completions are sampled.
@@ -39,7 +39,8 @@ pub struct Rollout {
 ///
 /// # Errors
 ///
-/// If a setting makes no sense, or a prompt is empty or leaves no room in the model's longest sequence.
+/// If a setting makes no sense, such as several completions at temperature 0, or a prompt is empty or leaves no room in the model's
+/// longest sequence.
 pub fn sample_rollouts<M: CausalLm>(
     model: &M,
     tokenizer: &Tokenizer,
@@ -47,6 +48,12 @@ pub fn sample_rollouts<M: CausalLm>(
     config: &RolloutConfig,
     seed: u64,
 ) -> Result<Vec<Vec<Rollout>>> {
+    if config.num_generations > 1 && config.generation.temperature == 0.0 {
+        return Err(Error::Settings(format!(
+            "{} completions of a prompt at temperature 0 are all alike: set a temperature above 0, or num_generations to 1",
+            config.num_generations
+        )));
+    }
     let device = model.devices().first().cloned().unwrap_or_default();
     let mut decoder = Decoder::new(model, Some(tokenizer), &device).with_logps();
     let mut groups: Vec<Vec<Rollout>> =

@@ -33,7 +33,7 @@ pub(crate) fn choose(logits: &mut [f32], config: &GenerationConfig, rng: &mut im
     if config.min_p > 0.0 {
         min_p(logits, config.min_p);
     }
-    draw(logits, rng)
+    draw(logits, 1.0, rng).0
 }
 
 /// Divides positive logits of tokens already seen by `penalty` and multiplies negative ones by it,
@@ -120,21 +120,26 @@ fn softmax(logits: &[f32]) -> Vec<f32> {
     exp.into_iter().map(|e| e / total).collect()
 }
 
-/// Draws a token with probability softmax(logits).
-fn draw(logits: &[f32], rng: &mut impl Rng) -> u32 {
-    let probabilities = softmax(logits);
-    let mut left: f32 = rng.random();
-    let mut last = argmax(logits);
-    for (token, probability) in probabilities.iter().enumerate() {
-        if *probability > 0.0 {
+/// Draws a token with probability `softmax(z / T)` at a temperature `T`, and gives `ln Σ e^(z / T)`. It computes each exponential
+/// once.
+pub(crate) fn draw(logits: &[f32], temperature: f32, rng: &mut impl Rng) -> (u32, f32) {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weights: Vec<f32> = (logits.iter())
+        .map(|l| ((l - most) / temperature).exp())
+        .collect();
+    let total: f64 = weights.iter().copied().map(f64::from).sum();
+    let mut left = f64::from(rng.random::<f32>()) * total;
+    let mut last = 0;
+    for (token, weight) in weights.iter().enumerate() {
+        if *weight > 0.0 {
             last = token as u32;
-            left -= probability;
+            left -= f64::from(*weight);
             if left <= 0.0 {
                 break;
             }
         }
     }
-    last
+    (last, most / temperature + total.ln() as f32)
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@
 
 use burn::tensor::{Tensor, TensorData};
 use rand::rngs::StdRng;
+use rayon::prelude::*;
 
-use crate::generation::sampling::{choose, log_sum_exp, next_token};
+use crate::generation::sampling::{choose, draw, log_sum_exp, next_token};
 use crate::{Error, GenerationConfig, Result};
 
 /// More candidates than this are not worth a search on the device.
@@ -29,6 +30,17 @@ pub(crate) struct Choice<'a> {
     pub seen: &'a [u32],
     pub config: &'a GenerationConfig,
     pub rng: &'a mut StdRng,
+}
+
+impl GenerationConfig {
+    /// Whether tokens are drawn with the probabilities of the temperature alone.
+    fn draws_from_all(&self) -> bool {
+        self.temperature > 0.0
+            && self.repetition_penalty == 1.0
+            && self.top_k == 0
+            && self.top_p >= 1.0
+            && self.min_p <= 0.0
+    }
 }
 
 impl Choice<'_> {
@@ -69,6 +81,7 @@ pub(crate) fn choose_tokens(
     }
 }
 
+/// Rows are chosen for in parallel.
 fn choose_on_host(
     logits: Tensor<2>,
     rows: &mut [Choice<'_>],
@@ -76,29 +89,45 @@ fn choose_on_host(
 ) -> Result<Vec<(u32, Option<ChosenLogps>)>> {
     let [_, vocab] = logits.dims();
     let mut logits = floats(logits.into_data())?;
-    check_numbers(logits.iter().any(|logit| logit.is_nan()))?;
-    let chosen = logits
-        .chunks_exact_mut(vocab)
-        .zip(rows)
+    let chosen: Vec<_> = (logits.par_chunks_exact_mut(vocab).zip(rows))
         .map(|(logits, row)| {
-            let temperature = row.temperature();
-            // The choice changes the logits.
-            let model = with_logps.then(|| logits.to_vec());
-            let token = next_token(logits, row.seen, row.config, row.rng);
-            let logps = model.map(|z| {
-                let logp = |t: f32| z[token as usize] / t - log_sum_exp(&z, t);
-                let model = logp(1.0);
-                ChosenLogps {
-                    model,
-                    sampling: match temperature == 1.0 {
-                        true => model,
-                        false => logp(temperature),
-                    },
-                }
-            });
-            (token, logps)
-        });
-    Ok(chosen.collect())
+            let broken = logits.iter().any(|logit| logit.is_nan());
+            (!broken).then(|| choose_of_row(logits, row, with_logps))
+        })
+        .collect();
+    check_numbers(chosen.iter().any(Option::is_none))?;
+    Ok(chosen.into_iter().flatten().collect())
+}
+
+fn choose_of_row(
+    logits: &mut [f32],
+    row: &mut Choice<'_>,
+    with_logps: bool,
+) -> (u32, Option<ChosenLogps>) {
+    let (config, temperature) = (row.config, row.temperature());
+    let logps = |z: &[f32], token: u32, sampling: Option<f32>| {
+        let logp = |t: f32| z[token as usize] / t - log_sum_exp(z, t);
+        let sampling = sampling.unwrap_or_else(|| logp(temperature));
+        ChosenLogps {
+            model: match temperature == 1.0 {
+                true => sampling,
+                false => logp(1.0),
+            },
+            sampling,
+        }
+    };
+    if config.draws_from_all() {
+        let (token, sum) = draw(logits, temperature, row.rng);
+        let sampling = logits[token as usize] / temperature - sum;
+        return (
+            token,
+            with_logps.then(|| logps(logits, token, Some(sampling))),
+        );
+    }
+    // The choice changes the logits.
+    let before = with_logps.then(|| logits.to_vec());
+    let token = next_token(logits, row.seen, config, row.rng);
+    (token, before.map(|z| logps(&z, token, None)))
 }
 
 /// The same from the `most` highest logits of every row, which are all that is copied. Of equal logits at the border the
@@ -256,6 +285,39 @@ mod tests {
             assert_eq!(token, 1);
             assert!((logps.model - 0.75f32.ln()).abs() < 1e-6, "{logps:?}");
             assert!((logps.sampling - 0.9f32.ln()).abs() < 1e-6, "{logps:?}");
+        }
+    }
+
+    /// Draws from all logits, and from all logits as the highest 50, are the same, with the same log-probabilities.
+    #[test]
+    fn drawing_from_all_is_drawing_from_a_list_of_all() {
+        let mut numbers = StdRng::seed_from_u64(4);
+        for case in 0..100 {
+            let data = TensorData::new(logits(&mut numbers), [4, 50]);
+            let z = Tensor::<2>::from_data(data, &Device::default());
+            let run = |min_p| {
+                let configs = [0.3, 1.0, 1.7, 0.9].map(|temperature| GenerationConfig {
+                    temperature,
+                    min_p,
+                    ..GenerationConfig::default()
+                });
+                let mut rngs: Vec<_> = (0..4).map(|i| StdRng::seed_from_u64(case + i)).collect();
+                let mut rows: Vec<Choice<'_>> = (configs.iter().zip(&mut rngs))
+                    .map(|(config, rng)| Choice {
+                        seen: &[],
+                        config,
+                        rng,
+                    })
+                    .collect();
+                choose_on_host(z.clone(), &mut rows, true).expect("numbers")
+            };
+            // A limit that forbids nothing.
+            for ((a, a_logps), (b, b_logps)) in run(0.0).into_iter().zip(run(1e-30)) {
+                assert_eq!(a, b, "case {case}");
+                let (a, b) = (a_logps.expect("asked"), b_logps.expect("asked"));
+                assert!((a.model - b.model).abs() < 1e-5, "{a:?}, {b:?}");
+                assert!((a.sampling - b.sampling).abs() < 1e-5, "{a:?}, {b:?}");
+            }
         }
     }
 

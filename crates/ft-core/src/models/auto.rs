@@ -239,7 +239,7 @@ impl AutoCausalLm {
         check_tied_head(family, &*files)?;
         let keys = Keys {
             body_prefixes: &[family.body_prefix()],
-            ignored: is_buffer,
+            ignored: is_ignored,
             ..Keys::default()
         };
         load_from(model, &*files, weights, &keys)
@@ -308,16 +308,18 @@ pub(super) fn fitting_config<M: Module>(
     }
 }
 
-/// Keys that old checkpoints hold although they are no parameters, and the head of a tied model, which
-/// [`check_tied_head`] has compared.
-pub(super) fn is_buffer(name: &str) -> bool {
+/// [Buffers](is_buffer), and the head of a tied model, which [`check_tied_head`] has compared.
+pub(super) fn is_ignored(name: &str) -> bool {
+    is_buffer(name) || name == "lm_head.weight" || name == "embed_out.weight"
+}
+
+/// Keys that old checkpoints hold although they are no parameters.
+pub(crate) fn is_buffer(name: &str) -> bool {
     name.ends_with(".rotary_emb.inv_freq")
         || name.ends_with(".attn.bias")
         || name.ends_with(".attn.masked_bias")
         || name.ends_with(".attention.bias")
         || name.ends_with(".attention.masked_bias")
-        || name == "lm_head.weight"
-        || name == "embed_out.weight"
 }
 
 /// Sizes of a configuration that make lists before a weight is looked at: a damaged file could have any.

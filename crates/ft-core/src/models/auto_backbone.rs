@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::files::pretrained::{Keys, SaveOptions, load_pretrained, save_pretrained};
 use crate::files::safetensors_folder::Weights;
-use crate::models::auto::{AutoCausalLm, ModelConfig, fitting_config, is_buffer, model_types};
+use crate::models::auto::{AutoCausalLm, ModelConfig, fitting_config, is_ignored, model_types};
 use crate::models::config::{family_of, read_config};
 use crate::models::*;
 use crate::{Error, Parts, Pass, Result, TokenBatch};
@@ -111,7 +111,7 @@ macro_rules! encoders {
                         let model = AutoCausalLm::without_output_layer(&config, device)?;
                         let keys = Keys {
                             body_prefixes: &[config.family().body_prefix()],
-                            ignored: |name| is_buffer(name) || name.starts_with("lm_head.") || name.starts_with("score."),
+                            ignored: |name| is_ignored(name) || name.starts_with("lm_head.") || name.starts_with("score."),
                             ..Keys::default()
                         };
                         load_pretrained(model, folder, weights, &keys).map(Self::Decoder)

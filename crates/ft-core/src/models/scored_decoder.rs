@@ -12,7 +12,7 @@ use crate::files::pretrained::{Keys, SaveOptions, load_from, save_pretrained};
 use crate::files::safetensors_folder::Weights;
 use crate::files::weight_source::open_weights;
 use crate::layers::linear::{Layout, Linear};
-use crate::models::auto::{AutoCausalLm, fitting_config, is_buffer};
+use crate::models::auto::{AutoCausalLm, fitting_config, is_ignored};
 use crate::models::config::SequenceClassifierConfig;
 use crate::{CausalLm, Dims, Error, Parts, Result, TokenBatch};
 
@@ -59,7 +59,7 @@ impl ScoredDecoder {
         }
         let keys = Keys {
             body_prefixes: &[self.config.body.family().body_prefix()],
-            ignored: is_buffer,
+            ignored: is_ignored,
             ..Keys::default()
         };
         load_from(self, &*files, weights, &keys)
@@ -77,7 +77,7 @@ impl ScoredDecoder {
         let files = open_weights(folder)?;
         let keys = Keys {
             body_prefixes: &[self.config.body.family().body_prefix()],
-            ignored: |name| is_buffer(name) || name == "lm_head.bias",
+            ignored: |name| is_ignored(name) || name == "lm_head.bias",
             ..Keys::default()
         };
         self._body = load_from(self._body, &*files, weights, &keys)?;
@@ -112,6 +112,12 @@ impl ScoredDecoder {
     /// The measures of the body. Virtual tokens take places of the longest sequence.
     pub(super) fn dims(&self) -> Dims {
         self._body.dims()
+    }
+
+    /// The shortest window of the attention layers, less the places of virtual tokens.
+    pub(super) fn attention_window(&self) -> Option<usize> {
+        let window = self._body.body().attention_window();
+        window.map(|window| window.saturating_sub(self._body.num_virtual_tokens()))
     }
 
     /// The last hidden states, `[rows, seq, width]`.

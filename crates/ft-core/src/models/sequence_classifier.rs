@@ -118,6 +118,11 @@ impl AutoSequenceClassifier {
         self._model.dims()
     }
 
+    /// The shortest window of the attention layers, less the places of virtual tokens; none if all of them see whole rows.
+    pub fn attention_window(&self) -> Option<usize> {
+        self._model.attention_window()
+    }
+
     /// How many scores a sequence gets.
     pub fn num_labels(&self) -> usize {
         self._model.config.num_labels()

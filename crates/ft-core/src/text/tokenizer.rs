@@ -93,6 +93,17 @@ impl Tokenizer {
         }
     }
 
+    /// The tokenizer beside an adapter, if there is one, else that of its model. An adapter that was trained with a chat template that
+    /// its model lacks comes with a tokenizer that has it.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_pretrained`](Self::from_pretrained).
+    pub fn for_adapter(adapter: &Path, model: &Path) -> Result<Self> {
+        let has_own = adapter.join("tokenizer.json").is_file();
+        Self::from_pretrained(if has_own { adapter } else { model })
+    }
+
     /// Writes the keys of a GGUF file for this tokenizer and its chat template. A model with more `rows` than tokens gets
     /// tokens that are not used, as llama.cpp wants it.
     ///

@@ -15,7 +15,7 @@ const KNOWN: &str =
 /// # Errors
 ///
 /// If nothing is there, or a folder or a glob has no data file.
-pub(crate) fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
+pub fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
     if path.is_file() {
         return Ok(vec![path.to_path_buf()]);
     }

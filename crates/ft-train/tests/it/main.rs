@@ -7,6 +7,7 @@ mod callbacks;
 mod checkpoints;
 mod groups;
 mod lora_plus;
+mod loss_without_meaning;
 mod metrics;
 mod model;
 mod optimizers;

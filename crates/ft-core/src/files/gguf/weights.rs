@@ -7,7 +7,7 @@ use burn::tensor::{Bytes, DType, TensorData};
 
 use super::architecture::{Architecture, Change, Heads};
 use super::{GgufFile, TensorInfo};
-use crate::files::weight_source::{PackedBytes, WeightSource};
+use crate::files::weight_source::{PackedBytes, RawTensor, WeightSource};
 use crate::{Error, Result};
 
 /// A [`GgufFile`] as a source of weights.
@@ -132,6 +132,20 @@ impl WeightSource for GgufWeights {
             }
             _ => blocks,
         }))
+    }
+
+    fn for_each_raw(&self, visit: &mut dyn FnMut(RawTensor<'_>)) -> Result<()> {
+        let mut tensors: Vec<&TensorInfo> = self.file.tensors().iter().collect();
+        tensors.sort_unstable_by_key(|tensor| &tensor.name);
+        for tensor in tensors {
+            visit(RawTensor {
+                name: &tensor.name,
+                dtype: tensor.kind.name(),
+                shape: &tensor.shape,
+                bytes: self.file.bytes(tensor),
+            });
+        }
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::reader::{Reader, transposed};
 use super::{Matrix, PackedLayout};
 use crate::files::safetensors_folder::{WeightFiles, check_finite};
-use crate::{Error, PackedBytes, Result, WeightSource};
+use crate::{Error, PackedBytes, RawTensor, Result, WeightSource};
 
 /// A folder of Hugging Face whose matrices are packed.
 #[derive(Debug)]
@@ -198,5 +198,9 @@ impl WeightSource for PackedFolder {
             );
         }
         Ok(blocks)
+    }
+
+    fn for_each_raw(&self, visit: &mut dyn FnMut(RawTensor<'_>)) -> Result<()> {
+        self.files.for_each_raw(visit)
     }
 }

@@ -11,7 +11,7 @@ use safetensors::tensor::{Dtype, SafeTensors};
 use serde_json::Value;
 
 use super::{INDEX, WEIGHTS};
-use crate::files::weight_source::WeightSource;
+use crate::files::weight_source::{RawTensor, WeightSource};
 use crate::{Error, Result};
 
 /// The weights of a model folder, mapped into memory.
@@ -219,6 +219,18 @@ impl WeightSource for WeightFiles {
 
     fn stored(&self, name: &str) -> Result<TensorData> {
         self.stored(name)
+    }
+
+    fn for_each_raw(&self, visit: &mut dyn FnMut(RawTensor<'_>)) -> Result<()> {
+        for (name, stored) in &self.tensors {
+            visit(RawTensor {
+                name,
+                dtype: &format!("{:?}", stored.dtype),
+                shape: &stored.shape,
+                bytes: &stored.bytes,
+            });
+        }
+        Ok(())
     }
 }
 

@@ -34,6 +34,8 @@ pub struct SequenceClassifierConfig {
     pub problem_type: Option<ProblemType>,
     /// The id that transformers takes for padding. It reads a batch of several rows only if there is one.
     pub pad_token_id: Option<i64>,
+    /// What stands behind each step of a solution, for process reward models. transformers keeps it and makes no use of it.
+    pub step_separator: Option<String>,
 }
 
 impl SequenceClassifierConfig {
@@ -44,6 +46,7 @@ impl SequenceClassifierConfig {
             labels: label_names(num_labels),
             problem_type: None,
             pad_token_id: json.get("pad_token_id").and_then(Value::as_i64),
+            step_separator: separator_of(&json),
             body,
         }
     }
@@ -85,6 +88,7 @@ impl SequenceClassifierConfig {
         }
         let pad_token_id = json.get("pad_token_id").and_then(Value::as_i64);
         let config = Self {
+            step_separator: separator_of(&json),
             body: ModelConfig::from_json(json)?,
             labels,
             problem_type,
@@ -140,6 +144,9 @@ impl SequenceClassifierConfig {
             if let Some(id) = self.pad_token_id {
                 map.insert("pad_token_id".into(), id.into());
             }
+            if let Some(separator) = &self.step_separator {
+                map.insert("step_separator".into(), separator.as_str().into());
+            }
         }
         body
     }
@@ -150,6 +157,10 @@ impl SequenceClassifierConfig {
         let range = json.get("initializer_range").and_then(Value::as_f64);
         range.unwrap_or(0.02)
     }
+}
+
+fn separator_of(json: &Value) -> Option<String> {
+    Some(json.get("step_separator")?.as_str()?.to_string())
 }
 
 pub(super) fn label_names(count: usize) -> Vec<String> {
@@ -219,6 +230,7 @@ mod tests {
         json["problem_type"] = "multi_label_classification".into();
         json["pad_token_id"] = 3.into();
         json["custom"] = "kept".into();
+        json["step_separator"] = "\n\n".into();
         let config = SequenceClassifierConfig::from_json(json.clone()).expect("reads");
         let written = config.to_json();
         assert_eq!(
@@ -231,6 +243,7 @@ mod tests {
             "problem_type",
             "pad_token_id",
             "custom",
+            "step_separator",
         ] {
             assert_eq!(written[key], json[key], "{key}");
         }
