@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Parser;
+use ft::core::safetensors_folder::write_file;
 use ft::data::{Cleaning, Contamination, MinHash, Table, row_text};
 use serde_json::json;
 
@@ -90,7 +91,7 @@ fn main() -> Result<()> {
         kept.to_jsonl(output)?;
     }
     match &args.report {
-        Some(path) => std::fs::write(path, report.to_markdown())?,
+        Some(path) => write_file(path, report.to_markdown().as_bytes())?,
         None => println!("{}", report.to_markdown()),
     }
     if args.json {

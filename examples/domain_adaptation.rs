@@ -25,7 +25,7 @@ use ft::data::{
 use ft::peft::{LoraConfig, attach, save_adapter};
 use ft::train::{
     EvalMetrics, ForgettingMonitor, Schedule, TrainConfig, Trainer, draw_loss_curves,
-    next_token_loss,
+    latest_checkpoint, next_token_loss,
 };
 use serde_json::json;
 
@@ -56,6 +56,9 @@ struct Args {
     /// Folder for the adapter, the pieces and the log.
     #[arg(long, default_value = "domain-adapter")]
     output: PathBuf,
+    /// Start again although --output contains a run, whose checkpoints and log are removed.
+    #[arg(long)]
+    overwrite: bool,
     /// Passes over the data.
     #[arg(long, default_value_t = 3.0)]
     epochs: f64,
@@ -81,6 +84,11 @@ fn main() -> Result<()> {
     ensure!(
         (0.0..1.0).contains(&args.general_share),
         "--general-share is a share in [0, 1)"
+    );
+    ensure!(
+        args.overwrite || latest_checkpoint(&args.output)?.is_none(),
+        "{} contains a run: choose another --output, or give --overwrite, which removes its checkpoints and log",
+        args.output.display()
     );
     std::fs::create_dir_all(&args.output)?;
     let device = ft::device(&args.device)?;
@@ -180,7 +188,7 @@ fn main() -> Result<()> {
         seed: SEED,
         eval_every: Some(20),
         output_dir: Some(args.output.clone()),
-        overwrite: true,
+        overwrite: args.overwrite,
         save_total_limit: Some(1),
         ..TrainConfig::default()
     };

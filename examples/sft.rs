@@ -13,7 +13,7 @@
 //!
 //! What goes wrong is named as it happens: divergence, spikes, a plateau, overfitting, adapters that do not train. `--general-data`
 //! names text whose perplexity must not rise; the run ends when the model forgets it. `--stream` reads the rows while it trains, for
-//! data larger than memory.
+//! data larger than memory, and `--mix` mixes rows of another file into them.
 //!
 //! With `--base-format nf4` (or q4_k, q8_0, int8_g64 and others) the frozen weights of the linear layers are rounded to few bits
 //! when they are loaded, and the adapter trains on top of them: QLoRA. A `.gguf` file as `--model` has its blocks already.
@@ -25,16 +25,17 @@ use clap::Parser;
 use ft::AdaLora;
 use ft::core::{
     AutoCausalLm, CausalLm, HubOptions, SaveOptions, StageManifest, Tokenizer, Weights,
-    copy_generation_config, fnv1a, resolve,
+    copy_generation_config, fnv1a, mix_seed, resolve,
 };
 use ft::data::{
-    BadRows, Batch, Batches, Collation, Format, RowStream, SftDataset, StreamLoader, StreamOptions,
-    built_in_template, files_of,
+    BadRows, Batch, Batches, Collation, Format, RowStream, SftDataset, StoppingStrategy,
+    StreamLoader, StreamOptions, built_in_template, data_files,
 };
 use ft::kernels::PackedFormat;
 use ft::train::{
-    CsvTracker, EarlyStopping, ForgettingMonitor, Manifest, OnBatches, OnStream, Optim, ParamTable,
-    Results, Schedule, SftStep, TensorBoard, TrainConfig, Trainer, draw_loss_curves, total_steps,
+    BoxError, CsvTracker, EarlyStopping, ForgettingMonitor, Manifest, Method, OnBatches, OnStream,
+    Optim, ParamGroup, ParamTable, Results, Schedule, SftStep, TensorBoard, Tracker, TrainConfig,
+    Trainer, draw_loss_curves, total_steps,
 };
 use serde_json::json;
 
@@ -57,10 +58,16 @@ struct Args {
     /// Read the rows while training, shuffled in a buffer, for data larger than memory. Needs --max-steps and --eval-data.
     #[arg(long, requires = "max_steps")]
     stream: bool,
+    /// Mix rows of this file, folder or glob, in the same format, into the stream: general text beside that of a domain.
+    #[arg(long, requires = "stream")]
+    mix: Option<PathBuf>,
+    /// The share of the rows that come from --mix.
+    #[arg(long, default_value_t = 0.1, requires = "mix")]
+    mix_share: f64,
     /// The share of rows that may be unusable; they are reported. With 0 the first ends the run.
     #[arg(long, default_value_t = 0.0)]
     max_bad_rows: f64,
-    /// alpaca, sharegpt, messages or prompt_completion; without it, by the columns of the first row.
+    /// alpaca, sharegpt, messages, prompt_completion or text; without it, by the columns of the first row.
     #[arg(long)]
     format: Option<Format>,
     /// Chat template for a model without one: chatml, llama3, alpaca, ... as LLaMA-Factory names them.
@@ -99,7 +106,7 @@ struct Args {
     /// The share of the steps in which the learning rate rises.
     #[arg(long, default_value_t = 0.0)]
     warmup_ratio: f64,
-    /// adamw, adamw-8bit with states of a quarter of the size, adafactor, lion, sgd or muon.
+    /// adamw, adamw-8bit with states of a quarter of the size, adafactor, lion, sgd, or muon for the matrices of hidden layers.
     #[arg(long, default_value_t = Optim::AdamW)]
     optim: Optim,
     /// The target is the label with 1 - X, and all tokens alike with X.
@@ -198,6 +205,11 @@ fn main() -> Result<()> {
         "--max-bad-rows is {}: it is a share in [0, 1]",
         args.max_bad_rows
     );
+    ensure!(
+        args.mix_share > 0.0 && args.mix_share < 1.0,
+        "--mix-share is {}: it is a share above 0 and below 1",
+        args.mix_share
+    );
     let load = |path: &Path, format| -> Result<SftDataset> {
         let mut bad = BadRows::at_most(args.max_bad_rows);
         let dataset = SftDataset::load_with(path, format, &tokenizer, args.seq_len, &mut bad)?;
@@ -229,7 +241,7 @@ fn main() -> Result<()> {
     let held_out_print = held_out.fingerprint();
     stage.data = match &learnt_print {
         Some(rows) => rows.clone(),
-        None => stream_print(&args.data)?,
+        None => stream_print(&args)?,
     };
     let pad = tokenizer
         .pad_token_id()
@@ -248,13 +260,9 @@ fn main() -> Result<()> {
         }
         None => None,
     };
-    let manifest = manifest(&args, &folder, &tokenizer)?
+    let manifest = manifest(&args, &folder, &stage)?
         .with_fact("training_rows", learnt_print.clone())
         .with_fact("held_out_rows", held_out_print.as_str());
-    // The manifest of a run that is there stays until this one is accepted.
-    if !args.output.join("train_log.jsonl").is_file() {
-        manifest.write(&args.output)?;
-    }
 
     // The model: with a fresh adapter on its frozen weights, or with weights that train.
     let weights = match &args.trains.method {
@@ -323,26 +331,21 @@ fn main() -> Result<()> {
             pad,
         )
     };
-    let mut method: Box<dyn ft::train::Method<AutoCausalLm, Batch = Batch>> = match batches {
+    let to_json = |batch: &Batch| serde_json::to_value(batch).unwrap_or_default();
+    let (mut on_batches, mut on_stream) = (None, None);
+    let method: &mut dyn Method<AutoCausalLm, Batch = Batch> = match batches {
         Some(batches) => {
-            let mut method = OnBatches::new(batches, step)
-                .with_batch_to_json(|batch| serde_json::to_value(batch).unwrap_or_default());
+            let mut method = OnBatches::new(batches, step).with_batch_to_json(to_json);
             if !held_out.is_empty() {
                 method = method.with_evaluation(padded(held_out)?);
             }
             if let Some(general) = general {
                 method = method.with_named_evaluation("general", padded(general)?);
             }
-            Box::new(method)
+            on_batches.insert(method)
         }
         None => {
-            ensure!(
-                general.is_none(),
-                "--general-data does not go with --stream"
-            );
-            let stream = RowStream::open(&args.data)?
-                .shuffle(10_000, args.seed)
-                .repeat();
+            let stream = stream(&args)?;
             let options = StreamOptions {
                 batch_size: args.batch_size,
                 bad_rows: args.max_bad_rows,
@@ -350,22 +353,37 @@ fn main() -> Result<()> {
             };
             let loader =
                 StreamLoader::sft(stream, format, &tokenizer, args.seq_len, collation, options)?;
-            let mut method = OnStream::new(loader, streamed, step);
+            let mut method = OnStream::new(loader, streamed, step).with_batch_to_json(to_json);
             if !held_out.is_empty() {
                 method = method.with_evaluation(padded(held_out)?);
             }
-            Box::new(method)
+            if let Some(general) = general {
+                method = method.with_named_evaluation("general", padded(general)?);
+            }
+            on_stream.insert(method)
         }
     };
+    // Rows of a stream have no hash, so where they are from is part of the run.
+    let streamed_from = args.stream.then(|| {
+        let shown = |path: &Path| path.display().to_string();
+        json!({
+            "data": shown(&args.data),
+            "mix": args.mix.as_deref().map(shown),
+            "mix_share": args.mix_share,
+            "format": format.name(),
+        })
+    });
     let has_adapter = matches!(args.trains.method, Trains::Adapter(_));
-    let fit = |model, method: &mut dyn ft::train::Method<AutoCausalLm, Batch = Batch>| {
+    let fit = |model, method: &mut dyn Method<AutoCausalLm, Batch = Batch>| {
         let mut trainer = Trainer::with_method(config, method)
+            .with_groups(Vec::<ParamGroup>::new())
             .with_identity("model", args.model.as_str())
             .with_identity("base_weights", stage.base_weights.as_str())
             .with_identity("chat_template", stage.template.clone())
             .with_identity("label_smoothing", args.label_smoothing)
             .with_identity("neftune_alpha", args.neftune_alpha)
             .with_identity("training_rows", learnt_print)
+            .with_identity("streamed_from", streamed_from)
             .with_identity("held_out_rows", held_out_print)
             .with_identity("seq_len", args.seq_len)
             .with_identity("packing", args.packing)
@@ -391,17 +409,26 @@ fn main() -> Result<()> {
         if let Some(file) = &args.csv {
             trainer = trainer.with_tracker(CsvTracker::new(file));
         }
-        trainer.fit(model)
+        // The last, since one before it may refuse the run.
+        let manifest = WriteManifest(manifest.clone(), args.output.clone());
+        trainer.with_tracker(manifest).fit(model)
     };
     let (model, report) = match &args.trains.method {
         // Ranks are distributed while it trains, and those that are not kept are removed at the end.
         Trains::Adapter(name) if is_adalora(name) => {
-            let mut method = AdaLora::new(&model, "default", &mut *method)?;
+            let mut method = AdaLora::new(&model, "default", method)?;
             let (model, report) = fit(model, &mut method)?;
             (method.trim(model), report)
         }
-        _ => fit(model, &mut *method)?,
+        _ => fit(model, method)?,
     };
+    if let Some(stream) = &on_stream {
+        let (loader, data) = (stream.loader(), args.data.display());
+        eprintln!("{data}: {}", loader.report());
+        if !loader.bad_rows().is_empty() {
+            eprintln!("{}", loader.bad_rows());
+        }
+    }
 
     // The adapter, or the model.
     if has_adapter {
@@ -479,61 +506,96 @@ fn arguments() -> Result<(Args, Option<Manifest>)> {
     Ok((Args::try_parse_from(again)?, Some(manifest)))
 }
 
-/// A hash of the names and the sizes of the files of a stream, whose rows are not read before the training.
-fn stream_print(data: &Path) -> Result<String> {
+/// A hash of the names and the sizes of the files of streams, whose rows are not read before the training.
+fn stream_print(args: &Args) -> Result<String> {
     let mut bytes = Vec::new();
-    for file in files_of(data)? {
-        bytes.extend(file.display().to_string().bytes());
-        bytes.extend(std::fs::metadata(&file)?.len().to_le_bytes());
+    for path in [Some(&args.data), args.mix.as_ref()].into_iter().flatten() {
+        for (name, file) in data_files(path)? {
+            bytes.extend(name.bytes());
+            bytes.extend(std::fs::metadata(&file)?.len().to_le_bytes());
+        }
     }
     Ok(fnv1a(bytes))
 }
 
+/// The rows to learn from, without an end: shuffled in a buffer, and mixed.
+fn stream(args: &Args) -> Result<RowStream> {
+    let open = |path: &Path, source: u64| -> Result<RowStream> {
+        let rows = RowStream::open(path)?;
+        Ok(rows.shuffle(10_000, mix_seed(args.seed, source)).repeat())
+    };
+    let data = open(&args.data, 0)?;
+    let Some(mix) = &args.mix else {
+        return Ok(data);
+    };
+    let shares = [1.0 - args.mix_share, args.mix_share];
+    let sources = [data, open(mix, 1)?];
+    let stopping = StoppingStrategy::FirstExhausted;
+    Ok(RowStream::interleave(
+        sources,
+        Some(&shares),
+        args.seed,
+        stopping,
+    )?)
+}
+
+/// Writes the manifest once a run is accepted. That of an earlier run in the folder stays until then.
+struct WriteManifest(Manifest, PathBuf);
+
+impl Tracker for WriteManifest {
+    fn begin(&mut self, _: usize) -> Result<(), BoxError> {
+        Ok(self.0.write(&self.1)?)
+    }
+
+    fn log(&mut self, _: usize, _: &[(String, f64)]) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
 /// What the run depends on.
-fn manifest(args: &Args, model: &Path, tokenizer: &Tokenizer) -> Result<Manifest> {
+fn manifest(args: &Args, model: &Path, stage: &StageManifest) -> Result<Manifest> {
     // Where the results go, and whether an earlier run is continued, is no part of the run.
     let mut arguments = Vec::new();
     let mut given = std::env::args().skip(1);
     while let Some(one) = given.next() {
-        match one.as_str() {
-            "--output" => {
-                given.next();
+        let (name, value) = match one.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (one.as_str(), None),
+        };
+        match name {
+            "--output" | "--csv" | "--tensorboard" => {
+                if value.is_none() {
+                    given.next();
+                }
             }
             "--resume" | "--overwrite" | "--json" => {}
-            other if other.starts_with("--output=") => {}
             _ => arguments.push(one),
         }
     }
-    let mut manifest = Manifest::new("sft", arguments, &args.device).with_fact("seed", args.seed);
-    if let Some(template) = tokenizer.chat_template() {
-        manifest = manifest.with_hash_of("chat_template_sha256", template.source());
-    }
-    let mut files = vec![("data", args.data.as_path())];
-    files.extend(args.eval_data.as_deref().map(|path| ("eval_data", path)));
-    files.extend(
-        args.general_data
-            .as_deref()
-            .map(|path| ("general_data", path)),
-    );
-    for (name, path) in files {
-        if path.is_file() {
-            manifest = manifest.with_file(name, path)?;
+    let mut manifest = Manifest::new("sft", arguments, &args.device)
+        .with_fact("seed", args.seed)
+        .with_fact("base_weights", stage.base_weights.as_str())
+        .with_fact("chat_template", stage.template.clone());
+    let data = [
+        ("data", Some(&args.data)),
+        ("mix", args.mix.as_ref()),
+        ("eval_data", args.eval_data.as_ref()),
+        ("general_data", args.general_data.as_ref()),
+    ];
+    for (what, path) in data {
+        let Some(path) = path else { continue };
+        for (name, file) in data_files(path)? {
+            let name = match path.is_file() {
+                true => what.to_string(),
+                false => format!("{what}/{name}"),
+            };
+            manifest = manifest.with_file(&name, &file)?;
         }
     }
-    if model.is_file() {
-        return Ok(manifest.with_file("model", model)?);
-    }
-    for entry in std::fs::read_dir(model)? {
-        let path = entry?.path();
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        if name.ends_with(".safetensors")
-            || ["config.json", "tokenizer.json"].contains(&name.as_str())
-        {
-            manifest = manifest.with_file(&format!("model/{name}"), &path)?;
+    for name in ["config.json", "tokenizer.json"] {
+        let file = model.join(name);
+        if file.is_file() {
+            manifest = manifest.with_file(&format!("model/{name}"), &file)?;
         }
     }
     Ok(manifest)

@@ -40,12 +40,25 @@ fn documents_teach_their_domain_and_general_text_is_not_forgotten() {
     for file in ["chunks.jsonl", "loss.svg", "adapter_model.safetensors"] {
         assert!(out.path().join(file).is_file(), "{file}");
     }
+
+    // Another run does not take the place of this one.
+    let log = fs::read(out.path().join("train_log.jsonl")).expect("reads");
+    let refused = crate::examples::run("domain_adaptation", &["--output", path(out.path())]);
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success() && error.contains("--overwrite"),
+        "{error}"
+    );
+    let kept = fs::read(out.path().join("train_log.jsonl")).expect("reads");
+    assert_eq!(kept, log);
 }
 
 #[test]
 fn a_run_is_repeated_from_its_manifest_without_a_difference() {
     let out = tempfile::tempdir().expect("temporary folder");
     let (first, second) = (out.path().join("first"), out.path().join("second"));
+    let (csv, events) = (out.path().join("first.csv"), out.path().join("events"));
+    let csv_option = format!("--csv={}", csv.display());
     let model = folder();
     let arguments = [
         "--model",
@@ -71,10 +84,14 @@ fn a_run_is_repeated_from_its_manifest_without_a_difference() {
         "--eval-every",
         "2",
         "--load-best",
+        &csv_option,
+        "--tensorboard",
+        path(&events),
         "--output",
         path(&first),
     ];
     let run = json("sft", &arguments);
+    let numbers = fs::read(&csv).expect("reads");
     let manifest = first.join("manifest.json");
     let again = [
         "--from-manifest",
@@ -86,6 +103,19 @@ fn a_run_is_repeated_from_its_manifest_without_a_difference() {
     assert_eq!(repeated["differences"], Value::Array(Vec::new()));
     assert_eq!(repeated["train_losses"], run["train_losses"]);
     assert_eq!(run["differences"], Value::Null);
+    // The numbers of the first run are still its own.
+    assert_eq!(fs::read(&csv).expect("reads"), numbers);
+    assert_eq!(fs::read_dir(&events).expect("reads").count(), 1);
+
+    // A run that is refused leaves the manifest of the run that is there.
+    let before = fs::read(&manifest).expect("reads");
+    let refused = crate::examples::run("sft", &[&arguments[..], &["--seed", "8"]].concat());
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success() && error.contains("is a checkpoint of an earlier run"),
+        "{error}"
+    );
+    assert_eq!(fs::read(&manifest).expect("reads"), before);
 
     // A manifest of a run with another seed shows where it parts.
     let text = fs::read_to_string(&manifest).expect("reads");
@@ -125,24 +155,31 @@ fn a_stream_trains_with_trackers_and_bad_rows_are_left_out() {
     let out = tempfile::tempdir().expect("temporary folder");
     let rows = fs::read_to_string(DATA).expect("reads");
     let mut lines: Vec<&str> = rows.lines().take(60).collect();
-    lines.insert(10, "{\"messages\": [");
+    lines.insert(0, "{\"messages\": [");
     let data = out.path().join("data");
     fs::create_dir(&data).expect("makes a folder");
     fs::write(data.join("a.jsonl"), lines.join("\n")).expect("writes");
     let held_out = out.path().join("held_out.jsonl");
     let rest: Vec<&str> = rows.lines().skip(60).take(40).collect();
     fs::write(&held_out, rest.join("\n")).expect("writes");
+    let general = out.path().join("general.jsonl");
+    let rest: Vec<&str> = rows.lines().skip(100).take(20).collect();
+    fs::write(&general, rest.join("\n")).expect("writes");
     let (output, events) = (out.path().join("run"), out.path().join("events"));
     let model = folder();
-    let arguments = |share| {
+    let arguments = |share, resume| {
         vec![
             "--model",
             path(&model),
             "--data",
             path(&data),
-            "--format",
-            "messages",
             "--stream",
+            "--mix",
+            path(&general),
+            "--mix-share",
+            "0.3",
+            "--general-data",
+            path(&general),
             "--eval-data",
             path(&held_out),
             "--max-steps",
@@ -156,12 +193,12 @@ fn a_stream_trains_with_trackers_and_bad_rows_are_left_out() {
             share,
             "--tensorboard",
             path(&events),
-            "--overwrite",
+            resume,
             "--output",
             path(&output),
         ]
     };
-    let found = json("sft", &arguments("0.1"));
+    let found = json("sft", &arguments("0.1", "--overwrite"));
     assert_eq!(number(&found, "steps"), 3.0);
     assert!(
         number(&found, "eval_loss_after") < number(&found, "eval_loss_before"),
@@ -169,12 +206,28 @@ fn a_stream_trains_with_trackers_and_bad_rows_are_left_out() {
     );
     assert_eq!(fs::read_dir(&events).expect("reads").count(), 1);
 
-    let refused = crate::examples::run("sft", &arguments("0"));
-    let error = String::from_utf8_lossy(&refused.stderr);
-    assert!(
-        !refused.status.success() && error.contains("a.jsonl: line 11"),
-        "{error}"
+    let log = fs::read_to_string(output.join("train_log.jsonl")).expect("reads");
+    assert!(log.contains("\"general\""), "{log}");
+    let manifest = fs::read_to_string(output.join("manifest.json")).expect("reads");
+    let manifest: Value = serde_json::from_str(&manifest).expect("is JSON");
+    assert_eq!(
+        manifest["files"]["data/a.jsonl"]["bytes"],
+        lines.join("\n").len()
     );
+
+    let refusal = |arguments: &[&str]| {
+        let refused = crate::examples::run("sft", arguments);
+        let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success(), "{error}");
+        error
+    };
+    let error = refusal(&arguments("0", "--overwrite"));
+    assert!(error.contains("a.jsonl: line 1:"), "{error}");
+    // Other rows in the file: the position in it means nothing.
+    json("sft", &arguments("0.1", "--overwrite"));
+    fs::write(data.join("a.jsonl"), lines[..50].join("\n")).expect("writes");
+    let error = refusal(&arguments("0.1", "--resume"));
+    assert!(error.contains("build the stream as it was"), "{error}");
 }
 
 #[test]

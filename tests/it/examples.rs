@@ -14,13 +14,13 @@ pub(crate) const DATA: &str = concat!(
     "/examples/data/instructions.jsonl"
 );
 
-/// Runs an example that cargo built together with this test.
+/// Runs an example.
 pub(crate) fn run(example: &str, arguments: &[&str]) -> Output {
     run_with(example, arguments, &[])
 }
 
-/// The same with additional environment variables.
-fn run_with(example: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+/// An example that cargo built together with this test.
+pub(crate) fn command(example: &str, arguments: &[&str]) -> Command {
     let test = std::env::current_exe().expect("this program");
     let profile = test.ancestors().nth(2).expect("target/PROFILE");
     let program = profile.join("examples").join(example);
@@ -29,12 +29,16 @@ fn run_with(example: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Ou
         "{} is not there: run `cargo test` without --test, which builds the examples too",
         program.display()
     );
-    Command::new(program)
-        .args(arguments)
-        .env_remove("HF_ENDPOINT")
-        .envs(variables.iter().copied())
-        .output()
-        .expect("runs")
+    let mut command = Command::new(program);
+    command.args(arguments).env_remove("HF_ENDPOINT");
+    command
+}
+
+/// Runs an example with additional environment variables.
+fn run_with(example: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = command(example, arguments);
+    let variables = variables.iter().copied();
+    command.envs(variables).output().expect("runs")
 }
 
 /// The JSON object that ends the output of a run with `--json`.

@@ -2,14 +2,17 @@
 
 use std::fmt;
 
+use serde_json::Value;
+
+use crate::in_parallel::in_parallel;
 use crate::source::BadRow;
-use crate::{Error, Result};
+use crate::{Error, Result, RowStream};
 
 /// Reasons beyond this many are counted, not kept.
 const KEPT: usize = 1000;
 
 /// A share of bad rows is judged after this many rows, or at the end.
-const JUDGED_AFTER: usize = 1000;
+pub(crate) const JUDGED_AFTER: usize = 1000;
 
 /// Rows that cannot be used, up to a share of all rows.
 ///
@@ -78,6 +81,37 @@ impl BadRows {
                 Ok(None)
             }
         }
+    }
+
+    /// Reads up to `most` rows, makes something of each on all cores, and sorts out in the order of the stream those that cannot be
+    /// used. How many rows were read, which is 0 after the last one, and what was made.
+    pub(crate) fn made<T: Send>(
+        &mut self,
+        stream: &mut RowStream,
+        most: usize,
+        make: impl Fn(&Value) -> Result<T> + Sync,
+    ) -> Result<(usize, Vec<T>)> {
+        let mut rows = Vec::new();
+        while rows.len() < most
+            && let Some(row) = stream.next()?
+        {
+            rows.push(row);
+        }
+        let read = rows.len();
+        let made = in_parallel(&rows, |row| {
+            Ok(match row {
+                Ok(row) => make(&row.value).map_err(|error| BadRow {
+                    place: row.place.clone(),
+                    reason: error.reason(),
+                }),
+                Err(bad) => Err(bad.clone()),
+            })
+        })?;
+        let mut good = Vec::with_capacity(read);
+        for row in made {
+            good.extend(self.sort_out(row)?);
+        }
+        Ok((read, good))
     }
 
     /// Checks the share of all rows, after the last one.

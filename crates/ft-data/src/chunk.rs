@@ -61,10 +61,11 @@ impl Chunking {
                 let mut pieces = Vec::new();
                 for (headings, body) in sections(text) {
                     let length = tokenizer.encode(&headings, false)?.len();
-                    // Headings that leave less than half of the piece are not repeated.
-                    let (prefix, left) = match max_tokens.saturating_sub(length + 1) {
-                        left if left * 2 >= max_tokens => (headings.as_str(), left),
-                        _ => ("", max_tokens),
+                    // Headings that leave less than half of the piece are not repeated: they are the first paragraph.
+                    let (prefix, left, body) = match max_tokens.saturating_sub(length + 1) {
+                        left if left * 2 >= max_tokens => (headings.as_str(), left, body),
+                        _ if body.trim().is_empty() => continue,
+                        _ => ("", max_tokens, format!("{headings}\n\n{body}")),
                     };
                     let body = joined(&body, left, tokenizer)?;
                     pieces.extend(body.into_iter().map(|piece| match prefix {

@@ -1,6 +1,5 @@
 //! A file of samples as training examples.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use ft_core::Tokenizer;
@@ -8,7 +7,7 @@ use ft_core::Tokenizer;
 use crate::in_parallel::in_parallel;
 use crate::split::split;
 use crate::tokenize::{Whole, tokenize_whole};
-use crate::{BadRow, BadRows, DatasetReport, Error, Format, Result, RowStream, Sample, Tokenized};
+use crate::{BadRows, DatasetReport, Error, Format, Result, RowStream, Sample, Tokenized};
 
 /// Examples for supervised fine-tuning.
 #[derive(Clone, Debug, Default)]
@@ -51,34 +50,21 @@ impl SftDataset {
         max_len: usize,
         bad_rows: &mut BadRows,
     ) -> Result<Self> {
+        // Rows that are read at a time.
+        const WINDOW: usize = 10_000;
         let path = path.as_ref();
-        let (mut places, mut rows) = (Vec::new(), Vec::new());
         let mut stream = RowStream::open(path)?;
-        while let Some(row) = stream.next()? {
-            match row {
-                Ok(row) => {
-                    places.push(row.place);
-                    rows.push(row.value);
-                }
-                Err(bad) => {
-                    bad_rows.sort_out::<()>(Err(bad))?;
-                }
-            }
-        }
-        // What one row needs: a sample that the chat template renders.
-        let made = in_parallel(&rows, |row| {
-            let sample = format.parse(row, 0);
-            Ok(sample.and_then(|sample| {
+        let mut wholes = Vec::new();
+        loop {
+            // What one row needs: a sample that the chat template renders.
+            let (read, made) = bad_rows.made(&mut stream, WINDOW, |row| {
+                let sample = format.parse(row, 0)?;
                 Ok((tokenize_whole(&sample, tokenizer)?, sample.masked_count()))
-            }))
-        })?;
-        let mut wholes = Vec::with_capacity(made.len());
-        for (place, made) in places.into_iter().zip(made) {
-            let made = made.map_err(|error| BadRow {
-                place,
-                reason: error.reason(),
-            });
-            wholes.extend(bad_rows.sort_out(made)?);
+            })?;
+            if read == 0 {
+                break;
+            }
+            wholes.extend(made);
         }
         bad_rows.check()?;
         Self::from_wholes(wholes, tokenizer, max_len).map_err(|error| error.in_file(path))
@@ -122,49 +108,33 @@ impl SftDataset {
                 "the dataset is empty: there are no rows".to_string(),
             ));
         }
-        let mut report = DatasetReport {
-            rows: wholes.len(),
-            masked_messages: wholes.iter().map(|(_, masked)| masked).sum(),
-            ..DatasetReport::default()
-        };
+        let mut report = DatasetReport::default();
         let mut examples = Vec::with_capacity(wholes.len());
-        let mut stops: BTreeMap<u32, usize> = BTreeMap::new();
         let mut responses = 0;
-        for (whole, _) in wholes {
-            let Whole {
-                mut example,
-                stops: at,
-                missing_prompts,
-                reasoning_left_out,
-            } = whole;
-            for missing in missing_prompts {
-                *report.missing_prompts.entry(missing).or_default() += 1;
-            }
-            report.reasoning_left_out += reasoning_left_out;
-            responses += usize::from(example.label_count() > 0);
-            for &position in &at {
-                let left = usize::from(position < max_len);
-                *stops.entry(example.input_ids[position]).or_default() += left;
-            }
-            report.truncated += usize::from(example.truncate(max_len));
-            if example.label_count() == 0 {
-                report.dropped_all_masked += 1;
-            } else {
-                examples.push(example);
-            }
+        for (whole, masked) in wholes {
+            responses += usize::from(whole.example.label_count() > 0);
+            let (example, row) = DatasetReport::of_row(whole, masked, tokenizer, max_len);
+            report.add(row);
+            examples.extend(example);
         }
-        let dataset = Self::counted(examples, report);
+        let mut dataset = Self { examples, report };
         dataset.check_labels(responses, max_len)?;
-        dataset.check_stops(&stops, tokenizer, max_len)
+        dataset.report.check_stops(tokenizer, max_len)?;
+        Ok(dataset)
     }
 
     /// A dataset of examples that are tokenized already. They are not checked.
     pub fn from_examples(examples: Vec<Tokenized>) -> Self {
-        let report = DatasetReport {
-            rows: examples.len(),
-            ..DatasetReport::default()
-        };
-        Self::counted(examples, report)
+        Self {
+            report: DatasetReport {
+                rows: examples.len(),
+                kept: examples.len(),
+                tokens: examples.iter().map(Tokenized::len).sum(),
+                label_tokens: examples.iter().map(Tokenized::label_count).sum(),
+                ..DatasetReport::default()
+            },
+            examples,
+        }
     }
 
     /// How many examples there are.
@@ -190,18 +160,6 @@ impl SftDataset {
         Ok((Self::from_examples(train), Self::from_examples(eval)))
     }
 
-    fn counted(examples: Vec<Tokenized>, report: DatasetReport) -> Self {
-        Self {
-            report: DatasetReport {
-                kept: examples.len(),
-                tokens: examples.iter().map(Tokenized::len).sum(),
-                label_tokens: examples.iter().map(Tokenized::label_count).sum(),
-                ..report
-            },
-            examples,
-        }
-    }
-
     /// Checks that an example is left. `responses` is the number of rows that had labels before truncation.
     fn check_labels(&self, responses: usize, max_len: usize) -> Result<()> {
         if !self.is_empty() {
@@ -220,45 +178,5 @@ impl SftDataset {
                 self.report.truncated
             )
         }))
-    }
-
-    /// Checks that a stop token has a label somewhere, and counts stop tokens in the report.
-    fn check_stops(
-        mut self,
-        stops: &BTreeMap<u32, usize>,
-        tokenizer: &Tokenizer,
-        max_len: usize,
-    ) -> Result<Self> {
-        let name = |id: &u32| tokenizer.id_to_token(*id).unwrap_or_else(|| id.to_string());
-        if stops.is_empty() {
-            let eos = tokenizer.eos_token().unwrap_or("none");
-            return Err(Error::Dataset(format!(
-                "no stop token ever receives loss, so the model would not learn to end its answers: the chat \
-                 template closes the assistant's turns with no special token (the tokenizer's eos token: \
-                 {eos}); let the template end them with eos_token"
-            )));
-        }
-        if stops.values().all(|&count| count == 0) {
-            let names: Vec<String> = stops.keys().map(name).collect();
-            return Err(Error::Dataset(format!(
-                "the stop token {} never receives loss, so the model would not learn to end its answers: with \
-                 at most {max_len} tokens a row it is cut off everywhere ({} of {} rows were truncated); raise \
-                 the maximum length",
-                names.join(", "),
-                self.report.truncated,
-                self.report.rows
-            )));
-        }
-        self.report.stop_tokens = stops.iter().map(|(id, &count)| (name(id), count)).collect();
-        self.report.unlearnt_eos = tokenizer
-            .eos_token()
-            .filter(|&eos| {
-                self.report
-                    .stop_tokens
-                    .get(eos)
-                    .is_none_or(|&count| count == 0)
-            })
-            .map(str::to_string);
-        Ok(self)
     }
 }

@@ -24,6 +24,9 @@ const KNOWN: [&str; 7] = ["txt", "md", "markdown", "html", "htm", "docx", "pdf"]
 
 /// The text of a document, by the extension of its name: `.txt`, `.md`, and with the feature `documents` `.html`, `.docx` and `.pdf`.
 ///
+/// A DOCX file whose text has more than 256 MiB is an error. A PDF file is decompressed without a bound, so one that was made to fill the
+/// memory can do so: read files of unknown origin in a process with a limit (`ulimit -v`).
+///
 /// # Errors
 ///
 /// If the file cannot be read, is damaged or of another kind, or has no text, as a scanned page has none.

@@ -1,6 +1,6 @@
 //! Errors of reading, tokenizing and batching data.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A `Result` of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -58,6 +58,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// For a file without rows.
+    pub(crate) fn empty(path: &Path) -> Self {
+        Self::Dataset("the dataset is empty: the file has no rows".to_string()).in_file(path)
+    }
+
     /// The same error with the number of its row.
     pub(crate) fn in_row(self, row: usize) -> Self {
         match self {
@@ -78,7 +83,7 @@ impl Error {
     }
 
     /// The same error with the path of its file.
-    pub(crate) fn in_file(self, path: &std::path::Path) -> Self {
+    pub(crate) fn in_file(self, path: &Path) -> Self {
         match self {
             Self::Read { .. } | Self::Json { .. } | Self::File { .. } => self,
             other => Self::File {

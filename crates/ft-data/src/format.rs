@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 
 use crate::columns::Row;
 use crate::message_mask::take_mask;
-use crate::{Conversation, Error, Result, Sample, read_rows};
+use crate::{Conversation, Error, Result, RowStream, Sample};
 
 /// The format of a dataset's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,18 +102,26 @@ impl fmt::Display for Format {
 }
 
 impl Format {
-    /// The format of a file, by the columns of its first row.
+    /// The format of a file, by the columns of its first row that can be read. No more of the file is read.
     ///
     /// # Errors
     ///
     /// If the file cannot be read or has no rows, or no format has such columns.
     pub fn of_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let rows = read_rows(path)?;
-        let first = rows.first();
-        let found = first.and_then(Self::of_row);
-        found.ok_or_else(|| {
-            let names = first.and_then(Value::as_object).map(|row| row.keys());
+        let mut stream = RowStream::open(path)?;
+        let mut bad = None;
+        let first = loop {
+            match stream.next()? {
+                Some(Ok(row)) => break row.value,
+                Some(Err(row)) => bad = bad.or(Some(row)),
+                None => {
+                    return Err(bad.map_or_else(|| Error::empty(path), Error::from));
+                }
+            }
+        };
+        Self::of_row(&first).ok_or_else(|| {
+            let names = first.as_object().map(|row| row.keys());
             let names = names.map(|names| names.cloned().collect::<Vec<_>>().join(", "));
             Error::Settings(format!(
                 "no format has the columns of the first row ({}): name one of {}",

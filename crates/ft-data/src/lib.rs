@@ -75,7 +75,7 @@ pub use report::DatasetReport;
 pub use rows::read_rows;
 pub use sample::{Conversation, Sample};
 pub use sft_batches::{Collation, SftBatches};
-pub use source::{BadRow, Place, Row, files_of};
+pub use source::{BadRow, Place, Row, data_files};
 pub use stepwise::{StepwiseSample, load_stepwise, tokenize_steps};
 pub use stream::{RowStream, StoppingStrategy};
 pub use stream_loader::{StreamLoader, StreamOptions};

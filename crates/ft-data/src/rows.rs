@@ -32,9 +32,7 @@ pub fn read_rows(path: impl AsRef<Path>) -> Result<Vec<Value>> {
         }
     }
     if rows.is_empty() {
-        return Err(
-            Error::Dataset("the dataset is empty: the file has no rows".to_string()).in_file(path),
-        );
+        return Err(Error::empty(path));
     }
     Ok(rows)
 }

@@ -21,13 +21,14 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub use files::files_of;
-pub(crate) use files::walk;
+pub use files::data_files;
+pub(crate) use files::{files_of, walk};
 
 use crate::{Error, Result};
 
-/// The most bytes that a row may have. A longer one is an error, so that a file without line ends does not fill the memory.
-pub(crate) const MAX_ROW: usize = 1 << 28;
+/// The most bytes that a row may have. A longer one is an error, so that a file without line ends does not fill the memory: as
+/// values of JSON, a row of many small numbers takes thirty times its bytes.
+pub(crate) const MAX_ROW: usize = 1 << 24;
 
 /// A row and where it was read.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,7 +2,9 @@
 //!
 //! A stream is a source and what is done with its rows, one step on top of another. The state of a stream is that of all its steps.
 //! A new stream that is built in the same way and restored to this state gives the rows that the first would have given, to the
-//! last one: also behind a buffered shuffle, whose buffer is part of the state, and behind a mixture.
+//! last one: also behind a buffered shuffle, whose buffer is part of the state, and behind a mixture. The state also has how the
+//! stream is built: seeds, sizes, probabilities, and name and size of every file. A stream that is built otherwise refuses it.
+//! Functions of [`map`](RowStream::map) and [`filter`](RowStream::filter) and the contents of files cannot be compared.
 //!
 //! Randomness is a function of a seed, the epoch and the number of the draw, so no generator has to be kept.
 
@@ -17,7 +19,7 @@ mod shuffle;
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use interleave::StoppingStrategy;
 pub(crate) use interleave::{source, sums};
@@ -32,10 +34,13 @@ type Next = Result<Option<Result<Row, BadRow>>>;
 trait Stream: Send {
     fn next(&mut self) -> Next;
 
+    /// How the stream is built: its kind, settings and sources.
+    fn description(&self) -> Value;
+
     /// Where the stream stands.
     fn state(&self) -> Value;
 
-    /// Continues where a state was taken.
+    /// Continues where a state was taken of a stream with the same description.
     fn restore(&mut self, state: &Value) -> Result<()>;
 
     /// Begins again, with other random numbers in every epoch.
@@ -119,14 +124,18 @@ impl RowStream {
     #[must_use]
     pub fn map(self, change: impl Fn(Value) -> Result<Value, String> + Send + 'static) -> Self {
         let change = move |value| change(value).map(Some);
-        Self(Box::new(each::Each::new(self.0, Box::new(change))))
+        Self(Box::new(each::Each::new("map", self.0, Box::new(change))))
     }
 
     /// Keeps the rows of which `keep` is true.
     #[must_use]
     pub fn filter(self, keep: impl Fn(&Value) -> bool + Send + 'static) -> Self {
         let change = move |value: Value| Ok(keep(&value).then_some(value));
-        Self(Box::new(each::Each::new(self.0, Box::new(change))))
+        Self(Box::new(each::Each::new(
+            "filter",
+            self.0,
+            Box::new(change),
+        )))
     }
 
     /// Buffered shuffle: each row is drawn from a buffer of the next `buffer` rows. The larger the buffer, the closer this is to a
@@ -144,25 +153,13 @@ impl RowStream {
     /// The first `count` rows.
     #[must_use]
     pub fn take(self, count: usize) -> Self {
-        Self(Box::new(part::Part::new(self.0, move |place| {
-            if place < count {
-                part::Keep::Yes
-            } else {
-                part::Keep::End
-            }
-        })))
+        Self(Box::new(part::Part::new(self.0, part::Which::First(count))))
     }
 
     /// All rows but the first `count`.
     #[must_use]
     pub fn skip(self, count: usize) -> Self {
-        Self(Box::new(part::Part::new(self.0, move |place| {
-            if place >= count {
-                part::Keep::Yes
-            } else {
-                part::Keep::No
-            }
-        })))
+        Self(Box::new(part::Part::new(self.0, part::Which::After(count))))
     }
 
     /// Every `count`-th row, from row `index`, counted from 0.
@@ -173,13 +170,8 @@ impl RowStream {
     #[must_use]
     pub fn shard(self, count: usize, index: usize) -> Self {
         assert!(index < count, "shard {index} of {count}");
-        Self(Box::new(part::Part::new(self.0, move |place| {
-            if place % count == index {
-                part::Keep::Yes
-            } else {
-                part::Keep::No
-            }
-        })))
+        let which = part::Which::Shard { count, index };
+        Self(Box::new(part::Part::new(self.0, which)))
     }
 
     /// Without an end: after the last row comes the first one of the next epoch.
@@ -188,18 +180,64 @@ impl RowStream {
         Self(Box::new(repeat::Repeat::new(self.0)))
     }
 
-    /// Where the stream stands.
+    /// How the stream is built, and where it stands. The rows in the buffer of a [`shuffle`](Self::shuffle) are part of it.
     pub fn state(&self) -> Value {
-        self.0.state()
+        self.state_at(&self.position())
     }
 
     /// Continues where a state was taken of a stream that was built in the same way.
     ///
     /// # Errors
     ///
-    /// If the state is that of another kind of stream, or a file has become shorter.
+    /// If the state is that of a stream that was built otherwise, or of other files: the message names what differs.
     pub fn restore(&mut self, state: &Value) -> Result<()> {
-        self.0.restore(state)
+        let (saved, now) = (&state["stream"], self.0.description());
+        match difference("", saved, &now) {
+            None => self.0.restore(&state["position"]),
+            Some(difference) => Err(Error::Dataset(format!(
+                "a saved position is not that of this stream: {difference}; build the stream as it was when the position was \
+                 saved"
+            ))),
+        }
+    }
+
+    /// Where the stream stands.
+    pub(crate) fn position(&self) -> Value {
+        self.0.state()
+    }
+
+    /// The state of this stream at a position.
+    pub(crate) fn state_at(&self, position: &Value) -> Value {
+        json!({"stream": self.0.description(), "position": position})
+    }
+}
+
+/// Where the descriptions of two streams differ first, and how.
+fn difference(at: &str, saved: &Value, now: &Value) -> Option<String> {
+    let kind = |value: &Value| value["kind"].as_str().map(str::to_string);
+    match (saved, now) {
+        _ if saved == now => None,
+        (Value::Object(_), Value::Object(fields)) if kind(saved) == kind(now) => {
+            let at = kind(now).map_or(at.to_string(), |kind| format!("{at}{kind}: "));
+            fields.iter().find_map(|(name, now)| {
+                let at = if name == "inner" {
+                    at.clone()
+                } else {
+                    format!("{at}{name} ")
+                };
+                difference(&at, &saved[name], now)
+            })
+        }
+        (Value::Array(before), Value::Array(after)) if before.len() == after.len() => {
+            let mut pairs = before.iter().zip(after);
+            pairs.find_map(|(saved, now)| difference(at, saved, now))
+        }
+        _ => {
+            let shown = |value: &Value| -> String {
+                kind(value).unwrap_or_else(|| value.to_string().chars().take(80).collect())
+            };
+            Some(format!("{at}{} then, {} now", shown(saved), shown(now)))
+        }
     }
 }
 

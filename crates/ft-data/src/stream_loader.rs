@@ -4,20 +4,24 @@
 //! into batches as [`Loader`](crate::Loader) does with all examples. A batch does not cross the border of two windows.
 //!
 //! The position is the state of the stream where the window begins, and how many of its batches were taken. A resumed loader reads
-//! the window again, so nothing of a window has to be saved.
+//! the window again, so nothing of a window has to be saved. What is large in a position is the buffer of a shuffle.
 
 use ft_core::Tokenizer;
 use serde_json::{Value, json};
 
+use crate::bad_rows::JUDGED_AFTER;
 use crate::collate_packed::collate_packed;
 use crate::collate_padded::collate_padded;
-use crate::in_parallel::in_parallel;
 use crate::pack::best_fit_decreasing;
-use crate::source::{BadRow, Row};
 use crate::tokenize::tokenize_whole;
-use crate::{BadRows, Batch, Collation, Error, Format, Result, RowStream, Tokenized};
+use crate::{
+    BadRows, Batch, Collation, DatasetReport, Error, Format, Result, RowStream, Tokenized,
+};
 
-type Example<E> = Box<dyn Fn(&Value) -> Result<Option<E>> + Send + Sync>;
+/// The example of a row, unless it is dropped, and the report of this row.
+type Example<E> = Box<dyn Fn(&Value) -> Result<(Option<E>, DatasetReport)> + Send + Sync>;
+/// What must hold for all rows together.
+type Check = Box<dyn Fn(&mut DatasetReport) -> Result<()> + Send>;
 type Collate<E, B> = Box<dyn Fn(&[Vec<&E>]) -> B + Send>;
 type Length<E> = Box<dyn Fn(&E) -> usize + Send>;
 
@@ -46,11 +50,13 @@ impl Default for StreamOptions {
 pub struct StreamLoader<E, B> {
     stream: RowStream,
     example: Example<E>,
+    check: Check,
     /// Lengths and the capacity of a row, if examples share rows.
     packing: Option<(Length<E>, usize)>,
     collate: Collate<E, B>,
     options: StreamOptions,
     bad: BadRows,
+    report: DatasetReport,
     window: Window<E>,
 }
 
@@ -59,6 +65,7 @@ struct Window<E> {
     /// Where the stream stood before.
     start: Value,
     counts: [usize; 2],
+    report: DatasetReport,
     /// The examples of each row.
     rows: Vec<Vec<E>>,
     /// How many batches were taken.
@@ -67,11 +74,11 @@ struct Window<E> {
 
 impl StreamLoader<Tokenized, Batch> {
     /// Batches for supervised fine-tuning, as those of [`SftDataset`](crate::SftDataset): rows of `format`, cut after `max_len` tokens.
-    /// Rows without labels are dropped.
+    /// Rows without labels are dropped. Both are counted in the [`report`](Self::report).
     ///
     /// # Errors
     ///
-    /// If an option is 0.
+    /// If an option is 0, or rows are cut after more tokens than a packed row holds.
     pub fn sft(
         stream: RowStream,
         format: Format,
@@ -83,12 +90,19 @@ impl StreamLoader<Tokenized, Batch> {
         let pad = (tokenizer.pad_token_id())
             .or(tokenizer.eos_token_id())
             .unwrap_or(0);
-        let tokenizer = tokenizer.clone();
+        let own = tokenizer.clone();
         let example = move |row: &Value| {
-            let mut example = tokenize_whole(&format.parse(row, 0)?, &tokenizer)?.example;
-            example.truncate(max_len);
-            Ok((example.label_count() > 0).then_some(example))
+            let sample = format.parse(row, 0)?;
+            let whole = tokenize_whole(&sample, &own)?;
+            Ok(DatasetReport::of_row(
+                whole,
+                sample.masked_count(),
+                &own,
+                max_len,
+            ))
         };
+        let own = tokenizer.clone();
+        let check = move |report: &mut DatasetReport| report.check_stops(&own, max_len);
         let packing = match collation {
             Collation::Padded { .. } => None,
             Collation::Packed { seq_len } => {
@@ -108,6 +122,7 @@ impl StreamLoader<Tokenized, Batch> {
         Self::grouped(
             stream,
             Box::new(example),
+            Box::new(check),
             packing,
             Box::new(collate),
             options,
@@ -128,12 +143,23 @@ impl<E: Send, B> StreamLoader<E, B> {
         options: StreamOptions,
     ) -> Result<Self> {
         let collate = Box::new(move |rows: &[Vec<&E>]| collate(&rows.concat()));
-        Self::grouped(stream, Box::new(example), None, collate, options)
+        let example = move |row: &Value| {
+            let example = example(row)?;
+            let report = DatasetReport {
+                rows: 1,
+                kept: usize::from(example.is_some()),
+                ..DatasetReport::default()
+            };
+            Ok((example, report))
+        };
+        let check = Box::new(|_: &mut DatasetReport| Ok(()));
+        Self::grouped(stream, Box::new(example), check, None, collate, options)
     }
 
     fn grouped(
         stream: RowStream,
         example: Example<E>,
+        check: Check,
         packing: Option<(Length<E>, usize)>,
         collate: Collate<E, B>,
         options: StreamOptions,
@@ -153,15 +179,18 @@ impl<E: Send, B> StreamLoader<E, B> {
             )));
         }
         let window = Window {
-            start: stream.state(),
+            start: stream.position(),
             counts: [0; 2],
+            report: DatasetReport::default(),
             rows: Vec::new(),
             taken: 0,
         };
         Ok(Self {
             bad: BadRows::at_most(options.bad_rows),
+            report: DatasetReport::default(),
             stream,
             example,
+            check,
             packing,
             collate,
             options,
@@ -173,12 +202,11 @@ impl<E: Send, B> StreamLoader<E, B> {
     ///
     /// # Errors
     ///
-    /// If a file cannot be read, there are too many bad rows, or a whole window of rows has no token to learn: their format, the
-    /// template or the maximum length does not fit.
+    /// If a file cannot be read, there are too many bad rows, a whole window of rows has no token to learn, or no stop token of 1000
+    /// rows or more receives loss: the format, the template or the maximum length does not fit.
     pub fn next_batch(&mut self) -> Result<Option<B>> {
         while self.window.taken * self.options.batch_size >= self.window.rows.len() {
             if !self.read_window()? {
-                self.bad.check()?;
                 return Ok(None);
             }
         }
@@ -190,13 +218,24 @@ impl<E: Send, B> StreamLoader<E, B> {
         Ok(Some((self.collate)(&rows)))
     }
 
-    /// Where the loader stands.
+    /// Where the loader stands: the state of its stream where the window begins, and what was read and taken.
     pub fn state(&self) -> Value {
         json!({
-            "window": self.window.start,
+            "window": self.stream.state_at(&self.window.start),
+            "options": self.described(),
+            "report": self.window.report,
             "rows": self.window.counts[0],
             "bad_rows": self.window.counts[1],
             "batches_taken": self.window.taken,
+        })
+    }
+
+    /// The options on which batches depend.
+    fn described(&self) -> Value {
+        json!({
+            "batch_size": self.options.batch_size,
+            "window": self.options.window,
+            "packed_length": self.packing.as_ref().map(|(_, capacity)| capacity),
         })
     }
 
@@ -204,8 +243,20 @@ impl<E: Send, B> StreamLoader<E, B> {
     ///
     /// # Errors
     ///
-    /// If the state is that of another stream.
+    /// If the state is that of another stream or of other options.
     pub fn restore(&mut self, state: &Value) -> Result<()> {
+        let options = self.described();
+        if state["options"] != options {
+            return Err(Error::Dataset(format!(
+                "a saved position is not that of this loader: its options were {}, and are {options} now",
+                state["options"]
+            )));
+        }
+        let report = serde_json::from_value(state["report"].clone()).map_err(|error| {
+            Error::Dataset(format!(
+                "`report` in the saved position of a stream is not one: {error}"
+            ))
+        })?;
         let number = |key: &str| {
             let number = state[key].as_u64();
             number.map(|number| number as usize).ok_or_else(|| {
@@ -220,8 +271,8 @@ impl<E: Send, B> StreamLoader<E, B> {
         );
         self.stream.restore(&state["window"])?;
         self.bad.set_counts(counts);
-        self.window.rows.clear();
-        (self.window.start, self.window.counts) = (state["window"].clone(), counts);
+        self.report = report;
+        self.window = self.next_window();
         if taken > 0 {
             self.read_window()?;
         }
@@ -229,52 +280,53 @@ impl<E: Send, B> StreamLoader<E, B> {
         Ok(())
     }
 
+    /// What was read so far: how many rows were kept, truncated and dropped, and how often each stop token is learnt.
+    pub fn report(&self) -> &DatasetReport {
+        &self.report
+    }
+
     /// The bad rows so far.
     pub fn bad_rows(&self) -> &BadRows {
         &self.bad
     }
 
+    /// A window that begins here, without rows.
+    fn next_window(&self) -> Window<E> {
+        Window {
+            start: self.stream.position(),
+            counts: self.bad.counts(),
+            report: self.report.clone(),
+            rows: Vec::new(),
+            taken: 0,
+        }
+    }
+
     /// Reads the next window; whether there were rows.
     fn read_window(&mut self) -> Result<bool> {
-        self.window.start = self.stream.state();
-        self.window.counts = self.bad.counts();
-        self.window.taken = 0;
-        self.window.rows.clear();
-        let mut rows: Vec<Row> = Vec::new();
-        let mut any = false;
-        while rows.len() < self.options.window {
-            let Some(row) = self.stream.next()? else {
-                break;
-            };
-            any = true;
-            match row {
-                Ok(row) => rows.push(row),
-                Err(bad) => {
-                    self.bad.sort_out::<()>(Err(bad))?;
-                }
-            }
-        }
-        let example = &self.example;
-        let full = rows.len() == self.options.window;
-        let made = in_parallel(&rows, |row| Ok(example(&row.value)))?;
+        self.window = self.next_window();
+        let most = self.options.window;
+        let (read, made) = self.bad.made(&mut self.stream, most, &self.example)?;
         let mut examples = Vec::new();
-        for (row, made) in rows.into_iter().zip(made) {
-            let made = made.map_err(|error| BadRow {
-                place: row.place,
-                reason: error.reason(),
-            });
-            examples.extend(self.bad.sort_out(made)?.flatten());
+        for (example, report) in made {
+            self.report.add(report);
+            examples.extend(example);
         }
+        let (full, ended) = (read == most, read == 0);
         // A stream that repeats would be read for ever.
-        if examples.is_empty() && full {
-            return Err(Error::Dataset(format!(
-                "none of {} rows has a token to learn: check the format, the template, and whether the maximum length cuts \
-                 all answers",
-                self.options.window
-            )));
+        if full && examples.is_empty() {
+            return Err(nothing_to_learn(most));
+        }
+        if ended {
+            self.bad.check()?;
+        }
+        if self.report.rows >= if ended { 1 } else { JUDGED_AFTER } {
+            if self.report.kept == 0 {
+                return Err(nothing_to_learn(self.report.rows));
+            }
+            (self.check)(&mut self.report)?;
         }
         self.window.rows = self.rows_of(examples);
-        Ok(any)
+        Ok(!ended)
     }
 
     fn rows_of(&self, examples: Vec<E>) -> Vec<Vec<E>> {
@@ -295,4 +347,11 @@ impl<E: Send, B> StreamLoader<E, B> {
             })
             .collect()
     }
+}
+
+fn nothing_to_learn(rows: usize) -> Error {
+    Error::Dataset(format!(
+        "none of {rows} rows has a token to learn: check the format, the template, and whether the maximum length cuts all \
+         answers"
+    ))
 }

@@ -165,7 +165,9 @@ const TEMPLATES: [Parts; 17] = [
 /// A chat template by LLaMA-Factory's name: alpaca, chatml, deepseek, default, gemma, granite3, llama2, llama3, mistral, openchat, phi,
 /// phi4, qwen, smollm, vicuna, yi or zephyr.
 ///
-/// Messages are the system's, if there is one, the user's and the assistant's. Roles of tools are an error.
+/// Messages are the system's, if there is one, the user's and the assistant's. Tools, calls of tools and their results are an error,
+/// and so are messages whose content is not a text. Where the system's text is part of the first message of the user (gemma, llama2,
+/// mistral), that message must be the first.
 ///
 /// ```
 /// use ft_core::{ChatOptions, Message};
@@ -204,11 +206,26 @@ fn jinja(parts: &Parts) -> String {
         true => {
             let content =
                 format!("(({system}) if loop.first and system else '') ~ message['content']");
-            (String::new(), expression(parts.user, &content))
+            let refused = refuse(
+                "this template has the text of the system in the first message of the user, which must follow it",
+            );
+            (
+                format!(
+                    "{{% if system and (not turns or turns[0]['role'] != 'user') %}}{refused}{{% endif %}}"
+                ),
+                expression(parts.user, &content),
+            )
         }
     };
+    let no_tools = refuse(
+        "this template has no place for functions: remove them, or take a template that has one",
+    );
+    let no_text =
+        refuse("this template has a place for text only: the content of a message must be a text");
     format!(
-        "{{{{ {prefix} }}}}{{% if messages[0]['role'] == 'system' %}}{{% set system = messages[0]['content'] %}}\
+        "{{% if tools %}}{no_tools}{{% endif %}}{{% for message in messages %}}{{% if message['tool_calls'] %}}{no_tools}\
+         {{% elif message['content'] is not string %}}{no_text}{{% endif %}}{{% endfor %}}\
+         {{{{ {prefix} }}}}{{% if messages[0]['role'] == 'system' %}}{{% set system = messages[0]['content'] %}}\
          {{% set turns = messages[1:] %}}{{% else %}}{{% set system = {default} %}}{{% set turns = messages %}}{{% endif %}}\
          {before}{{% for message in turns %}}{{% if message['role'] == 'user' %}}{{{{ {user} }}}}\
          {{% elif message['role'] == 'assistant' %}}{{{{ {header} ~ {assistant} }}}}\
@@ -219,6 +236,11 @@ fn jinja(parts: &Parts) -> String {
         header = expression(parts.header, ""),
         assistant = expression(parts.assistant, "message['content']"),
     )
+}
+
+/// What ends the rendering with this message.
+fn refuse(message: &str) -> String {
+    format!("{{{{ raise_exception({}) }}}}", literal(message))
 }
 
 /// A text with tokens and content as an expression of Jinja.

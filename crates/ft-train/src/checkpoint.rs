@@ -38,9 +38,17 @@ pub(crate) struct Checkpoints {
 
 impl Checkpoints {
     pub(crate) fn of(output_dir: &Path) -> Self {
-        Self {
-            folder: output_dir.join("checkpoints"),
-        }
+        Self::in_folder(output_dir.join("checkpoints"))
+    }
+
+    /// Those in a folder of their own.
+    pub(crate) fn in_folder(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// Where the one of this step is, once it is complete.
+    pub(crate) fn of_step(&self, step: usize) -> PathBuf {
+        self.folder.join(format!("step-{step}"))
     }
 
     /// Steps and folders of the complete ones, in order of their steps.
@@ -67,7 +75,7 @@ impl Checkpoints {
         fill: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<PathBuf> {
         let unfinished = self.folder.join(format!(".step-{step}.part"));
-        let finished = self.folder.join(format!("step-{step}"));
+        let finished = self.of_step(step);
         remove(&unfinished)?;
         fs::create_dir_all(&unfinished).map_err(Error::write(&unfinished))?;
         fill(&unfinished)?;
@@ -95,6 +103,11 @@ impl Checkpoints {
         all.iter()
             .filter(|path| unfinished(path))
             .try_for_each(|path| remove(path))
+    }
+
+    /// Removes the one of this step.
+    pub(crate) fn remove(&self, step: usize) -> Result<()> {
+        remove(&self.of_step(step))
     }
 
     /// Removes all of them.

@@ -2,6 +2,9 @@
 //!
 //! Each rule is a function of the numbers so far, so a run that is resumed finds what it would have found. A rule reports when it
 //! begins to hold, not at every step at which it holds.
+//!
+//! Losses of policies are around 0 and may be negative. A share of a loss is one of its absolute value, and a rise that is smaller than
+//! a few hundredths is none.
 
 use std::fmt;
 
@@ -14,19 +17,19 @@ use crate::Evaluation;
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Symptom {
-    /// The loss rises: the mean of 20 steps is a fifth above that of the first 20.
+    /// The loss rises: the mean of 20 steps is a fifth, and 0.05, above that of the first 20.
     Divergence,
-    /// The loss of a step is far above those before it: six deviations above the median of 50 steps, and half as large again.
+    /// The loss of a step is far above those before it: six deviations, a half, and 0.05 above the median of 50 steps.
     Spike,
     /// The mean loss of 100 steps is within a thousandth of that of the 100 before.
     Plateau,
-    /// The evaluation loss has risen twice in a row to 2% above its best, while the training loss falls.
+    /// The evaluation loss has risen twice in a row to 2%, and 0.005, above its best, while the training loss falls.
     Overfitting,
     /// The norm of the gradient is ten times the median of 50 steps.
     ExplodingGradients,
     /// The norm of the gradient is a thousandth of what it was in the first 20 steps.
     VanishingGradients,
-    /// Parameters that train have not changed in the first 10 steps.
+    /// Parameters that train have not changed in the first 10 steps with a gradient.
     DeadParameters,
 }
 
@@ -126,6 +129,9 @@ impl fmt::Display for Finding {
     }
 }
 
+/// The least rise of a training loss that counts.
+const LEAST: f64 = 0.05;
+
 /// The evidence for a symptom after so many steps.
 type Rule<'a> = &'a dyn Fn(usize) -> Option<String>;
 
@@ -166,47 +172,39 @@ pub fn diagnose_step(losses: &[f64], norms: &[f64]) -> Vec<Finding> {
 
 /// What the evaluations so far show at the last of them.
 pub fn diagnose_evaluation(evaluations: &[Evaluation], losses: &[f64]) -> Option<Finding> {
-    let [before, last] = evaluations.last_chunk::<2>()?;
-    let best = evaluations
-        .iter()
-        .map(|one| one.metrics.loss)
-        .fold(f64::INFINITY, f64::min);
-    let third = evaluations.iter().rev().nth(2)?.metrics.loss;
-    let (risen, twice) = (last.metrics.loss, before.metrics.loss);
-    let held = twice > third && twice > 1.02 * best;
+    let (last, before) = evaluations.split_last()?;
+    let evidence = overfits(evaluations, losses)?;
+    overfits(before, losses).is_none().then_some(Finding {
+        step: last.step,
+        symptom: Symptom::Overfitting,
+        evidence,
+    })
+}
+
+fn overfits(evaluations: &[Evaluation], losses: &[f64]) -> Option<String> {
+    let [third, before, last] = evaluations.last_chunk::<3>()?;
+    let all = evaluations.iter().map(|one| one.metrics.loss);
+    let best = all.fold(f64::INFINITY, f64::min);
+    let [first, second, loss] = [third, before, last].map(|one| one.metrics.loss);
+    let rises = loss > second && second > first && loss - best > least_rise(best, 0.02, 0.005);
     let around = |step: usize| {
         mean(&losses[step.saturating_sub(20).min(losses.len())..step.min(losses.len())])
     };
     let falls = around(last.step)? < around(before.step)?;
-    if !(risen > twice && twice > third && risen > 1.02 * best && falls)
-        || held && fourth_rose(evaluations)
-    {
-        return None;
-    }
-    Some(Finding {
-        step: last.step,
-        symptom: Symptom::Overfitting,
-        evidence: format!("the evaluation loss rose to {risen:.4}, its best was {best:.4}"),
-    })
+    (rises && falls)
+        .then(|| format!("the evaluation loss rose to {loss:.4}, its best was {best:.4}"))
 }
 
-/// Whether the rule held at the evaluation before.
-fn fourth_rose(evaluations: &[Evaluation]) -> bool {
-    let loss = |back: usize| {
-        evaluations
-            .iter()
-            .rev()
-            .nth(back)
-            .map(|one| one.metrics.loss)
-    };
-    matches!((loss(2), loss(3)), (Some(third), Some(fourth)) if third > fourth)
+/// The rise from a loss that counts: a share of it, and a least number for losses around 0.
+fn least_rise(from: f64, share: f64, least: f64) -> f64 {
+    (share * from.abs()).max(least)
 }
 
 fn diverges(losses: &[f64]) -> Option<String> {
     const STEPS: usize = 20;
     let first = mean(losses.get(..STEPS)?)?;
     let last = mean(losses.get(STEPS..)?.last_chunk::<STEPS>()?)?;
-    (last > 1.2 * first).then(|| {
+    (last - first > least_rise(first, 0.2, LEAST)).then(|| {
         format!("the mean loss of {STEPS} steps is {last:.4}, that of the first was {first:.4}")
     })
 }
@@ -217,7 +215,7 @@ fn spikes(losses: &[f64]) -> Option<String> {
     let distances: Vec<f64> = before.iter().map(|loss| (loss - middle).abs()).collect();
     // 1.4826 times the median distance is the standard deviation of normal numbers.
     let deviation = 1.4826 * median(&distances);
-    let far = last > middle + 6.0 * deviation && last > 1.5 * middle;
+    let far = last - middle > (6.0 * deviation).max(least_rise(middle, 0.5, LEAST));
     far.then(|| format!("the loss is {last:.4}, the median before it {middle:.4}"))
 }
 
@@ -289,6 +287,33 @@ mod tests {
         assert_eq!(symptoms(&healthy(400), &healthy(400)), []);
     }
 
+    /// Losses of policies, which tell nothing of how well they learn.
+    #[test]
+    fn losses_around_zero_are_no_divergence_and_no_spikes() {
+        let noise = |i: usize| ((i * 7919 % 101) as f64 / 101.0 - 0.5) * 0.04;
+        let norms = vec![1.0; 300];
+        for middle in [0.0, -0.02, 0.01] {
+            let losses: Vec<f64> = (0..300).map(|i| middle + noise(i)).collect();
+            assert_eq!(symptoms(&losses, &norms), [], "{middle}");
+        }
+        // All advantages are 0, and then they are not.
+        let mut losses = vec![0.0; 300];
+        losses[200..].fill(0.01);
+        assert_eq!(symptoms(&losses, &norms), []);
+
+        let falling: Vec<f64> = (0..300).map(|i| -0.01 * i as f64).collect();
+        assert_eq!(symptoms(&falling, &norms), []);
+        let rising: Vec<f64> = (0..120).map(|i| -1.0 + 0.01 * i as f64).collect();
+        let found = symptoms(&rising, &norms[..120]);
+        assert!(
+            matches!(found[..], [(step, Symptom::Divergence)] if step < 60),
+            "{found:?}"
+        );
+        let mut spike = vec![-1.0; 300];
+        spike[150] = 2.0;
+        assert!(symptoms(&spike, &norms).contains(&(151, Symptom::Spike)));
+    }
+
     #[test]
     fn each_symptom_is_reported_once_when_it_begins() {
         let norms = vec![1.0; 400];
@@ -346,6 +371,21 @@ mod tests {
         assert_eq!(
             found(&[3.0, 2.0, 1.8, 1.85, 1.9, 2.0, 2.1], &falling),
             [200]
+        );
+        // The training loss begins to fall after the evaluation loss began to rise.
+        let later: Vec<f64> = (0..400)
+            .map(|i| {
+                if i < 210 {
+                    3.0
+                } else {
+                    2.0 - 0.001 * f64::from(i)
+                }
+            })
+            .collect();
+        assert_eq!(found(&[3.0, 2.0, 1.8, 1.85, 1.9, 2.0, 2.1], &later), [250]);
+        assert_eq!(
+            found(&[-3.0, -3.1, -3.102, -3.101, -3.1, -3.1], &falling),
+            Vec::<usize>::new()
         );
         assert_eq!(
             found(&[3.0, 2.0, 1.8, 1.9, 1.79, 1.8, 1.7], &falling),

@@ -10,6 +10,7 @@ mod dead_parameters;
 mod diagnosis;
 mod early_stopping;
 mod error;
+mod eval_batches;
 mod evaluate;
 mod ewc;
 mod forgetting_monitor;

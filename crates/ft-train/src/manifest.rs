@@ -97,13 +97,6 @@ impl Manifest {
         self
     }
 
-    /// With a text's hash as a fact, such as a chat template's.
-    #[must_use]
-    pub fn with_hash_of(self, name: &str, text: &str) -> Self {
-        let hash = hexadecimal(&Sha256::digest(text.as_bytes()));
-        self.with_fact(name, hash)
-    }
-
     /// With a file, which is read for its hash.
     ///
     /// # Errors
@@ -193,14 +186,24 @@ impl Manifest {
                 Some(before.steps.to_string()),
                 Some(now.steps.to_string()),
             );
-            for (what, before, now) in [
+            for (all, what, before, now) in [
                 (
+                    "training losses",
                     "training loss of step",
                     &before.train_losses,
                     &now.train_losses,
                 ),
-                ("loss of evaluation", &before.eval_losses, &now.eval_losses),
+                (
+                    "evaluations",
+                    "loss of evaluation",
+                    &before.eval_losses,
+                    &now.eval_losses,
+                ),
             ] {
+                let (count, count_now) = (before.len(), now.len());
+                if count != count_now {
+                    lines.push(format!("number of {all}: {count} before, {count_now} now"));
+                }
                 let pairs = before.iter().zip(now).enumerate();
                 let mut differ =
                     pairs.filter(|(_, (before, now))| before.to_bits() != now.to_bits());
@@ -275,5 +278,11 @@ mod tests {
             lines[2],
             "training loss of step 2: 1.25 before, 1.5 now (and 1 more)"
         );
+
+        let mut longer = before.clone();
+        let results = longer.results.as_mut().expect("has results");
+        results.eval_losses.push(0.5);
+        let lines = before.differences(&longer);
+        assert_eq!(lines, ["number of evaluations: 1 before, 2 now"]);
     }
 }

@@ -11,6 +11,7 @@ use burn::optim::GradientsParams;
 use ft_data::Batches;
 use serde_json::Value;
 
+use crate::eval_batches::{BoxedBatches, EvalBatches};
 use crate::{BoxError, ModelView, StepContext, StepResult};
 
 /// A training method for models `M`.
@@ -212,14 +213,12 @@ impl<M, T: Method<M> + ?Sized> Method<M> for &mut T {
     }
 }
 
-type BoxedBatches<'a, B> = Box<dyn Batches<Batch = B> + 'a>;
 type BoxedStep<'a, M, B> = Box<dyn FnMut(&M, &B, &StepContext) -> StepResult + 'a>;
 
 /// The simplest method: a step on batches that do not depend on the model. It keeps nothing between steps.
 pub struct OnBatches<'a, M, B> {
     training: BoxedBatches<'a, B>,
-    evaluation: Option<BoxedBatches<'a, B>>,
-    sets: Vec<(String, BoxedBatches<'a, B>)>,
+    evaluation: EvalBatches<'a, B>,
     to_json: Option<fn(&B) -> Value>,
     step: BoxedStep<'a, M, B>,
 }
@@ -232,8 +231,7 @@ impl<'a, M, B> OnBatches<'a, M, B> {
     ) -> Self {
         Self {
             training: Box::new(batches),
-            evaluation: None,
-            sets: Vec::new(),
+            evaluation: EvalBatches::default(),
             to_json: None,
             step: Box::new(step),
         }
@@ -246,7 +244,8 @@ impl<'a, M, B> OnBatches<'a, M, B> {
         name: impl Into<String>,
         batches: impl Batches<Batch = B> + 'a,
     ) -> Self {
-        self.sets.push((name.into(), Box::new(batches)));
+        let named = (name.into(), Box::new(batches) as BoxedBatches<'a, B>);
+        self.evaluation.named.push(named);
         self
     }
 
@@ -261,11 +260,9 @@ impl<'a, M, B> OnBatches<'a, M, B> {
 
     /// Evaluates on these batches, with the same step.
     #[must_use]
-    pub fn with_evaluation(self, batches: impl Batches<Batch = B> + 'a) -> Self {
-        Self {
-            evaluation: Some(Box::new(batches)),
-            ..self
-        }
+    pub fn with_evaluation(mut self, batches: impl Batches<Batch = B> + 'a) -> Self {
+        self.evaluation.held_out = Some(Box::new(batches));
+        self
     }
 }
 
@@ -277,13 +274,11 @@ impl<M: Module, B> Method<M> for OnBatches<'_, M, B> {
     }
 
     fn evaluation_len(&self) -> Option<usize> {
-        self.evaluation.as_ref().map(|batches| batches.len(0))
+        self.evaluation.len()
     }
 
     fn evaluation_sets(&self) -> Vec<(String, usize)> {
-        let sets = self.sets.iter();
-        sets.map(|(name, batches)| (name.clone(), batches.len(0)))
-            .collect()
+        self.evaluation.sets()
     }
 
     fn batch_to_json(&self, epoch: usize, index: usize) -> Option<Value> {
@@ -298,19 +293,10 @@ impl<M: Module, B> Method<M> for OnBatches<'_, M, B> {
         index: usize,
         context: &StepContext,
     ) -> Result<B, BoxError> {
-        let Some(evaluation) = self.evaluation.as_ref().filter(|_| !context.is_training()) else {
-            return Ok(self.training.batch(epoch, index));
-        };
-        let mut index = index;
-        let sets = self.sets.iter().map(|(_, batches)| batches);
-        for batches in std::iter::once(evaluation).chain(sets) {
-            let len = batches.len(epoch);
-            if index < len {
-                return Ok(batches.batch(epoch, index));
-            }
-            index -= len;
+        match context.is_training() || self.evaluation.held_out.is_none() {
+            true => Ok(self.training.batch(epoch, index)),
+            false => self.evaluation.batch(index),
         }
-        Err("the evaluation has no such batch".into())
     }
 
     fn step(&mut self, model: &M, batch: &B, context: &StepContext) -> StepResult {

@@ -5,10 +5,11 @@
 //! | `adafactor` | Shazeer and Stern, 2018, arXiv:1804.04235, with the learning rate of the settings (transformers' `relative_step` and `scale_parameter` are off) | a number for each row and column of a matrix |
 //! | `lion` | Chen et al., 2023, arXiv:2302.06675, with the `betas` of the settings | one moment |
 //! | `sgd` | `w ← w − lr·(g + λ·w)` | none |
-//! | `muon` | momentum of 0.95 whose singular values are brought to about 1, for parameters of rank 2; AdamW for others. The step has the size of AdamW's: factor `0.2·√max(rows, columns)` (Liu et al., 2025, arXiv:2502.16982) | one moment |
+//! | `muon` | momentum of 0.95 whose singular values are brought to about 1, for parameters of rank 2 of hidden layers; AdamW for others. The step has the size of AdamW's: factor `0.2·√max(rows, columns)` (Liu et al., 2025, arXiv:2502.16982) | one moment |
 //!
-//! Muon is made for hidden layers. Embeddings and the head belong to a group with AdamW
-//! ([`ParamGroup::optim`](crate::ParamGroup::optim)).
+//! Muon is made for hidden layers. A trainer that knows the parts of its model
+//! ([`Trainer::with_groups`](crate::Trainer::with_groups)) has AdamW for embeddings and the output layer; one that does not refuses
+//! Muon.
 
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::{

@@ -5,16 +5,18 @@ use std::path::Path;
 use burn::module::Module;
 use ft_core::safetensors_folder::write_json;
 use ft_data::{Batches, StreamLoader};
+use serde_json::Value;
 
+use crate::eval_batches::{BoxedBatches, EvalBatches};
 use crate::{BoxError, Method, ModelView, StepContext, StepResult};
 
 /// The name of the stream's position in a checkpoint.
 const FILE: &str = "stream.json";
 
-type BoxedBatches<'a, B> = Box<dyn Batches<Batch = B> + 'a>;
 type BoxedStep<'a, M, B> = Box<dyn FnMut(&M, &B, &StepContext) -> StepResult + 'a>;
 
-/// A step on the batches of a stream, in their order. The position of the stream is part of a checkpoint.
+/// A step on the batches of a stream, in their order. The position of the stream is part of a checkpoint, and so is how the stream is
+/// built: one with other files, seeds or sizes is refused.
 ///
 /// A stream has no length, so the number of batches that count as an epoch is given, or, with
 /// [`TrainConfig::max_steps`](crate::TrainConfig::max_steps), as the run. The stream is built with
@@ -36,7 +38,10 @@ type BoxedStep<'a, M, B> = Box<dyn FnMut(&M, &B, &StepContext) -> StepResult + '
 pub struct OnStream<'a, M, E, B> {
     loader: StreamLoader<E, B>,
     batches: usize,
-    evaluation: Option<BoxedBatches<'a, B>>,
+    evaluation: EvalBatches<'a, B>,
+    to_json: Option<fn(&B) -> Value>,
+    /// The batches of the current step as JSON, by number.
+    kept: Vec<(usize, Value)>,
     step: BoxedStep<'a, M, B>,
 }
 
@@ -50,21 +55,42 @@ impl<'a, M, E, B> OnStream<'a, M, E, B> {
         Self {
             loader,
             batches,
-            evaluation: None,
+            evaluation: EvalBatches::default(),
+            to_json: None,
+            kept: Vec::new(),
             step: Box::new(step),
         }
     }
 
     /// Evaluates on these batches, with the same step.
     #[must_use]
-    pub fn with_evaluation(self, batches: impl Batches<Batch = B> + 'a) -> Self {
+    pub fn with_evaluation(mut self, batches: impl Batches<Batch = B> + 'a) -> Self {
+        self.evaluation.held_out = Some(Box::new(batches));
+        self
+    }
+
+    /// Evaluates on these batches too, whose results have this name.
+    #[must_use]
+    pub fn with_named_evaluation(
+        mut self,
+        name: impl Into<String>,
+        batches: impl Batches<Batch = B> + 'a,
+    ) -> Self {
+        let named = (name.into(), Box::new(batches) as BoxedBatches<'a, B>);
+        self.evaluation.named.push(named);
+        self
+    }
+
+    /// Keeps a batch whose loss is not finite as a file of the run.
+    #[must_use]
+    pub fn with_batch_to_json(self, to_json: fn(&B) -> Value) -> Self {
         Self {
-            evaluation: Some(Box::new(batches)),
+            to_json: Some(to_json),
             ..self
         }
     }
 
-    /// The stream, to look at its bad rows after the run.
+    /// The stream, to look at its report and bad rows after the run.
     pub fn loader(&self) -> &StreamLoader<E, B> {
         &self.loader
     }
@@ -78,7 +104,16 @@ impl<M: Module, E: Send, B> Method<M> for OnStream<'_, M, E, B> {
     }
 
     fn evaluation_len(&self) -> Option<usize> {
-        self.evaluation.as_ref().map(|batches| batches.len(0))
+        self.evaluation.len()
+    }
+
+    fn evaluation_sets(&self) -> Vec<(String, usize)> {
+        self.evaluation.sets()
+    }
+
+    fn batch_to_json(&self, _: usize, index: usize) -> Option<Value> {
+        let mut kept = self.kept.iter();
+        kept.find_map(|(number, batch)| (*number == index).then(|| batch.clone()))
     }
 
     fn batch(
@@ -88,12 +123,19 @@ impl<M: Module, E: Send, B> Method<M> for OnStream<'_, M, E, B> {
         index: usize,
         context: &StepContext,
     ) -> Result<B, BoxError> {
-        if let (Some(evaluation), false) = (&self.evaluation, context.is_training()) {
-            return Ok(evaluation.batch(0, index));
+        if !context.is_training() {
+            return self.evaluation.batch(index);
         }
-        self.loader.next_batch()?.ok_or_else(|| {
-            "the stream has ended before the run: repeat it (RowStream::repeat), or take fewer steps".into()
-        })
+        let batch = self.loader.next_batch()?.ok_or(
+            "the stream has ended before the run: repeat it (RowStream::repeat), or take fewer steps",
+        )?;
+        if context.micro_batch == 0 {
+            self.kept.clear();
+        }
+        if let Some(to_json) = self.to_json {
+            self.kept.push((index, to_json(&batch)));
+        }
+        Ok(batch)
     }
 
     fn step(&mut self, model: &M, batch: &B, context: &StepContext) -> StepResult {

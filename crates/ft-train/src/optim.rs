@@ -33,7 +33,7 @@ pub enum Optim {
     /// Gradient descent, without momentum: no state.
     #[serde(rename = "sgd")]
     Sgd,
-    /// Muon for matrices and AdamW for the rest: one moment, 4 bytes a parameter. Learning rates are AdamW's.
+    /// Muon for the matrices of hidden layers, one moment of 4 bytes a parameter, and AdamW for the rest. Learning rates are AdamW's.
     #[serde(rename = "muon")]
     Muon,
 }

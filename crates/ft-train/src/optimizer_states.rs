@@ -23,6 +23,7 @@ use ft_core::safetensors_folder::{read_metadata, read_tensors, write_tensors};
 use serde_json::Value;
 
 use crate::param_groups::assign;
+use crate::param_kind::{ParamKind, parameters};
 use crate::trainable::renew;
 use crate::{AdamW, Error, FromConfig, Optim, ParamGroup, Result, TrainConfig};
 
@@ -93,7 +94,7 @@ impl<O: FromConfig> OptimizerStates<O> {
     }
 
     /// With settings of their own for groups of the parameters of `model` that train; the others have those of
-    /// `config`.
+    /// `config`. Where a group has Muon, AdamW updates its embeddings and output layer.
     ///
     /// # Errors
     ///
@@ -121,19 +122,37 @@ impl<O: FromConfig> OptimizerStates<O> {
         }
         let places = assign(model, groups)?.into_iter();
         self.group_of = places.map(|(path, number)| (path, number + 1)).collect();
-        self.groups = vec![Group::from_config(config)];
-        self.groups.extend(groups.iter().map(|group| {
-            Group {
-                rate: group
-                    .learning_rate
-                    .map_or(1.0, |rate| rate / config.learning_rate),
-                ..Group::from_config(&TrainConfig {
-                    weight_decay: group.weight_decay.unwrap_or(config.weight_decay),
-                    optim: group.optim.unwrap_or(config.optim),
-                    ..config.clone()
-                })
+        let own = |group: &ParamGroup| TrainConfig {
+            learning_rate: group.learning_rate.unwrap_or(config.learning_rate),
+            weight_decay: group.weight_decay.unwrap_or(config.weight_decay),
+            optim: group.optim.unwrap_or(config.optim),
+            ..config.clone()
+        };
+        let made = |own: &TrainConfig| Group {
+            rate: own.learning_rate / config.learning_rate,
+            ..Group::from_config(own)
+        };
+        let settings: Vec<TrainConfig> = [config.clone()]
+            .into_iter()
+            .chain(groups.iter().map(own))
+            .collect();
+        self.groups = settings.iter().map(made).collect();
+        let all = parameters(model).into_iter();
+        let outer = all.filter(|parameter| {
+            let outer = [ParamKind::Embedding, ParamKind::Head].contains(&parameter.kind);
+            parameter.trains && outer
+        });
+        for parameter in outer {
+            let group = self.group_of.get(&parameter.path).copied().unwrap_or(0);
+            if settings[group].optim == Optim::Muon {
+                let adamw = TrainConfig {
+                    optim: Optim::AdamW,
+                    ..settings[group].clone()
+                };
+                self.group_of.insert(parameter.path, self.groups.len());
+                self.groups.push(made(&adamw));
             }
-        }));
+        }
         Ok(self)
     }
 }

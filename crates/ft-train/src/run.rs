@@ -54,16 +54,15 @@ pub(crate) struct Run<'a, M, T, O> {
 }
 
 impl<'a, M: Module, T: Method<M>, O: Optimizer> Run<'a, M, T, O> {
-    /// A run of `total_steps` that stands where `state` says; `resumed` if that is where a checkpoint was made.
+    /// A run of `total_steps` that stands where `state` says; `resumed_from` is the step of the checkpoint that it continues from.
     pub(crate) fn new(
         trainer: Trainer<'a, M, T, O>,
         model: &M,
         folder: Option<RunFolder>,
         state: TrainerState,
         total_steps: usize,
-        resumed: bool,
+        resumed_from: Option<usize>,
     ) -> Self {
-        let resumed_from = resumed.then_some(state.step);
         Self {
             dead_parameters: DeadParameters::watch(model, state.step, total_steps),
             progress: Progress::new(&trainer.config, total_steps, state.step),
@@ -91,8 +90,6 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Run<'a, M, T, O> {
         if let Some(step) = self.resumed_from {
             self.progress.say(&format!("resumed after step {step}"));
         }
-        let after = self.state.step;
-        self.track(|tracker| tracker.begin(after))?;
         let TrainConfig {
             eval_at_start,
             eval_at_end,
@@ -127,14 +124,15 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Run<'a, M, T, O> {
             self.save(&model)?;
         }
         let mut best_step = None;
-        if let (true, Some(folder)) = (load_best_model_at_end, &self.folder) {
-            model = folder.load_best(model)?;
-            best_step = best(&self.state.evaluations).map(|best| best.step);
-            if let Some(step) = best_step {
-                self.progress.say(&format!(
-                    "the model has the parameters of step {step}, the best evaluation"
-                ));
-            }
+        if let (true, Some(folder)) = (load_best_model_at_end, &self.folder)
+            && let Some(best) = best(&self.state.evaluations)
+        {
+            model = folder.load_best(model, best)?;
+            best_step = Some(best.step);
+            self.progress.say(&format!(
+                "the model has the parameters of step {}, the best evaluation",
+                best.step
+            ));
         }
         self.track(|tracker| tracker.finish())?;
         self.progress.finish();
@@ -204,7 +202,12 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Run<'a, M, T, O> {
         let mut learning_rate =
             (trainer.config).learning_rate_at(self.state.step, self.total_steps);
         if let Schedule::ReduceLrOnPlateau { factor, patience } = trainer.config.schedule {
-            let losses = self.state.evaluations.iter().map(|one| one.metrics.loss);
+            // Not the evaluation after the last step, which a run that goes on beyond it does not have.
+            let counts = |step: usize| {
+                (trainer.config.eval_every).is_some_and(|every| step.is_multiple_of(every))
+            };
+            let counted = self.state.evaluations.iter().filter(|one| counts(one.step));
+            let losses = counted.map(|one| one.metrics.loss);
             learning_rate *= plateau_factor(losses, factor, patience as usize);
         }
         let scale = clip / count as f64;
@@ -275,7 +278,7 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Run<'a, M, T, O> {
         let scalars = step_scalars(record);
         self.track(|tracker| tracker.log(record.step, &scalars))?;
         let mut findings = diagnose_step(&self.state.train_losses, &self.state.grad_norms);
-        findings.extend(self.dead_parameters.after_step(model, record.step));
+        findings.extend(self.dead_parameters.after_step(model, record));
         self.report(findings)?;
         self.ask(model, |callback, model| callback.on_step(model, record))
     }

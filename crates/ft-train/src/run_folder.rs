@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::callback::{self, unique_names};
 use crate::checkpoint::{Checkpoints, METHOD, OPTIMIZER, STATE, TRAINABLE};
 use crate::log::{LOG, TrainLog};
+use crate::records::best;
 use crate::trainer_state::{Settings, TrainerState};
 use crate::{
     Callback, Error, Evaluation, Method, ModelView, OptimizerStates, Result, TrainConfig, trainable,
@@ -20,6 +21,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct RunFolder {
     checkpoints: Checkpoints,
+    /// The parameters of the best evaluation, and of the one that was best when a checkpoint was written.
+    best: Checkpoints,
     pub(crate) log: TrainLog,
     limit: Option<usize>,
     path: PathBuf,
@@ -34,42 +37,63 @@ pub(crate) struct Resumed {
 }
 
 impl RunFolder {
-    /// Opens `folder` for a new run, or for the one that it holds if `config` says to resume.
-    pub(crate) fn open(
+    /// The checkpoint that a run continues from, if there is one and `config` says to resume. It changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the folder has another run, or none to resume.
+    pub(crate) fn find(
         folder: &Path,
         config: &TrainConfig,
         settings: &Settings,
-    ) -> Result<(Self, Option<Resumed>)> {
-        let checkpoints = Checkpoints::of(folder);
-        let mut found = checkpoints.list()?;
+    ) -> Result<Option<Resumed>> {
+        let mut found = Checkpoints::of(folder).list()?;
         let newest = found.pop().map(|(_, newest)| newest);
         let previous = found.pop().map(|(_, previous)| previous);
-        let resumed = match newest {
-            Some(newest) if config.resume => Some(Resumed::read(newest, previous, settings)?),
-            Some(newest) if !config.overwrite => return Err(Error::RunExists { newest }),
-            // A run that was killed before its first checkpoint is resumed from its beginning.
-            None if config.resume && !folder.join(LOG).exists() => {
-                let folder = folder.to_path_buf();
-                return Err(Error::NothingToResume { folder });
+        match newest {
+            Some(newest) if config.resume => {
+                let resumed = Resumed::read(newest, previous, settings)?;
+                if config.load_best_model_at_end {
+                    resumed.check_best(&best_of(folder))?;
+                }
+                Ok(Some(resumed))
             }
-            _ => None,
-        };
+            Some(newest) if !config.overwrite => Err(Error::RunExists { newest }),
+            // A run that was killed before its first checkpoint is resumed from its beginning.
+            None if config.resume && !folder.join(LOG).exists() => Err(Error::NothingToResume {
+                folder: folder.to_path_buf(),
+            }),
+            _ => Ok(None),
+        }
+    }
+
+    /// Opens `folder` for the steps after `resumed`, or for a run from its beginning, of which nothing may be there.
+    pub(crate) fn open(
+        folder: &Path,
+        config: &TrainConfig,
+        resumed: Option<usize>,
+    ) -> Result<Self> {
+        let (checkpoints, best) = (Checkpoints::of(folder), best_of(folder));
         fs::create_dir_all(folder).map_err(Error::write(folder))?;
         checkpoints.remove_unfinished()?;
-        let log = match &resumed {
-            Some(resumed) => TrainLog::resume(folder, resumed.state.step)?,
+        best.remove_unfinished()?;
+        let log = match resumed {
+            Some(step) => TrainLog::resume(folder, step)?,
             None => {
                 checkpoints.remove_all()?;
+                best.remove_all()?;
                 TrainLog::create(folder)?
             }
         };
         let opened = Self {
             checkpoints,
+            best,
             log,
             limit: config.save_total_limit,
             path: folder.to_path_buf(),
         };
-        Ok((opened, resumed))
+        opened.prune(None)?;
+        Ok(opened)
     }
 
     /// Writes a checkpoint, then removes those beyond the limit.
@@ -95,35 +119,56 @@ impl RunFolder {
             state.callbacks = callback::states(callbacks);
             Ok(write_json(&folder.join(STATE), state)?)
         })?;
-        if let Some(limit) = self.limit {
-            self.checkpoints.prune(limit)?;
-        }
+        self.prune(best(&state.evaluations))?;
         Ok(saved)
     }
 }
 
-/// The folder of the best parameters, and its files.
-const BEST: &str = "best";
-const BEST_STEP: &str = "best.json";
+/// The file of the evaluation beside the best parameters.
+const EVALUATION: &str = "evaluation.json";
+
+/// The folders of the best parameters of a run, by the step of their evaluation.
+fn best_of(output_dir: &Path) -> Checkpoints {
+    Checkpoints::in_folder(output_dir.join("best"))
+}
 
 impl RunFolder {
     /// Keeps the parameters that train as the best ones, those of this evaluation.
     pub(crate) fn save_best(&self, model: &impl Module, evaluation: &Evaluation) -> Result<()> {
-        let folder = self.path.join(BEST);
-        fs::create_dir_all(&folder).map_err(Error::write(&folder))?;
-        write_tensors(
-            &folder.join(TRAINABLE),
-            &trainable::tensors(model),
-            &Default::default(),
-        )?;
-        Ok(write_json(&folder.join(BEST_STEP), evaluation)?)
+        self.best.write(evaluation.step, |folder| {
+            let tensors = trainable::tensors(model);
+            write_tensors(&folder.join(TRAINABLE), &tensors, &Default::default())?;
+            Ok(write_json(&folder.join(EVALUATION), evaluation)?)
+        })?;
+        self.prune(Some(evaluation))
     }
 
-    /// The model with the best parameters.
-    pub(crate) fn load_best<M: Module>(&self, model: M) -> Result<M> {
-        let path = self.path.join(BEST).join(TRAINABLE);
+    /// The model with the parameters of this evaluation, the best one.
+    pub(crate) fn load_best<M: Module>(&self, model: M, evaluation: &Evaluation) -> Result<M> {
+        let path = self.best.of_step(evaluation.step).join(TRAINABLE);
         let values = read_tensors(&path)?;
         trainable::replace(model, &path, values)
+    }
+
+    /// Removes checkpoints beyond the limit, and best parameters but those of `current` and of the newest two checkpoints.
+    fn prune(&self, current: Option<&Evaluation>) -> Result<()> {
+        if let Some(limit) = self.limit {
+            self.checkpoints.prune(limit)?;
+        }
+        let kept = self.best.list()?;
+        if kept.len() < 2 {
+            return Ok(());
+        }
+        // A damaged checkpoint is removed, and the one before it resumed.
+        let mut needed: Vec<usize> = current.iter().map(|one| one.step).collect();
+        for (_, folder) in self.checkpoints.list()?.iter().rev().take(2) {
+            if let Ok(state) = TrainerState::read(&folder.join(STATE)) {
+                needed.extend(best(&state.evaluations).map(|best| best.step));
+            }
+        }
+        let steps = kept.iter().map(|(step, _)| *step);
+        let mut surplus = steps.filter(|step| !needed.contains(step));
+        surplus.try_for_each(|step| self.best.remove(step))
     }
 
     /// Keeps a batch whose loss is not finite; the path of its file.
@@ -169,6 +214,24 @@ impl Resumed {
             previous,
             state,
         })
+    }
+
+    /// Checks that the best parameters so far are there, and are those of the evaluation that the checkpoint has.
+    fn check_best(&self, kept: &Checkpoints) -> Result<()> {
+        let Some(best) = best(&self.state.evaluations) else {
+            return Ok(());
+        };
+        let path = kept.of_step(best.step).join(EVALUATION);
+        let found = fs::read(&path).ok();
+        let found: Option<Evaluation> = found.and_then(|json| serde_json::from_slice(&json).ok());
+        match found.is_some_and(|found| found.metrics.loss == best.metrics.loss) {
+            true => Ok(()),
+            false => Err(self.damaged(&format!(
+                "its best evaluation is that of step {}, whose parameters are not in {}",
+                best.step,
+                kept.of_step(best.step).display()
+            ))),
+        }
     }
 
     /// Parameters, optimizer and method as they were.

@@ -27,12 +27,12 @@ use crate::{BoxError, EvalMetrics, Evaluation, StepRecord};
 /// }
 /// ```
 pub trait Tracker {
-    /// Before anything is logged. A run that is resumed has taken `after` steps; what an earlier process logged of later steps is
-    /// no part of it.
+    /// Before anything is logged, and before anything of an earlier run in the output folder is removed. A run that is resumed has
+    /// taken `after` steps; what an earlier process logged of later steps is no part of it.
     ///
     /// # Errors
     ///
-    /// Of any kind.
+    /// Of any kind; the run is then refused.
     fn begin(&mut self, after: usize) -> Result<(), BoxError> {
         let _ = after;
         Ok(())

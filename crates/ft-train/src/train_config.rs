@@ -56,7 +56,7 @@ pub struct TrainConfig {
     pub eval_at_start: bool,
     /// Evaluate after the last step.
     pub eval_at_end: bool,
-    /// Keep the trainable parameters of the best evaluation in `output_dir/best`, and return the model with them.
+    /// Keep the trainable parameters of the best evaluation in a folder of `output_dir/best`, and return the model with them.
     pub load_best_model_at_end: bool,
     /// Where checkpoints and the log go; without it nothing is written.
     pub output_dir: Option<PathBuf>,
@@ -66,7 +66,7 @@ pub struct TrainConfig {
     pub save_total_limit: Option<usize>,
     /// Continue the run in `output_dir` from its newest checkpoint.
     pub resume: bool,
-    /// Start again although `output_dir` contains a run, whose checkpoints and log are removed.
+    /// Start again although `output_dir` contains a run, whose checkpoints, best parameters and log are removed.
     pub overwrite: bool,
     /// Where there is no terminal, report every so many steps.
     pub logging_steps: usize,
@@ -222,6 +222,12 @@ impl TrainConfig {
         } else {
             Err(Error::Config(mistakes))
         }
+    }
+
+    /// Whether a run of `total_steps` evaluates at all.
+    pub(crate) fn evaluates(&self, total_steps: usize) -> bool {
+        let every = self.eval_every.is_some_and(|every| every <= total_steps);
+        self.eval_at_start || self.eval_at_end || every
     }
 
     /// The steps of the warmup in a run of `total_steps`.

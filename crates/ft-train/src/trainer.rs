@@ -45,6 +45,8 @@ pub struct Trainer<'a, M, T, O = NamedOptimizer> {
     groups: Vec<ParamGroup>,
     /// Absent where the optimizer knows no groups.
     grouped: Option<Grouped<M, O>>,
+    /// Whether the optimizer is the one that the settings name.
+    named: bool,
 }
 
 /// Gives the optimizer its groups, and the table of what trains.
@@ -102,12 +104,14 @@ impl<'a, M: Module, T: Method<M>> Trainer<'a, M, T> {
             identity: Settings::new(),
             groups: Vec::new(),
             grouped: None,
+            named: true,
         }
     }
 }
 
 impl<'a, M: Module, T: Method<M>, O: FromConfig> Trainer<'a, M, T, O> {
-    /// Groups of parameters with settings of their own. What trains is then reported as a table.
+    /// Groups of parameters with settings of their own. What trains is then reported as a table. With Muon this is called with an
+    /// empty list at least, so that embeddings and the output layer are known, which AdamW updates.
     #[must_use]
     pub fn with_groups(mut self, groups: impl Into<Vec<ParamGroup>>) -> Self
     where
@@ -145,7 +149,8 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Trainer<'a, M, T, O> {
         self
     }
 
-    /// Another optimizer than the settings can name; they must leave `optim` as it is.
+    /// Another optimizer than the settings can name; they must leave `optim` as it is. One that they can name is taken for all
+    /// parameters alike.
     #[must_use]
     pub fn with_optimizer<P: Optimizer>(
         self,
@@ -160,6 +165,7 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Trainer<'a, M, T, O> {
             optimizer,
             groups: self.groups,
             grouped: None,
+            named: false,
         }
     }
 
@@ -176,16 +182,25 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Trainer<'a, M, T, O> {
     pub fn fit(mut self, model: M) -> Result<(M, TrainReport)> {
         self.validate(&model)?;
         let total_steps = total_steps(&self.config, |epoch| self.method.len(epoch))?;
+        if self.config.load_best_model_at_end && !self.config.evaluates(total_steps) {
+            return Err(Error::Config(vec![format!(
+                "load_best_model_at_end is true: no evaluation is due in {total_steps} steps; set eval_at_start, eval_at_end or \
+                 eval_every"
+            )]));
+        }
         // Initialises lazy parameters too, so that no step's randomness depends on it.
         let mut model = model.train();
         if trainable::shapes(&model).is_empty() {
             return Err(Error::NothingToTrain);
         }
         let mut table = None;
-        if let (Some(grouped), false) = (self.grouped, self.groups.is_empty()) {
+        let muon = self.optimizer.optim() == Some(Optim::Muon);
+        if let Some(grouped) = self.grouped
+            && (muon || !self.groups.is_empty())
+        {
             let (optimizer, found) = grouped(&model, &self.groups, self.optimizer, &self.config)?;
             self.optimizer = optimizer;
-            table = Some(found);
+            table = (!self.groups.is_empty()).then_some(found);
         }
         let settings = settings(
             &self.config,
@@ -196,19 +211,24 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Trainer<'a, M, T, O> {
             &self.identity,
         );
         let mut state = TrainerState::new(settings);
-        let mut folder = None;
-        let mut resumed = false;
+        let mut resumed = None;
         let mut fresh = Vec::new();
-        if let Some(output) = &self.config.output_dir {
-            let (opened, checkpoint) = RunFolder::open(output, &self.config, &state.settings)?;
-            folder = Some(opened);
-            if let Some(checkpoint) = checkpoint {
-                fresh = checkpoint.restore_callbacks(&mut self.callbacks)?;
-                model = checkpoint.restore(model, &mut self.optimizer, &mut self.method)?;
-                state = checkpoint.state;
-                resumed = true;
-            }
+        if let Some(output) = &self.config.output_dir
+            && let Some(checkpoint) = RunFolder::find(output, &self.config, &state.settings)?
+        {
+            fresh = checkpoint.restore_callbacks(&mut self.callbacks)?;
+            model = checkpoint.restore(model, &mut self.optimizer, &mut self.method)?;
+            state = checkpoint.state;
+            resumed = Some(state.step);
         }
+        // Nothing refuses the run after this, so files of an earlier one may change.
+        for tracker in &mut self.trackers {
+            tracker.begin(state.step).map_err(Error::Tracker)?;
+        }
+        let folder = match &self.config.output_dir {
+            Some(output) => Some(RunFolder::open(output, &self.config, resumed)?),
+            None => None,
+        };
         let run = Run::new(self, &model, folder, state, total_steps, resumed);
         if let Some(table) = table {
             run.say(&table.to_string());
@@ -260,6 +280,14 @@ impl<'a, M: Module, T: Method<M>, O: Optimizer> Trainer<'a, M, T, O> {
                  (with_optimizer)",
                 self.groups.len()
             ));
+        }
+        if taken == Some(Optim::Muon) && self.named && self.grouped.is_none() {
+            mistakes.push(
+                "optim is muon: it is not made for embeddings and the output layer; call with_groups, with an empty list if no \
+                 parameter has settings of its own, so that AdamW updates them, or give the optimizer for all parameters \
+                 (with_optimizer)"
+                    .to_string(),
+            );
         }
         let in_8_bits = |optim: Option<Optim>| optim == Some(Optim::AdamW8bit);
         if (in_8_bits(taken) || self.groups.iter().any(|group| in_8_bits(group.optim)))

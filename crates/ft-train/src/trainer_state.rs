@@ -124,6 +124,10 @@ pub(crate) fn settings(
         set("eval_every", json!(config.eval_every));
         set("eval_at_start", config.eval_at_start.into());
     }
+    // Without it the best parameters are not kept.
+    if config.load_best_model_at_end {
+        set("load_best_model_at_end", true.into());
+    }
     let accumulation = config.gradient_accumulation_steps;
     set("gradient_accumulation_steps", accumulation.into());
     set("max_grad_norm", json!(config.max_grad_norm));

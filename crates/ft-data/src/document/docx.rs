@@ -28,27 +28,28 @@ pub(super) fn text(bytes: &[u8]) -> Result<String, String> {
 fn paragraphs(xml: &str) -> Result<String, quick_xml::Error> {
     let mut reader = Reader::from_str(xml);
     let mut out = Paragraphs::default();
-    // Whether a text is open, and the text of a change that was deleted.
-    let (mut in_text, mut deleted) = (false, 0usize);
+    // Whether a text is open, and the depth of what is left out: text that a change deleted, and the form of a text box for older
+    // programs, which repeats its text.
+    let (mut in_text, mut left_out) = (false, 0usize);
     loop {
         match reader.read_event()? {
             Event::Eof => return Ok(out.finish()),
             Event::Start(tag) => match tag.local_name().as_ref() {
-                "t" => in_text = deleted == 0,
-                "del" => deleted += 1,
+                "t" => in_text = left_out == 0,
+                "del" | "Fallback" => left_out += 1,
                 "p" => out.next(""),
                 "pStyle" => heading(&tag, &mut out)?,
                 _ => {}
             },
             Event::Empty(tag) => match tag.local_name().as_ref() {
-                "tab" if deleted == 0 => out.push("\t"),
-                "br" | "cr" if deleted == 0 => out.push("\n"),
+                "tab" if left_out == 0 => out.push("\t"),
+                "br" | "cr" if left_out == 0 => out.push("\n"),
                 "pStyle" => heading(&tag, &mut out)?,
                 _ => {}
             },
             Event::End(tag) => match tag.local_name().as_ref() {
                 "t" => in_text = false,
-                "del" => deleted = deleted.saturating_sub(1),
+                "del" | "Fallback" => left_out = left_out.saturating_sub(1),
                 "p" => out.next(""),
                 "tc" => out.push(" "),
                 _ => {}
@@ -122,6 +123,16 @@ mod tests {
             text(&docx(body)).as_deref(),
             Ok("## Title\n\na < b ä \tc\nd\n\ne")
         );
+    }
+
+    #[test]
+    fn the_text_of_a_box_is_read_once() {
+        let text_box = "<w:txbxContent><w:p><w:r><w:t>boxed</w:t></w:r></w:p></w:txbxContent>";
+        let body = format!(
+            "<w:p><w:r><mc:AlternateContent><mc:Choice>{text_box}</mc:Choice><mc:Fallback>{text_box}</mc:Fallback>\
+             </mc:AlternateContent><w:t>after</w:t></w:r></w:p>"
+        );
+        assert_eq!(text(&docx(&body)).as_deref(), Ok("boxed\n\nafter"));
     }
 
     #[test]

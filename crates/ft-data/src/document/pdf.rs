@@ -1,4 +1,7 @@
 //! The text of a PDF file.
+//!
+//! The parts of a file are decompressed by the parser, which has no bound: a file that is made for it can fill the memory. Files of
+//! unknown origin are to be read in a process with a limit.
 
 use std::panic;
 

@@ -188,7 +188,8 @@ impl Cleaning {
     }
 }
 
-/// The text of a row: all its texts, in order, a line each. Names of columns, roles and senders are no part of it.
+/// The text of a row: all its texts, in order, a line each. Names of columns, roles and senders are no part of it, and neither are
+/// names of rows, the columns `id`, `uuid`, and those that end in `_id`, which would hide that two rows are equal.
 ///
 /// ```
 /// use serde_json::json;
@@ -207,9 +208,10 @@ pub fn row_text(row: &Value) -> String {
             }
             Value::Array(values) => values.iter().for_each(|value| add(value, out)),
             Value::Object(columns) => {
-                let texts = columns
-                    .iter()
-                    .filter(|(name, _)| !["role", "from"].contains(&name.as_str()));
+                let is_text = |name: &str| {
+                    !["role", "from", "id", "uuid"].contains(&name) && !name.ends_with("_id")
+                };
+                let texts = columns.iter().filter(|(name, _)| is_text(name));
                 texts.for_each(|(_, value)| add(value, out));
             }
             _ => {}

@@ -1,5 +1,6 @@
 //! CSV and TSV with a line of names. All values are text: an answer `42` stays what it is.
 
+use std::collections::HashSet;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -50,14 +51,10 @@ impl CsvRows {
             Error::Dataset(format!("the line of column names cannot be read: {error}"))
         })?;
         let names: Vec<String> = header.iter().map(|name| name.trim().to_string()).collect();
-        if let Some(twice) = names
-            .iter()
-            .enumerate()
-            .find(|(i, name)| names[..*i].contains(name))
-        {
+        let mut seen = HashSet::new();
+        if let Some(twice) = names.iter().find(|name| !seen.insert(name.as_str())) {
             return Err(Error::Dataset(format!(
-                "two columns are called `{}`: rename one of them in the first line",
-                twice.1
+                "two columns are called `{twice}`: rename one of them in the first line"
             )));
         }
         Ok(Self {

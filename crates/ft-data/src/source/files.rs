@@ -15,7 +15,7 @@ const KNOWN: &str =
 /// # Errors
 ///
 /// If nothing is there, or a folder or a glob has no data file.
-pub fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
     if path.is_file() {
         return Ok(vec![path.to_path_buf()]);
     }
@@ -51,6 +51,27 @@ pub fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
+}
+
+/// The data files that a path names, in the order in which their rows are read, each with its name below the folder that all of
+/// them have in common. Names do not depend on where that folder is.
+///
+/// # Errors
+///
+/// If nothing is there, or a folder or a glob has no data file.
+pub fn data_files(path: impl AsRef<Path>) -> Result<Vec<(String, PathBuf)>> {
+    let files = files_of(path.as_ref())?;
+    let mut common = files[0].parent().unwrap_or(Path::new(""));
+    while let Some(parent) = common.parent()
+        && !files.iter().all(|file| file.starts_with(common))
+    {
+        common = parent;
+    }
+    let named = files.iter().map(|file| {
+        let name = file.strip_prefix(common).unwrap_or(file);
+        (name.to_string_lossy().replace('\\', "/"), file.clone())
+    });
+    Ok(named.collect())
 }
 
 /// Adds the files of a folder and those below it that `wanted` names. Links to folders are not followed, so that there are no circles.
@@ -158,6 +179,13 @@ mod tests {
             names(folder.path().join("b/**/*.json*")),
             ["b/1.json", "b/c/2.jsonl"]
         );
+        let named = |path: &str| -> Vec<String> {
+            let files = data_files(folder.path().join(path)).expect("names files");
+            files.into_iter().map(|(name, _)| name).collect()
+        };
+        assert_eq!(named(""), ["a.txt", "b/1.json", "b/c/2.jsonl"]);
+        assert_eq!(named("b/**/*.json*"), ["1.json", "c/2.jsonl"]);
+        assert_eq!(named("b/c/2.jsonl"), ["2.jsonl"]);
         for nothing in ["b/*.csv", "none.json"] {
             assert!(files_of(&folder.path().join(nothing)).is_err());
         }

@@ -29,6 +29,11 @@ impl Stream for Concatenate {
         Ok(None)
     }
 
+    fn description(&self) -> Value {
+        let inner = self.streams.iter().map(|stream| stream.description());
+        json!({"kind": KIND, "inner": inner.collect::<Vec<_>>()})
+    }
+
     fn state(&self) -> Value {
         let inner: Vec<_> = self.streams.iter().map(|stream| stream.state()).collect();
         json!({"kind": KIND, "at": self.at, "inner": inner})

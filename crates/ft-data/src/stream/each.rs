@@ -1,6 +1,6 @@
 //! A function of every row, which may change it, leave it out, or find it unusable.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Next, Stream};
 use crate::Result;
@@ -10,13 +10,18 @@ type Change = Box<dyn Fn(Value) -> Result<Option<Value>, String> + Send>;
 
 /// It has no state of its own.
 pub(super) struct Each {
+    kind: &'static str,
     inner: Box<dyn Stream>,
     change: Change,
 }
 
 impl Each {
-    pub(super) fn new(inner: Box<dyn Stream>, change: Change) -> Self {
-        Self { inner, change }
+    pub(super) fn new(kind: &'static str, inner: Box<dyn Stream>, change: Change) -> Self {
+        Self {
+            kind,
+            inner,
+            change,
+        }
     }
 }
 
@@ -33,6 +38,10 @@ impl Stream for Each {
                 Err(reason) => return Ok(Some(Err(BadRow { place, reason }))),
             }
         }
+    }
+
+    fn description(&self) -> Value {
+        json!({"kind": self.kind, "inner": self.inner.description()})
     }
 
     fn state(&self) -> Value {

@@ -1,17 +1,20 @@
 //! The rows of files, one file after the other.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::{Next, Stream, foreign, number};
-use crate::Result;
-use crate::source::{FileRows, files_of};
+use crate::source::{FileRows, data_files};
+use crate::{Error, Result};
 
 const KIND: &str = "files";
 
 pub(super) struct Files {
     files: Vec<PathBuf>,
+    /// Their names below the folder that they have in common, and their sizes.
+    names: Vec<(String, u64)>,
     /// The place of the file that is read.
     at: usize,
     open: Option<FileRows>,
@@ -21,8 +24,18 @@ pub(super) struct Files {
 
 impl Files {
     pub(super) fn open(path: &Path) -> Result<Self> {
+        let (mut files, mut names) = (Vec::new(), Vec::new());
+        for (name, file) in data_files(path)? {
+            let facts = fs::metadata(&file).map_err(|source| Error::Read {
+                path: file.clone(),
+                source,
+            })?;
+            names.push((name, facts.len()));
+            files.push(file);
+        }
         Ok(Self {
-            files: files_of(path)?,
+            files,
+            names,
             at: 0,
             open: None,
             read: 0,
@@ -46,15 +59,19 @@ impl Stream for Files {
         Ok(None)
     }
 
+    fn description(&self) -> Value {
+        json!({"kind": KIND, "files": self.names})
+    }
+
     fn state(&self) -> Value {
-        json!({"kind": KIND, "file": self.at, "row": self.read, "files": self.files.len()})
+        json!({"kind": KIND, "file": self.at, "row": self.read})
     }
 
     fn restore(&mut self, state: &Value) -> Result<()> {
         let at = number(state, "file", KIND)? as usize;
         let read = number(state, "row", KIND)? as usize;
-        if state["kind"] != KIND || state["files"] != self.files.len() {
-            return Err(foreign(state, &format!("{} {KIND}", self.files.len())));
+        if state["kind"] != KIND {
+            return Err(foreign(state, KIND));
         }
         (self.at, self.read, self.open) = (at, read, None);
         if let Some(file) = self.files.get(at) {

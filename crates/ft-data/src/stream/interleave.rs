@@ -20,6 +20,8 @@ pub enum StoppingStrategy {
 
 pub(super) struct Interleave {
     streams: Vec<Box<dyn Stream>>,
+    /// As text, in which they are compared to the bit.
+    probabilities: Option<Vec<String>>,
     /// The sums of the probabilities up to each stream; empty if streams take turns.
     sums: Vec<f64>,
     seed: u64,
@@ -28,6 +30,8 @@ pub(super) struct Interleave {
     drawn: u64,
     /// How often each stream has ended.
     ends: Vec<u64>,
+    /// Whether each stream has given a row that can be used since it began.
+    any: Vec<bool>,
     /// Whether the mixture has ended.
     ended: bool,
 }
@@ -44,7 +48,9 @@ impl Interleave {
         }
         Ok(Self {
             sums: sums(probabilities, streams.len())?,
+            probabilities: probabilities.map(|all| all.iter().map(f64::to_string).collect()),
             ends: vec![0; streams.len()],
+            any: vec![false; streams.len()],
             streams,
             seed,
             stopping,
@@ -97,6 +103,7 @@ impl Stream for Interleave {
             if let Some(row) = self.streams[at].next()? {
                 // A row that cannot be used is not one of the mixture.
                 self.drawn += u64::from(row.is_ok());
+                self.any[at] |= row.is_ok();
                 return Ok(Some(row));
             }
             self.ends[at] += 1;
@@ -105,22 +112,28 @@ impl Stream for Interleave {
                 StoppingStrategy::AllExhausted => self.ends.iter().all(|&ends| ends > 0),
             };
             if !self.ended {
-                self.streams[at].restart(mix_seed(self.epoch, self.ends[at]))?;
-                match self.streams[at].next()? {
-                    Some(row) => {
-                        self.drawn += u64::from(row.is_ok());
-                        return Ok(Some(row));
-                    }
-                    None => {
-                        return Err(Error::Dataset(format!(
-                            "source {} of the mixture has no rows",
-                            at + 1
-                        )));
-                    }
+                if !self.any[at] {
+                    return Err(Error::Dataset(format!(
+                        "source {} of the mixture has no rows that can be used, so it cannot begin again",
+                        at + 1
+                    )));
                 }
+                self.any[at] = false;
+                self.streams[at].restart(mix_seed(self.epoch, self.ends[at]))?;
             }
         }
         Ok(None)
+    }
+
+    fn description(&self) -> Value {
+        let inner = self.streams.iter().map(|stream| stream.description());
+        json!({
+            "kind": KIND,
+            "probabilities": self.probabilities,
+            "seed": self.seed,
+            "stopping": format!("{:?}", self.stopping),
+            "inner": inner.collect::<Vec<_>>(),
+        })
     }
 
     fn state(&self) -> Value {
@@ -130,6 +143,7 @@ impl Stream for Interleave {
             "epoch": self.epoch,
             "drawn": self.drawn,
             "ends": self.ends,
+            "any": self.any,
             "ended": self.ended,
             "inner": inner,
         })
@@ -138,18 +152,24 @@ impl Stream for Interleave {
     fn restore(&mut self, state: &Value) -> Result<()> {
         let ends: Option<Vec<u64>> =
             (state["ends"].as_array()).and_then(|ends| ends.iter().map(Value::as_u64).collect());
-        let (Some(ends), Some(inner), Some(ended)) =
-            (ends, state["inner"].as_array(), state["ended"].as_bool())
-        else {
+        let any: Option<Vec<bool>> =
+            (state["any"].as_array()).and_then(|any| any.iter().map(Value::as_bool).collect());
+        let (Some(ends), Some(any), Some(inner), Some(ended)) = (
+            ends,
+            any,
+            state["inner"].as_array(),
+            state["ended"].as_bool(),
+        ) else {
             return Err(foreign(state, KIND));
         };
         let count = self.streams.len();
-        if state["kind"] != KIND || inner.len() != count || ends.len() != count {
+        let counts = [inner.len(), ends.len(), any.len()];
+        if state["kind"] != KIND || counts != [count; 3] {
             return Err(foreign(state, &format!("{KIND} of {count} streams")));
         }
         self.epoch = number(state, "epoch", KIND)?;
         self.drawn = number(state, "drawn", KIND)?;
-        (self.ends, self.ended) = (ends, ended);
+        (self.ends, self.any, self.ended) = (ends, any, ended);
         for (stream, state) in self.streams.iter_mut().zip(inner) {
             stream.restore(state)?;
         }
@@ -159,6 +179,7 @@ impl Stream for Interleave {
     fn restart(&mut self, epoch: u64) -> Result<()> {
         (self.epoch, self.drawn, self.ended) = (epoch, 0, false);
         self.ends.fill(0);
+        self.any.fill(false);
         self.streams
             .iter_mut()
             .try_for_each(|stream| stream.restart(epoch))

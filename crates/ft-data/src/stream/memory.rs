@@ -43,6 +43,10 @@ impl Stream for Memory {
         }))
     }
 
+    fn description(&self) -> Value {
+        json!({"kind": KIND, "rows": self.rows.len()})
+    }
+
     fn state(&self) -> Value {
         json!({"kind": KIND, "row": self.at})
     }

@@ -7,41 +7,66 @@ use crate::Result;
 
 const KIND: &str = "part";
 
-/// What becomes of the row at a place.
-pub(super) enum Keep {
-    Yes,
-    No,
-    /// Neither this row nor any after it is kept.
-    End,
+/// Which rows are kept.
+pub(super) enum Which {
+    /// The first so many.
+    First(usize),
+    /// All but the first so many.
+    After(usize),
+    /// Every `count`-th, from row `index`.
+    Shard {
+        /// Rows from one to the next.
+        count: usize,
+        /// The first of them.
+        index: usize,
+    },
 }
 
-pub(super) struct Part<F> {
+pub(super) struct Part {
     inner: Box<dyn Stream>,
-    keep: F,
+    which: Which,
     /// How many rows were read.
     at: usize,
 }
 
-impl<F: Fn(usize) -> Keep> Part<F> {
-    pub(super) fn new(inner: Box<dyn Stream>, keep: F) -> Self {
-        Self { inner, keep, at: 0 }
+impl Part {
+    pub(super) fn new(inner: Box<dyn Stream>, which: Which) -> Self {
+        Self {
+            inner,
+            which,
+            at: 0,
+        }
     }
 }
 
-impl<F: Fn(usize) -> Keep + Send> Stream for Part<F> {
+impl Stream for Part {
     fn next(&mut self) -> Next {
         loop {
-            let keep = (self.keep)(self.at);
-            if matches!(keep, Keep::End) {
-                return Ok(None);
-            }
+            let place = self.at;
+            let keep = match self.which {
+                Which::First(count) if place >= count => return Ok(None),
+                Which::First(_) => true,
+                Which::After(count) => place >= count,
+                Which::Shard { count, index } => place % count == index,
+            };
             let row = match self.inner.next()? {
                 Some(Ok(row)) => row,
                 other => return Ok(other),
             };
             self.at += 1;
-            if matches!(keep, Keep::Yes) {
+            if keep {
                 return Ok(Some(Ok(row)));
+            }
+        }
+    }
+
+    fn description(&self) -> Value {
+        let inner = self.inner.description();
+        match self.which {
+            Which::First(count) => json!({"kind": "take", "count": count, "inner": inner}),
+            Which::After(count) => json!({"kind": "skip", "count": count, "inner": inner}),
+            Which::Shard { count, index } => {
+                json!({"kind": "shard", "count": count, "index": index, "inner": inner})
             }
         }
     }

@@ -55,6 +55,10 @@ impl Stream for Repeat {
         }
     }
 
+    fn description(&self) -> Value {
+        json!({"kind": KIND, "inner": self.inner.description()})
+    }
+
     fn state(&self) -> Value {
         json!({
             "kind": KIND,

@@ -57,6 +57,10 @@ impl Stream for Shuffle {
         Ok(Some(Ok(self.buffer.swap_remove(place))))
     }
 
+    fn description(&self) -> Value {
+        json!({"kind": KIND, "buffer": self.size, "seed": self.seed, "inner": self.inner.description()})
+    }
+
     fn state(&self) -> Value {
         let rows = self.buffer.iter().map(|Row { value, place }| {
             json!([

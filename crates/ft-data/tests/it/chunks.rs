@@ -52,6 +52,21 @@ fn pieces_fit_and_together_are_the_text() {
 }
 
 #[test]
+fn headings_that_are_too_long_to_repeat_are_not_lost() {
+    let tokenizer = tiny();
+    let text = "# A heading of very many words that fills a piece of few tokens on its own\n\nThe text below it.\n";
+    for max_tokens in [12, 30, 200] {
+        let chunking = Chunking::Structure { max_tokens };
+        let pieces = chunking.chunks(text, &tokenizer).expect("cuts");
+        assert_eq!(
+            without_space(&pieces.concat()),
+            without_space(text),
+            "{max_tokens}"
+        );
+    }
+}
+
+#[test]
 fn windows_overlap_by_as_many_tokens_as_asked_for() {
     let (tokenizer, text) = (
         tiny(),

@@ -91,6 +91,14 @@ fn each_filter_removes_its_rows_and_names_the_reason() {
     );
 }
 
+#[test]
+fn names_of_rows_do_not_hide_duplicates() {
+    let rows = ["a", "b"].map(|id| json!({"id": id, "conversation_id": id, "text": english(1)}));
+    let (kept, report) = Cleaning::default().apply(Table::from_rows(rows.to_vec()));
+    assert_eq!(kept.len(), 1);
+    assert_eq!(report.removed[0].reason, Reason::Duplicate(1));
+}
+
 /// The planted copies of `shared/peers/minhash.py`, in small: recall follows the formula.
 #[test]
 fn near_duplicates_are_found_with_the_probability_of_their_similarity() {

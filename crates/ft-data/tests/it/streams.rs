@@ -200,7 +200,7 @@ fn a_position_of_another_stream_is_refused() {
         .restore(&other.state())
         .expect_err("differs")
         .to_string();
-    assert!(error.contains("shuffle was expected"), "{error}");
+    assert!(error.contains("take then, shuffle now"), "{error}");
 
     let folder = tempfile::tempdir().expect("temporary folder");
     write(folder.path(), "a.jsonl", rows());
@@ -213,7 +213,241 @@ fn a_position_of_another_stream_is_refused() {
     let state = half.state();
     write(folder.path(), "a.jsonl", [json!({"n": 1})]);
     let error = open().restore(&state).expect_err("is shorter").to_string();
+    assert!(error.contains("files: files 40 then, 8 now"), "{error}");
+    // As large as before, with fewer rows.
+    write(
+        folder.path(),
+        "a.jsonl",
+        [json!({"n": "0123456789012345678901234567890"})],
+    );
+    let error = open().restore(&state).expect_err("is shorter").to_string();
     assert!(error.contains("the file ends after 1 rows"), "{error}");
+}
+
+#[test]
+fn a_position_is_refused_by_a_stream_with_another_setting_or_other_files() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    for name in ["a.jsonl", "b.jsonl", "c.jsonl"] {
+        write(folder.path(), name, (0..20).map(|n| json!({"n": n})));
+    }
+    struct Settings {
+        files: [&'static str; 2],
+        buffer: usize,
+        seed: u64,
+        shard: (usize, usize),
+        skip: usize,
+        share: f64,
+        mixing_seed: u64,
+        stopping: StoppingStrategy,
+        take: usize,
+    }
+    let usual = || Settings {
+        files: ["a.jsonl", "b.jsonl"],
+        buffer: 4,
+        seed: 1,
+        shard: (2, 0),
+        skip: 1,
+        share: 0.3,
+        mixing_seed: 2,
+        stopping: StoppingStrategy::FirstExhausted,
+        take: 10,
+    };
+    let build = |settings: &Settings| {
+        let [a, b] = settings
+            .files
+            .map(|name| RowStream::open(folder.path().join(name)).expect("opens"));
+        let (count, index) = settings.shard;
+        let a = a.shuffle(settings.buffer, settings.seed).repeat();
+        let b = b.shard(count, index).skip(settings.skip);
+        let shares = [1.0 - settings.share, settings.share];
+        RowStream::interleave(
+            [a, b],
+            Some(&shares),
+            settings.mixing_seed,
+            settings.stopping,
+        )
+        .expect("mixes")
+        .map(Ok)
+        .take(settings.take)
+    };
+    let mut stream = build(&usual());
+    stream.next().expect("reads");
+    let state: Value = serde_json::from_str(&stream.state().to_string()).expect("is JSON");
+    build(&usual()).restore(&state).expect("is the same");
+    let others: [(fn(&mut Settings), &str); 10] = [
+        (
+            |s| s.files[1] = "c.jsonl",
+            "\"b.jsonl\" then, \"c.jsonl\" now",
+        ),
+        (|s| s.buffer = 5, "shuffle: buffer 4 then, 5 now"),
+        (|s| s.seed = 7, "shuffle: seed 1 then, 7 now"),
+        (|s| s.shard = (3, 0), "shard: count 2 then, 3 now"),
+        (|s| s.shard = (2, 1), "shard: index 0 then, 1 now"),
+        (|s| s.skip = 0, "skip: count 1 then, 0 now"),
+        (|s| s.share = 0.3 + 1e-16, "interleave: probabilities"),
+        (
+            |s| s.mixing_seed = 3,
+            "take: map: interleave: seed 2 then, 3 now",
+        ),
+        (
+            |s| s.stopping = StoppingStrategy::AllExhausted,
+            "\"FirstExhausted\" then",
+        ),
+        (|s| s.take = 11, "take: count 10 then, 11 now"),
+    ];
+    for (change, expected) in others {
+        let mut settings = usual();
+        change(&mut settings);
+        let error = build(&settings)
+            .restore(&state)
+            .expect_err("differs")
+            .to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+
+    // The folder may be elsewhere, but not a file of another size.
+    let elsewhere = tempfile::tempdir().expect("temporary folder");
+    for name in ["a.jsonl", "b.jsonl"] {
+        fs::copy(folder.path().join(name), elsewhere.path().join(name)).expect("copies");
+    }
+    let open = |folder: &Path| RowStream::open(folder.join("*.jsonl")).expect("opens");
+    fs::remove_file(folder.path().join("c.jsonl")).expect("removes");
+    let state = open(folder.path()).state();
+    open(elsewhere.path()).restore(&state).expect("is the same");
+    write(elsewhere.path(), "b.jsonl", [json!({"n": 1})]);
+    assert!(open(elsewhere.path()).restore(&state).is_err());
+}
+
+#[test]
+fn a_mixture_ends_if_a_source_that_must_begin_again_has_no_row_to_use() {
+    let bad = RowStream::from_rows(vec![json!(1); 3]).map(|_| Err("is bad".into()));
+    let good = RowStream::from_rows(vec![json!(2); 5]);
+    let mut mixed =
+        RowStream::interleave([bad, good], None, 0, StoppingStrategy::AllExhausted).expect("mixes");
+    let mut rows = 0;
+    let error = loop {
+        match mixed.next() {
+            Ok(row) => assert!(row.is_some() && rows < 10, "{rows} rows"),
+            Err(error) => break error.to_string(),
+        }
+        rows += 1;
+    };
+    assert!(
+        error.contains("source 1 of the mixture has no rows that can be used"),
+        "{error}"
+    );
+}
+
+/// 20 of 5000 rows are bad, at places that are spread over the file: less than the hundredth that may be.
+#[test]
+fn the_share_of_bad_rows_is_one_of_all_rows() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let lines = (0..5000).map(|n| match n % 250 {
+        17 => "{\"messages\": [\n".to_string(),
+        _ => format!("{}\n", row("a", "b")),
+    });
+    let path = folder.path().join("a.jsonl");
+    fs::write(&path, lines.collect::<String>()).expect("writes");
+    let load = |share: f64| {
+        let mut bad = BadRows::at_most(share);
+        let format = Format::Messages;
+        let loaded = ft_data::SftDataset::load_with(&path, format, &tokenizer(), 64, &mut bad);
+        loaded.map(|dataset| (dataset.len(), bad.len()))
+    };
+    assert_eq!(load(0.01).expect("are few"), (4980, 20));
+    assert!(load(0.003).is_err());
+    let batches = |share: f64| {
+        let options = StreamOptions {
+            batch_size: 100,
+            bad_rows: share,
+            ..StreamOptions::default()
+        };
+        let stream = RowStream::open(&path).expect("opens");
+        let padded = Collation::Padded { multiple: 1 };
+        let mut loader =
+            StreamLoader::sft(stream, Format::Messages, &tokenizer(), 64, padded, options)?;
+        while loader.next_batch()?.is_some() {}
+        Ok::<_, ft_data::Error>((loader.report().kept, loader.bad_rows().len()))
+    };
+    assert_eq!(batches(0.01).expect("are few"), (4980, 20));
+    assert!(batches(0.003).is_err());
+}
+
+#[test]
+fn the_format_of_a_file_is_that_of_its_first_row_that_can_be_read() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = folder.path().join("a.jsonl");
+    fs::write(&path, format!("{{\"text\":\n{}\n{{\n", row("a", "b"))).expect("writes");
+    assert_eq!(Format::of_file(&path).expect("finds it"), Format::Messages);
+    // What comes after the first row is not read.
+    let path = folder.path().join("a.json");
+    fs::write(&path, "[{\"text\": \"a\"}, {").expect("writes");
+    assert_eq!(Format::of_file(&path).expect("finds it"), Format::Text);
+    for (text, expected) in [("", "has no rows"), ("{\n", "line 1")] {
+        fs::write(&path, text).expect("writes");
+        let error = Format::of_file(&path).expect_err("has none").to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn a_stream_reports_rows_that_are_cut_and_dropped_and_resumes_the_report() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let long = "the cat sat on the mat and ".repeat(20);
+    let rows = (0..30).map(|n| match n % 3 {
+        0 => row("Hello", "Hi"),
+        1 => row("Hello", &long),
+        _ => row(&long, "Hi"),
+    });
+    write(folder.path(), "a.jsonl", rows);
+    let build = || {
+        let stream = RowStream::open(folder.path()).expect("opens");
+        let options = StreamOptions {
+            batch_size: 2,
+            window: 12,
+            ..StreamOptions::default()
+        };
+        let padded = Collation::Padded { multiple: 1 };
+        StreamLoader::sft(stream, Format::Messages, &tokenizer(), 40, padded, options)
+            .expect("loads")
+    };
+    let mut loader = build();
+    for _ in 0..6 {
+        loader.next_batch().expect("reads").expect("is there");
+    }
+    let state: Value = serde_json::from_str(&loader.state().to_string()).expect("is JSON");
+    let mut resumed = build();
+    resumed.restore(&state).expect("restores");
+    for loader in [&mut loader, &mut resumed] {
+        while loader.next_batch().expect("reads").is_some() {}
+        let report = loader.report();
+        assert_eq!((report.rows, report.kept), (30, 20));
+        assert_eq!((report.truncated, report.dropped_all_masked), (20, 10));
+        assert_eq!(report.stop_tokens["<|im_end|>"], 10);
+    }
+    assert_eq!(resumed.report(), loader.report());
+
+    let mut other = build();
+    other
+        .restore(&json!({"options": {"batch_size": 3}}))
+        .expect_err("has other options");
+}
+
+#[test]
+fn a_stream_whose_stop_token_is_always_cut_off_is_an_error() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let long = "the cat sat on the mat and ".repeat(20);
+    write(folder.path(), "a.jsonl", [row("Hello", &long)]);
+    let stream = RowStream::open(folder.path()).expect("opens").repeat();
+    let padded = Collation::Padded { multiple: 1 };
+    let options = StreamOptions::default();
+    let loader = StreamLoader::sft(stream, Format::Messages, &tokenizer(), 40, padded, options);
+    let error = loader
+        .expect("loads")
+        .next_batch()
+        .expect_err("is cut off")
+        .to_string();
+    assert!(error.contains("<|im_end|> never receives loss"), "{error}");
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! Built-in templates give the texts of LLaMA-Factory (`golden/templates.py`), and their answers are learnt with their end.
 
+use std::collections::BTreeSet;
+
 use ft_core::{ChatOptions, Message};
 use ft_data::{Sample, built_in_template, tokenize};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::tiny;
 
@@ -85,4 +88,48 @@ fn unknown_names_and_roles_are_errors() {
             .to_string()
             .contains("role tool")
     );
+}
+
+/// What a template has no place for is an error. It would be left out, or learnt as `none`.
+#[test]
+fn nothing_of_a_conversation_is_left_out_in_silence() {
+    let user = || Message::new("user", "Weather?");
+    let message = |json: Value| -> Message { serde_json::from_value(json).expect("is a message") };
+    let tools = [json!({"name": "get"})];
+    let call = json!({"role": "assistant", "tool_calls": [{"function": {"name": "get"}}]});
+    let empty = json!({"role": "assistant", "content": null});
+    let parts = json!({"role": "user", "content": [{"type": "image"}]});
+    let refused: [(Vec<Message>, &[Value], &str); 4] = [
+        (vec![user(), message(call)], &[], "no place for functions"),
+        (vec![user(), message(empty)], &[], "must be a text"),
+        (vec![message(parts)], &[], "must be a text"),
+        (vec![user()], &tools, "no place for functions"),
+    ];
+    let names = cases().into_iter().map(|case| case.template);
+    let names: BTreeSet<String> = names.collect();
+    assert_eq!(names.len(), 17);
+    for name in &names {
+        let template = built_in_template(name).expect("is built in");
+        for (messages, tools, expected) in &refused {
+            let options = ChatOptions {
+                tools: (!tools.is_empty()).then_some(tools),
+                ..ChatOptions::default()
+            };
+            let error = template.render(messages, &TOKENS, &options);
+            let error = error.expect_err("has no place").to_string();
+            assert!(error.contains(expected), "{name}: {error}");
+        }
+        // The system's text is there, or it is an error.
+        let messages = ["system", "assistant"].map(|role| Message::new(role, format!("of {role}")));
+        for messages in [&messages[..], &messages[..1]] {
+            let rendered = template.render(messages, &TOKENS, &ChatOptions::default());
+            match ["gemma", "llama2", "mistral"].contains(&name.as_str()) {
+                true => assert!(rendered.is_err(), "{name}"),
+                false => assert!(
+                    rendered.is_ok_and(|text| text.contains("of system")),
+                    "{name}"
+                ),
+            }
+        }
+    }
 }

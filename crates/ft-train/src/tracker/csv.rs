@@ -1,7 +1,7 @@
 //! One CSV file of all numbers: `step,name,value`, a line a number, which spreadsheets and data frames pivot.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use ft_core::safetensors_folder::write_file;
@@ -11,7 +11,7 @@ use crate::BoxError;
 
 const HEADER: &str = "step,name,value\n";
 
-/// Writes `step,name,value` lines.
+/// Writes `step,name,value` lines. A run from the beginning replaces the file of an earlier run; a file of another kind is an error.
 #[derive(Debug)]
 pub struct CsvTracker {
     path: PathBuf,
@@ -30,9 +30,23 @@ impl CsvTracker {
 
 impl Tracker for CsvTracker {
     fn begin(&mut self, after: usize) -> Result<(), BoxError> {
+        let earlier = match fs::read(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            read => {
+                read.map_err(|error| format!("cannot read {}: {error}", self.path.display()))?
+            }
+        };
+        if !earlier.is_empty() && !earlier.starts_with(HEADER.as_bytes()) {
+            return Err(format!(
+                "{} is not a file of numbers of a run: its first line is not `{}`; name another file",
+                self.path.display(),
+                HEADER.trim_end()
+            )
+            .into());
+        }
         let mut kept = HEADER.to_string();
         if after > 0 {
-            let earlier = fs::read_to_string(&self.path).unwrap_or_default();
+            let earlier = String::from_utf8_lossy(&earlier);
             let step = |line: &str| line.split_once(',').and_then(|(step, _)| step.parse().ok());
             let whole = earlier
                 .split_inclusive('\n')
@@ -72,6 +86,22 @@ fn quoted(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn other_files_are_left_as_they_are() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("rows.csv");
+        for text in [&b"a,b\n1,2\n"[..], b"step,name\n", b"\xff\xfe"] {
+            fs::write(&path, text).expect("writes");
+            for after in [0, 3] {
+                let error = CsvTracker::new(&path).begin(after).expect_err("is foreign");
+                assert!(error.to_string().contains("name another file"), "{error}");
+                assert_eq!(fs::read(&path).expect("reads"), text);
+            }
+        }
+        // Without the rows of the earlier process a run cannot be continued.
+        assert!(CsvTracker::new(folder.path()).begin(3).is_err());
+    }
 
     #[test]
     fn a_resumed_run_cuts_off_later_steps_and_a_torn_line() {

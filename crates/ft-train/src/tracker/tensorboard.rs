@@ -1,7 +1,7 @@
 //! TensorBoard's event files: records of `length, crc(length), event, crc(event)`, each event a protocol buffer.
 //!
-//! A process writes a file of its own. That of a resumed run begins with a session start, at which TensorBoard drops what earlier
-//! files have of the same and later steps.
+//! A process writes a file of its own. It begins with a session start, at which TensorBoard drops what earlier files have of the same
+//! and later steps: those that a resumed run takes again, or all of a run that begins again.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -66,11 +66,10 @@ impl Tracker for TensorBoard {
             }
         };
         self.write(&event(0, 3, b"brain.Event:2"))?;
-        if after > 0 {
-            // SessionLog { status: START }: what follows replaces steps from here on.
-            self.write(&event(after + 1, 7, &[0x08, 1]))?;
-        }
-        Ok(())
+        // The first step that follows; a run from the beginning may log an evaluation of step 0.
+        let first = if after == 0 { 0 } else { after + 1 };
+        // SessionLog { status: START }
+        self.write(&event(first, 7, &[0x08, 1]))
     }
 
     fn log(&mut self, step: usize, scalars: &[(String, f64)]) -> Result<(), BoxError> {
@@ -152,7 +151,7 @@ mod tests {
                 .expect("logs");
             tracker.finish().expect("ends");
         }
-        let mut counts = Vec::new();
+        let mut starts = Vec::new();
         let mut files: Vec<_> = fs::read_dir(folder.path())
             .expect("reads")
             .flatten()
@@ -161,7 +160,7 @@ mod tests {
         files.sort();
         for path in files {
             let bytes = fs::read(path).expect("reads");
-            let (mut rest, mut count) = (&bytes[..], 0);
+            let (mut rest, mut events) = (&bytes[..], Vec::new());
             while !rest.is_empty() {
                 let (length, after) = rest.split_at(8);
                 let size = u64::from_le_bytes(length.try_into().expect("8 bytes")) as usize;
@@ -169,10 +168,16 @@ mod tests {
                 let event = &after[4..4 + size];
                 assert_eq!(after[4 + size..8 + size], masked(event).to_le_bytes());
                 rest = &after[8 + size..];
-                count += 1;
+                // Without the time.
+                events.push(event[9..].to_vec());
             }
-            counts.push(count);
+            assert_eq!(events.len(), 3);
+            starts.push(events[1].clone());
         }
-        assert_eq!(counts, [2, 3]);
+        // The step, and the session that starts.
+        assert_eq!(
+            starts,
+            [b"\x10\x00\x3a\x02\x08\x01", b"\x10\x03\x3a\x02\x08\x01"]
+        );
     }
 }

@@ -8,10 +8,10 @@ use burn::tensor::{Tensor, TensorData, activation};
 use ft_core::layers::{Layout, Linear};
 use ft_core::safetensors_folder::read_tensors;
 use ft_core::{AutoCausalLm, LossSum, ModelConfig, Parts};
-use ft_data::Batches;
+use ft_data::{Batch, Batches};
 use ft_train::{
-    AdamW, Error, Optim, OptimizerStates, ParamGroup, ParamTable, Schedule, Selection, StepContext,
-    TrainConfig, Trainer, train_only,
+    AdamW, Error, NamedOptimizer, Optim, OptimizerStates, ParamGroup, ParamTable, Schedule,
+    Selection, StepContext, TrainConfig, Trainer, train_only,
 };
 use serde_json::json;
 
@@ -224,6 +224,67 @@ fn llama(tied: bool) -> AutoCausalLm {
         "tie_word_embeddings": tied,
     }));
     AutoCausalLm::from_config(&config.expect("is valid"), &device()).expect("is a model")
+}
+
+/// Muon is made for the matrices of hidden layers, in groups too.
+#[test]
+fn embeddings_and_head_of_a_model_with_muon_have_adamw() {
+    let _turn = alone();
+    let muon = TrainConfig {
+        optim: Optim::Muon,
+        ..config()
+    };
+    let adamw = config();
+    let second = ParamGroup {
+        optim: Some(Optim::Muon),
+        ..ParamGroup::new([Selection::Head, Selection::Top(1)])
+    };
+    for (config, groups, hidden) in [
+        (&muon, vec![], "layers.0."),
+        (&adamw, vec![second], "layers.2."),
+    ] {
+        let model = llama(false);
+        let mut optimizer = OptimizerStates::<NamedOptimizer>::from_config(config)
+            .with_groups(&model, &groups, config)
+            .expect("there are such parameters");
+        let batch = Batch {
+            input_ids: vec![1, 2, 3, 4],
+            labels: vec![1, 2, 3, 4],
+            batch: 1,
+            seq: 4,
+            lengths: vec![4],
+            ..Batch::default()
+        };
+        let context = StepContext::training(&device(), 1, 1, 0);
+        let output = ft_train::next_token_loss(&model, &batch, &context).expect("has a loss");
+        let mut window = ft_train::Accumulator::new();
+        window.add(&model, output).expect("has gradients");
+        let model = optimizer.step(model, window.finish().gradients, 0.01, 1.0);
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let file = folder.path().join("optimizer.safetensors");
+        optimizer.save(&file).expect("saves");
+        let saved = read_tensors(&file).expect("reads");
+        for (path, adamw) in [
+            ("lm_head.weight".to_string(), true),
+            ("model.embed_tokens.weight".to_string(), true),
+            (format!("model.{hidden}mlp.up_proj.weight"), false),
+            (format!("model.{hidden}input_layernorm.weight"), true),
+        ] {
+            let name = format!("{path}.moment_2");
+            assert_eq!(
+                saved.contains_key(&name),
+                adamw,
+                "{path}: {:?}",
+                saved.keys()
+            );
+        }
+        // Another process finds them again.
+        let again = OptimizerStates::<NamedOptimizer>::from_config(config);
+        let mut again = again
+            .with_groups(&model, &groups, config)
+            .expect("as before");
+        again.load(&file, &model).expect("loads");
+    }
 }
 
 fn selected(rule: &str, model: &AutoCausalLm) -> Vec<String> {

@@ -70,7 +70,10 @@ fn killed_and_resumed_is_uninterrupted_with_every_optimizer() {
                 resume,
                 ..config(optim)
             };
-            let trainer = Trainer::new(config, Data::of(&[2, 3, 1]), squared_error);
+            // The network has no parts by which Muon's trainer finds embeddings; it has no embeddings either.
+            let optimizer = OptimizerStates::<NamedOptimizer>::from_config(&config);
+            let trainer =
+                Trainer::new(config, Data::of(&[2, 3, 1]), squared_error).with_optimizer(optimizer);
             match kill_after {
                 0 => trainer.fit(Net::new(0.3)),
                 step => trainer.with_callback(KillAfter(step)).fit(Net::new(0.3)),
@@ -82,6 +85,14 @@ fn killed_and_resumed_is_uninterrupted_with_every_optimizer() {
         assert_eq!(report.train_losses, whole_report.train_losses, "{optim}");
         assert_eq!(parameters(&resumed), parameters(&whole), "{optim}");
     }
+}
+
+#[test]
+fn muon_is_refused_where_embeddings_are_not_known() {
+    let _turn = alone();
+    let trainer = Trainer::new(config(Optim::Muon), Data::of(&[2, 3, 1]), squared_error);
+    let error = trainer.fit(Net::new(0.0)).expect_err("does not know them");
+    assert!(error.to_string().contains("call with_groups"), "{error}");
 }
 
 #[test]

@@ -1,13 +1,17 @@
 //! Evaluation sets, the best model, trackers, diagnosis, and penalties.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::rc::Rc;
 
+use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
+use ft_data::{RowStream, StreamLoader, StreamOptions};
 use ft_train::{
-    BoxError, CsvTracker, EarlyStopping, Error, Ewc, ForgettingMonitor, Schedule, StepContext,
-    Symptom, TensorBoard, Tracker, TrainConfig, Trainer, draw_loss_curves,
+    BoxError, CsvTracker, EarlyStopping, Error, Ewc, ForgettingMonitor, OnStream, Schedule,
+    StepContext, Symptom, TensorBoard, Tracker, TrainConfig, Trainer, draw_loss_curves,
 };
 use serde_json::json;
 
@@ -103,6 +107,80 @@ fn the_best_model_is_kept_and_returned() {
     assert_eq!(parameters(&resumed), parameters(&model));
 }
 
+/// The run is killed after an evaluation that is better than the one that the newest checkpoint has as its best.
+#[test]
+fn the_best_model_of_a_checkpoint_outlives_better_ones_after_it() {
+    let _turn = alone();
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = |name: &str| folder.path().join(name);
+    let run = |output: &str, kill_after: Option<usize>, resume: bool, load_best: bool| {
+        let config = TrainConfig {
+            learning_rate: 0.01,
+            load_best_model_at_end: load_best,
+            output_dir: Some(path(output)),
+            save_every: Some(4),
+            resume,
+            ..config(4.0)
+        };
+        let trainer =
+            Trainer::new(config, Data::of(&[2, 3, 1]), squared_error).with_evaluation(others());
+        match kill_after {
+            None => trainer.fit(Net::new(0.0)),
+            Some(step) => trainer.with_callback(KillAfter(step)).fit(Net::new(0.0)),
+        }
+    };
+    let (model, report) = run("whole", None, false, true).expect("trains");
+    run("killed", Some(7), false, true).expect_err("is killed");
+    let steps = || -> BTreeSet<String> {
+        let entries = fs::read_dir(path("killed/best")).expect("reads");
+        let names = entries.map(|entry| entry.expect("reads").file_name());
+        names
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect()
+    };
+    let kept: BTreeSet<String> = ["step-4".into(), "step-6".into()].into();
+    assert_eq!(
+        steps(),
+        kept,
+        "the evaluation of step 6 is not the best so far"
+    );
+    let other = run("killed", None, true, false).expect_err("has another setting");
+    assert!(
+        other.to_string().contains("load_best_model_at_end"),
+        "{other}"
+    );
+    fs::rename(path("killed/best/step-4"), path("best")).expect("moves");
+    let missing = run("killed", None, true, true).expect_err("has no parameters");
+    let text = missing.to_string();
+    assert!(
+        matches!(missing, Error::DamagedCheckpoint { .. })
+            && text.contains("best evaluation is that of step 4"),
+        "{text}"
+    );
+    fs::rename(path("best"), path("killed/best/step-4")).expect("moves");
+    let (resumed, again) = run("killed", None, true, true).expect("resumes");
+    assert_eq!(again.best_step, report.best_step);
+    assert_eq!(parameters(&resumed), parameters(&model));
+    assert!(steps().len() <= 2, "{:?}", steps());
+
+    // Without an evaluation there is no best model.
+    let config = TrainConfig {
+        load_best_model_at_end: true,
+        output_dir: Some(path("none")),
+        eval_at_start: false,
+        eval_at_end: false,
+        eval_every: Some(100),
+        ..config(1.0)
+    };
+    let trainer = Trainer::new(config, Data::of(&[2]), squared_error).with_evaluation(others());
+    let error = trainer
+        .fit(Net::new(0.0))
+        .expect_err("is not evaluated")
+        .to_string();
+    assert!(error.contains("no evaluation is due in 1 steps"), "{error}");
+    assert!(!path("none").exists());
+}
+
 #[test]
 fn a_run_ends_when_the_evaluation_loss_no_longer_improves() {
     let _turn = alone();
@@ -189,6 +267,34 @@ fn a_plateau_lowers_the_rate_and_needs_evaluations() {
     );
 }
 
+/// The evaluation after the last step is one more than an uninterrupted run has.
+#[test]
+fn a_run_with_a_plateau_may_go_on_beyond_its_end() {
+    let _turn = alone();
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let run = |output: &str, steps: usize, resume: bool| {
+        let config = TrainConfig {
+            schedule: "reduce_lr_on_plateau:0.5,0".parse().expect("is known"),
+            learning_rate: 0.3,
+            max_steps: Some(steps),
+            save_every: Some(100),
+            output_dir: Some(folder.path().join(output)),
+            resume,
+            ..config(1.0)
+        };
+        let trainer =
+            Trainer::new(config, Data::of(&[2, 3, 1]), squared_error).with_evaluation(others());
+        trainer.fit(Net::new(0.0)).expect("trains")
+    };
+    let (whole, _) = run("whole", 20, false);
+    for first in [5, 7, 9] {
+        let output = format!("longer-{first}");
+        run(&output, first, false);
+        let (longer, _) = run(&output, 20, true);
+        assert_eq!(parameters(&longer), parameters(&whole), "{first}");
+    }
+}
+
 /// Everything that was logged: step, name, value.
 type Logged = Rc<RefCell<Vec<(usize, String, f64)>>>;
 
@@ -240,6 +346,114 @@ fn trackers_and_curves_have_the_numbers_of_the_log() {
     let picture = draw_loss_curves(path("run")).expect("draws");
     let picture = fs::read_to_string(picture).expect("reads");
     assert!(picture.contains(">training, mean</text>") && picture.contains(">evaluation</text>"));
+}
+
+#[test]
+fn a_tracker_that_refuses_a_run_leaves_the_earlier_one_as_it_was() {
+    let _turn = alone();
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let table = folder.path().join("table.csv");
+    fs::write(&table, "my,own\nnumbers,1\n").expect("writes");
+    let run = |csv: Option<&Path>, overwrite: bool| {
+        let config = TrainConfig {
+            output_dir: Some(folder.path().join("run")),
+            eval_every: None,
+            overwrite,
+            ..config(1.0)
+        };
+        let trainer = Trainer::new(config, Data::of(&[2, 3, 1]), squared_error);
+        match csv {
+            Some(path) => trainer
+                .with_tracker(CsvTracker::new(path))
+                .fit(Net::new(0.0)),
+            None => trainer.fit(Net::new(0.0)),
+        }
+    };
+    run(None, false).expect("trains");
+    let log = fs::read(folder.path().join("run/train_log.jsonl")).expect("reads");
+    let error = run(Some(&table), true).expect_err("is refused").to_string();
+    assert!(error.contains("table.csv"), "{error}");
+    let kept = fs::read_to_string(&table).expect("reads");
+    assert_eq!(kept, "my,own\nnumbers,1\n");
+    let log_after = fs::read(folder.path().join("run/train_log.jsonl")).expect("reads");
+    assert_eq!(log_after, log);
+    let checkpoint = ft_train::latest_checkpoint(&folder.path().join("run"));
+    assert!(checkpoint.expect("reads").is_some());
+}
+
+/// A step on the numbers 0 to 11, two a batch, again and again.
+fn stream(poisoned: bool) -> OnStream<'static, Net, u64, Rows> {
+    let rows = (0..12).map(|n| json!({ "n": n })).collect();
+    let options = StreamOptions {
+        batch_size: 2,
+        window: 4,
+        ..StreamOptions::default()
+    };
+    let collate = move |numbers: &[&u64]| Rows {
+        x: numbers
+            .iter()
+            .map(|n| [**n as f32 * 0.1, 0.5, -0.5])
+            .collect(),
+        y: numbers
+            .iter()
+            .map(|n| if poisoned && **n == 7 { f32::NAN } else { 0.3 })
+            .collect(),
+        counts: vec![true; numbers.len()],
+    };
+    let loader = StreamLoader::new(
+        RowStream::from_rows(rows).repeat(),
+        |row| Ok(row["n"].as_u64()),
+        collate,
+        options,
+    );
+    OnStream::new(loader.expect("loads"), 6, squared_error)
+}
+
+#[test]
+fn a_stream_is_evaluated_on_named_sets_and_keeps_its_bad_batch() {
+    let _turn = alone();
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let config = TrainConfig {
+        gradient_accumulation_steps: 3,
+        output_dir: Some(folder.path().to_path_buf()),
+        overwrite: true,
+        ..config(2.0)
+    };
+    let method = stream(false)
+        .with_evaluation(Data::of(&[2, 2]))
+        .with_named_evaluation("general", others());
+    let (model, report) = Trainer::with_method(config.clone(), method)
+        .fit(Net::new(0.0))
+        .expect("trains");
+    let general = ft_train::evaluate(&model, &others(), squared_error).expect("evaluates");
+    let last = report.evaluations.last().expect("was evaluated");
+    assert_eq!(last.sets["general"].loss, general.loss);
+    assert_eq!(last.metrics.tokens, 4);
+
+    // Rows 6 and 7 are batch 3: the first of the second step's, after the window was read anew.
+    let method = stream(true).with_batch_to_json(|rows: &Rows| json!({"x": rows.x}));
+    let config = TrainConfig {
+        eval_every: None,
+        ..config
+    };
+    let error = Trainer::with_method(config, method)
+        .fit(Net::new(0.0))
+        .expect_err("is poisoned");
+    let Error::NonFiniteLoss {
+        step: 2,
+        batch: 3,
+        kept: Some(kept),
+        ..
+    } = &error
+    else {
+        panic!("{error}");
+    };
+    let kept: serde_json::Value =
+        serde_json::from_slice(&fs::read(kept).expect("reads")).expect("is JSON");
+    assert_eq!(
+        kept["x"][1][0].as_f64().map(|x| (10.0 * x).round()),
+        Some(7.0)
+    );
 }
 
 #[test]
@@ -315,6 +529,29 @@ fn parameters_that_never_change_are_named() {
     );
 }
 
+/// A policy whose answers were all equally good has no gradient at first.
+#[test]
+fn steps_without_any_gradient_say_nothing_of_parameters() {
+    let _turn = alone();
+    let step = |model: &Net, rows: &Rows, context: &StepContext| {
+        let mut output = squared_error(model, rows, context)?;
+        if context.step <= 12 {
+            output.loss.sum = output.loss.sum * 0.0;
+        }
+        Ok(output)
+    };
+    let config = TrainConfig {
+        eval_every: None,
+        ..config(8.0)
+    };
+    let (_, report) = Trainer::new(config, Data::of(&[2, 3, 1]), step)
+        .fit(Net::new(0.0))
+        .expect("trains");
+    assert_eq!(report.steps, 24);
+    let mut symptoms = report.findings.iter().map(|finding| finding.symptom);
+    assert!(symptoms.all(|symptom| symptom != Symptom::DeadParameters));
+}
+
 /// The gradient of a squared error in the output's bias is twice the error.
 #[test]
 fn the_fisher_information_is_the_mean_of_squared_gradients_of_examples() {
@@ -343,6 +580,7 @@ fn the_fisher_information_is_the_mean_of_squared_gradients_of_examples() {
 
     let penalty = |model: &Net| {
         ewc.penalty(model)
+            .expect("is the model")
             .into_data()
             .iter::<f64>()
             .next()
@@ -353,6 +591,38 @@ fn the_fisher_information_is_the_mean_of_squared_gradients_of_examples() {
     moved.out.bias = moved.out.bias.map(|bias| bias.map(|bias| bias + 0.5));
     let expected = 1.5 * fisher[0] * 0.25;
     assert!((penalty(&moved) - expected).abs() < 1e-5 * expected);
+
+    // A model without one of the parameters, and losses that depend on none.
+    let mut other = model.clone();
+    other.out.bias = None;
+    let error = ewc.penalty(&other).expect_err("lacks the bias").to_string();
+    assert!(error.contains("5 of the 6 parameters"), "{error}");
+    for (model, masked) in [
+        (model.clone(), vec![0, 1, 2, 3]),
+        (model.clone().no_grad(), vec![]),
+    ] {
+        let data = Data {
+            masked,
+            ..examples.clone()
+        };
+        let error = Ewc::new(&model, &data, squared_error, 3.0).expect_err("finds nothing");
+        assert!(
+            error.to_string().contains("nothing would be held"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn the_importance_of_parameters_below_dropout_is_the_same_in_every_process() {
+    let _turn = alone();
+    let model = Net::new(0.5);
+    let fisher = |seed: u64| {
+        device().seed(seed);
+        let ewc = Ewc::new(&model, &Data::of(&[1; 4]), squared_error, 1.0).expect("finds it");
+        ewc.fisher("hidden.weight").expect("trains")
+    };
+    assert_eq!(fisher(1), fisher(2));
 }
 
 #[test]
