@@ -17,6 +17,7 @@ use super::reader::{
 use super::{Matrix, Rounded, Survey, one_of};
 use crate::Result;
 
+pub(super) const WRITTEN: &[u32] = &[2, 3, 4, 8];
 pub(super) const MARKS: &[&str] = &["weight_packed"];
 pub(super) const ENDS: &[&str] = &[
     "weight_scale",

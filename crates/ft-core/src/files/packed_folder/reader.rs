@@ -146,7 +146,7 @@ pub(super) fn integer_zero_points(rounded: &Rounded) -> Result<Vec<u8>, String> 
     let integer = |z: &f32| {
         let fits = z.fract() == 0.0 && (0.0..=most).contains(z);
         fits.then_some(*z as u8)
-            .ok_or_else(|| format!("a zero point is {z}, and files have integers from 0 to {most}; fitted ones (HQQ) have no layout here"))
+            .ok_or_else(|| format!("a zero point is {z}, and files have integers from 0 to {most}; fitted ones have a place in the layout hqq only"))
     };
     rounded.zero_points.iter().map(integer).collect()
 }
