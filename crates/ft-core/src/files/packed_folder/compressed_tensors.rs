@@ -47,18 +47,7 @@ pub(super) fn check(settings: &Value) -> Result<(), String> {
 }
 
 pub(super) fn shape(reader: &Reader<'_>) -> Result<[usize; 2]> {
-    let shape = reader.integers("weight_shape")?;
-    let size = |x: i64| usize::try_from(x).ok();
-    let found = match shape[..] {
-        [out, cols] => size(out).zip(size(cols)),
-        _ => None,
-    };
-    let (out, cols) = found.ok_or_else(|| {
-        reader.wrong(
-            "weight_shape",
-            format!("is {shape:?}, not the two sizes of a matrix"),
-        )
-    })?;
+    let [out, cols] = reader.sizes("weight_shape")?;
     bits(reader, [out, cols])?;
     Ok([out, cols])
 }

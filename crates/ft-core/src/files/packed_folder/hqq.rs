@@ -12,7 +12,7 @@ use burn::tensor::TensorData;
 use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
 
-use super::reader::{Reader, integers_of, scales, size_of, word_data};
+use super::reader::{Reader, integers_of, scales, word_data};
 use super::{Matrix, Rounded, Survey};
 use crate::Result;
 
@@ -92,20 +92,7 @@ fn one(reader: &Reader<'_>, end: &str) -> Result<i64> {
 }
 
 pub(super) fn shape(reader: &Reader<'_>) -> Result<[usize; 2]> {
-    let shape = reader.integers("shape")?;
-    let size = |x: i64| usize::try_from(x).ok().filter(|x| *x > 0);
-    let found = match shape[..] {
-        [out, cols] => size(out).zip(size(cols)),
-        _ => None,
-    };
-    let whole = |(out, cols): &(usize, usize)| size_of([*out, *cols]).is_some();
-    let found = found.filter(whole).map(|(out, cols)| [out, cols]);
-    let [out, cols] = found.ok_or_else(|| {
-        reader.wrong(
-            "shape",
-            format!("is {shape:?}, not the two sizes of a matrix"),
-        )
-    })?;
+    let [out, cols] = reader.sizes("shape")?;
     layout(reader, [out, cols])?;
     Ok([out, cols])
 }
