@@ -3,10 +3,10 @@
     FT_TEST_PACKED_DIR=DIR cargo test -p ft-quant --test it a_written_folder
     python packed_folders.py DIR
 
-bitsandbytes and compressed-tensors unpack their own weights; the layouts of GPTQ and AWQ are unpacked here, number by number, as
+bitsandbytes, hqq and compressed-tensors unpack their own weights; the layouts of GPTQ and AWQ are unpacked here, number by number, as
 AutoGPTQ's and AutoAWQ's layers do. transformers loads the folders of the first two as models, except for those with zero points:
 it has no place for the packed ones of compressed-tensors 0.19. Needs bitsandbytes 0.50.2,
-compressed-tensors 0.19.0, torch 2.15.0, transformers 5.23.0, safetensors 0.8.0.
+compressed-tensors 0.19.0, hqq 0.2.8.post1, torch 2.15.0, transformers 5.23.0, safetensors 0.8.0.
 """
 
 import json
@@ -58,6 +58,15 @@ def bitsandbytes(t, settings):
     return functional.dequantize_4bit(weight, state)
 
 
+def hqq(t, settings):
+    from hqq.core.quantize import HQQLinear
+
+    layer = HQQLinear(None, None, initialize=False)
+    layer.load_state_dict(t)
+    layer.meta |= {name: layer.meta[name].float() for name in ["scale", "zero"]} | {"compute_dtype": torch.float32}
+    return layer.dequantize()
+
+
 def compressed_tensors(t, settings):
     from compressed_tensors.compressors.pack_quantized.base import PackedQuantizationCompressor
     from compressed_tensors.quantization import QuantizationConfig
@@ -67,7 +76,7 @@ def compressed_tensors(t, settings):
     return PackedQuantizationCompressor.decompress(t, scheme)["weight"]
 
 
-READERS = {"gptq": (gptq, "qweight"), "awq": (awq, "qweight"), "bitsandbytes": (bitsandbytes, "weight.absmax"),
+READERS = {"gptq": (gptq, "qweight"), "awq": (awq, "qweight"), "bitsandbytes": (bitsandbytes, "weight.absmax"), "hqq": (hqq, "W_q"),
            "compressed-tensors": (compressed_tensors, "weight_packed")}
 
 for folder in sorted(path.parent for path in Path(sys.argv[1]).glob("*/config.json")):

@@ -5,5 +5,6 @@ pub(crate) mod hub;
 pub mod packed_folder;
 pub(crate) mod pretrained;
 pub mod safetensors_folder;
+pub(crate) mod sizes;
 pub(crate) mod stage;
 pub(crate) mod weight_source;

@@ -5,12 +5,14 @@
 //! stored in 16 bits, which halves its memory. It is widened during the product. Widening is exact, so results
 //! differ only by the order of the sums. A [`Weight`] in blocks of few bits is a constant of the
 //! graph. On the CPU its blocks are read where they are. On a device with autodiff their exact numbers are multiplied; on
-//! others the input is rounded to 8 bits with a scale for every 32 numbers, as in llama.cpp.
+//! others the input is rounded to 8 bits with a scale for every 32 numbers, as in llama.cpp. On other devices the matrix is
+//! decoded for the product, and again in the backward pass.
 
-use burn::tensor::{Device, Tensor};
+use burn::module::Param;
+use burn::tensor::{Device, GradientCheckpointingStrategy, Tensor};
 
-use crate::graph::{check_trainable, in_type_of};
-use crate::{Dropout, Input, Weight};
+use crate::graph::{check_trainable, constant, in_type_of};
+use crate::{Dropout, Input, Packed, Weight, recompute};
 
 /// The factors of an adapter, and their scale.
 #[derive(Clone, Debug)]
@@ -71,8 +73,10 @@ pub fn linear(
         };
         return Tensor::from_dispatch(y);
     }
-    let weight = weight.dense(&x.value);
-    portable(x.value, weight, adapter)
+    match weight {
+        Weight::Dense(weight) => portable(x.value, weight, adapter),
+        Weight::Packed(weight) => portable_packed(x.value, weight, adapter),
+    }
 }
 
 /// Whether [`linear`] and the losses read a frozen weight in 16 bits directly on this device. On other devices they
@@ -108,6 +112,29 @@ fn check_shapes(x: [usize; 2], weight: [usize; 2], adapter: Option<&LowRank>) {
 pub fn portable(x: Tensor<2>, weight: Tensor<2>, adapter: Option<LowRank>) -> Tensor<2> {
     let weight = in_type_of(weight, &x);
     let y = x.clone().matmul(weight.transpose());
+    plus_adapter(y, x, adapter)
+}
+
+/// [`linear`] with Burn's operations and blocks. No decoded matrix waits for the backward pass, which decodes it again; where
+/// the backward pass runs whole blocks of the model again, that is so already.
+pub(crate) fn portable_packed(x: Tensor<2>, weight: Packed, adapter: Option<LowRank>) -> Tensor<2> {
+    let product = move |x: Tensor<3>| {
+        let weight = in_type_of(constant(weight.dequantize(), &x), &x);
+        x.matmul(weight.transpose().unsqueeze())
+    };
+    let rows = x.clone().unsqueeze::<3>();
+    let again = x.device().gradient_checkpointing_strategy()
+        != Some(GradientCheckpointingStrategy::Balanced);
+    let y = match again {
+        true => recompute(&Vec::<Param<Tensor<1>>>::new(), rows, move |_, x| {
+            product(x)
+        }),
+        false => product(rows),
+    };
+    plus_adapter(y.squeeze_dim(0), x, adapter)
+}
+
+fn plus_adapter(y: Tensor<2>, x: Tensor<2>, adapter: Option<LowRank>) -> Tensor<2> {
     match adapter {
         None => y,
         Some(LowRank {
@@ -121,6 +148,54 @@ pub fn portable(x: Tensor<2>, weight: Tensor<2>, adapter: Option<LowRank>) -> Te
                 None => x,
             };
             y + x.matmul(a.transpose()).matmul(b.transpose()) * scale
+        }
+    }
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests {
+    use super::*;
+    use crate::PackedFormat;
+    use burn::tensor::{Bytes, Tolerance};
+
+    /// Blocks that are decoded twice give what the decoded matrix gives, with gradients of input and adapter.
+    #[test]
+    fn decoding_again_in_the_backward_pass_changes_nothing() {
+        let format = PackedFormat::Q4_0;
+        let bytes = (0..6 * format.bytes_of(64)).map(|i| (i * 37 % 60) as u8);
+        let bytes = Bytes::from_bytes_vec(bytes.collect());
+        let plain = Device::default().autodiff();
+        for device in [plain.clone(), plain.gradient_checkpointing()] {
+            let packed = Packed::from_bytes(format, bytes.clone(), [6, 64], &device);
+            let noise = |rows: usize, cols: usize| {
+                let place =
+                    Tensor::<1, burn::tensor::Int>::arange(0..(rows * cols) as i64, &device);
+                let x = (place.float() * 0.7).sin().reshape([rows, cols]);
+                x.detach().require_grad()
+            };
+            let run = |blocks: bool| {
+                let (x, a, b) = (noise(5, 64), noise(2, 64), noise(6, 2));
+                let adapter = LowRank {
+                    a: a.clone(),
+                    b: b.clone(),
+                    scale: 0.5,
+                    dropout: None,
+                };
+                let y = match blocks {
+                    true => portable_packed(x.clone(), packed.clone(), Some(adapter)),
+                    false => {
+                        let weight = constant(packed.dequantize(), &x);
+                        portable(x.clone(), weight, Some(adapter))
+                    }
+                };
+                let gradients = y.clone().powi_scalar(2).sum().backward();
+                let mut all = vec![y.into_data()];
+                all.extend([x, a, b].map(|x| x.grad(&gradients).expect("trains").into_data()));
+                all
+            };
+            for (found, expected) in run(true).iter().zip(run(false)) {
+                found.assert_approx_eq::<f32>(&expected, Tolerance::relative(1e-5));
+            }
         }
     }
 }

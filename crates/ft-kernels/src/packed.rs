@@ -28,6 +28,9 @@ pub use format::{EncodeError, PackedFormat};
 
 use crate::graph::constant;
 
+/// Numbers that are decoded at a time with Burn's operations.
+const PANEL: usize = 1 << 24;
+
 /// A matrix `[out, in]` in blocks.
 #[derive(Clone, Debug)]
 pub struct Packed {
@@ -160,9 +163,23 @@ impl Packed {
             let ids: Vec<usize> = (0..self.shape[0]).collect();
             return self.rows_on_flex(&ids);
         }
-        let bytes = portable::bytes(self.words.clone().inner());
-        let numbers = portable::decode(self.format, bytes.narrow(0, 0, self.num_bytes()));
-        numbers.reshape(self.shape)
+        self.decoded_by_panels(PANEL)
+    }
+
+    /// Decodes so many numbers at a time, since Burn's operations take several words of 32 bits for each.
+    fn decoded_by_panels(&self, numbers: usize) -> Tensor<2> {
+        let [rows, cols] = self.shape;
+        let words = self.words.clone().inner();
+        // The bytes of four rows are whole words.
+        let panel = (numbers / cols.max(1)).max(1).next_multiple_of(4);
+        let panels = (0..rows).step_by(panel).map(|first| {
+            let count = panel.min(rows - first);
+            let (start, size) = (first * self.row_bytes(), count * self.row_bytes());
+            let words = words.clone().narrow(0, start / 4, size.div_ceil(4));
+            let bytes = portable::bytes(words).narrow(0, 0, size);
+            portable::decode(self.format, bytes).reshape([count, cols])
+        });
+        Tensor::cat(panels.collect(), 0)
     }
 
     /// Some of its rows in `f32`, `[ids, in]`, outside any graph.
@@ -283,13 +300,14 @@ mod tests {
             // With Burn's operations on integers.
             let words = packed.words().clone();
             let size = packed.num_bytes();
-            let portable_whole =
-                portable::decode(format, portable::bytes(words.clone()).narrow(0, 0, size));
-            assert_eq!(
-                portable_whole.reshape(shape).into_data(),
-                whole.clone().into_data(),
-                "{format}"
-            );
+            // Four rows at a time, and all at once.
+            for numbers in [1, PANEL] {
+                assert_eq!(
+                    packed.decoded_by_panels(numbers).into_data(),
+                    whole.clone().into_data(),
+                    "{format}"
+                );
+            }
             let ids = Tensor::<1, Int>::from_data([4i64, 0, 4], &device);
             let some = portable::bytes_of_rows(words, ids.clone(), size / 5);
             let some = portable::decode(format, some).reshape([3, shape[1]]);

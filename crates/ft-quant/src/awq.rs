@@ -17,8 +17,8 @@ use crate::{Error, Granularity, Result, Scheme, round_to_nearest};
 /// Scales that [`awq_scales`] tries.
 const STEPS: usize = 20;
 
-/// The scale `[cols]` of a weight's columns with the least error of the layer's outputs, among `x̄ʳ / (w̄¹⁻ʳ + 10⁻⁴)` for
-/// `r = 0, 1/20, ..., 19/20`. `x̄` is the mean magnitude of a column's input, `w̄` the mean of a column's magnitudes, relative to
+/// The scale `[cols]` of a weight's columns with the least error of the layer's outputs, among ones and `x̄ʳ / (w̄¹⁻ʳ + 10⁻⁴)`
+/// for `r = 0, 1/20, ..., 19/20`. `x̄` is the mean magnitude of a column's input, `w̄` the mean of a column's magnitudes, relative to
 /// the largest of their groups.
 ///
 /// The weight is multiplied by it, its input divided.
@@ -51,7 +51,12 @@ pub fn awq_scales(
     }
     let moments = Moments::new(hessian, cols);
     let shares = mean_shares(weight, cols, scheme.granularity.width(cols));
-    let mut best = (f64::INFINITY, vec![1.0; cols]);
+    let error = |scales: &[f32]| -> f64 {
+        let change = change_of_rounding(weight, scales, shape, scheme);
+        moments.energies(change, rows).into_iter().sum()
+    };
+    let ones = vec![1.0; cols];
+    let mut best = (error(&ones), ones);
     for step in 0..STEPS {
         let ratio = step as f32 / STEPS as f32;
         let scales = mean_abs.iter().zip(&shares);
@@ -61,8 +66,7 @@ pub fn awq_scales(
         let (min, max) = min_max(&scales);
         let middle = (min * max).sqrt();
         let scales: Vec<f32> = scales.iter().map(|scale| scale / middle).collect();
-        let change = change_of_rounding(weight, &scales, shape, scheme);
-        let error = moments.energies(change, rows).into_iter().sum();
+        let error = error(&scales);
         if error < best.0 {
             best = (error, scales);
         }

@@ -23,6 +23,14 @@ pub enum Error {
         /// Which number.
         source: ft_kernels::EncodeError,
     },
+    /// What is wrong with one layer.
+    #[error("{path}: {source}")]
+    Layer {
+        /// Its path.
+        path: String,
+        /// What is wrong.
+        source: Box<Error>,
+    },
     /// A weight with a number that is infinite or none.
     #[error(
         "row {row}, column {col} of the weight is {number}: the weight is damaged, or was trained with too large a rate"
@@ -49,6 +57,16 @@ pub enum Error {
         /// The number of input columns.
         cols: usize,
     },
+}
+
+impl Error {
+    /// The same as an error of the layer `path`.
+    pub(crate) fn in_layer(self, path: &str) -> Self {
+        Self::Layer {
+            path: path.to_string(),
+            source: Box::new(self),
+        }
+    }
 }
 
 /// # Errors

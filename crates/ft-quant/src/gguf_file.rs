@@ -178,6 +178,26 @@ pub fn write_gguf(
     })
 }
 
+/// The name of a tensor as the file's architecture has it; none if it is no part of the file: a buffer, the output layer of a tied
+/// model, and of an encoder all but its body.
+fn name_in_file(name: &str, tied: bool, is_encoder: bool) -> Option<String> {
+    if is_encoder {
+        let name = name.strip_prefix("bert.").unwrap_or(name);
+        let is_body = name.starts_with("embeddings.") || name.starts_with("encoder.");
+        return (is_body && name != "embeddings.position_ids").then(|| {
+            // As checkpoints from TensorFlow call them.
+            let name = name.replace("LayerNorm.gamma", "LayerNorm.weight");
+            name.replace("LayerNorm.beta", "LayerNorm.bias")
+        });
+    }
+    let is_buffer = name.ends_with("rotary_emb.inv_freq")
+        || name.ends_with(".attn.bias")
+        || name.ends_with(".masked_bias")
+        || name.ends_with(".attention.bias");
+    let is_tied = tied && matches!(name, "lm_head.weight" | "embed_out.weight");
+    (!is_buffer && !is_tied).then(|| name.to_string())
+}
+
 /// Which tensors the file has, in llama.cpp's order: embedding, blocks, output.
 fn plan(
     source: &dyn WeightSource,
@@ -188,16 +208,12 @@ fn plan(
     let tied = config["tie_word_embeddings"] == true;
     let mut plan = Vec::new();
     for name in source.names() {
-        let is_buffer = name.ends_with("rotary_emb.inv_freq")
-            || name.ends_with(".attn.bias")
-            || name.ends_with(".masked_bias")
-            || name.ends_with(".attention.bias");
-        let is_tied = tied && matches!(name, "lm_head.weight" | "embed_out.weight");
-        if is_buffer || is_tied {
+        let is_encoder = layout.architecture().is_encoder();
+        let Some(place) = name_in_file(name, tied, is_encoder) else {
             continue;
-        }
+        };
         plan.push(Planned {
-            placed: layout.place(name)?,
+            placed: layout.place(&place)?,
             shape: source.shape(name)?,
             name: name.to_string(),
             kind: TensorType::F32,

@@ -221,7 +221,8 @@ fn damped_factor(hessian: &[f32], order: &[usize], damp: f64) -> Result<Vec<f32>
     Err(Error::NotPositiveDefinite { cols })
 }
 
-/// The error `tr(D·H·Dᵀ)` of a layer's outputs, relative to `tr(W·H·Wᵀ)`, where `D` is the change of the weight.
+/// The error `tr(D·H·Dᵀ)` of a layer's outputs, relative to `tr(W·H·Wᵀ)`, where `D` is the change of the weight. If all outputs
+/// were zero, it is `tr(D·H·Dᵀ)`.
 ///
 /// `weight` and `found` are `[rows, cols]`, `hessian` is `mean x·xᵀ` of the inputs.
 ///
@@ -241,5 +242,9 @@ pub fn output_error(weight: &[f32], found: &[f32], hessian: &[f32], shape: [usiz
         "second moments of {cols} columns"
     );
     let change = weight.iter().zip(found).map(|(w, f)| f - w).collect();
-    crate::awq::energy(change, hessian, shape) / crate::awq::energy(weight.to_vec(), hessian, shape)
+    let error = crate::awq::energy(change, hessian, shape);
+    match crate::awq::energy(weight.to_vec(), hessian, shape) {
+        size if size > 0.0 => error / size,
+        _ => error,
+    }
 }

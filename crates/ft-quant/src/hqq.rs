@@ -3,6 +3,9 @@
 //!
 //! It minimizes `φ(W − s·(Q − z))` over `z`, where `φ` is the `l_p` norm with `p = 0.7`, by half-quadratic splitting: the errors
 //! `E` are shrunk, `E ← sign(E)·max(|E| − |E|^(p−1)/β, 0)`, then `z ← mean(Q − (W − E)/s)`, while `β` grows.
+//!
+//! The package `hqq` takes any zero point. Here it is 500 at most, so that 16 bits hold it: groups far from zero whose numbers are
+//! almost the same get a larger scale.
 
 use multiversion::multiversion;
 use rayon::prelude::*;
@@ -11,6 +14,9 @@ use crate::error::check_finite;
 use crate::grid::nearest;
 use crate::rounded::zeros;
 use crate::{Granularity, Result, Rounded, Scheme, ranges::min_max};
+
+/// The largest magnitude of a first zero point. From 512 on neighbours in 16 bits are half a step apart.
+const MOST_ZERO_POINT: f32 = 500.0;
 
 /// Settings of [`hqq`]; the defaults are those of the package `hqq`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,7 +83,9 @@ pub fn hqq(
         .map(|part| {
             let (min, max) = min_max(part);
             // The reciprocal of the scale.
-            let inverse = (top / (max - min)).min(2e4);
+            let inverse = (top / (max - min))
+                .min(2e4)
+                .min(MOST_ZERO_POINT / min.abs());
             (inverse, -min * inverse)
         })
         .collect();
@@ -180,6 +188,29 @@ fn power(x: f32, c: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_group_far_from_zero_has_a_zero_point_that_16_bits_hold() {
+        // Constant, almost constant, and of both signs.
+        for (middle, step) in [
+            (5.0, 0.0),
+            (5.0, 1e-5),
+            (-300.0, 1e-3),
+            (0.0, 0.0),
+            (-0.1, 0.02),
+        ] {
+            let weight: Vec<f32> = (0..64).map(|i| middle + step * (i % 32) as f32).collect();
+            let scheme = Scheme::grouped(4, 64);
+            let found = hqq(&weight, [1, 64], &scheme, &HqqConfig::default()).expect("finite");
+            assert!(
+                found.format().is_some(),
+                "{middle} {step}: {:?}",
+                found.zero_points
+            );
+            let error = crate::relative_error(&weight, &found.as_held().dequantize());
+            assert!(error < 0.06, "{middle} {step}: {error}");
+        }
+    }
 
     #[test]
     fn powers_are_those_of_the_standard_library() {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use ft_core::{AutoCausalLm, CausalLm};
 
-use crate::Result;
 use crate::calibrate::Blocks;
 use crate::moments::Order;
+use crate::{Error, Result};
 
 /// The mean square of each input column of each linear layer, by Hugging Face's path without `.weight`.
 ///
@@ -35,7 +35,7 @@ impl Importance {
             let moments = blocks.moments(&stages, Order::Squares);
             for (stage, moments) in stages.iter().zip(moments) {
                 if !moments.mean_squares.iter().all(|x| x.is_finite()) {
-                    return Err(crate::Error::NotFinite);
+                    return Err(Error::NotFinite.in_layer(&stage.paths[0]));
                 }
                 let paths = stage.paths.iter().cloned();
                 all.extend(paths.map(|path| (path, moments.mean_squares.clone())));

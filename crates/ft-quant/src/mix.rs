@@ -268,45 +268,50 @@ impl FromStr for Mix {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use serde_json::Value;
 
     use super::*;
 
-    /// How many of the 30 blocks' projections of SmolLM2-135M get which type: what llama.cpp's quantizer makes of it.
-    fn counts(mix: Mix) -> BTreeMap<&'static str, usize> {
-        let mut counts = BTreeMap::new();
-        for block in 0..30 {
-            for (stem, rows, columns) in [
-                ("attn_q", 576, 576),
-                ("attn_k", 192, 576),
-                ("attn_v", 192, 576),
-                ("attn_output", 576, 576),
-                ("ffn_gate", 1536, 576),
-                ("ffn_up", 1536, 576),
-                ("ffn_down", 576, 1536),
-            ] {
-                let kind = mix.type_of(&TensorFacts {
-                    name: &format!("blk.{block}.{stem}.weight"),
-                    shape: &[rows, columns],
-                    architecture: "llama",
-                    blocks: 30,
-                    queries_per_key: 3,
-                    has_output: false,
-                    has_importance: false,
-                });
-                *counts.entry(kind.name()).or_default() += 1;
-            }
-        }
-        counts
-    }
+    /// From `tests/golden/mixes.py`.
+    const MODELS: &str = include_str!("../tests/golden/mixes.json");
 
     #[test]
     fn types_are_those_of_llama_cpp() {
-        let expected = [("Q4_K", 16), ("Q5_0", 166), ("Q6_K", 14), ("Q8_0", 14)];
-        assert_eq!(counts(Mix::Q4_K_M), expected.into());
-        assert_eq!(counts(Mix::Q2_K), [("Q3_K", 30), ("Q4_0", 180)].into());
-        assert_eq!(counts(Mix::Q6_K), [("Q6_K", 30), ("Q8_0", 180)].into());
-        assert_eq!(counts(Mix::F16), [("F16", 210)].into());
+        let models: Vec<Value> = serde_json::from_str(MODELS).expect("JSON");
+        assert_eq!(models.len(), 6);
+        let size = |value: &Value| value.as_u64().expect("a size") as usize;
+        for model in &models {
+            let check = |mix: Mix, name: &str, shape: &Value, expected: &Value| {
+                let shape: Vec<usize> = shape.as_array().expect("sizes").iter().map(size).collect();
+                let kind = mix.type_of(&TensorFacts {
+                    name,
+                    shape: &shape,
+                    architecture: model["architecture"].as_str().expect("a name"),
+                    blocks: size(&model["blocks"]),
+                    queries_per_key: size(&model["queries_per_key"]),
+                    has_output: model["has_output"] == true,
+                    has_importance: false,
+                });
+                assert_eq!(
+                    kind.name(),
+                    expected,
+                    "{mix} {name} of {}",
+                    model["architecture"]
+                );
+            };
+            for (mix, types) in model["types"].as_object().expect("mixes") {
+                let mix: Mix = mix.parse().expect("a mix");
+                for (name, shape) in model["shapes"]["top"].as_object().expect("tensors") {
+                    check(mix, name, shape, &types["top"][name]);
+                }
+                for (stem, shape) in model["shapes"]["block"].as_object().expect("tensors") {
+                    let types = types["block"][stem].as_array().expect("types");
+                    for (block, expected) in types.iter().enumerate() {
+                        check(mix, &format!("blk.{block}.{stem}.weight"), shape, expected);
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use ft_core::safetensors_folder::write_file;
 use ft_core::{GenerationConfig, Message, Tokenizer};
 
 use crate::Result;
+use crate::calibrate::token_before_texts;
 
 /// Writes `Modelfile` into the folder of a GGUF file, for `ollama create NAME -f Modelfile`.
 ///
@@ -93,13 +94,9 @@ fn go_template(tokenizer: &Tokenizer) -> Option<String> {
 
 /// The token that llama.cpp puts before a text by itself.
 fn bos_of(tokenizer: &Tokenizer) -> &str {
-    let begins = tokenizer
-        .encode("a", true)
-        .ok()
-        .and_then(|ids| ids.first().copied());
-    match tokenizer.bos_token_id() {
-        Some(bos) if begins == Some(bos) => tokenizer.bos_token().unwrap_or_default(),
-        _ => "",
+    match token_before_texts(tokenizer) {
+        Some(_) => tokenizer.bos_token().unwrap_or_default(),
+        None => "",
     }
 }
 

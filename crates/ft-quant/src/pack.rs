@@ -28,14 +28,15 @@ pub struct PackedLayer {
 }
 
 /// Puts blocks of a format in the place of the weights of all linear layers but the output layer. Norms, embedding and output
-/// layer stay. Layers that are held in blocks already are rounded a second time.
+/// layer stay.
 ///
 /// Adapters of any method can be attached to the result, whose gradients are those on the decoded weights.
 ///
 /// # Errors
 ///
 /// If a layer's rows are no whole blocks of the format, nor of the one that llama.cpp takes instead; a number is not finite or
-/// too large for a scale; or a layer carries adapters, whose base would change.
+/// too large for a scale; a layer carries adapters, whose base would change; or a layer is held in blocks already, and would be
+/// rounded a second time: [`dequantize`](ft_core::dequantize) such a model first.
 pub fn pack_model(model: &mut impl Parts, format: PackedFormat) -> Result<Vec<PackedLayer>> {
     let output = model.output_layer();
     let mut layers = Vec::new();
@@ -45,13 +46,19 @@ pub fn pack_model(model: &mut impl Parts, format: PackedFormat) -> Result<Vec<Pa
             return;
         }
         let shape = [linear.out_features(), linear.in_features()];
-        let packed = if linear.adapters.is_empty() {
-            let weight = numbers(matrix(linear));
-            encoded(path, &weight, shape, format)
-        } else {
+        let packed = if !linear.adapters.is_empty() {
             Err(Error::Settings(format!(
                 "{path} carries an adapter: pack the model before adapters are attached"
             )))
+        } else if let Some(held) = linear.weight.packed() {
+            Err(Error::Settings(format!(
+                "{path} is held in {} already, and {format} would round it a second time: leave the format out, or take the \
+                 model that was not rounded",
+                held.packed().format()
+            )))
+        } else {
+            let weight = numbers(matrix(linear));
+            encoded(path, &weight, shape, format)
         };
         match packed {
             Ok((blocks, error)) => {

@@ -40,8 +40,8 @@ impl Default for FolderOptions {
 /// vLLM read. `config` is the model's `config.json`; its `quantization_config` is set here. The tokenizer is written by itself.
 ///
 /// Layers with numbers, such as an output layer, are written in 16 bits and named as not packed. Groups of one size are written:
-/// that of the smallest blocks, whose scale larger blocks repeat. Zero points are left out where all are in the middle of the
-/// integers.
+/// that of the smallest blocks, whose scale larger blocks repeat. Integers get as few bits as the layout has that hold all of them:
+/// 3 where blocks of 4 bits have none above 7. Zero points are left out where all are in the middle of the integers.
 ///
 /// The weights are there before `config.json` is, and each file is written whole or not at all.
 ///
@@ -160,18 +160,25 @@ fn survey(
         let other = kind(packed.format());
         return Err(refused(format!("{first} has {wanted}, and {path} {other}")));
     }
-    let (mut symmetric, mut has_zero) = (true, false);
     let group_size = found
         .iter()
         .map(|(_, packed)| packed.format().block())
         .min();
+    let (mut most, mut zero_points) = (0.0f32, BTreeSet::new());
     for (path, packed) in &found {
         if let Matrix::Integers(rounded) = matrix(path, packed)? {
-            let middle = (1u32 << (rounded.bits - 1)) as f32;
-            symmetric &= rounded.zero_points.iter().all(|z| *z == middle);
-            has_zero |= rounded.zero_points.contains(&0.0);
+            let level = rounded.levels.iter().copied().max();
+            most = most.max(level.map_or(0.0, f32::from));
+            // Those that are no integers are refused where they are written.
+            let whole = rounded.zero_points.iter().filter(|z| z.fract() == 0.0);
+            zero_points.extend(whole.map(|z| *z as i64));
         }
     }
+    let most = i64::max(most as i64, zero_points.last().copied().unwrap_or(0));
+    let held = one.format().integer_bits().unwrap_or(4);
+    let fewest = layout.bits().iter().find(|bits| most < 1 << **bits);
+    let bits = fewest.copied().unwrap_or(held).min(held);
+    let middle = 1 << (bits - 1);
     let output = model.output_layer();
     let packed_output = found.iter().any(|(path, _)| path == output);
     // The output layer of a tied model is a layer in transformers.
@@ -179,10 +186,10 @@ fn survey(
         dense.push(output.to_string());
     }
     Ok(Survey {
-        bits: one.format().integer_bits().unwrap_or(4),
+        bits,
         group_size: group_size.unwrap_or_default(),
-        symmetric,
-        has_zero,
+        symmetric: zero_points.iter().all(|z| *z == middle),
+        has_zero: zero_points.contains(&0),
         table: match one.format() {
             PackedFormat::NF4 => Some("nf4"),
             PackedFormat::FP4 => Some("fp4"),

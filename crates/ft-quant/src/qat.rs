@@ -3,7 +3,9 @@
 //! Esser et al., 2020, arXiv:1902.08153, equations 1 to 3).
 //!
 //! Adam takes steps of one size, so what trains are logarithms of step sizes relative to the first ones, `s = s₀·eᵗ`, which
-//! stay positive. Zero points, which are integers in every file, move as `z = round(z₀ + (2ᵇ − 1)·u)`.
+//! stay positive. Zero points, which are integers in every file, move as `z = round(z₀ + (2ᵇ − 1)·u)`. Gradients of `t` and `u`
+//! are multiplied by LSQ's factor `1/√(n·(2ᵇ − 1))` for groups of `n` (section 2.2), since they are sums over a group: without it
+//! they would be most of the norm by which gradients are clipped.
 
 use std::sync::Arc;
 
@@ -13,15 +15,15 @@ use ft_core::{AutoCausalLm, Parts};
 use ft_kernels::constant;
 
 use crate::cholesky::numbers;
-use crate::fold::{lying, matrix};
+use crate::fold::{in_layout, matrix};
+use crate::model::mistakes;
 use crate::moments::tensor;
-use crate::{Error, Granularity, Result, Rounded, Scheme, round_to_nearest};
+use crate::{Error, Result, Rounded, Scheme, round_to_nearest};
 
 /// `s·(clamp(round(w/s) + z, 0, 2ᵇ − 1) − z)` with gradients of `w`, `s` and `z`.
 ///
 /// Rounding counts as identity: with `q = round(w/s) + z` between the bounds, `∂ŵ/∂w = 1`, `∂ŵ/∂s = round(w/s) − w/s` and
-/// `∂ŵ/∂z = 0`; beyond a bound `B` they are 0, `B − z` and `−s`. LSQ multiplies the gradient of `s` by `1/√(n·(2ᵇ − 1))` for
-/// groups of `n`; a factor before Adam changes nothing, so it is left out.
+/// `∂ŵ/∂z = 0`; beyond a bound `B` they are 0, `B − z` and `−s`. LSQ's factor of the gradient of `s` is not in it.
 ///
 /// # Shapes
 ///
@@ -73,6 +75,12 @@ fn straight_through<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     x.clone() + constant(error, &x)
 }
 
+/// `x`, whose gradient is multiplied by `factor`.
+fn with_less_gradient(x: Tensor<2>, factor: f64) -> Tensor<2> {
+    let rest = x.clone().inner() * (1.0 - factor);
+    constant(rest, &x) + x * factor
+}
+
 /// The name of the adapters that round.
 const ADAPTER: &str = "fake_quantizer";
 const WEIGHT: &str = "weight";
@@ -94,8 +102,17 @@ impl FakeQuantizer {
         adapter.val2(WEIGHT)
     }
 
-    fn scale(adapter: &Adapter) -> Tensor<2> {
-        adapter.val2(FIRST_STEPS) * adapter.val2(STEPS).exp()
+    /// `1/√(n·(2ᵇ − 1))`.
+    fn factor(&self, adapter: &Adapter) -> f64 {
+        let [_, cols] = adapter.val2(WEIGHT).dims();
+        let [_, groups] = adapter.val2(FIRST_STEPS).dims();
+        let top = crate::Levels::unsigned(self.bits).highest as f64;
+        1.0 / ((cols / groups) as f64 * top).sqrt()
+    }
+
+    fn scale(&self, adapter: &Adapter) -> Tensor<2> {
+        let steps = with_less_gradient(adapter.val2(STEPS), self.factor(adapter));
+        adapter.val2(FIRST_STEPS) * steps.exp()
     }
 
     fn zero_point(&self, adapter: &Adapter) -> Tensor<2> {
@@ -104,15 +121,16 @@ impl FakeQuantizer {
             return first;
         }
         let top = crate::Levels::unsigned(self.bits).highest as f64;
-        straight_through(first + adapter.val2(SHIFTS) * top).clamp(0.0, top)
+        let shifts = with_less_gradient(adapter.val2(SHIFTS), self.factor(adapter));
+        straight_through(first + shifts * top).clamp(0.0, top)
     }
 }
 
 impl AdapterKind for FakeQuantizer {
     fn weight(&self, adapter: &Adapter) -> Option<Tensor<2>> {
-        let (scale, zero_point) = (Self::scale(adapter), self.zero_point(adapter));
+        let (scale, zero_point) = (self.scale(adapter), self.zero_point(adapter));
         let weight = fake_quantize(Self::weight(adapter), scale, zero_point, self.bits);
-        Some(lying(self.layout, weight))
+        Some(in_layout(self.layout, weight))
     }
 }
 
@@ -125,17 +143,14 @@ impl AdapterKind for FakeQuantizer {
 /// layer carries adapters.
 pub fn attach_fake_quantizers(mut model: AutoCausalLm, scheme: &Scheme) -> Result<AutoCausalLm> {
     let output = model.output_layer();
-    let mut wrong = Vec::new();
-    if !(2..=8).contains(&scheme.bits) {
-        return Err(Error::Settings(format!(
-            "{} bits: give 2 to 8",
-            scheme.bits
-        )));
-    }
-    if scheme.granularity == Granularity::Tensor {
-        return Err(Error::Settings(
-            "weights are rounded in rows or groups, not as a whole".into(),
-        ));
+    let mut wrong = mistakes(&model, scheme);
+    model.for_each_linear(&mut |path, linear| {
+        if path != output && !linear.adapters.is_empty() {
+            wrong.push(format!("{path} carries an adapter: merge it first"));
+        }
+    });
+    if !wrong.is_empty() {
+        return Err(Error::Settings(wrong.join("; ")));
     }
     let mut failure = None;
     model.for_each_linear_mut(&mut |path, linear| {
@@ -143,24 +158,12 @@ pub fn attach_fake_quantizers(mut model: AutoCausalLm, scheme: &Scheme) -> Resul
         if path == output || failure.is_some() {
             return;
         }
-        if !linear.adapters.is_empty() {
-            wrong.push(format!("{path} carries an adapter: merge it first"));
-            return;
-        }
-        let width = scheme.granularity.width(shape[1]);
-        if !shape[1].is_multiple_of(width) {
-            wrong.push(format!(
-                "groups of {width} do not divide the {} columns of {path}",
-                shape[1]
-            ));
-            return;
-        }
         let device = linear.weight.lazy_device();
         let weight = matrix(linear);
         let rounded = match round_to_nearest(&numbers(weight.clone().inner()), shape, scheme) {
             Ok(rounded) => rounded,
             Err(error) => {
-                failure = Some(error);
+                failure = Some(error.in_layer(path));
                 return;
             }
         };
@@ -194,7 +197,6 @@ pub fn attach_fake_quantizers(mut model: AutoCausalLm, scheme: &Scheme) -> Resul
     });
     match failure {
         Some(error) => Err(error),
-        None if !wrong.is_empty() => Err(Error::Settings(wrong.join("; "))),
         None => Ok(model),
     }
 }
@@ -226,7 +228,7 @@ pub fn round_fake_quantized(model: &mut AutoCausalLm) -> Result<usize> {
             return;
         }
         let weight = FakeQuantizer::weight(adapter).inner().cast(DType::F32);
-        let (scale, zero_point) = (FakeQuantizer::scale(adapter), kind.zero_point(adapter));
+        let (scale, zero_point) = (kind.scale(adapter), kind.zero_point(adapter));
         let (scale, zero_point) = (scale.inner(), zero_point.inner());
         let (shape, [_, groups]) = (weight.dims(), scale.dims());
         let [rows, cols] = shape;
@@ -261,5 +263,24 @@ pub fn round_fake_quantized(model: &mut AutoCausalLm) -> Result<usize> {
     match failure {
         Some(error) => Err(error),
         None => Ok(count),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+
+    #[test]
+    fn a_gradient_is_multiplied_and_the_number_stays() {
+        let device = Device::default().autodiff();
+        let x = Tensor::<2>::from_data([[0.5f32, -3.0]], &device).require_grad();
+        let y = with_less_gradient(x.clone(), 0.25);
+        assert_eq!(numbers(y.clone().inner()), [0.5, -3.0]);
+        let gradients = y.powi_scalar(2).sum().backward();
+        // 2·y·0.25
+        let gradient = x.grad(&gradients).expect("has a gradient");
+        assert_eq!(numbers(gradient), [0.25, -1.5]);
     }
 }

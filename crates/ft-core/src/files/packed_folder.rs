@@ -12,6 +12,7 @@ mod bit_stream;
 mod bitsandbytes;
 mod compressed_tensors;
 mod gptq;
+mod hqq;
 mod matrix;
 mod nested_absmax;
 mod reader;
@@ -61,7 +62,8 @@ impl Survey {
 }
 
 /// The layouts: the name is the `quant_method`. A module has the ends of tensors that only a packed
-/// matrix has (`MARKS`) and those of its other tensors (`ENDS`), `check`, `shape`, `read`, `write` and `config`.
+/// matrix has (`MARKS`) and those of its other tensors (`ENDS`), the bits of integers that it writes (`WRITTEN`), `check`, `shape`,
+/// `read`, `write` and `config`.
 macro_rules! layouts {
     ($($(#[$doc:meta])* $name:ident: $module:ident = $method:literal;)*) => {
         /// How the tensors of packed matrices lie in files.
@@ -78,6 +80,11 @@ macro_rules! layouts {
             /// The `quant_method` of `quantization_config`.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$name => $method,)* }
+            }
+
+            /// The bits of integers that are written, from the least.
+            pub fn bits(self) -> &'static [u32] {
+                match self { $(Self::$name => $module::WRITTEN,)* }
             }
 
             /// The ends of tensors of which every matrix has one, and nothing else has.
@@ -114,7 +121,7 @@ macro_rules! layouts {
             ///
             /// # Panics
             ///
-            /// If the matrix has groups that are no multiple of the survey's.
+            /// If the matrix has groups that are no multiple of the survey's, or larger integers.
             pub fn tensors(
                 self,
                 path: &str,
@@ -122,7 +129,10 @@ macro_rules! layouts {
                 survey: &Survey,
             ) -> Result<Vec<(String, TensorData)>> {
                 let matrix = match matrix {
-                    Matrix::Integers(rounded) => Matrix::Integers(rounded.regrouped(survey.group_size)),
+                    Matrix::Integers(rounded) => Matrix::Integers(Rounded {
+                        bits: survey.bits,
+                        ..rounded.regrouped(survey.group_size)
+                    }),
                     table => table,
                 };
                 let tensors = match self { $(Self::$name => $module::write(&matrix, survey),)* };
@@ -148,6 +158,8 @@ layouts! {
     Awq: awq = "awq";
     /// NF4 and FP4 of bitsandbytes, and its integers of 8 bits, which are only read.
     Bitsandbytes: bitsandbytes = "bitsandbytes";
+    /// HQQ, of the package `hqq`: integers of 2, 3, 4 and 8 bits with zero points that are no integers.
+    Hqq: hqq = "hqq";
     /// `pack-quantized` of compressed-tensors, of llm-compressor: integers of 1 to 8 bits.
     CompressedTensors: compressed_tensors = "compressed-tensors";
 }

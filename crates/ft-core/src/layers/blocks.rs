@@ -10,8 +10,8 @@ use crate::layers::pass::Pass;
 use crate::layers::virtual_tokens::{Given, cache_of, given};
 use crate::mix_seed;
 
-/// Runs `x`, `[batch, seq, hidden]`, through all `blocks`, or those that the pass wants, and after the last of all
-/// through `norm`.
+/// Runs `x`, `[batch, seq, hidden]`, through all `blocks`, or those from [`Pass::passed`] to [`Pass::layers`], and after the
+/// last of all through `norm`.
 ///
 /// `forward` gets the number of a block, the block, its input, and the cache.
 ///
@@ -21,7 +21,7 @@ use crate::mix_seed;
 ///
 /// # Panics
 ///
-/// If the pass wants more blocks than there are, or less with a cache, or `x` has been through more than it wants.
+/// If the pass has more blocks than there are, or less with a cache, or `passed` is larger than `layers`.
 pub fn run_blocks<B, F>(
     blocks: &[B],
     x: Tensor<3>,
@@ -44,12 +44,12 @@ where
     let count = layers.unwrap_or(blocks.len());
     assert!(
         count <= blocks.len(),
-        "{count} layers are wanted, the model has {}",
+        "a pass of {count} layers through a model of {}",
         blocks.len()
     );
     assert!(
         passed <= count,
-        "{count} layers are wanted, but the embeddings have been through {passed}"
+        "a pass of {count} layers, but the embeddings have been through {passed}"
     );
     assert!(
         cache.is_none() || (count == blocks.len() && passed == 0),

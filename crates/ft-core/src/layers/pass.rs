@@ -1,4 +1,4 @@
-//! What a forward pass knows besides its embeddings, and where its tokens stand.
+//! What a forward pass gets besides its embeddings, and the places of its tokens.
 
 use burn::tensor::{Int, Tensor};
 use ft_kernels::{AttentionMask, EVERY_SEGMENT};
@@ -6,7 +6,7 @@ use ft_kernels::{AttentionMask, EVERY_SEGMENT};
 use crate::layers::kv_cache::KvCache;
 use crate::layers::virtual_tokens::{Prefix, prefix_len};
 
-/// What a forward pass knows besides its embeddings. The default is a batch without padding, read from its start.
+/// What a forward pass gets besides its embeddings. The default is a batch without padding, read from its start.
 ///
 /// One rule covers padding, packing and left-padded prompts: a token attends to the tokens of its own segment (in a
 /// decoder: to those of them that do not come after it).
@@ -16,7 +16,7 @@ pub struct Pass<'a> {
     pub position_ids: Option<Tensor<2, Int>>,
     /// `[batch, seq]`; tokens of different segments do not see each other. When absent, a row is one segment.
     pub segment_ids: Option<Tensor<2, Int>>,
-    /// `[batch, seq]`, for encoders that tell the first text of a pair (0) from the second (1).
+    /// `[batch, seq]`, for encoders with token types: 0 for the first text of a pair, 1 for the second.
     pub token_type_ids: Option<Tensor<2, Int>>,
     /// How many of the embeddings are those of virtual tokens, which come first. [`position_ids`](Self::position_ids) and
     /// [`segment_ids`](Self::segment_ids) are those of the others.
@@ -30,7 +30,8 @@ pub struct Pass<'a> {
     pub states: Option<&'a mut Vec<Tensor<3>>>,
     /// Run only so many blocks, counted from the first of the model; the result is the output of the last of them.
     pub layers: Option<usize>,
-    /// How many blocks the embeddings have been through already: they are the output of the last of these.
+    /// How many blocks the embeddings have been through already: they are the output of the last of these. Only decoders
+    /// continue so.
     pub passed: usize,
 }
 
@@ -101,10 +102,15 @@ impl Pass<'_> {
     ///
     /// # Panics
     ///
-    /// If there is a cache, there are virtual tokens, or a row without given positions is longer. A row of several texts,
-    /// whose positions are given, may be longer.
+    /// If there is a cache, there are virtual tokens, blocks have been passed already, or a row without given positions is
+    /// longer. A row of several texts, whose positions are given, may be longer.
     pub(crate) fn place_of_encoder(&mut self, embeddings: &Tensor<3>, positions: usize) -> Place {
         assert!(self.cache.is_none(), "an encoder has no cache");
+        // It adds positions to embeddings and has norms before its first block, which hidden states are behind.
+        assert_eq!(
+            self.passed, 0,
+            "an encoder cannot continue behind a block: run it from its embeddings"
+        );
         assert!(
             self.prompt == 0 && self.prefix.is_none(),
             "virtual tokens (prompt tuning, p-tuning, prefix tuning) are not supported on encoders: use another adapter"

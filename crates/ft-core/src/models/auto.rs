@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::files::pretrained::{Keys, SaveOptions, load_from, save_pretrained};
 use crate::files::safetensors_folder::Weights;
+use crate::files::sizes::{check_folder, check_sizes};
 use crate::files::weight_source::{WeightSource, open_weights};
 use crate::models::config::{Family, family_of, read_config, validate};
 use crate::models::*;
@@ -172,6 +173,17 @@ impl ModelConfig {
         self.family().dims()
     }
 
+    /// Widths besides those of [`dims`](Self::dims) that are lengths of lists.
+    fn widths(&self) -> [(&'static str, usize); 1] {
+        let width = self.family().json()["head_dim"].as_u64().unwrap_or(0);
+        [("head_dim", usize::try_from(width).unwrap_or(usize::MAX))]
+    }
+
+    /// Compares the sizes with the weights of a folder; see [`check_sizes`].
+    pub(super) fn check_folder(&self, folder: &Path) -> Result<()> {
+        check_folder(self.dims(), &self.widths(), folder)
+    }
+
     /// The `model_type` of `config.json`.
     pub fn model_type(&self) -> &'static str {
         self.family().model_type()
@@ -233,7 +245,7 @@ impl AutoCausalLm {
     pub fn from_pretrained_with(folder: &Path, device: &Device, weights: Weights) -> Result<Self> {
         let config = ModelConfig::from_pretrained(folder)?;
         let files = open_weights(folder)?;
-        check_sizes(&config, &*files)?;
+        check_sizes(config.dims(), &config.widths(), &*files)?;
         let model = Self::from_config(&config, device)?;
         let family = config.family();
         check_tied_head(family, &*files)?;
@@ -320,39 +332,6 @@ pub(crate) fn is_buffer(name: &str) -> bool {
         || name.ends_with(".attn.masked_bias")
         || name.ends_with(".attention.bias")
         || name.ends_with(".attention.masked_bias")
-}
-
-/// Sizes of a configuration that make lists before a weight is looked at: a damaged file could have any.
-fn check_sizes(config: &ModelConfig, files: &dyn WeightSource) -> Result<()> {
-    // Smaller sizes cost nothing, and the error that lists the keys says more.
-    let (mut tensors, mut largest) = (0, 1 << 16);
-    for name in files.names() {
-        tensors += 1;
-        largest = files.shape(name)?.into_iter().fold(largest, usize::max);
-    }
-    let dims = config.dims();
-    let refused = |what: &str, size: usize, has: String| {
-        let reason = format!("config.json has {what} {size}, and the weights have {has}");
-        Err(Error::invalid(files.path(), reason))
-    };
-    if dims.num_layers > tensors {
-        return refused(
-            "a number of layers of",
-            dims.num_layers,
-            format!("{tensors} tensors"),
-        );
-    }
-    let json = config.family().json();
-    let width = json["head_dim"].as_u64().unwrap_or(0);
-    for (what, size) in [
-        ("a hidden size of", dims.hidden_size),
-        ("head_dim", usize::try_from(width).unwrap_or(usize::MAX)),
-    ] {
-        if size > largest {
-            return refused(what, size, format!("no dimension above {largest}"));
-        }
-    }
-    Ok(())
 }
 
 /// A head in the file of a tied model is ignored if it is the embedding; if it is not, loading

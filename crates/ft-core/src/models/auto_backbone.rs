@@ -108,6 +108,7 @@ macro_rules! encoders {
                         $model::from_pretrained_with(folder, device, weights).map(Self::$name)
                     })*
                     BackboneConfig::Decoder(config) => {
+                        config.check_folder(folder)?;
                         let model = AutoCausalLm::without_output_layer(&config, device)?;
                         let keys = Keys {
                             body_prefixes: &[config.family().body_prefix()],

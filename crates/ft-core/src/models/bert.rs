@@ -13,6 +13,7 @@ use burn::tensor::{Device, Int, Tensor};
 use ft_kernels::{Activation, AttentionMask};
 
 use crate::files::pretrained::{Keys, SaveOptions, load_pretrained, save_pretrained};
+use crate::files::sizes::check_folder;
 use crate::layers::attention::{attend, split_heads};
 use crate::layers::blocks::run_blocks;
 use crate::layers::embedding::Embedding;
@@ -125,6 +126,7 @@ impl Bert {
     /// As [`from_pretrained`](Self::from_pretrained).
     pub fn from_pretrained_with(folder: &Path, device: &Device, weights: Weights) -> Result<Self> {
         let config = BertConfig::from_pretrained(folder)?;
+        check_folder(config.dims(), &[], folder)?;
         let model = Self::from_config(&config, device);
         let keys = Keys {
             body_prefixes: &["bert.", "roberta."],

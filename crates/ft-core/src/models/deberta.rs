@@ -14,6 +14,7 @@ use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation::softmax};
 use ft_kernels::Activation;
 
 use crate::files::pretrained::{Keys, SaveOptions, load_pretrained, save_pretrained};
+use crate::files::sizes::check_folder;
 use crate::layers::attention::{merge_heads, split_heads};
 use crate::layers::embedding::Embedding;
 use crate::layers::layer_norm::LayerNorm;
@@ -133,6 +134,7 @@ impl Deberta {
         let (path, json) = read_config(folder)?;
         let config = DebertaConfig::from_json(json);
         let config = config.map_err(|error| Error::invalid(&path, error.to_string()))?;
+        check_folder(config.dims(), &[], folder)?;
         let keys = Keys {
             body_prefixes: &["deberta."],
             ignored: |name| {

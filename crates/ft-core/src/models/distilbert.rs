@@ -9,6 +9,7 @@ use burn::tensor::{Device, Int, Tensor};
 use ft_kernels::{Activation, AttentionMask};
 
 use crate::files::pretrained::{Keys, SaveOptions, load_pretrained, save_pretrained};
+use crate::files::sizes::check_folder;
 use crate::layers::attention::{attend, split_heads};
 use crate::layers::blocks::run_blocks;
 use crate::layers::embedding::Embedding;
@@ -98,6 +99,7 @@ impl DistilBert {
         let (path, json) = read_config(folder)?;
         let config = DistilBertConfig::from_json(json);
         let config = config.map_err(|error| Error::invalid(&path, error.to_string()))?;
+        check_folder(config.dims(), &[], folder)?;
         load_pretrained(
             Self::from_config(&config, device),
             folder,

@@ -10,6 +10,7 @@ use burn::tensor::{Device, Int, Tensor};
 use ft_kernels::{Activation, AttentionMask, Input};
 
 use crate::files::pretrained::{Keys, SaveOptions, load_pretrained, save_pretrained};
+use crate::files::sizes::check_folder;
 use crate::layers::attention::{attend, split_heads};
 use crate::layers::blocks::run_blocks;
 use crate::layers::embedding::Embedding;
@@ -117,6 +118,7 @@ impl ModernBert {
         let (path, json) = read_config(folder)?;
         let config = ModernBertConfig::from_json(json);
         let config = config.map_err(|error| Error::invalid(&path, error.to_string()))?;
+        check_folder(config.dims(), &[], folder)?;
         let keys = Keys {
             body_prefixes: &["model."],
             ignored: |name| {

@@ -12,6 +12,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData, activation::softmax};
 use ft_kernels::Activation;
 
 use crate::files::pretrained::{Keys, SaveOptions, load_pretrained, save_pretrained};
+use crate::files::sizes::check_folder;
 use crate::layers::attention::{merge_heads, split_heads};
 use crate::layers::embedding::Embedding;
 use crate::layers::layer_norm::LayerNorm;
@@ -113,6 +114,7 @@ impl MpNet {
         let (path, json) = read_config(folder)?;
         let config = MpNetConfig::from_json(json);
         let config = config.map_err(|error| Error::invalid(&path, error.to_string()))?;
+        check_folder(config.dims(), &[], folder)?;
         let keys = Keys {
             body_prefixes: &["mpnet."],
             ignored: |name| {

@@ -58,6 +58,7 @@ impl AutoSequenceClassifier {
     /// As [`from_pretrained`](Self::from_pretrained).
     pub fn from_pretrained_with(folder: &Path, device: &Device, weights: Weights) -> Result<Self> {
         let config = SequenceClassifierConfig::from_pretrained(folder)?;
+        config.body.check_folder(folder)?;
         let model = ScoredDecoder::new(&config, false, device)?;
         model.load(folder, weights).map(|_model| Self { _model })
     }
@@ -93,6 +94,7 @@ impl AutoSequenceClassifier {
         device: &Device,
         weights: Weights,
     ) -> Result<Self> {
+        config.body.check_folder(folder)?;
         let model = ScoredDecoder::new(config, false, device)?;
         (model.start(folder, seed, device, weights)).map(|_model| Self { _model })
     }

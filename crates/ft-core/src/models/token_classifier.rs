@@ -68,6 +68,7 @@ impl AutoTokenClassifier {
                 ),
             ));
         }
+        config.body.check_folder(folder)?;
         let Self { _model } = Self::from_config(&config, device)?;
         _model.load(folder, weights).map(|_model| Self { _model })
     }
@@ -84,6 +85,7 @@ impl AutoTokenClassifier {
         device: &Device,
         weights: Weights,
     ) -> Result<Self> {
+        config.body.check_folder(folder)?;
         let Self { _model } = Self::from_config(config, device)?;
         (_model.start(folder, seed, device, weights)).map(|_model| Self { _model })
     }

@@ -12,6 +12,7 @@ mod files;
 mod gguf;
 mod pre_tokenizer;
 pub(crate) mod token_bytes;
+mod word_pieces;
 
 use std::collections::HashSet;
 use std::path::Path;

@@ -6,7 +6,10 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use ft_core::module_path::{PathVisitor, visit_params};
 use ft_core::safetensors_folder::read_tensors;
-use ft_core::{AutoBackbone, Backbone, Bert, Parts, Pass, SaveOptions, TokenBatch, Weights};
+use ft_core::{
+    AutoBackbone, AutoSequenceClassifier, Backbone, Bert, EncoderSequenceClassifier, EncoderTask,
+    EncoderTaskConfig, Parts, Pass, SaveOptions, TokenBatch, Weights,
+};
 
 use crate::models::{assert_close, golden, ints};
 
@@ -247,4 +250,95 @@ fn what_does_not_fit_is_told() {
     model.for_each_linear(&mut |name, _| names.push(name.to_string()));
     assert_eq!(names.len(), 12);
     assert_eq!(names[6], "encoder.layer.1.attention.self.query");
+}
+
+const ENCODERS: [&str; 7] = [
+    "bert",
+    "roberta",
+    "deberta",
+    "deberta_v3",
+    "distilbert",
+    "mpnet",
+    "modernbert",
+];
+
+#[test]
+fn an_encoder_does_not_continue_behind_a_block() {
+    let device = Device::default();
+    for name in ENCODERS {
+        let model = AutoBackbone::from_pretrained(&golden(name), &device).expect("loads");
+        let embeddings = model.embed(TokenBatch::from_ids(&[3; 4], &device).input_ids);
+        let pass = Pass {
+            passed: 1,
+            ..Pass::default()
+        };
+        let run = std::panic::AssertUnwindSafe(|| model.forward(embeddings, pass));
+        let panic = std::panic::catch_unwind(run).expect_err("refused");
+        let text = panic.downcast_ref::<String>().expect("a message");
+        assert!(
+            text.contains("cannot continue behind a block"),
+            "{name}: {text}"
+        );
+    }
+}
+
+/// Sizes of any length would be lists of that length.
+#[test]
+fn sizes_that_the_weights_do_not_have_are_refused_before_a_model_is_made() {
+    let device = Device::default();
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let folder = folder.path();
+    for name in ENCODERS
+        .into_iter()
+        .chain(["task_bert_sequence", "llama_3_labels"])
+    {
+        std::fs::copy(
+            golden(name).join("model.safetensors"),
+            folder.join("model.safetensors"),
+        )
+        .expect("copies");
+        let text = std::fs::read(golden(name).join("config.json")).expect("reads");
+        let config: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+        for (keys, size) in [
+            (["num_hidden_layers", "n_layers"], 1u64 << 33),
+            (["hidden_size", "dim"], 3 << 40),
+        ] {
+            let mut config = config.clone();
+            let key = keys.into_iter().find(|key| config.get(key).is_some());
+            config[key.expect("a size")] = size.into();
+            // A list with an entry for each layer.
+            config.as_object_mut().expect("keys").remove("layer_types");
+            std::fs::write(folder.join("config.json"), config.to_string()).expect("writes");
+            let expected = size.to_string();
+            let refused = |error: ft_core::Error| {
+                let error = error.to_string();
+                assert!(
+                    error.contains("the weights have") && error.contains(&expected),
+                    "{name}: {error}"
+                );
+            };
+            refused(AutoBackbone::from_pretrained(folder, &device).expect_err("refused"));
+            if name.starts_with("llama") {
+                let found = AutoSequenceClassifier::from_pretrained(folder, &device);
+                refused(found.expect_err("refused"));
+            } else {
+                let labels = vec!["a".to_string(), "b".to_string()];
+                let found = EncoderSequenceClassifier::from_encoder(folder, labels, 1, &device);
+                refused(found.expect_err("refused"));
+                let found = EncoderSequenceClassifier::from_pretrained(folder, &device);
+                refused(found.expect_err("refused"));
+            }
+        }
+    }
+}
+
+#[test]
+fn labels_without_names_are_not_counted_without_end() {
+    let text = std::fs::read(golden("task_bert_sequence").join("config.json")).expect("reads");
+    let mut config: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    config.as_object_mut().expect("keys").remove("id2label");
+    config["num_labels"] = (1u64 << 40).into();
+    let found = EncoderTaskConfig::from_json(config, EncoderTask::SequenceClassification);
+    let error = found.expect_err("refused").to_string();
+    assert!(error.contains("num_labels is 1099511627776"), "{error}");
 }

@@ -167,7 +167,8 @@ fn nothing_forgets_packed_weights() {
             model.clone().train(),
             model.clone().train().valid(),
             model.clone().fork(&device),
-            model.clone().to_device(&device),
+            // To a device with autodiff and back.
+            (model.clone().to_device(&device.clone().autodiff())).to_device(&device),
             model.clone().no_grad(),
             model.clone().materialize(),
         ];

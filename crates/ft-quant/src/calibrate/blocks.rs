@@ -1,20 +1,24 @@
 //! A model's blocks, one after the other, on windows of a text.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ft_core::layers::Adapter;
 use ft_core::{AutoCausalLm, CausalLm, Parts, Pass};
 
+use super::passes::in_turns;
 use super::watch::{Round, Stage, Watch, Watched, Work, sums};
 use crate::moments::{Moments, Order};
 use crate::{Error, Result};
 
 /// The name of the adapters that watch.
 const ADAPTER: &str = "calibration";
-/// Windows that go through a block together.
+/// Windows that go through a block together, at least.
 const BATCH: usize = 4;
+/// The most batches, each of which is a thread while stages are rounded.
+const MOST_BATCHES: usize = 64;
+/// The stack of such a thread.
+const STACK: usize = 8 << 20;
 /// Tokens that show which layers get the same input.
 const FEW: usize = 8;
 
@@ -39,7 +43,7 @@ impl<'a> Blocks<'a> {
         check(model, windows)?;
         let device = device_of(model);
         let length = windows[0].len();
-        let hidden = windows.chunks(BATCH).map(|batch| {
+        let hidden = windows.chunks(batch_size(windows.len())).map(|batch| {
             let ids: Vec<i64> = batch.iter().flatten().map(|id| i64::from(*id)).collect();
             let ids = TensorData::new(ids, [batch.len(), length]);
             (model.body()).embed(Tensor::<2, Int>::from_data(ids, &device))
@@ -123,7 +127,7 @@ impl<'a> Blocks<'a> {
     ///
     /// # Errors
     ///
-    /// Those of `round`.
+    /// Those of `round`, or if a thread cannot be started.
     pub(crate) fn round(&mut self, stages: &[Stage], round: Round) -> Result<()> {
         let stages = sums(stages, Order::Second).into_iter();
         let work = Work::Round {
@@ -135,29 +139,9 @@ impl<'a> Blocks<'a> {
         let hidden = std::mem::take(&mut self.hidden);
         self.watch.begin(work, hidden.len());
         let (watch, block) = (&self.watch, self.next);
-        self.hidden = std::thread::scope(|scope| {
-            let passes = hidden.into_iter().enumerate().map(|(batch, x)| {
-                let model = self.model.clone();
-                let pass = move || watch.in_turn(batch, || forward(&model, block, x));
-                let thread = std::thread::Builder::new().stack_size(8 << 20);
-                thread.spawn_scoped(scope, pass)
-            });
-            let passes: std::io::Result<Vec<_>> = passes.collect();
-            let passes = passes.map_err(|error| {
-                Error::Settings(format!("cannot start a thread for each batch: {error}"))
-            })?;
-            // This thread may be one of those that compute.
-            while !passes.iter().all(|pass| pass.is_finished()) {
-                if rayon::yield_now() != Some(rayon::Yield::Executed) {
-                    std::thread::sleep(Duration::from_micros(20));
-                }
-            }
-            let outputs = passes.into_iter().map(|pass| match pass.join() {
-                Ok(output) => output,
-                Err(panic) => std::panic::resume_unwind(panic),
-            });
-            Ok::<_, Error>(outputs.collect())
-        })?;
+        let inputs = hidden.into_iter().map(|x| (self.model.clone(), x));
+        let pass = |(model, x): (AutoCausalLm, _)| forward(&model, block, x);
+        self.hidden = in_turns(watch, inputs.collect(), |_| STACK, pass)?;
         self.next += 1;
         match self.watch.end() {
             Work::Round {
@@ -205,19 +189,32 @@ fn check(model: &AutoCausalLm, windows: &[Vec<u32>]) -> Result<()> {
             "token {id} is not in the model's vocabulary of {vocab}: use the tokenizer of the model"
         ));
     }
+    check_adapters(model)?;
+    if device_of(model).is_autodiff() {
+        return wrong("load the model on a device without autodiff to quantize it".into());
+    }
+    Ok(())
+}
+
+/// Refuses a model with adapters, below which weights would change.
+pub(crate) fn check_adapters(model: &AutoCausalLm) -> Result<()> {
     let mut adapter = None;
     model.for_each_part(&mut |path, part| {
         if let Some(first) = part.adapters().first() {
             adapter.get_or_insert(format!("{path} carries the adapter {:?}", first.name));
         }
     });
-    if let Some(adapter) = adapter {
-        return wrong(format!("{adapter}: merge adapters before quantizing"));
+    match adapter {
+        None => Ok(()),
+        Some(adapter) => Err(Error::Settings(format!(
+            "{adapter}: merge adapters before quantizing"
+        ))),
     }
-    if device_of(model).is_autodiff() {
-        return wrong("load the model on a device without autodiff to quantize it".into());
-    }
-    Ok(())
+}
+
+/// How many of so many windows go through a block together.
+fn batch_size(windows: usize) -> usize {
+    windows.div_ceil(MOST_BATCHES).max(BATCH)
 }
 
 fn device_of(model: &AutoCausalLm) -> Device {
@@ -228,4 +225,17 @@ fn device_of(model: &AutoCausalLm) -> Device {
         }
     });
     device.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_windows_do_not_take_more_threads() {
+        assert_eq!([1, 4, 128, 256].map(batch_size), [BATCH; 4]);
+        for windows in [257usize, 1000, 100_000] {
+            assert!(windows.div_ceil(batch_size(windows)) <= MOST_BATCHES);
+        }
+    }
 }

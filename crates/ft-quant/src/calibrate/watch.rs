@@ -49,9 +49,12 @@ struct State {
     /// Whose turn it is, of so many batches.
     turn: usize,
     batches: usize,
-    /// A thread panicked.
+    /// A thread panicked, or could not be started.
     broken: bool,
 }
+
+/// What a thread panics with whose turn never comes, since another one panicked or could not be started.
+pub(super) struct GaveUp;
 
 /// Shared by the adapters of a model.
 #[derive(Default)]
@@ -93,6 +96,12 @@ impl Watch {
         compute()
     }
 
+    /// Ends all batches that wait for a turn.
+    pub(super) fn give_up(&self) {
+        self.lock().broken = true;
+        self.changed.notify_all();
+    }
+
     fn wait(&self, state: MutexGuard<'_, State>, batch: usize) {
         let mut state = state;
         while state.turn != batch && !state.broken {
@@ -101,10 +110,14 @@ impl Watch {
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        assert!(!state.broken, "the pass of another batch panicked");
+        if state.broken {
+            drop(state);
+            // Without the message of a panic: this is not where it began.
+            std::panic::resume_unwind(Box::new(GaveUp));
+        }
     }
 
-    fn see(&self, path: &str, x: &Tensor<2>) {
+    pub(super) fn see(&self, path: &str, x: &Tensor<2>) {
         let mut guard = self.lock();
         let state = &mut *guard;
         let last = state.turn + 1 == state.batches;

@@ -1,9 +1,9 @@
-"""Small Llamas with packed weights, as GPTQ, AWQ, bitsandbytes and compressed-tensors have them: writes packed/NAME/.
+"""Small Llamas with packed weights, as GPTQ, AWQ, bitsandbytes, HQQ and compressed-tensors have them: writes packed/NAME/.
 
-bitsandbytes 0.50.2, compressed-tensors 0.19.0, torch 2.15.0, transformers 5.23.0, safetensors 0.8.0.
+bitsandbytes 0.50.2, compressed-tensors 0.19.0, hqq 0.2.8.post1, torch 2.15.0, transformers 5.23.0, safetensors 0.8.0.
 Run from anywhere: python packed_folders.py [NAME ...]   Deterministic: the same versions write the same bytes.
 
-bitsandbytes and compressed-tensors pack their own weights. GPTQ's and AWQ's layouts are packed here, number by number, as
+bitsandbytes, hqq and compressed-tensors pack their own weights. GPTQ's and AWQ's layouts are packed here, number by number, as
 AutoGPTQ's `QuantLinear.pack` and AutoAWQ's `WQLinear_GEMM.from_linear` do.
 
 NAME/config.json, model.safetensors   the folder
@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-PINNED = {"bitsandbytes": "0.50.2", "compressed-tensors": "0.19.0", "torch": "2.15.0", "transformers": "5.23.0", "safetensors": "0.8.0"}
+PINNED = {"bitsandbytes": "0.50.2", "compressed-tensors": "0.19.0", "hqq": "0.2.8.post1", "torch": "2.15.0", "transformers": "5.23.0", "safetensors": "0.8.0"}
 for package, pinned in PINNED.items():
     found = importlib.metadata.version(package).split("+")[0]
     assert found == pinned, f"{package} {found} is installed, the golden files need {pinned}"
@@ -115,6 +115,24 @@ def bitsandbytes_8(w):
     return {"weight": q, "SCB": scale, "weight_format": torch.tensor(0, dtype=torch.uint8)}, q.float() * (scale / 127)[:, None]
 
 
+def hqq(w, bits=4, group=32):
+    from hqq.core.quantize import HQQLinear, hqq_base_quant_config
+
+    config = hqq_base_quant_config(nbits=bits, group_size=group, axis=1)
+    config["weight_quant_params"]["round_zero"] = False
+    layer = HQQLinear.from_weights(w.clone(), None, config, compute_dtype=torch.float16, device="cpu")
+    state = {name: x.data for name, x in layer.state_dict().items() if x is not None}
+    layer.meta |= {name: layer.meta[name].float() for name in ["scale", "zero"]} | {"compute_dtype": torch.float32}
+    return state, layer.dequantize()
+
+
+def hqq_config(bits=4, group=32):
+    weights = {"nbits": bits, "channel_wise": True, "group_size": group, "optimize": True, "round_zero": False, "axis": 1,
+               "view_as_float": False}
+    return {"quant_method": "hqq", "skip_modules": ["lm_head"], "quant_config": {
+        "weight_quant_params": weights, "scale_quant_params": None, "zero_quant_params": None, "offload_meta": False}}
+
+
 def compressed(w, bits=4, group=32, symmetric=False):
     from compressed_tensors.compressors.pack_quantized.base import PackedQuantizationCompressor
     from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
@@ -159,6 +177,8 @@ CASES = {
     "nf4_nested": (lambda w: bitsandbytes(w, double=True), BNB | {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}),
     "fp4": (lambda w: bitsandbytes(w, "fp4", block=128), BNB | {"bnb_4bit_quant_type": "fp4"}),
     "bnb_8": (bitsandbytes_8, {"quant_method": "bitsandbytes", "load_in_8bit": True}),
+    "hqq": (hqq, hqq_config()),
+    "hqq_3": (lambda w: hqq(w, 3, 64), hqq_config(3, 64)),
     "pack_quantized": (compressed, compressed_config()),
     "pack_quantized_8": (lambda w: compressed(w, 8, None, True), compressed_config(8, None, True)),
 }

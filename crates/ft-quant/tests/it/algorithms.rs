@@ -230,3 +230,25 @@ fn numbers_that_are_not_finite_are_refused_with_their_place() {
         }
     }
 }
+
+#[test]
+fn outputs_of_zeros_have_no_relative_error() {
+    let hessian = second_moments(32, 7);
+    let shape = [2, 32];
+    assert_eq!(output_error(&[0.0; 64], &[0.0; 64], &hessian, shape), 0.0);
+    assert!(output_error(&[0.0; 64], &[0.5; 64], &hessian, shape) > 0.0);
+}
+
+/// Columns whose inputs are all alike need no scales.
+#[test]
+fn scales_are_ones_where_none_are_better() {
+    // Every number is on the grid already.
+    let weight: Vec<f32> = (0..128).map(|i| (i * 5 % 16) as f32 - 8.0).collect();
+    let mut hessian = vec![0.0; 32 * 32];
+    for i in 0..32 {
+        hessian[i * 33] = 1.0;
+    }
+    let scheme = Scheme::grouped(4, 32);
+    let scales = awq_scales(&weight, &hessian, &[1.0; 32], [4, 32], &scheme).unwrap();
+    assert_eq!(scales, [1.0; 32]);
+}

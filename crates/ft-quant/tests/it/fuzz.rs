@@ -208,6 +208,7 @@ fn whole(folder: &Path) -> Vec<Whole> {
         "awq",
         "nf4_nested",
         "bnb_8",
+        "hqq_3",
         "pack_quantized",
     ]
     .map(|name| Whole::folder(golden(name)))

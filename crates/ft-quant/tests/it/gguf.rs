@@ -272,3 +272,74 @@ fn numbers_that_are_not_finite_are_not_written() {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }
+
+/// A tokenizer of WordPiece in a folder.
+fn word_pieces(folder: &Path) -> Tokenizer {
+    let tokens = [
+        "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "kite", "is", "toy", "##s", ".", "##y",
+        "to", "u", "##n",
+    ];
+    let vocab: serde_json::Map<String, serde_json::Value> = (tokens.iter().enumerate())
+        .map(|(id, token)| (token.to_string(), id.into()))
+        .collect();
+    let added = tokens[..5].iter().enumerate().map(|(id, token)| {
+        serde_json::json!({
+            "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true,
+        })
+    });
+    let json = serde_json::json!({
+        "version": "1.0",
+        "added_tokens": added.collect::<Vec<_>>(),
+        "normalizer": {
+            "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": true,
+        },
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]},
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
+        "model": {
+            "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100,
+            "vocab": vocab,
+        },
+    });
+    let config = serde_json::json!({
+        "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]",
+        "tokenizer_class": "BertTokenizer",
+    });
+    std::fs::write(folder.join("tokenizer.json"), json.to_string()).unwrap();
+    std::fs::write(folder.join("tokenizer_config.json"), config.to_string()).unwrap();
+    Tokenizer::from_pretrained(folder).unwrap()
+}
+
+#[test]
+fn an_encoder_comes_back_with_its_tokenizer() {
+    let device = Device::default();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bert.gguf");
+    let tokenizer = word_pieces(folder.path());
+    let source = open_weights(&golden("bert")).unwrap();
+    let text = std::fs::read(golden("bert").join("config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    write_gguf(
+        &*source,
+        &config,
+        &tokenizer,
+        &path,
+        &GgufOptions::new(Mix::F32),
+    )
+    .unwrap();
+    let load = |path: &Path| {
+        let model =
+            ft_core::AutoBackbone::from_pretrained_with(path, &device, Weights::F32).unwrap();
+        module_tensors(&model)
+    };
+    assert_eq!(load(&path), load(&golden("bert")));
+    let again = Tokenizer::from_pretrained(&path).unwrap();
+    for text in ["A kite is a toy.", "Kites: Tóys, unseen!", "[MASK] 日本"] {
+        let ids = again.encode(text, true).unwrap();
+        assert_eq!(ids, tokenizer.encode(text, true).unwrap(), "{text:?}");
+        assert_eq!(
+            again.decode(&ids, false).unwrap(),
+            tokenizer.decode(&ids, false).unwrap()
+        );
+    }
+}

@@ -4,6 +4,7 @@
 
 mod algorithms;
 mod bitsandbytes;
+mod calibration;
 mod fuzz;
 mod gguf;
 mod model;

@@ -2,37 +2,34 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use ft_core::layers::{Adapter, AdapterKind, At};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use ft_core::{AutoCausalLm, CausalLm, Parts, TokenBatch, Tokenizer, Weights};
 use ft_kernels::PackedFormat;
 use ft_quant::{
-    Algorithm, Granularity, HqqConfig, Importance, QuantizeConfig, Scheme, Target,
-    calibration_windows, pack_model, quantize_model,
+    QuantizeConfig, QuantizedLayer, Target, calibration_windows, pack_model, quantize_model,
 };
 
 pub(crate) const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/tiny-llama");
-const TEXT: &str = concat!(
+pub(crate) const TEXT: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../../examples/data/general.txt"
 );
 
-fn load(folder: &Path) -> AutoCausalLm {
+pub(crate) fn load(folder: &Path) -> AutoCausalLm {
     AutoCausalLm::from_pretrained_with(folder, &Device::default(), Weights::Stored).unwrap()
 }
 
-fn tiny() -> AutoCausalLm {
+pub(crate) fn tiny() -> AutoCausalLm {
     load(Path::new(TINY))
 }
 
-fn windows(length: usize, count: usize) -> Vec<Vec<u32>> {
+pub(crate) fn windows(length: usize, count: usize) -> Vec<Vec<u32>> {
     let tokenizer = Tokenizer::from_pretrained(Path::new(TINY)).unwrap();
     calibration_windows(Path::new(TEXT), &tokenizer, length, count).unwrap()
 }
 
-fn config(name: &str) -> QuantizeConfig {
+pub(crate) fn config(name: &str) -> QuantizeConfig {
     match name.parse() {
         Ok(Target::Groups(config)) => config,
         other => panic!("{name}: {other:?}"),
@@ -92,15 +89,115 @@ fn gptq_has_less_error_than_rounding_in_every_layer() {
 }
 
 #[test]
-fn awq_has_less_error_than_rounding_where_it_acts() {
-    let layers = quantize(&mut tiny(), "awq-w3g64", &windows(128, 48));
-    for (path, output, nearest) in layers {
-        // Queries and keys are scaled with the values, and not clipped.
-        let may_be_equal = path.ends_with("q_proj") || path.ends_with("k_proj");
-        assert!(
-            output < nearest || (may_be_equal && output <= nearest),
-            "{path}: {output}, rounding {nearest}"
+fn awq_has_less_error_than_rounding_the_weight_as_it_was() {
+    let windows = windows(128, 48);
+    let found = quantize_model(
+        &mut tiny(),
+        &config("awq-w3g64"),
+        Some(&windows),
+        &mut |_, _| {},
+    );
+    let layers = found.unwrap().layers;
+    // The same layers rounded to nearest: what AWQ is compared with has no scales in it.
+    let nearest = quantize_model(
+        &mut tiny(),
+        &config("rtn-w3g64"),
+        Some(&windows),
+        &mut |_, _| {},
+    );
+    for (layer, nearest) in layers.iter().zip(nearest.unwrap().layers) {
+        assert_eq!(layer.path, nearest.path);
+        // Inputs of the first stage of the first block are the same.
+        if layer.path.contains("layers.0.self_attn") && !layer.path.ends_with("o_proj") {
+            let (found, expected) = (
+                layer.nearest_output_error.unwrap(),
+                nearest.output_error.unwrap(),
+            );
+            assert!(
+                (found / expected - 1.0).abs() < 1e-3,
+                "{}: {found} {expected}",
+                layer.path
+            );
+        }
+    }
+    for stage in layers.chunk_by(|a, b| a.scaled_into == b.scaled_into) {
+        let sum = |of: fn(&QuantizedLayer) -> Option<f64>| -> f64 {
+            stage.iter().map(|layer| of(layer).unwrap().powi(2)).sum()
+        };
+        let (output, nearest) = (
+            sum(|layer| layer.output_error),
+            sum(|layer| layer.nearest_output_error),
         );
+        let paths: Vec<_> = stage.iter().map(|layer| &layer.path).collect();
+        assert!(output < nearest, "{paths:?}: {output}, rounding {nearest}");
+    }
+}
+
+/// Also where a layer adds so little in the first block that the wrong place for its scales changes hardly anything.
+#[test]
+fn scales_go_into_what_computes_the_input() {
+    let windows = windows(64, 16);
+    for size in [1.0, 1e-4] {
+        let mut model = tiny();
+        model.for_each_linear_mut(&mut |path, linear| {
+            if path.ends_with("layers.0.mlp.down_proj") {
+                let weight = linear.weight.val().cast(DType::F32) * size;
+                let id = linear.weight.id();
+                linear.weight.replace(weight, id);
+            }
+        });
+        let config = config("awq-w4g64");
+        let found = quantize_model(&mut model, &config, Some(&windows), &mut |_, _| {});
+        for layer in found.unwrap().layers {
+            let (block, name) = layer.path.rsplit_once('.').unwrap();
+            let (block, _) = block.rsplit_once('.').unwrap();
+            let expected = match name {
+                "q_proj" | "k_proj" | "v_proj" => Some("input_layernorm"),
+                "gate_proj" | "up_proj" => Some("post_attention_layernorm"),
+                "down_proj" => Some("mlp.up_proj"),
+                // A value serves several heads, so its rows are no columns of the output.
+                _ => None,
+            };
+            let found = layer.scaled_into.as_deref();
+            let expected = expected.map(|part| format!("{block}.{part}"));
+            assert_eq!(found, expected.as_deref(), "{} {size}", layer.path);
+            let clipped = !["q_proj", "k_proj"].contains(&name);
+            assert_eq!(layer.clipped, clipped, "{}", layer.path);
+        }
+    }
+}
+
+#[test]
+fn errors_are_those_of_what_the_model_holds() {
+    let windows = windows(64, 6);
+    for name in ["hqq-w4g64", "hqq-w2g32", "gptq-w3g64", "rtn-w4g16"] {
+        let mut model = tiny();
+        let mut weights = BTreeMap::new();
+        model.for_each_linear(&mut |path, linear| {
+            weights.insert(path.to_string(), linear.matrix().cast(DType::F32));
+        });
+        let found = quantize_model(&mut model, &config(name), Some(&windows), &mut |_, _| {});
+        let found = found.unwrap();
+        let errors: BTreeMap<_, _> = found
+            .layers
+            .iter()
+            .map(|layer| (layer.path.as_str(), layer))
+            .collect();
+        model.for_each_linear(&mut |path, linear| {
+            let (held, expected) = (linear.matrix(), errors[path].weight_error as f32);
+            let error = distance(held, weights[path].clone());
+            assert!(
+                (error / expected - 1.0).abs() < 1e-5,
+                "{name} {path}: {error} {expected}"
+            );
+            let bits = linear.weight.packed().map_or(32.0, |packed| {
+                packed.num_bytes() as f64 * 8.0 / errors[path].numbers as f64
+            });
+            assert!(
+                (bits - errors[path].held_bits).abs() < 1e-9,
+                "{name} {path}: {bits}"
+            );
+        });
     }
 }
 
@@ -114,6 +211,8 @@ fn rounding_and_hqq_need_no_data_and_give_the_same_with_it() {
         let found = quantize_model(&mut without, &config(name), None, &mut |_, _| {}).unwrap();
         assert_eq!(found.layers.len(), 35);
         assert!((found.bits_per_weight() - (4.0 + head / 64.0)).abs() < 1e-9);
+        // A scale of 32 bits and a zero point of 16.
+        assert!((found.held_bits() - (4.0 + 48.0 / 64.0)).abs() < 1e-9);
         assert!(found.mean_error() > 0.02 && found.mean_error() < 0.2);
         assert_eq!(
             logits(&with).into_data(),
@@ -184,50 +283,6 @@ fn groups_without_a_format_are_held_as_numbers() {
     assert_near(name, logits(&model), logits(&tiny()), 0.1);
 }
 
-/// Squares of inputs, summed by an adapter while the whole model runs.
-#[derive(Debug, Default)]
-struct Squares(Mutex<Option<(Tensor<1>, usize)>>);
-
-impl AdapterKind for Squares {
-    fn input(&self, _: &At<'_>, x: &Tensor<2>) -> Option<Tensor<2>> {
-        let [tokens, cols] = x.dims();
-        let squares = x.clone().powi_scalar(2).sum_dim(0).reshape([cols]);
-        let mut sum = self.0.lock().unwrap();
-        *sum = Some(match sum.take() {
-            Some((sum, count)) => (sum + squares, count + tokens),
-            None => (squares, tokens),
-        });
-        None
-    }
-}
-
-#[test]
-fn importance_is_the_mean_square_of_inputs() {
-    let windows = windows(48, 5);
-    let found = Importance::measure(&mut tiny(), &windows, &mut |_, _| {}).unwrap();
-    let mut model = tiny();
-    let mut kinds = BTreeMap::new();
-    model.for_each_linear_mut(&mut |path, linear| {
-        let kind = Arc::new(Squares::default());
-        kinds.insert(path.to_string(), kind.clone());
-        linear
-            .adapters
-            .push(Adapter::new("squares", kind, Vec::new(), 0.0, Arc::new(())));
-    });
-    let device = Device::default();
-    for window in &windows {
-        let ids: Vec<i64> = window.iter().map(|id| i64::from(*id)).collect();
-        let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [1, 48]), &device);
-        model.hidden_states(&TokenBatch::new(ids), None);
-    }
-    assert_eq!(found.0.len(), 35);
-    for (path, found) in found.0 {
-        let (sum, count) = kinds[&path].0.lock().unwrap().clone().expect("was used");
-        let found = Tensor::<1>::from_data(&found[..], &device).unsqueeze::<2>();
-        assert_near(&path, found, (sum / count as f32).unsqueeze(), 1e-4);
-    }
-}
-
 #[test]
 fn packed_layers_are_the_nearest_blocks() {
     let mut weights = BTreeMap::new();
@@ -258,96 +313,16 @@ fn packed_layers_are_the_nearest_blocks() {
 }
 
 #[test]
-fn settings_and_texts_that_do_not_fit_are_refused() {
-    let refused = |config: QuantizeConfig, windows: Option<&[Vec<u32>]>| {
-        let found = quantize_model(&mut tiny(), &config, windows, &mut |_, _| {});
-        found.expect_err("refused").to_string()
-    };
-    let rtn = config("rtn-w4g64");
-    let error = refused(config("rtn-w4g100"), None);
-    assert!(
-        error.contains("groups of 100 do not divide the 256 columns"),
-        "{error}"
-    );
-    assert!(error.contains("the 512 columns"), "{error}");
-    assert!(refused(config("gptq-w4g64"), None).contains("need a calibration text"));
-    assert!(refused(rtn, Some(&[])).contains("at least one window"));
-    let error = refused(rtn, Some(&[vec![1, 2], vec![3]]));
-    assert!(error.contains("2 and 1 tokens"), "{error}");
-    let error = refused(rtn, Some(&[vec![1, 99_999]]));
-    assert!(error.contains("99999"), "{error}");
-    let scheme = Scheme {
-        symmetric: true,
-        ..Scheme::grouped(9, 64)
-    };
-    let hqq = Algorithm::Hqq(HqqConfig::default());
-    let error = refused(
-        QuantizeConfig {
-            algorithm: hqq,
-            scheme,
-        },
-        None,
-    );
-    assert!(
-        error.contains("9 bits") && error.contains("HQQ fits"),
-        "{error}"
-    );
-    let whole = Scheme {
-        granularity: Granularity::Tensor,
-        ..rtn.scheme
-    };
-    let error = refused(
-        QuantizeConfig {
-            scheme: whole,
-            ..rtn
-        },
-        None,
-    );
-    assert!(error.contains("rows or groups"), "{error}");
-    let mut model = tiny();
-    model.for_each_linear_mut(&mut |_, linear| {
-        let kind = Arc::new(Squares::default());
-        linear
-            .adapters
-            .push(Adapter::new("mine", kind, Vec::new(), 0.0, Arc::new(())));
-    });
-    let found = quantize_model(&mut model, &rtn, Some(&[vec![1, 2]]), &mut |_, _| {});
-    assert!(
-        found
-            .expect_err("refused")
-            .to_string()
-            .contains("merge adapters")
-    );
-    let found = pack_model(&mut model, PackedFormat::NF4);
-    assert!(
-        found
-            .expect_err("refused")
-            .to_string()
-            .contains("before adapters")
-    );
-}
-
-#[test]
-fn a_calibration_text_is_read_as_lines_or_as_a_whole() {
-    let tokenizer = Tokenizer::from_pretrained(Path::new(TINY)).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let lines = folder.path().join("text.jsonl");
-    std::fs::write(
-        &lines,
-        "{\"text\": \"Once upon a time\"}\n\n{\"text\": \"a hare\"}\n",
-    )
-    .unwrap();
-    let mut expected = tokenizer.encode("Once upon a time", false).unwrap();
-    expected.extend(tokenizer.eos_token_id());
-    let found = calibration_windows(&lines, &tokenizer, expected.len(), 1).unwrap();
-    assert_eq!(found, [expected]);
-    let error = calibration_windows(&lines, &tokenizer, 1000, 2)
-        .unwrap_err()
-        .to_string();
-    assert!(error.contains("less than one window of 1000"), "{error}");
-    std::fs::write(&lines, "{\"words\": 1}\n").unwrap();
-    let error = calibration_windows(&lines, &tokenizer, 4, 2)
-        .unwrap_err()
-        .to_string();
-    assert!(error.contains("line 1 has no field text"), "{error}");
+fn progress_counts_layers() {
+    let windows = windows(16, 2);
+    for windows in [None, Some(&windows[..])] {
+        let mut seen = Vec::new();
+        let progress = &mut |done, all| seen.push((done, all));
+        quantize_model(&mut tiny(), &config("rtn-w4g64"), windows, progress).unwrap();
+        assert_eq!(seen.last(), Some(&(35, 35)));
+        assert!(
+            seen.is_sorted_by(|a, b| a.0 < b.0 && a.1 == b.1),
+            "{seen:?}"
+        );
+    }
 }

@@ -25,6 +25,8 @@ const FOLDERS: &[(&str, Option<PackedFormat>)] = &[
     ("nf4_nested", Some(PackedFormat::NF4)),
     ("fp4", Some(PackedFormat::FP4)),
     ("bnb_8", Some(PackedFormat::INT8_G64)),
+    ("hqq", Some(PackedFormat::INT4_G32)),
+    ("hqq_3", Some(PackedFormat::INT4_G64)),
     ("pack_quantized", Some(PackedFormat::INT4_G32)),
     ("pack_quantized_8", Some(PackedFormat::INT8_G64)),
 ];
@@ -122,7 +124,17 @@ fn write(model: &AutoCausalLm, layout: PackedLayout, folder: &Path) -> ft_quant:
 #[test]
 fn what_is_written_has_the_bytes_of_the_packages() {
     let folder = tempfile::tempdir().expect("temporary folder");
-    for name in ["gptq", "gptq_v2", "gptq_8", "awq", "nf4", "pack_quantized"] {
+    for name in [
+        "gptq",
+        "gptq_3",
+        "gptq_v2",
+        "gptq_8",
+        "awq",
+        "nf4",
+        "hqq",
+        "hqq_3",
+        "pack_quantized",
+    ] {
         let model = load(&golden(name), Weights::Stored);
         let path = folder.path().join(name);
         let config = std::fs::read(golden(name).join("config.json")).expect("reads");
@@ -205,7 +217,16 @@ fn a_written_folder_has_the_numbers_of_the_model() {
         None => temporary.path().to_path_buf(),
     };
     let nf4 = || load(&golden("nf4"), Weights::Stored);
-    let cases: [(&str, AutoCausalLm, PackedLayout); 8] = [
+    let cases: [(&str, AutoCausalLm, PackedLayout); 13] = [
+        ("hqq_4", rounded(4, false), PackedLayout::Hqq),
+        ("hqq_3", rounded(3, true), PackedLayout::Hqq),
+        ("gptq_2", rounded(2, true), PackedLayout::Gptq),
+        ("gptq_3", rounded(3, false), PackedLayout::Gptq),
+        (
+            "packed_3",
+            rounded(3, true),
+            PackedLayout::CompressedTensors,
+        ),
         ("gptq_4", rounded(4, false), PackedLayout::Gptq),
         ("gptq_sym", rounded(4, true), PackedLayout::Gptq),
         ("gptq_8", rounded(8, false), PackedLayout::Gptq),
@@ -230,6 +251,17 @@ fn a_written_folder_has_the_numbers_of_the_model() {
     for (name, model, layout) in cases {
         let path = folder.join(name);
         write(&model, layout, &path).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let config = std::fs::read_to_string(path.join("config.json")).expect("reads");
+        if let Some(bits) = name
+            .chars()
+            .find(char::is_ascii_digit)
+            .filter(|_| name != "nf4")
+        {
+            let found = ["bits", "num_bits", "nbits"]
+                .iter()
+                .any(|key| config.contains(&format!("\"{key}\": {bits}")));
+            assert!(found, "{name}: {config}");
+        }
         let again = load(&path, Weights::Stored);
         let (found, expected) = (
             module_path::packed_weights(&again),
@@ -378,6 +410,11 @@ fn errors_name_setting_or_tensor() {
         ("gptq", "qzeros"),
         ("gptq", "scales"),
         ("awq", "qzeros"),
+        ("hqq", "W_q"),
+        ("hqq", "zero"),
+        ("hqq", "nbits"),
+        ("hqq", "group_size"),
+        ("hqq", "shape"),
         ("nf4", "weight.absmax"),
         ("nf4", "weight.quant_map"),
     ] {

@@ -117,6 +117,8 @@ fn trained_quantizers_become_integers_with_the_same_logits() {
 fn weights_scales_and_zero_points_get_gradients() {
     let device = Device::default().autodiff();
     let model = attach_fake_quantizers(tiny(&device), &config(3).scheme).unwrap();
+    // At first no number is beyond the bounds of its grid, and zero points have no gradient.
+    let model = module_path::map_params(model, &mut Moved);
     let ids = Tensor::<2, Int>::from_data([[5i64, 9, 300, 41]], &device);
     let loss = model
         .logits(&TokenBatch::new(ids), None)
@@ -125,18 +127,22 @@ fn weights_scales_and_zero_points_get_gradients() {
     let gradients = loss.backward();
     let mut count = 0;
     model.for_each_linear(&mut |path, linear| {
+        let mut sizes = Vec::new();
         for tensor in linear.adapters.iter().flat_map(|adapter| &adapter.tensors) {
             if tensor.trains() {
                 let gradient = tensor.val2().grad(&gradients);
                 let gradient = gradient.unwrap_or_else(|| panic!("{path}.{}", tensor.name()));
-                let size = gradient.abs().sum().into_scalar::<f32>();
-                assert!(
-                    size.is_finite() && (size > 0.0 || tensor.name() == "shift"),
-                    "{path}"
-                );
+                let size = gradient.powi_scalar(2).sum().into_scalar::<f32>().sqrt();
+                assert!(size.is_finite() && size > 0.0, "{path}.{}", tensor.name());
+                sizes.push(size);
                 count += 1;
             }
         }
+        // The weight's is the largest, so that clipping by the norm is about weights.
+        assert!(
+            sizes[1..].iter().all(|size| *size < sizes[0]),
+            "{path}: {sizes:?}"
+        );
         assert!(!linear.weight.is_require_grad());
     });
     assert_eq!(count, 35 * 3);
@@ -155,6 +161,11 @@ fn settings_that_make_no_sense_are_refused() {
         error.contains("groups of 100 do not divide the 256 columns"),
         "{error}"
     );
+    for size in [0, 1024] {
+        let error = refused(Scheme::grouped(4, size));
+        let expected = format!("groups of {size} do not divide the 256 columns");
+        assert!(error.contains(&expected), "{error}");
+    }
     assert!(refused(Scheme::grouped(9, 64)).contains("give 2 to 8"));
     let model = attach_fake_quantizers(tiny(&device), &Scheme::grouped(4, 64)).unwrap();
     let error = attach_fake_quantizers(model, &Scheme::grouped(4, 64)).unwrap_err();

@@ -256,9 +256,36 @@ pub const ARCHITECTURES: &[Architecture] = &[
         ],
         differs: Differs::QkvByGroup,
     },
+    Architecture {
+        name: "bert",
+        model_types: &["bert"],
+        blocks: "encoder.layer",
+        top: &[
+            ("token_embd", "embeddings.word_embeddings"),
+            ("position_embd", "embeddings.position_embeddings"),
+            ("token_types", "embeddings.token_type_embeddings"),
+            ("token_embd_norm", "embeddings.LayerNorm"),
+        ],
+        block: &[
+            ("attn_q", "attention.self.query"),
+            ("attn_k", "attention.self.key"),
+            ("attn_v", "attention.self.value"),
+            ("attn_output", "attention.output.dense"),
+            ("attn_output_norm", "attention.output.LayerNorm"),
+            ("ffn_up", "intermediate.dense"),
+            ("ffn_down", "output.dense"),
+            ("layer_output_norm", "output.LayerNorm"),
+        ],
+        differs: Differs::Nothing,
+    },
 ];
 
 impl Architecture {
+    /// Whether the file has the body of an encoder alone, by the names of the bare model. llama.cpp computes embeddings with it.
+    pub fn is_encoder(&self) -> bool {
+        self.name == "bert"
+    }
+
     /// The architecture of a name; `two_norms` tells which of the two Falcons.
     pub fn of_name(name: &str, two_norms: bool) -> Option<&'static Self> {
         let mut found = ARCHITECTURES.iter().filter(|one| one.name == name);

@@ -104,6 +104,19 @@ pub(super) fn config(file: &GgufFile, architecture: &Architecture) -> Result<Jso
         set("layer_norm_epsilon", layer_norm_epsilon()?.into());
         return Ok(map.into());
     }
+    if architecture.is_encoder() {
+        let types = file.find("token_types.weight").map(|one| one.shape[0]);
+        let types = file.metadata().required("token_types.weight", types)?;
+        set("hidden_size", hidden.into());
+        set("num_hidden_layers", layers.into());
+        set("num_attention_heads", heads.into());
+        set("max_position_embeddings", context.into());
+        set("intermediate_size", inner.into());
+        set("type_vocab_size", types.into());
+        set("layer_norm_eps", layer_norm_epsilon()?.into());
+        set("hidden_act", "gelu".into());
+        return Ok(map.into());
+    }
     let kv_heads = keys.integer("attention.head_count_kv")?.unwrap_or(heads);
     let width = match keys.integer("attention.key_length")? {
         Some(width) => width,
@@ -339,6 +352,18 @@ pub(super) fn write_config(
         }
     }
     if name == "gpt2" {
+        return Ok(());
+    }
+    if architecture.is_encoder() {
+        if config.get("hidden_act").is_some_and(|act| *act != "gelu") {
+            return Err(Error::Settings(format!(
+                "llama.cpp's architecture {name} has hidden_act gelu, and this model {}",
+                config["hidden_act"]
+            )));
+        }
+        set("attention.causal", false.into());
+        let types = size(&["type_vocab_size"]).unwrap_or(2);
+        metadata.set("tokenizer.ggml.token_type_count", types);
         return Ok(());
     }
     if let Some(wrong) = not_there(config, name, of) {

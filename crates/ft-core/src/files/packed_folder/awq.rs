@@ -14,6 +14,7 @@ use super::reader::{
 use super::{Matrix, Rounded, Survey, one_of};
 use crate::Result;
 
+pub(super) const WRITTEN: &[u32] = &[BITS];
 pub(super) const MARKS: &[&str] = &["qweight"];
 pub(super) const ENDS: &[&str] = &["qzeros", "scales"];
 

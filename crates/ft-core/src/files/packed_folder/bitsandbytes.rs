@@ -26,6 +26,7 @@ const NF4_STATE: &str = "weight.quant_state.bitsandbytes__nf4";
 const FP4_STATE: &str = "weight.quant_state.bitsandbytes__fp4";
 const SCALES_OF_8_BITS: &str = "SCB";
 
+pub(super) const WRITTEN: &[u32] = &[];
 pub(super) const MARKS: &[&str] = &[NF4_STATE, FP4_STATE, SCALES_OF_8_BITS];
 pub(super) const ENDS: &[&str] = &[
     "weight",

@@ -17,6 +17,7 @@ use super::reader::{
 use super::{Matrix, Rounded, Survey, one_of};
 use crate::Result;
 
+pub(super) const WRITTEN: &[u32] = &[2, 3, 4, 8];
 pub(super) const MARKS: &[&str] = &["weight_packed"];
 pub(super) const ENDS: &[&str] = &[
     "weight_scale",
@@ -46,18 +47,7 @@ pub(super) fn check(settings: &Value) -> Result<(), String> {
 }
 
 pub(super) fn shape(reader: &Reader<'_>) -> Result<[usize; 2]> {
-    let shape = reader.integers("weight_shape")?;
-    let size = |x: i64| usize::try_from(x).ok();
-    let found = match shape[..] {
-        [out, cols] => size(out).zip(size(cols)),
-        _ => None,
-    };
-    let (out, cols) = found.ok_or_else(|| {
-        reader.wrong(
-            "weight_shape",
-            format!("is {shape:?}, not the two sizes of a matrix"),
-        )
-    })?;
+    let [out, cols] = reader.sizes("weight_shape")?;
     bits(reader, [out, cols])?;
     Ok([out, cols])
 }

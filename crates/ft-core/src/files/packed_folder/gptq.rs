@@ -19,6 +19,7 @@ use super::reader::{
 use super::{Matrix, Rounded, Survey, one_of};
 use crate::Result;
 
+pub(super) const WRITTEN: &[u32] = &[2, 3, 4, 8];
 pub(super) const MARKS: &[&str] = &["qweight"];
 pub(super) const ENDS: &[&str] = &["qzeros", "scales", "g_idx"];
 
@@ -41,14 +42,18 @@ fn version(settings: &Value) -> &str {
 /// Bits of an integer: those for which the words hold as many integers as `g_idx` has columns, since single layers may have
 /// other bits than `quantization_config` has.
 fn bits(reader: &Reader<'_>, words: usize) -> Result<u32> {
-    let allowed = [2, 3, 4, 8];
+    let allowed = WRITTEN.iter().copied();
     let found = if reader.has("g_idx") {
         let (_, shape, _) = reader.files.raw(&reader.name("g_idx"))?;
         let cols: usize = shape.iter().product();
-        (allowed.into_iter()).find(|bits| words_of(cols, *bits) == words && cols > 0)
+        allowed
+            .clone()
+            .find(|bits| words_of(cols, *bits) == words && cols > 0)
     } else {
         let bits = reader.settings["bits"].as_u64();
-        (allowed.into_iter()).find(|allowed| bits == Some(u64::from(*allowed)))
+        allowed
+            .clone()
+            .find(|allowed| bits == Some(u64::from(*allowed)))
     };
     found.ok_or_else(|| {
         let what = "has not the words of integers of 2, 3, 4 or 8 bits for the columns of g_idx, or without it quantization_config has other bits";

@@ -108,6 +108,25 @@ impl Reader<'_> {
         numbers.map_err(|_| self.wrong(end, "has other numbers than integers"))
     }
 
+    /// The shape of a matrix as a tensor of two integers has it.
+    pub(super) fn sizes(&self, end: &str) -> Result<[usize; 2]> {
+        let numbers = self.integers(end)?;
+        let size = |x: i64| usize::try_from(x).ok().filter(|x| *x > 0);
+        let found = match numbers[..] {
+            [out, cols] => size(out).zip(size(cols)),
+            _ => None,
+        };
+        let found = found.map(|(out, cols)| [out, cols]);
+        found
+            .filter(|shape| size_of(*shape).is_some())
+            .ok_or_else(|| {
+                self.wrong(
+                    end,
+                    format!("is {numbers:?}, not the two sizes of a matrix"),
+                )
+            })
+    }
+
     /// Neighbours in groups of the same size, as many as there are scales.
     pub(super) fn even_groups(&self, end: &str, cols: usize, groups: usize) -> Result<Vec<usize>> {
         let size = match self.settings["group_size"].as_u64() {
@@ -146,7 +165,7 @@ pub(super) fn integer_zero_points(rounded: &Rounded) -> Result<Vec<u8>, String> 
     let integer = |z: &f32| {
         let fits = z.fract() == 0.0 && (0.0..=most).contains(z);
         fits.then_some(*z as u8)
-            .ok_or_else(|| format!("a zero point is {z}, and files have integers from 0 to {most}; fitted ones (HQQ) have no layout here"))
+            .ok_or_else(|| format!("a zero point is {z}, and files have integers from 0 to {most}; fitted ones have a place in the layout hqq only"))
     };
     rounded.zero_points.iter().map(integer).collect()
 }

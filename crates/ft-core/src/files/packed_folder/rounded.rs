@@ -150,13 +150,31 @@ impl Rounded {
         self
     }
 
+    /// The same with zero points as blocks hold them: of 16 bits, which changes only fitted ones. Without a
+    /// [`format`](Self::format) nothing changes.
+    #[must_use]
+    pub fn as_held(mut self) -> Self {
+        if self.format().is_some() {
+            for zero in &mut self.zero_points {
+                *zero = f16::from_f32(*zero).to_f32();
+            }
+        }
+        self
+    }
+
     /// Bits for each number in a file: those of the integers, of scales of 16 bits, and of zero points of as many bits as the
-    /// integers, or 16 if they are no integers. Memory takes more: 4 or 8 bits an integer, and 48 for scale and zero point.
+    /// integers, or 16 if they are no integers.
     pub fn bits_per_weight(&self) -> f64 {
         let whole = self.zero_points.iter().all(|zero| zero.fract() == 0.0);
         let zero_point = if whole { f64::from(self.bits) } else { 16.0 };
         let grids = self.scales.len() as f64 * (16.0 + zero_point);
         f64::from(self.bits) + grids / self.levels.len().max(1) as f64
+    }
+
+    /// Bits for each number in memory: those of the blocks of its [`format`](Self::format), with 4 or 8 bits an integer, or 32
+    /// if it has none and is held in `f32`.
+    pub fn held_bits(&self) -> f64 {
+        self.format().map_or(32.0, PackedFormat::bits)
     }
 }
 
@@ -197,6 +215,22 @@ mod tests {
         let smaller = rounded.clone().regrouped(32);
         assert_eq!(smaller.groups(), 4);
         assert_eq!(smaller.dequantize(), rounded.dequantize());
+    }
+
+    #[test]
+    fn a_file_takes_other_bits_than_memory() {
+        // In a file 16 bits of scale, and 3 of zero point; in memory 4 bits an integer, 32 of scale, 16 of zero point.
+        let mut rounded = example(3, 64);
+        assert_eq!(rounded.bits_per_weight(), 3.0 + 19.0 / 64.0);
+        assert_eq!(rounded.held_bits(), 4.0 + 48.0 / 64.0);
+        rounded.zero_points[1] = 0.3;
+        assert_eq!(rounded.bits_per_weight(), 3.0 + 32.0 / 64.0);
+        let held = rounded.clone().as_held();
+        assert_eq!(held.zero_points[1], 0.300_048_83);
+        assert_eq!(example(3, 16).held_bits(), 32.0);
+        let blocks = rounded.blocks().expect("has a format");
+        let again = Rounded::from_blocks(blocks.format, &blocks.bytes, blocks.shape);
+        assert_eq!(again.expect("integers").dequantize(), held.dequantize());
     }
 
     #[test]

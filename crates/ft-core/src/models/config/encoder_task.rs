@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::sequence_classifier::{label_names, labels_of};
+use super::sequence_classifier::labels_in;
 use super::{BertKind, ProblemType, read_config};
 use crate::{BackboneConfig, Error, Result};
 
@@ -108,12 +108,7 @@ impl EncoderTaskConfig {
     ///
     /// [`Error::Settings`] with what is wrong.
     pub fn from_json(json: Value, task: EncoderTask) -> Result<Self> {
-        let count = json.get("num_labels").and_then(Value::as_u64);
-        let count = count.and_then(|count| usize::try_from(count).ok());
-        let labels = match json.get("id2label").filter(|labels| !labels.is_null()) {
-            None => label_names(count.unwrap_or(2)),
-            Some(labels) => labels_of(labels)?,
-        };
+        let labels = labels_in(&json)?;
         let problem_type = match json.get("problem_type") {
             None => None,
             Some(name) => serde_json::from_value(name.clone())

@@ -69,18 +69,14 @@ impl SequenceClassifierConfig {
     ///
     /// [`Error::Settings`] with what is wrong.
     pub fn from_json(json: Value) -> Result<Self> {
-        let count = json.get("num_labels").and_then(Value::as_u64);
-        let count = count.and_then(|count| usize::try_from(count).ok());
-        let labels = match json.get("id2label").filter(|labels| !labels.is_null()) {
-            None => label_names(count.unwrap_or(2)),
-            Some(labels) => labels_of(labels)?,
-        };
+        let labels = labels_in(&json)?;
         let problem_type = match json.get("problem_type") {
             None => None,
             Some(name) => serde_json::from_value(name.clone())
                 .map_err(|error| Error::Settings(format!("problem_type: {error}")))?,
         };
-        if let Some(count) = count.filter(|count| *count != labels.len()) {
+        let count = json.get("num_labels").and_then(Value::as_u64);
+        if let Some(count) = count.filter(|count| *count != labels.len() as u64) {
             return Err(Error::Settings(format!(
                 "num_labels is {count}, but id2label has {} labels: remove one of the two",
                 labels.len()
@@ -163,12 +159,28 @@ fn separator_of(json: &Value) -> Option<String> {
     Some(json.get("step_separator")?.as_str()?.to_string())
 }
 
-pub(super) fn label_names(count: usize) -> Vec<String> {
+/// The most labels that a file may have without naming them.
+const MOST_LABELS: u64 = 1 << 20;
+
+/// The labels of a `config.json`: those of `id2label`, as many as `num_labels`, or two.
+pub(super) fn labels_in(json: &Value) -> Result<Vec<String>> {
+    if let Some(id2label) = json.get("id2label").filter(|labels| !labels.is_null()) {
+        return labels_of(id2label);
+    }
+    match json.get("num_labels").and_then(Value::as_u64).unwrap_or(2) {
+        count @ ..=MOST_LABELS => Ok(label_names(count as usize)),
+        count => Err(Error::Settings(format!(
+            "num_labels is {count}, more than {MOST_LABELS}: name the labels in id2label"
+        ))),
+    }
+}
+
+fn label_names(count: usize) -> Vec<String> {
     (0..count).map(|id| format!("LABEL_{id}")).collect()
 }
 
 /// The labels of `id2label`, in the order of their numbers.
-pub(super) fn labels_of(id2label: &Value) -> Result<Vec<String>> {
+fn labels_of(id2label: &Value) -> Result<Vec<String>> {
     let by_text: BTreeMap<String, String> = serde_json::from_value(id2label.clone())
         .map_err(|error| Error::Settings(format!("id2label: {error}")))?;
     let labels = (0..by_text.len()).map(|id| by_text.get(&id.to_string()).cloned());

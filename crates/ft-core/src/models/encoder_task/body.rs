@@ -80,6 +80,15 @@ impl Body {
         }
     }
 
+    /// The pooler, for families that have one.
+    pub(super) fn pooler_mut(&mut self) -> Option<&mut Option<Pooler>> {
+        match self {
+            Self::Bert(body) => Some(&mut body.bert.pooler),
+            Self::Deberta(body) => Some(&mut body.pooler),
+            _ => None,
+        }
+    }
+
     /// The embeddings of its words.
     pub(super) fn word_embeddings(&self) -> &Embedding {
         match self {

@@ -11,6 +11,7 @@ use super::body::*;
 use super::head::*;
 use crate::files::pretrained::{Keys, load_from};
 use crate::files::safetensors_folder::Weights;
+use crate::files::sizes::{check_folder, check_sizes};
 use crate::files::weight_source::open_weights;
 use crate::layers::linear::{Layout, Linear};
 use crate::models::config::{BertKind, EncoderTask, EncoderTaskConfig};
@@ -155,8 +156,9 @@ impl Tasked {
         device: &Device,
         weights: Weights,
     ) -> Result<Self> {
-        let model = Self::from_config(config, device)?;
         let files = open_weights(folder)?;
+        check_sizes(config.body.dims(), &[], &*files)?;
+        let model = Self::from_config(config, device)?;
         load_from(model, &*files, weights, &KEYS)
     }
 
@@ -168,41 +170,39 @@ impl Tasked {
         device: &Device,
         weights: Weights,
     ) -> Result<Self> {
+        check_folder(config.body.dims(), &[], folder)?;
         let mut model = Self::from_config(config, device)?;
+        // The weights before the heads: they fit the configuration then.
+        match &mut model._body {
+            Body::Bert(InBert { bert }) => {
+                bert._encoder = Bert::from_pretrained_with(folder, device, weights)?;
+            }
+            Body::Roberta(InRoberta { roberta }) => {
+                *roberta = Bert::from_pretrained_with(folder, device, weights)?;
+            }
+            Body::Deberta(InDeberta { deberta, .. }) => {
+                *deberta = Deberta::from_pretrained_with(folder, device, weights)?;
+            }
+            Body::DistilBert(InDistilBert { distilbert }) => {
+                *distilbert = DistilBert::from_pretrained_with(folder, device, weights)?;
+            }
+            Body::MpNet(InMpNet { mpnet }) => {
+                *mpnet = MpNet::from_pretrained_with(folder, device, weights)?;
+            }
+            Body::ModernBert(InModernBert { model }) => {
+                *model = ModernBert::from_pretrained_with(folder, device, weights)?;
+            }
+        }
         device.seed(seed);
         // Heads are drawn when they are first read.
         model._head.for_each_linear(&mut |_, layer| {
             layer.matrix();
         });
-        model._body = match model._body {
-            Body::Bert(InBert { bert }) => Body::Bert(InBert {
-                bert: PooledBert {
-                    _encoder: Bert::from_pretrained_with(folder, device, weights)?,
-                    pooler: bert
-                        .pooler
-                        .map(|pooler| loaded_pooler(pooler, folder, weights))
-                        .transpose()?,
-                },
-            }),
-            Body::Roberta(_) => Body::Roberta(InRoberta {
-                roberta: Bert::from_pretrained_with(folder, device, weights)?,
-            }),
-            Body::Deberta(InDeberta { pooler, .. }) => Body::Deberta(InDeberta {
-                deberta: Deberta::from_pretrained_with(folder, device, weights)?,
-                pooler: pooler
-                    .map(|pooler| loaded_pooler(pooler, folder, weights))
-                    .transpose()?,
-            }),
-            Body::DistilBert(_) => Body::DistilBert(InDistilBert {
-                distilbert: DistilBert::from_pretrained_with(folder, device, weights)?,
-            }),
-            Body::MpNet(_) => Body::MpNet(InMpNet {
-                mpnet: MpNet::from_pretrained_with(folder, device, weights)?,
-            }),
-            Body::ModernBert(_) => Body::ModernBert(InModernBert {
-                model: ModernBert::from_pretrained_with(folder, device, weights)?,
-            }),
-        };
+        if let Some(pooler) = model._body.pooler_mut()
+            && let Some(new) = pooler.take()
+        {
+            *pooler = Some(loaded_pooler(new, folder, weights)?);
+        }
         Ok(model)
     }
 
