@@ -8,6 +8,9 @@
 //! Formats are mixes of GGUF (`q4_k_m`), block formats for all linear layers (`nf4`) and groups of integers
 //! (`METHOD-wBITSgSIZE`). A mix with `-imatrix` behind its name (`q4_k_m-imatrix`) is rounded by what matters on the calibration
 //! text. Mixes also round the embedding and the output layer; the others leave them in 16 bits.
+//!
+//! `MB` and `bits/weight` are of a file; `bits held` is what a number of the rounded layers takes in memory, where integers have 4 or
+//! 8 bits, and scales and zero points 48. The seconds of a mix contain reading and writing, those of the others do not.
 
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
@@ -18,8 +21,8 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use ft::burn::tensor::Device;
 use ft::core::{
-    AutoCausalLm, GenerationConfig, HubOptions, ModelConfig, Tokenizer, Weights, generate,
-    module_path, open_weights, resolve,
+    AutoCausalLm, GenerationConfig, HubOptions, ModelConfig, Tokenizer, Weights, dequantize,
+    generate, module_path, open_weights, resolve,
 };
 use ft::quant::{
     GgufOptions, Importance, Target, calibration_windows, pack_model, quantize_model, write_gguf,
@@ -69,6 +72,7 @@ struct Row {
     name: String,
     megabytes: f64,
     bits_per_weight: f64,
+    held_bits: f64,
     seconds: f64,
     perplexity: f64,
     tokens_per_s: Option<f64>,
@@ -97,6 +101,14 @@ fn main() -> Result<()> {
             ensure!(
                 !weighted || matches!(target, Target::Mix(_)),
                 "{name}: -imatrix is for mixes of GGUF"
+            );
+            let needs_data = match target {
+                Target::Groups(config) => config.algorithm.needs_data(),
+                _ => weighted,
+            };
+            ensure!(
+                !needs_data || args.calibration.is_some(),
+                "{name} needs a calibration text: give --calibration FILE"
             );
             Ok((name.clone(), target, weighted))
         })
@@ -167,6 +179,7 @@ impl Setup {
             name: name.to_string(),
             megabytes: 0.0,
             bits_per_weight: 0.0,
+            held_bits: 0.0,
             seconds: 0.0,
             perplexity: 0.0,
             tokens_per_s: None,
@@ -198,11 +211,14 @@ impl Setup {
                 row.seconds = start.elapsed().as_secs_f64();
                 row.megabytes = written.bytes as f64 / 1e6;
                 row.bits_per_weight = written.bits_per_weight();
+                row.held_bits = row.bits_per_weight;
                 row.mean_error = written.mean_error();
                 self.load(&path)?
             }
             Target::Blocks(format) => {
                 let mut model = self.load(&self.folder)?;
+                // A model that is in blocks already is rounded a second time.
+                dequantize(&mut model);
                 let start = Instant::now();
                 let layers = pack_model(&mut model, *format)?;
                 row.seconds = start.elapsed().as_secs_f64();
@@ -211,6 +227,7 @@ impl Setup {
                     .map(|layer| layer.format.bits() * layer.numbers as f64);
                 let count = layers.iter().map(|layer| layer.numbers).sum();
                 row.size(&model, bits.sum(), count);
+                row.held_bits = row.bits_per_weight;
                 let errors: f64 = layers.iter().map(|layer| layer.error).sum();
                 row.mean_error = errors / layers.len().max(1) as f64;
                 model
@@ -225,6 +242,7 @@ impl Setup {
                 row.seconds = quantized.seconds;
                 let count: usize = quantized.layers.iter().map(|layer| layer.numbers).sum();
                 row.size(&model, quantized.bits_per_weight() * count as f64, count);
+                row.held_bits = quantized.held_bits();
                 row.mean_error = quantized.mean_error();
                 model
             }
@@ -268,7 +286,7 @@ impl Setup {
 }
 
 impl Row {
-    /// The size of layers of few bits with the rest of the model in 16.
+    /// The size of a file with layers of few bits and the rest of the model in 16.
     fn size(&mut self, model: &AutoCausalLm, bits: f64, count: usize) {
         let shapes = module_path::shapes(model);
         let all: usize = shapes
@@ -284,6 +302,7 @@ impl Row {
             "format": self.name,
             "megabytes": self.megabytes,
             "bits_per_weight": self.bits_per_weight,
+            "held_bits": self.held_bits,
             "seconds": self.seconds,
             "perplexity": self.perplexity,
             "tokens_per_s": self.tokens_per_s,
@@ -294,16 +313,17 @@ impl Row {
 
 fn table(rows: &[Row]) -> String {
     let mut text = String::from(
-        "| format | MB | bits/weight | perplexity | s to quantize | tokens/s |\n|---|---|---|---|---|---|\n",
+        "| format | MB | bits/weight | bits held | perplexity | s to quantize | tokens/s |\n|---|---|---|---|---|---|---|\n",
     );
     for row in rows {
         let speed = row.tokens_per_s.map(|speed| format!("{speed:.1}"));
         let _ = writeln!(
             text,
-            "| {} | {:.1} | {:.2} | {:.3} | {:.1} | {} |",
+            "| {} | {:.1} | {:.2} | {:.2} | {:.3} | {:.1} | {} |",
             row.name,
             row.megabytes,
             row.bits_per_weight,
+            row.held_bits,
             row.perplexity,
             row.seconds,
             speed.unwrap_or_default()

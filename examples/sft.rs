@@ -172,6 +172,10 @@ fn main() -> Result<()> {
         .init();
     ft::compute_threads(None);
     let (args, before) = arguments()?;
+    ensure!(
+        args.base_format.is_none() || matches!(args.trains.method, Trains::Adapter(_)),
+        "--base-format is for weights that stay frozen below an adapter: leave it out with --method full and freeze:N"
+    );
     let mut device = ft::device(&args.device)?.autodiff();
     if args.gradient_checkpointing {
         device = device.gradient_checkpointing();
@@ -271,11 +275,6 @@ fn main() -> Result<()> {
     };
     let mut model = AutoCausalLm::from_pretrained_with(&folder, &device, weights)?;
     if let Some(format) = args.base_format {
-        let has_adapter = matches!(args.trains.method, Trains::Adapter(_));
-        ensure!(
-            has_adapter,
-            "--base-format is for weights that stay frozen below an adapter: leave it out with --method full and freeze:N"
-        );
         let layers = ft::quant::pack_model(&mut model, format)?;
         let error = layers.iter().map(|layer| layer.error).sum::<f64>() / layers.len() as f64;
         eprintln!("{} layers in {format}, mean error {error:.5}", layers.len());
@@ -309,7 +308,7 @@ fn main() -> Result<()> {
     let (model, trains) = args.trains.prepare(model, &args.model, args.seed, steps)?;
     eprintln!("{}", ParamTable::new(&model, &[])?);
     let settings = json!({
-        "trains": trains, "learning_rate": config.learning_rate, "schedule": format!("{:?}", config.schedule),
+        "trains": trains, "base_format": args.base_format.map(|format| format.name()), "learning_rate": config.learning_rate, "schedule": format!("{:?}", config.schedule),
         "epochs": args.epochs, "max_steps": args.max_steps, "batch_size": args.batch_size,
         "gradient_accumulation_steps": args.grad_accum, "seq_len": args.seq_len, "packing": args.packing,
         "seed": args.seed,

@@ -1,5 +1,10 @@
 //! The examples of quantization, run as a user does.
 
+use std::path::Path;
+
+use ft::burn::tensor::{Device, Int, Tensor, TensorData};
+use ft::core::{AutoCausalLm, CausalLm, TokenBatch, Tokenizer, Weights, causal_lm_loss};
+use ft::quant::{Algorithm, QuantizeConfig, Scheme, calibration_windows, quantize_model};
 use serde_json::Value;
 
 use crate::examples::{DATA, json, number, path, run};
@@ -122,6 +127,127 @@ fn an_adapter_trains_on_a_base_of_few_bits() {
     let whole = [&options[..], &["--method", "full", "--overwrite"]].concat();
     let message = String::from_utf8_lossy(&run("sft", &whole).stderr).to_string();
     assert!(message.contains("below an adapter"), "{message}");
+    // The adapter's folder has what it was trained on.
+    let stage = std::fs::read_to_string(output.join("adapter_stage.json")).expect("a record");
+    assert!(stage.contains("\"base_format\": \"NF4\""), "{stage}");
+    // A model that is in blocks already is not rounded a second time.
+    let file = at.path().join("model.gguf");
+    let mix = [
+        "--model",
+        path(&model),
+        "--format",
+        "q8_0",
+        "--output",
+        path(&file),
+    ];
+    json("quantize", &mix);
+    let mut twice = options;
+    (twice[1], twice[7]) = (path(&file), path(at.path()));
+    let message = String::from_utf8_lossy(&run("sft", &twice).stderr).to_string();
+    assert!(message.contains("is held in Q8_0 already"), "{message}");
+}
+
+fn stored(folder: &Path) -> AutoCausalLm {
+    AutoCausalLm::from_pretrained_with(folder, &Device::default(), Weights::Stored).expect("loads")
+}
+
+/// The perplexity of windows of the text.
+fn perplexity(model: &AutoCausalLm, windows: &[Vec<u32>]) -> f64 {
+    let ids: Vec<i64> = windows.iter().flatten().map(|id| i64::from(*id)).collect();
+    let shape = [windows.len(), windows[0].len()];
+    let input_ids = TensorData::new(ids.clone(), shape);
+    let input_ids = Tensor::<2, Int>::from_data(input_ids, &Device::default());
+    let hidden = model.hidden_states(&TokenBatch::new(input_ids), None);
+    let loss = causal_lm_loss(hidden, model.head(), &ids);
+    (loss.sum.into_scalar::<f64>() / loss.count as f64).exp()
+}
+
+#[test]
+fn a_folder_has_the_perplexity_of_the_model_that_was_quantized() {
+    let (model, at) = (folder(), tempfile::tempdir().expect("temporary folder"));
+    let tokenizer = Tokenizer::from_pretrained(&model).expect("tokenizer");
+    let windows = calibration_windows(Path::new(TEXT), &tokenizer, 64, 16).expect("windows");
+    let whole = perplexity(&stored(&model), &windows);
+    for (method, bits, layout) in [
+        ("rtn", 3, "compressed-tensors"),
+        ("gptq", 3, "gptq"),
+        ("awq", 4, "awq"),
+        ("awq", 3, "compressed-tensors"),
+        ("hqq", 3, "hqq"),
+    ] {
+        let name = format!("{method} in {bits} bits");
+        let output = at.path().join(&name);
+        let bits_text = bits.to_string();
+        let options = [
+            "--model",
+            path(&model),
+            "--method",
+            method,
+            "--bits",
+            &bits_text,
+            "--group-size",
+            "32",
+            "--calibration",
+            TEXT,
+            "--context",
+            "64",
+            "--samples",
+            "16",
+            "--output",
+            path(&output),
+        ];
+        let line = json("quantize", &options);
+        assert_eq!(line["layout"], layout, "{name}");
+        assert!(number(&line, "seconds") > 0.0 && number(&line, "peak_rss_mb") > 0.0);
+
+        let mut quantized = stored(&model);
+        let config = QuantizeConfig {
+            algorithm: Algorithm::by_name(method).expect("a method"),
+            scheme: Scheme::grouped(bits, 32),
+        };
+        let report = quantize_model(&mut quantized, &config, Some(&windows), &mut |_, _| {});
+        let error = report.expect("rounds").mean_error();
+        assert!(
+            (number(&line, "mean_error") / error - 1.0).abs() < 1e-4,
+            "{name}"
+        );
+
+        let again = stored(&output);
+        let (expected, found) = (
+            perplexity(&quantized, &windows),
+            perplexity(&again, &windows),
+        );
+        assert!(expected != whole, "{name}");
+        // Scales are rounded to 16 bits.
+        assert!(
+            (found / expected - 1.0).abs() < 1e-3,
+            "{name}: {found}, {expected}"
+        );
+        let size = |folder: &Path| {
+            let file = folder.join("model.safetensors");
+            std::fs::metadata(file).expect("is there").len() as f64
+        };
+        assert_eq!(number(&line, "bytes"), size(&output), "{name}");
+        assert!(size(&output) < 0.5 * size(&model), "{name}");
+        assert!(Tokenizer::from_pretrained(&output).is_ok(), "{name}");
+    }
+    let refused = |options: &[&str]| {
+        let output = at.path().join("refused");
+        let all = ["--model", path(&model), "--output", path(&output)];
+        let message = run("quantize", &[&all[..], options].concat()).stderr;
+        assert!(!output.exists(), "{options:?}");
+        String::from_utf8_lossy(&message).to_string()
+    };
+    let message = refused(&["--method", "gptq"]);
+    assert!(message.contains("need a calibration text"), "{message}");
+    let message = refused(&["--method", "rtn", "--group-size", "48"]);
+    assert!(message.contains("multiple of 32"), "{message}");
+    let message = refused(&["--method", "abc"]);
+    assert!(message.contains("the methods are rtn"), "{message}");
+    let message = refused(&["--format", "q4_0", "--bits", "3"]);
+    assert!(message.contains("--bits"), "{message}");
+    let message = refused(&[]);
+    assert!(message.contains("--format"), "{message}");
 }
 
 #[test]
@@ -145,7 +271,15 @@ fn a_mix_is_rounded_by_what_matters_on_a_text() {
             text.iter()
                 .flat_map(|text| ["--calibration", text, "--context", "64"]),
         );
-        number(&json("quantize", &options), "mean_error")
+        let error = number(&json("quantize", &options), "mean_error");
+        let modelfile = std::fs::read_to_string(at.path().join("Modelfile")).expect("a Modelfile");
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        assert!(
+            modelfile.starts_with(&format!("FROM ./{name}\n")),
+            "{modelfile}"
+        );
+        assert!(modelfile.contains("PARAMETER stop"), "{modelfile}");
+        error
     });
     // Other blocks with errors of the same order: columns that matter less lose more.
     let ratio = errors[1] / errors[0];

@@ -14,7 +14,7 @@ from transformers import AutoModel, AutoTokenizer
 folder, file = sys.argv[1:]
 tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
 theirs = llama_cpp.Llama(file, n_ctx=256, n_threads=1, verbose=False, embedding=True, pooling_type=llama_cpp.LLAMA_POOLING_TYPE_NONE)
-for text in ["A kite is a toy.", "Tóys, unseen! THE END?", "日本 and emoji 🙂, 3.14", "antidisestablishmentarianism [MASK] x"]:
+for text in ["A kite is a toy.", "Tóys, unseen! THE END?", "日本 and emoji 🙂, 3.14", "antidisestablishmentarianism x"]:
     ids = tokenizer(text)["input_ids"]
     found = theirs.tokenize(text.encode(), add_bos=True, special=True)
     same = "same tokens" if found == ids else f"tokens {found} in place of {ids}"

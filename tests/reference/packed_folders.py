@@ -61,7 +61,7 @@ def bitsandbytes(t, settings):
 def hqq(t, settings):
     from hqq.core.quantize import HQQLinear
 
-    layer = HQQLinear(None, None, initialize=False)
+    layer = HQQLinear(None, None, device="cpu", initialize=False)
     layer.load_state_dict(t)
     layer.meta |= {name: layer.meta[name].float() for name in ["scale", "zero"]} | {"compute_dtype": torch.float32}
     return layer.dequantize()

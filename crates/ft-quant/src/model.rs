@@ -25,13 +25,13 @@ pub(crate) use weights::put_rounded;
 pub enum Algorithm {
     /// To nearest.
     Nearest,
-    /// [`gptq`](crate::gptq). Layers of one input are rounded together, for the inputs that the rounded layers before them give.
+    /// [`gptq`](fn@crate::gptq). Layers of one input are rounded together, for the inputs that the rounded layers before them give.
     Gptq(GptqConfig),
     /// [`awq_scales`](crate::awq_scales), and [`awq_clip`](crate::awq_clip) except for queries and keys, for the inputs that the
     /// unrounded model gives. The scales go into the norm or the linear layer before; layers behind anything else are only
     /// clipped. [`QuantizedLayer::scaled_into`] and [`QuantizedLayer::clipped`] are what was done.
     Awq,
-    /// [`hqq`](crate::hqq).
+    /// [`hqq`](fn@crate::hqq).
     Hqq(HqqConfig),
 }
 

@@ -37,7 +37,7 @@ impl Default for FolderOptions {
 }
 
 /// Writes `config.json` and the weights of a model whose linear layers are held in blocks, in a layout that transformers and
-/// vLLM read. `config` is the model's `config.json`; its `quantization_config` is set here. The tokenizer is written by itself.
+/// vLLM read, or the package `hqq`. `config` is the model's `config.json`; its `quantization_config` is set here. The tokenizer is written by itself.
 ///
 /// Layers with numbers, such as an output layer, are written in 16 bits and named as not packed. Groups of one size are written:
 /// that of the smallest blocks, whose scale larger blocks repeat. Integers get as few bits as the layout has that hold all of them:

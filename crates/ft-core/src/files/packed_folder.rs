@@ -158,7 +158,7 @@ layouts! {
     Awq: awq = "awq";
     /// NF4 and FP4 of bitsandbytes, and its integers of 8 bits, which are only read.
     Bitsandbytes: bitsandbytes = "bitsandbytes";
-    /// HQQ, of the package `hqq`: integers of 2, 3, 4 and 8 bits with zero points that are no integers.
+    /// HQQ, which the package `hqq` reads: integers of 2, 3, 4 and 8 bits with zero points that are no integers.
     Hqq: hqq = "hqq";
     /// `pack-quantized` of compressed-tensors, of llm-compressor: integers of 1 to 8 bits.
     CompressedTensors: compressed_tensors = "compressed-tensors";
