@@ -274,7 +274,8 @@ fn a_position_is_refused_by_a_stream_with_another_setting_or_other_files() {
     stream.next().expect("reads");
     let state: Value = serde_json::from_str(&stream.state().to_string()).expect("is JSON");
     build(&usual()).restore(&state).expect("is the same");
-    let others: [(fn(&mut Settings), &str); 10] = [
+    type Change = fn(&mut Settings);
+    let others: [(Change, &str); 10] = [
         (
             |s| s.files[1] = "c.jsonl",
             "\"b.jsonl\" then, \"c.jsonl\" now",
