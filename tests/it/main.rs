@@ -11,6 +11,7 @@ mod distillation_examples;
 mod encoder_examples;
 mod evaluation_examples;
 mod examples;
+mod kills;
 mod local_model;
 mod own_body;
 mod qlora;
