@@ -12,6 +12,7 @@ mod embedding_examples;
 mod encoder_examples;
 mod evaluation_examples;
 mod examples;
+mod kills;
 mod local_model;
 mod own_body;
 mod qlora;
