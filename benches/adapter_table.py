@@ -65,6 +65,7 @@ def main():
     p.add_argument("--steps", default="40")
     p.add_argument("--batch-size", default="4")
     p.add_argument("--seq-len", default="256")
+    p.add_argument("--eval-fraction", default="0.05")
     p.add_argument("--advice", action="store_true", help="LoRA's settings instead of the methods")
     p.add_argument("--only", default="", help="rows whose name contains this")
     p.add_argument("--built", action="store_true", help="take target/release/examples/sft as it is")
@@ -76,7 +77,7 @@ def main():
         with tempfile.TemporaryDirectory() as output:
             command = ["target/release/examples/sft", "--model", a.model, "--data", a.data, "--format", a.format]
             command += ["--output", output, "--max-steps", a.steps, "--batch-size", a.batch_size, "--json"]
-            command += ["--seq-len", a.seq_len, "--eval-fraction", "0.05", "--save-every", "1000000"] + options
+            command += ["--seq-len", a.seq_len, "--eval-fraction", a.eval_fraction, "--save-every", "1000000"] + options
             before = cpu_seconds()
             done = subprocess.run(command, capture_output=True, text=True)
             seconds = cpu_seconds() - before
