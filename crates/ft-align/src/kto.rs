@@ -410,7 +410,7 @@ mod tests {
         let token = |batch: &[UnpairedExample], row, drawn| {
             partner(batch, row, &all, drawn).tokens.input_ids[1]
         };
-        // Neighbours with the same prompt are passed over.
+        // Neighbours with the same prompt are left out.
         assert_eq!(
             [0, 1, 2, 3].map(|row| token(&all, row, 0)),
             [13, 13, 11, 12]
