@@ -180,6 +180,7 @@ fn train(config: TrainConfig) -> Result<(Linear, TrainReport), Error> {
 /// The loss falls to a fiftieth; on its way it is within 2% of where it began of that in `f32`.
 #[test]
 fn fifty_steps_in_8_bits_learn_as_those_in_32() {
+    let _turn = alone();
     let losses = |optim| {
         let (_, report) = train(config(optim)).expect("trains");
         report.train_losses

@@ -6,7 +6,7 @@ use ft_train::{
     BoxError, Method, ModelView, StepContext, StepResult, Symptom, TrainConfig, Trainer,
 };
 
-use crate::model::{Data, Net, quiet, squared_error_sum};
+use crate::model::{Data, Net, alone, quiet, squared_error_sum};
 
 /// A method whose loss is 1 for 20 steps and 2 from then on.
 struct Rising {
@@ -44,6 +44,7 @@ impl Method<Net> for Rising {
 
 #[test]
 fn rules_about_falling_losses_are_for_losses_that_are_a_measure() {
+    let _turn = alone();
     let run = |is_a_measure| {
         let mut method = Rising { is_a_measure };
         let config = quiet(TrainConfig::default());
