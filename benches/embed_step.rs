@@ -19,7 +19,7 @@ use serde_json::json;
 mod alpaca;
 #[path = "shared/method_step.rs"]
 mod method_step;
-use method_step::{Stepper, round};
+use method_step::{Stepper, Steps, round};
 
 #[derive(Parser)]
 struct Args {
@@ -55,7 +55,7 @@ fn main() -> Result<()> {
     let device = ft::device("cpu")?.autodiff();
     device.seed(0);
     let model = EmbeddingModel::from_pretrained_with(&args.model, &device, Weights::F32)?;
-    let mut model = model.with_max_seq_length(args.seq)?;
+    let model = model.with_max_seq_length(args.seq)?;
     let rows = alpaca::rows(&args.data)?.into_iter();
     let rows = rows.take(args.batch * args.steps);
     let rows = rows.map(|[instruction, _, output]| TextRow {
@@ -77,15 +77,7 @@ fn main() -> Result<()> {
     let mut method = EmbeddingTraining::new(config, &model, &[dataset], args.batch, None)?;
     let mut stepper = Stepper::new(&device, args.lr);
     let loaded_rss_mb = ft::peak_rss_mb();
-    let (mut seconds, mut losses) = (0.0, Vec::new());
-    for number in 0..args.steps {
-        let step;
-        (model, step) = stepper.step(&mut method, model)?;
-        if number >= 2 {
-            seconds += step.all_s;
-        }
-        losses.push(round(step.loss, 5));
-    }
+    let Steps { seconds, losses } = stepper.steps(&mut method, model, args.steps)?;
     let line = json!({
         "peer": concat!("ft ", env!("CARGO_PKG_VERSION")),
         "batch": args.batch,

@@ -22,7 +22,7 @@ use serde_json::json;
 mod alpaca;
 #[path = "shared/method_step.rs"]
 mod method_step;
-use method_step::{Stepper, round};
+use method_step::{Stepper, Steps, round};
 
 #[derive(Parser)]
 struct Args {
@@ -54,7 +54,7 @@ fn main() -> Result<()> {
     ft::compute_threads(Some(args.threads));
     let device = ft::device("cpu")?.autodiff();
     device.seed(0);
-    let mut model = EncoderSequenceClassifier::from_pretrained(&args.model, &device)?;
+    let model = EncoderSequenceClassifier::from_pretrained(&args.model, &device)?;
     let tokenizer = Tokenizer::from_pretrained(&args.model)?;
     let classes = model.config().labels.clone();
     let rows = alpaca::rows(&args.data)?.into_iter();
@@ -90,15 +90,7 @@ fn main() -> Result<()> {
     let mut method = OnBatches::new(batches, classification_step(problem));
     let mut stepper = Stepper::new(&device, args.lr);
     let loaded_rss_mb = ft::peak_rss_mb();
-    let (mut seconds, mut losses) = (0.0, Vec::new());
-    for number in 0..args.steps {
-        let step;
-        (model, step) = stepper.step(&mut method, model)?;
-        if number >= 2 {
-            seconds += step.all_s;
-        }
-        losses.push(round(step.loss, 5));
-    }
+    let Steps { seconds, losses } = stepper.steps(&mut method, model, args.steps)?;
     let line = json!({
         "peer": concat!("ft ", env!("CARGO_PKG_VERSION")),
         "batch": args.batch,

@@ -75,6 +75,35 @@ impl Stepper {
     }
 }
 
+/// What some steps on the batches of a method took and gave.
+pub(crate) struct Steps {
+    /// Seconds of the steps after the first two.
+    pub(crate) seconds: f64,
+    /// The mean loss of every step, rounded.
+    pub(crate) losses: Vec<f64>,
+}
+
+impl Stepper {
+    /// The next steps, so many.
+    pub(crate) fn steps<M: Module, T: Method<M>>(
+        &mut self,
+        method: &mut T,
+        mut model: M,
+        count: usize,
+    ) -> Result<Steps> {
+        let (mut seconds, mut losses) = (0.0, Vec::new());
+        for number in 0..count {
+            let step;
+            (model, step) = self.step(method, model)?;
+            if number >= 2 {
+                seconds += step.all_s;
+            }
+            losses.push(round(step.loss, 5));
+        }
+        Ok(Steps { seconds, losses })
+    }
+}
+
 impl Step {
     /// The mean of a metric.
     pub(crate) fn metric(&self, name: &str) -> Result<f64> {

@@ -5,6 +5,7 @@ mod adamw_8bit;
 mod adamw_trajectory;
 mod callbacks;
 mod checkpoints;
+mod ewc;
 mod groups;
 mod lora_plus;
 mod loss_without_meaning;
