@@ -22,6 +22,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::exp::{exp, exp_shifted, max, sum_of_pairs, tanh};
+use super::half::dot;
 use super::pieces::each;
 use super::product::{Matrix, Output, product};
 use super::tensor;
@@ -223,7 +224,14 @@ fn forward_tile<'a>(
         let scores = &mut scores[..rows * tile.len()];
         let (keys, values) = keys_and_values(&tile);
         let (scale, none) = (rule.scale, Parallelism::None);
-        product(queries, keys.t(), scale, scores, Output::Overwrite, none);
+        let alone = match rows {
+            1 => queries.row(0),
+            _ => None,
+        };
+        match alone {
+            Some(query) => scores_of_one(query, keys, scale, scores),
+            None => product(queries, keys.t(), scale, scores, Output::Overwrite, none),
+        }
         if let Some(cap) = rule.softcap {
             soften(scores, cap);
         }
@@ -231,8 +239,13 @@ fn forward_tile<'a>(
             rule.forbid(scores, range, &tile, batch, all_keys);
         }
         accumulate_softmax(scores, tile.len(), &mut most, &mut sums, &mut out, width);
-        let probabilities = Matrix::new(scores, rows, tile.len());
-        product(probabilities, values, 1.0, &mut out, Output::Add, none);
+        match alone {
+            Some(_) => add_values_of_one(scores, values, &mut out),
+            None => {
+                let probabilities = Matrix::new(scores, rows, tile.len());
+                product(probabilities, values, 1.0, &mut out, Output::Add, none);
+            }
+        }
     }
     for ((sum, most), out) in sums.iter_mut().zip(&most).zip(out.chunks_exact_mut(width)) {
         let scale = 1.0 / *sum;
@@ -240,6 +253,27 @@ fn forward_tile<'a>(
         *sum = sum.ln() + most;
     }
     (out, sums)
+}
+
+/// `s = scale·⟨q, kⱼ⟩` of a query alone, as when text is generated. A matrix product would copy the keys first.
+fn scores_of_one(query: &[f32], keys: Matrix<'_>, scale: f32, scores: &mut [f32]) {
+    for (key, score) in scores.iter_mut().enumerate() {
+        let key = keys.row(key).expect("the width of a head is contiguous");
+        *score = scale * dot(key, query);
+    }
+}
+
+/// `out += Σ pⱼ vⱼ` of a query alone.
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
+fn add_values_of_one(probabilities: &[f32], values: Matrix<'_>, out: &mut [f32]) {
+    for (value, &probability) in probabilities.iter().enumerate() {
+        let value = values
+            .row(value)
+            .expect("the width of a head is contiguous");
+        for (out, value) in out.iter_mut().zip(value) {
+            *out += probability * value;
+        }
+    }
 }
 
 /// `cap·tanh(s/cap)`

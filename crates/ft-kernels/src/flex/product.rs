@@ -63,6 +63,12 @@ impl<'a> Matrix<'a> {
         Cow::Owned(rows.collect())
     }
 
+    /// A row, if its numbers are contiguous.
+    pub(super) fn row(&self, row: usize) -> Option<&'a [f32]> {
+        let start = row * self.row_stride;
+        (self.col_stride == 1).then(|| &self.data[start..start + self.cols])
+    }
+
     /// The numbers row by row, if they are contiguous.
     pub(super) fn as_rows(&self) -> Option<&'a [f32]> {
         let dense = self.col_stride == 1 && (self.row_stride == self.cols || self.rows == 1);

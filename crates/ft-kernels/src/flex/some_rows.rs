@@ -35,16 +35,38 @@ impl SideBySide {
         }
     }
 
-    /// `out[j, i] = ⟨wⱼ, xᵢ⟩` for some rows `w` of a weight; `out` is `[rows of w, rows of x]`.
-    pub(super) fn times(&self, w: &[&[f32]; TOGETHER], out: &mut [f32]) {
+    /// `out[j, i] = ⟨wⱼ, xᵢ⟩` for some rows `w` of a weight; `out` is `[rows of w, rows of x]`. The memory `next` is fetched into
+    /// the cache meanwhile.
+    pub(super) fn times(&self, w: &[&[f32]; TOGETHER], next: &Memory, out: &mut [f32]) {
         let supported = supported();
         for (block, numbers) in self.numbers.chunks_exact(self.cols).enumerate() {
-            let sums = product(numbers, w, supported);
+            let next = if block == 0 { next } else { &Memory::NONE };
+            let sums = product(numbers, w, next, supported);
             let first = block * LANES;
             let count = LANES.min(self.rows - first);
             for (out, sums) in out.chunks_exact_mut(self.rows).zip(&sums) {
                 out[first..first + count].copy_from_slice(&sums[..count]);
             }
+        }
+    }
+}
+
+/// A piece of memory that will be read soon.
+pub(super) struct Memory {
+    start: *const u8,
+    bytes: usize,
+}
+
+impl Memory {
+    pub(super) const NONE: Self = Self {
+        start: std::ptr::null(),
+        bytes: 0,
+    };
+
+    pub(super) fn of<T>(numbers: &[T]) -> Self {
+        Self {
+            start: numbers.as_ptr().cast(),
+            bytes: size_of_val(numbers),
         }
     }
 }
@@ -60,15 +82,16 @@ fn supported() -> bool {
 fn product(
     x: &[[f32; LANES]],
     w: &[&[f32]; TOGETHER],
+    next: &Memory,
     supported: bool,
 ) -> [[f32; LANES]; TOGETHER] {
     let w = w.map(|row| &row[..x.len()]);
     #[cfg(target_arch = "x86_64")]
     if supported {
         // SAFETY: the caller has asked for the instructions, and every row of `w` is as long as `x`.
-        return unsafe { x86::product(x, w) };
+        return unsafe { x86::product(x, w, next) };
     }
-    let _ = supported;
+    let _ = (next, supported);
     let mut sums = [[0.0; LANES]; TOGETHER];
     for (k, x) in x.iter().enumerate() {
         for (sums, w) in sums.iter_mut().zip(w) {
@@ -85,7 +108,7 @@ fn product(
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{LANES, TOGETHER};
+    use super::{LANES, Memory, TOGETHER};
 
     /// # Safety
     ///
@@ -94,10 +117,16 @@ mod x86 {
     pub(super) unsafe fn product(
         x: &[[f32; LANES]],
         w: [&[f32]; TOGETHER],
+        next: &Memory,
     ) -> [[f32; LANES]; TOGETHER] {
+        // Without this the next rows of the weight, which are read when this product is done, come from memory one after the other.
+        let (step, lines) = (next.bytes.div_ceil(x.len().max(1)), next.bytes > 0);
         let mut low = [_mm256_setzero_ps(); TOGETHER];
         let mut high = low;
         for (k, x) in x.iter().enumerate() {
+            if lines && k % 2 == 0 {
+                _mm_prefetch::<_MM_HINT_T0>(next.start.wrapping_add(k * step).cast());
+            }
             // SAFETY: the loads are of the 16 numbers of an array, and need no alignment.
             let (x_low, x_high) = unsafe {
                 (
@@ -138,7 +167,7 @@ mod tests {
             let w: &[&[f32]; TOGETHER] = w[..].try_into().expect("six rows");
             let side_by_side = SideBySide::new(&x, cols);
             let mut found = vec![f32::NAN; TOGETHER * rows];
-            side_by_side.times(w, &mut found);
+            side_by_side.times(w, &Memory::of(&x), &mut found);
             for (j, w) in w.iter().enumerate() {
                 for (i, x) in x.chunks_exact(cols).enumerate() {
                     let expected: f64 = w
@@ -155,7 +184,8 @@ mod tests {
             }
             // The fallback computes the same.
             for numbers in side_by_side.numbers.chunks_exact(cols) {
-                let (fast, plain) = (product(numbers, w, supported()), product(numbers, w, false));
+                let of = |supported| product(numbers, w, &Memory::NONE, supported);
+                let (fast, plain) = (of(supported()), of(false));
                 for (fast, plain) in fast.iter().flatten().zip(plain.iter().flatten()) {
                     assert!((fast - plain).abs() < 1e-4);
                 }

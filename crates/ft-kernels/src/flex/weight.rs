@@ -15,7 +15,7 @@ use super::int8;
 use super::packed::Blocks;
 use super::pieces::each;
 use super::product::{Matrix, Output, product, product_in_rows, threads_for};
-use super::some_rows::{SideBySide, TOGETHER};
+use super::some_rows::{Memory, SideBySide, TOGETHER};
 use crate::exact::is_exact;
 
 /// The number of elements of a widened panel: 1 MiB of `f32`.
@@ -302,10 +302,26 @@ impl<'a> Stored<'a> {
                 }
                 let mut rows = wide.chunks_exact(self.cols);
                 let rows = std::array::from_fn(|_| rows.next().unwrap_or_default());
-                x.times(&rows, out);
+                x.times(&rows, &self.memory_of(first + TOGETHER), out);
             }
         });
         self.transpose(&by_row, out);
+    }
+
+    /// Where the next group of rows lies, if there is one.
+    fn memory_of(&self, first: usize) -> Memory {
+        let last = (first + TOGETHER).min(self.rows);
+        if first >= last {
+            return Memory::NONE;
+        }
+        let here = first * self.row_stride..(last - 1) * self.row_stride + self.cols;
+        match self.numbers {
+            Numbers::F32(numbers) => Memory::of(&numbers[here]),
+            Numbers::F16(numbers) => Memory::of(&numbers[here]),
+            Numbers::Bf16(numbers) => Memory::of(&numbers[here]),
+            // Decoding takes longer than reading.
+            Numbers::Packed(_) => Memory::NONE,
+        }
     }
 
     /// From `[rows, count]` to `[count, rows]`.
