@@ -8,9 +8,9 @@ use super::{Hit, VectorIndex, check_queries};
 use crate::{Embeddings, Error, Result};
 
 /// Documents of a block: their products with a block of queries stay in the cache.
-const DOCUMENTS: usize = 4096;
+pub(super) const DOCUMENTS: usize = 4096;
 /// Queries of a block.
-const QUERIES: usize = 128;
+pub(super) const QUERIES: usize = 128;
 
 /// Exact search by dot product.
 ///

@@ -1,11 +1,16 @@
 //! Search on one byte a dimension.
 
+use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
+use super::exact::{DOCUMENTS, QUERIES};
 use super::top::Top;
 use super::{Hit, VectorIndex, check_queries};
 use crate::quantize::Ranges;
 use crate::{Embeddings, Error, Result};
+
+/// From so many queries on, codes become numbers, which are multiplied with all queries.
+const MANY: usize = 8;
 
 /// Documents in a quarter of the memory: [`Ranges::int8`]. Scores are the products of the query, whole, with what the codes
 /// stand for.
@@ -52,23 +57,73 @@ impl VectorIndex for Int8Index {
         let steps: Vec<f32> = (self.ranges.restore(&two).iter().zip(&lowest))
             .map(|(next, low)| next - low)
             .collect();
-        let rows: Vec<&[f32]> = queries.rows().collect();
-        Ok(rows
-            .par_iter()
-            .map(|query| {
-                // q·(min + step·(code + 128)) = Σ q·(min + 128·step) + Σ (q·step)·code
-                let scaled: Vec<f32> = query.iter().zip(&steps).map(|(q, step)| q * step).collect();
-                let base: f32 = (query.iter().zip(&lowest))
-                    .zip(&scaled)
-                    .map(|((q, low), scaled)| q * low + 128.0 * scaled)
-                    .sum();
-                let mut top = Top::new(k);
-                for (document, codes) in self.codes.chunks_exact(dims).enumerate() {
-                    top.push(document, base + product(&scaled, codes));
-                }
-                top.sorted()
+        // q·(min + step·(code + 128)) = Σ q·(min + 128·step) + Σ (q·step)·code
+        let scale = |query: &[f32]| -> Vec<f32> {
+            query.iter().zip(&steps).map(|(q, step)| q * step).collect()
+        };
+        let base = |query: &[f32], scaled: &[f32]| -> f32 {
+            (query.iter().zip(&lowest))
+                .zip(scaled)
+                .map(|((q, low), scaled)| q * low + 128.0 * scaled)
+                .sum()
+        };
+        let scaled: Vec<Vec<f32>> = queries.rows().map(scale).collect();
+        let bases: Vec<f32> = (queries.rows().zip(&scaled))
+            .map(|(query, scaled)| base(query, scaled))
+            .collect();
+        let mut best: Vec<Top> = bases.iter().map(|_| Top::new(k)).collect();
+        if queries.len() < MANY {
+            for ((best, scaled), base) in best.iter_mut().zip(&scaled).zip(&bases) {
+                self.scan(scaled, *base, best);
+            }
+        } else {
+            self.scan_all(&scaled.concat(), &bases, &mut best);
+        }
+        Ok(best.into_par_iter().map(Top::sorted).collect())
+    }
+}
+
+impl Int8Index {
+    /// Looks at all documents for one query, from the codes as they are.
+    fn scan(&self, scaled: &[f32], base: f32, best: &mut Top) {
+        let dims = self.dims();
+        let blocks = self.codes.par_chunks(DOCUMENTS * dims);
+        let scores: Vec<Vec<f32>> = blocks
+            .map(|codes| {
+                let codes = codes.chunks_exact(dims);
+                codes.map(|codes| base + product(scaled, codes)).collect()
             })
-            .collect())
+            .collect();
+        for (number, scores) in scores.iter().enumerate() {
+            best.push_all(number * DOCUMENTS, scores);
+        }
+    }
+
+    /// The same for many queries `[queries, dims]`: a block of codes becomes numbers once, and is multiplied with all of them.
+    fn scan_all(&self, scaled: &[f32], bases: &[f32], best: &mut [Top]) {
+        let dims = self.dims();
+        let matrix = |values: Vec<f32>| {
+            let rows = values.len() / dims;
+            Tensor::<2>::from_data(TensorData::new(values, [rows, dims]), &Device::default())
+        };
+        let parts: Vec<Tensor<2>> = (scaled.chunks(QUERIES * dims))
+            .map(|part| matrix(part.to_vec()))
+            .collect();
+        for (number, codes) in self.codes.chunks(DOCUMENTS * dims).enumerate() {
+            let wide: Vec<f32> = codes.par_iter().map(|&code| f32::from(code)).collect();
+            let block = matrix(wide);
+            let ends = best.chunks_mut(QUERIES).zip(bases.chunks(QUERIES));
+            for (part, (best, bases)) in parts.iter().zip(ends) {
+                let scores = ft_kernels::linear(part.clone(), block.clone(), None);
+                let width = scores.dims()[1];
+                let bases = Tensor::<1>::from_data(bases, &Device::default());
+                let scores = (scores + bases.unsqueeze_dim::<2>(1)).into_data();
+                let scores = scores.as_slice::<f32>().unwrap_or(&[]);
+                best.par_iter_mut()
+                    .zip(scores.par_chunks_exact(width))
+                    .for_each(|(best, scores)| best.push_all(number * DOCUMENTS, scores));
+            }
+        }
     }
 }
 
@@ -102,6 +157,27 @@ impl TryFrom<&Embeddings> for Int8Index {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_queries_find_what_each_finds_alone() {
+        let dims = 24;
+        let some = |rows: usize, salt: usize| {
+            let values = (0..rows * dims).map(|i| ((i * 37 + i / 7 * salt) % 101) as f32 - 50.0);
+            Embeddings::new(values.collect(), dims).expect("rows")
+        };
+        let (documents, queries) = (some(DOCUMENTS + 300, 13), some(QUERIES + 5, 29));
+        let index = Int8Index::try_from(&documents).expect("two rows or more");
+        let together = index.search(&queries, 3).expect("searches");
+        for (row, found) in together.iter().enumerate() {
+            let alone = index.search(&queries.select(&[row]), 3).expect("searches");
+            for (a, b) in found.iter().zip(&alone[0]) {
+                assert!(
+                    (a.score - b.score).abs() < 1e-3 * b.score.abs(),
+                    "{a:?} {b:?}"
+                );
+            }
+        }
+    }
 
     #[test]
     fn scores_are_those_of_what_the_codes_stand_for() {
