@@ -25,6 +25,7 @@ use ft::core::{
 };
 use ft::distill::loss::soft_targets;
 use ft::embed::{TextBatch, TextTokens};
+use ft::eval::classification::calibration;
 use ft::train::{OptimizerStates, TrainConfig};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -238,8 +239,8 @@ fn train(
     steps: usize,
     seed: u64,
     device: &Device,
-    mut at_tenths: impl FnMut(&EncoderSequenceClassifier),
-) -> EncoderSequenceClassifier {
+    mut at_tenths: impl FnMut(&EncoderSequenceClassifier) -> Result<()>,
+) -> Result<EncoderSequenceClassifier> {
     let mut optimizer = OptimizerStates::adamw(&TrainConfig::default());
     let mut rng = StdRng::seed_from_u64(seed);
     for step in 0..steps {
@@ -263,26 +264,46 @@ fn train(
         let rate = lesson.rate * (10.0 * done).min((1.0 - done) / 0.9);
         model = optimizer.step(model, gradients, rate, 1.0 / BATCH as f64);
         if step + 1 == steps || (step + 1).is_multiple_of(steps.div_ceil(10)) {
-            at_tenths(&model);
+            at_tenths(&model)?;
         }
     }
-    model
+    Ok(model)
 }
 
-/// The share of messages whose likelier class is found, and milliseconds a message.
-fn test(model: &EncoderSequenceClassifier, messages: &[Message], device: &Device) -> [f64; 2] {
-    let (mut right, start) = (0, Instant::now());
+/// What a model makes of unseen messages.
+#[derive(Clone, Copy, Default)]
+struct Tested {
+    /// The share of messages whose likelier class is found.
+    accuracy: f64,
+    /// The expected calibration error of the probabilities, of the labels as they were drawn.
+    calibration_error: f64,
+    /// Milliseconds a message.
+    ms: f64,
+}
+
+fn test(
+    model: &EncoderSequenceClassifier,
+    messages: &[Message],
+    device: &Device,
+) -> Result<Tested> {
+    let (mut right, mut confidences, mut correct) = (0, Vec::new(), Vec::new());
+    let start = Instant::now();
     for message in messages {
-        let class = logits(model, &[message], device)
-            .argmax(1)
-            .into_scalar::<i64>();
-        right += usize::from((class == 1) == (message.fraud > 0.5));
+        let scores = logits(model, &[message], device);
+        let fraud = activation::softmax(scores, 1)
+            .into_data()
+            .try_to_vec::<f32>()?[1];
+        let class = fraud > 0.5;
+        right += usize::from(class == (message.fraud > 0.5));
+        confidences.push(f64::from(fraud.max(1.0 - fraud)));
+        correct.push(class == (message.label == 1));
     }
     let count = messages.len() as f64;
-    [
-        right as f64 / count,
-        1e3 * start.elapsed().as_secs_f64() / count,
-    ]
+    Ok(Tested {
+        accuracy: right as f64 / count,
+        ms: 1e3 * start.elapsed().as_secs_f64() / count,
+        calibration_error: calibration(&confidences, &correct, 15)?.expected_error,
+    })
 }
 
 /// A BERT with random weights.
@@ -333,7 +354,7 @@ fn main() -> Result<()> {
         "student, teacher without labels",
     ];
     let mut found = vec![Vec::new(); names.len()];
-    let (mut times, mut sizes) = ([0.0; 2], [0; 2]);
+    let (mut times, mut sizes, mut errors) = ([0.0; 2], [0; 2], [0.0; 4]);
     for seed in 0..args.seeds {
         let part = |part: u64| mix_seed(seed, part);
         let many = messages(args.teacher_messages, part(0), &tokenizer)?;
@@ -360,39 +381,43 @@ fn main() -> Result<()> {
             args.steps,
             part(4),
             &device,
-            |_| {},
-        )
+            |_| Ok(()),
+        )?
         .valid();
         device.seed(part(5));
         let student = bert(1, 32, vocab, &device)?;
         // Its weights are drawn now, so that all students begin with the same.
         ft::core::module_path::draw(&student);
         sizes = [parameters(&teacher), parameters(&student)];
-        let trained = |messages, alpha: Option<f64>, at_tenths: &mut dyn FnMut(f64)| {
-            let teacher = alpha.map(|alpha| (&teacher, alpha));
-            let lesson = lesson(messages, teacher, 1e-3);
-            let mut last = [0.0; 2];
-            let start = student.clone();
-            train(start, &lesson, args.steps, part(6), &device, |model| {
-                last = test(&model.valid(), &unseen, &plain);
-                at_tenths(last[0]);
-            });
-            last
-        };
-        let [accuracy, ms] = test(&teacher, &unseen, &plain);
-        found[TEACHER].push(accuracy);
-        times[0] += ms / args.seeds as f64;
+        let trained =
+            |messages, alpha: Option<f64>, at_tenths: &mut dyn FnMut(f64)| -> Result<Tested> {
+                let teacher = alpha.map(|alpha| (&teacher, alpha));
+                let lesson = lesson(messages, teacher, 1e-3);
+                let mut last = Tested::default();
+                let start = student.clone();
+                train(start, &lesson, args.steps, part(6), &device, |model| {
+                    last = test(&model.valid(), &unseen, &plain)?;
+                    at_tenths(last.accuracy);
+                    Ok(())
+                })?;
+                Ok(last)
+            };
+        let tested = test(&teacher, &unseen, &plain)?;
+        found[TEACHER].push(tested.accuracy);
+        errors[0] += tested.calibration_error / args.seeds as f64;
+        times[0] += tested.ms / args.seeds as f64;
         let mut best = 0.0f64;
         let students = [
-            trained(&few, None, &mut |accuracy| best = best.max(accuracy)),
-            trained(&few, Some(args.alpha), &mut |_| {}),
-            trained(&many, Some(1.0), &mut |_| {}),
+            trained(&few, None, &mut |accuracy| best = best.max(accuracy))?,
+            trained(&few, Some(args.alpha), &mut |_| {})?,
+            trained(&many, Some(1.0), &mut |_| {})?,
         ];
         found[ALONE_AT_BEST].push(best);
         let places = [ALONE, ALONE_AT_BEST + 1, ALONE_AT_BEST + 2];
-        for (place, [accuracy, ms]) in places.into_iter().zip(students) {
-            found[place].push(accuracy);
-            times[1] += ms / (students.len() as f64 * args.seeds as f64);
+        for (number, (place, tested)) in places.into_iter().zip(students).enumerate() {
+            found[place].push(tested.accuracy);
+            errors[number + 1] += tested.calibration_error / args.seeds as f64;
+            times[1] += tested.ms / (students.len() as f64 * args.seeds as f64);
         }
         let last: Vec<String> = found
             .iter()
@@ -408,10 +433,16 @@ fn main() -> Result<()> {
         let mb = size as f64 * 4e-6;
         println!("{name}: {size} parameters, {mb:.1} MB, {ms:.2} ms a message");
     }
+    let percent = errors.map(|error| format!("{:.1}%", 100.0 * error));
+    println!(
+        "expected calibration error, without the best moment: {}",
+        percent.join(", ")
+    );
     let mut line = students::report(&names, &found)?;
     if args.json {
         line.insert("parameters".into(), json!(sizes));
         line.insert("ms".into(), json!(times));
+        line.insert("calibration_errors".into(), json!(errors));
         line.insert("peak_rss_mb".into(), ft::peak_rss_mb().into());
         println!("{}", serde_json::Value::Object(line));
     }

@@ -21,7 +21,7 @@ use ft::core::{
 };
 use ft::data::{Collation, Format, SftDataset};
 use ft::distill::{
-    Distill, DistillConfig, Divergence, OwnAnswers, TeacherSource, compare, student_of,
+    Distill, DistillConfig, Divergence, OwnAnswers, TeacherSource, compare, narrow_student_of,
     write_top_logits,
 };
 use ft::train::{TrainConfig, Trainer, evaluate, next_token_loss};
@@ -36,6 +36,10 @@ struct Args {
     /// Model folder, a config.json, or `layers:0,2,4` for these layers of the teacher.
     #[arg(long)]
     student: String,
+    /// With `layers:`, smaller sizes than the teacher's by their names in config.json, such as
+    /// hidden_size=384,num_attention_heads=6,num_key_value_heads=2,intermediate_size=1024.
+    #[arg(long, value_delimiter = ',', value_parser = size)]
+    sizes: Vec<(String, u64)>,
     /// JSON or JSONL file.
     #[arg(long)]
     data: PathBuf,
@@ -54,6 +58,9 @@ struct Args {
     /// The weight of the teacher, beside that of the data.
     #[arg(long, default_value_t = 0.5)]
     alpha: f64,
+    /// The weight of 1 - cos between the last hidden states, for a student as wide as its teacher.
+    #[arg(long, default_value_t = 0.0)]
+    cosine: f64,
     /// Folder for the teacher's likeliest tokens; what it has is used.
     #[arg(long)]
     offline_logits: Option<PathBuf>,
@@ -139,8 +146,13 @@ fn main() -> Result<()> {
         divergence: args.loss.0,
         temperature,
         alpha: args.alpha,
+        cosine: args.cosine,
     };
     config.validate()?;
+    ensure!(
+        args.cosine == 0.0 || args.offline_logits.is_none(),
+        "--cosine compares hidden states, which --offline-logits does not have: leave one of them out"
+    );
 
     // The data before the models, so that errors in a file are reported at once.
     let folder = resolve(&args.teacher, &HubOptions::from_env())?;
@@ -226,13 +238,15 @@ fn main() -> Result<()> {
         ..TrainConfig::default()
     };
     let identity = format!(
-        "{} {} {print} {} {:?} {} {} {:?} {} {}",
+        "{} {} {:?} {print} {} {:?} {} {} {} {:?} {} {}",
         args.teacher,
         args.student,
+        args.sizes,
         args.batch_size,
         args.loss.0,
         temperature,
         args.alpha,
+        args.cosine,
         args.offline_logits.is_some().then_some(args.top_k),
         args.own_answers,
         args.max_new_tokens
@@ -319,6 +333,17 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// `NAME=NUMBER`.
+fn size(text: &str) -> Result<(String, u64)> {
+    let (name, number) = text
+        .split_once('=')
+        .with_context(|| format!("`{text}` is no NAME=NUMBER"))?;
+    let number = number
+        .parse()
+        .with_context(|| format!("`{number}` is no whole number"))?;
+    Ok((name.to_string(), number))
+}
+
 /// The student before the training.
 fn student(
     args: &Args,
@@ -331,8 +356,14 @@ fn student(
         let layers: Vec<usize> = layers
             .collect::<Result<_, _>>()
             .with_context(|| format!("--student {}: layers are numbers from 0", args.student))?;
-        return Ok(student_of(teacher, &layers)?);
+        let sizes = args.sizes.iter().cloned();
+        let sizes = sizes.map(|(name, size)| (name, size.into())).collect();
+        return Ok(narrow_student_of(teacher, &layers, &sizes)?);
     }
+    ensure!(
+        args.sizes.is_empty(),
+        "--sizes needs --student layers:..., from which a narrower student is cut"
+    );
     let path = Path::new(&args.student);
     if path.is_file() {
         let text = std::fs::read_to_string(path)?;

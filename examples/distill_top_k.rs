@@ -79,6 +79,7 @@ fn main() -> Result<()> {
         divergence: Divergence::Forward,
         temperature: args.temperature,
         alpha: 1.0,
+        cosine: 0.0,
     };
     let batches = || -> Result<SftBatches> {
         let padded = Collation::Padded { multiple: 1 };

@@ -39,6 +39,58 @@ fn a_student_learns_along_its_own_answers() {
     assert!(log.contains("own_answers/mean_length"), "{log}");
 }
 
+/// A student of half of the size, and the same student without the teacher.
+#[test]
+fn a_student_is_nearer_to_its_teacher_than_its_twin() {
+    let at = TempDir::new().expect("folder");
+    let (teacher, output) = (folder(), at.path().join("student"));
+    let sizes = "hidden_size=192,num_attention_heads=3,num_key_value_heads=1";
+    let arguments = |more: &[&'static str]| {
+        let base = [
+            "--teacher",
+            path(&teacher),
+            "--student",
+            "layers:0,2,4",
+            "--data",
+            DATA,
+            "--output",
+            path(&output),
+            "--batch-size",
+            "4",
+            "--lr",
+            "1e-3",
+            "--overwrite",
+        ];
+        let all = base.iter().chain(more).map(|text| (*text).to_string());
+        all.collect::<Vec<_>>()
+    };
+    let call = |more: &[&'static str]| {
+        let all = arguments(more);
+        json(
+            "distill_lm",
+            &all.iter().map(String::as_str).collect::<Vec<_>>(),
+        )
+    };
+    let found = call(&["--max-steps", "40", "--alpha", "1"]);
+    let nearer = number(&found, "divergence");
+    assert!(
+        nearer < 0.9 * number(&found, "divergence_without_teacher"),
+        "{found}"
+    );
+    // Heads that share a key head are cut together: 4 of 2 cannot become 3 of 1.
+    let all = arguments(&["--max-steps", "1", "--sizes", sizes]);
+    let refused = run(
+        "distill_lm",
+        &all.iter().map(String::as_str).collect::<Vec<_>>(),
+    );
+    let message = String::from_utf8_lossy(&refused.stderr);
+    assert!(message.contains("share a key head"), "{message}");
+    let half = "hidden_size=128,num_attention_heads=2,num_key_value_heads=1,intermediate_size=256";
+    let found = call(&["--max-steps", "4", "--no-twin", "--sizes", half]);
+    let after = number(&found, "eval_loss_after");
+    assert!(after < number(&found, "eval_loss_before"), "{found}");
+}
+
 #[test]
 fn the_seed_decides_the_weights_of_a_random_student() {
     let at = TempDir::new().expect("folder");

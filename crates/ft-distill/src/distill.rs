@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use ft_core::{
-    CausalLm, LossSum, TeacherStates, causal_lm_loss, check_distillation_head, distillation_loss,
+    CausalLm, IGNORE_INDEX, LossSum, TeacherStates, causal_lm_loss, check_distillation_head,
+    distillation_loss,
 };
 use ft_data::{Batch, Batches};
 use ft_kernels::{DistillationOptions, Divergence};
@@ -12,6 +13,7 @@ use ft_train::{
     BoxError, EvalMetrics, Method, ModelView, StepContext, StepOutput, StepResult, evaluate,
 };
 
+use crate::loss::cosine;
 use crate::{Error, OwnAnswers, Result, TopLogits};
 
 /// The settings of [`Distill`].
@@ -23,6 +25,9 @@ pub struct DistillConfig {
     pub temperature: f64,
     /// α, from 0 to 1: the weight of `T²` times the divergence, beside `1 − α` of the cross-entropy with the data.
     pub alpha: f64,
+    /// The weight of `1 − cos` between the last hidden states of both, beside the loss above: DistilBERT's third loss (Sanh et al.,
+    /// 2019, section 3). Above 0, it needs a student as wide as its teacher, which is a model.
+    pub cosine: f64,
 }
 
 impl Default for DistillConfig {
@@ -32,6 +37,7 @@ impl Default for DistillConfig {
             divergence: Divergence::Forward,
             temperature: 2.0,
             alpha: 0.5,
+            cosine: 0.0,
         }
     }
 }
@@ -54,6 +60,12 @@ impl DistillConfig {
             mistakes.push(format!(
                 "alpha must be from 0 (the data alone) to 1 (the teacher alone), not {}",
                 self.alpha
+            ));
+        }
+        if !(self.cosine >= 0.0 && self.cosine.is_finite()) {
+            mistakes.push(format!(
+                "cosine must be 0 (hidden states are not compared) or more, not {}",
+                self.cosine
             ));
         }
         if let Divergence::JensenShannon(beta) = self.divergence
@@ -101,7 +113,8 @@ type BoxedBatches<'a> = Box<dyn Batches<Batch = Batch> + 'a>;
 /// token has a label.
 ///
 /// The loss is `α T² D(p‖q) + (1 − α) CE`, a mean over positions. Metrics are `divergence` (`D`), `cross_entropy`, and
-/// `agreement`, the share of positions at which both find the same token likeliest.
+/// `agreement`, the share of positions at which both find the same token likeliest; with [`cosine`](DistillConfig::cosine) also
+/// `hidden_cosine`, the mean of `1 − cos`.
 ///
 /// The loss of an evaluation is the cross-entropy, so that it compares with other trainings; with a model as teacher it
 /// reports the same metrics.
@@ -168,6 +181,22 @@ impl<'a, T: CausalLm> Distill<'a, T> {
                  differs, resize those of one model (resize_token_embeddings)"
             )));
         }
+        if config.cosine > 0.0 {
+            let width = student.dims().hidden_size;
+            let reason = match &teacher {
+                TeacherSource::Top(_) => "a teacher on disk has no hidden states".to_string(),
+                TeacherSource::Model(teacher) if teacher.dims().hidden_size != width => format!(
+                    "the student's have {width} numbers and the teacher's {}",
+                    teacher.dims().hidden_size
+                ),
+                TeacherSource::Model(_) => String::new(),
+            };
+            if !reason.is_empty() {
+                return Err(Error::Teacher(format!(
+                    "hidden states cannot be compared, since {reason}: set `cosine` to 0"
+                )));
+            }
+        }
         if let TeacherSource::Top(top) = &teacher
             && top.temperature() != config.temperature
         {
@@ -189,7 +218,7 @@ impl<'a, T: CausalLm> Distill<'a, T> {
 
     /// Trains a share of the batches on answers that the student samples (on-policy).
     ///
-    /// At those the loss is `T² D(p‖q)` alone, since the answers are no data, and there is no metric `cross_entropy`. Batches
+    /// At those the loss has no cross-entropy, since the answers are no data, and there is no metric `cross_entropy`. Batches
     /// with own answers have the metric `own_answers/mean_length`. A run that resumes samples the same answers, except for
     /// rounding.
     ///
@@ -349,21 +378,47 @@ fn teacher_step<M: CausalLm>(
     context: &StepContext,
 ) -> StepResult {
     let options = config.options();
+    let cosines = match states {
+        TeacherStates::Head(teacher, _) if config.cosine > 0.0 => {
+            Some(cosines(hidden.clone(), teacher.clone(), batch))
+        }
+        _ => None,
+    };
     let found = distillation_loss(hidden, model.head(), states, &batch.labels, options)?;
     let Some((found, count)) = found else {
         let sum = Tensor::zeros([1], &context.device);
         return Ok(LossSum { sum, count: 0 }.into());
     };
-    let sum = match context.is_training() {
-        true => found.loss,
-        false => found.cross_entropy.clone(),
+    let sum = match (context.is_training(), &cosines) {
+        (true, Some(cosines)) => found.loss + cosines.clone() * config.cosine,
+        (true, None) => found.loss,
+        (false, _) => found.cross_entropy.clone(),
     };
     let positions = count as f64;
-    Ok(StepOutput::from(LossSum { sum, count })
+    let mut output = StepOutput::from(LossSum { sum, count });
+    if let Some(cosines) = cosines {
+        output = output.with_metric("hidden_cosine", cosines, positions);
+    }
+    Ok(output
         .with_metric("divergence", found.divergence, positions)
         .with_metric("cross_entropy", found.cross_entropy, positions)
         .with_metric("agreement", found.agreement, positions)
         .with_tokens(batch.token_count()))
+}
+
+/// `Σ 1 − cos` between hidden states `[batch, seq, width]`, over the positions whose next token has a label.
+fn cosines(student: Tensor<3>, teacher: Tensor<3>, batch: &Batch) -> Tensor<1> {
+    let device = student.device();
+    let (rows, width) = (batch.batch * batch.seq, student.dims()[2]);
+    let mut counts = vec![0.0f32; rows];
+    for (counts, labels) in (counts.chunks_mut(batch.seq)).zip(batch.labels.chunks(batch.seq)) {
+        for (count, &next) in counts.iter_mut().zip(&labels[1..]) {
+            *count = f32::from(u8::from(next != IGNORE_INDEX));
+        }
+    }
+    let counts = Tensor::from_data(TensorData::new(counts, [rows]), &device);
+    let of = |states: Tensor<3>| states.reshape([rows, width]);
+    (cosine(of(student), of(teacher)) * counts).sum()
 }
 
 /// How far a student is from its teacher on held-out rows: the loss is the student's cross-entropy with the data, and the
@@ -380,6 +435,11 @@ pub fn compare<M: CausalLm, T: CausalLm>(
 ) -> Result<EvalMetrics> {
     config.validate()?;
     let teacher = teacher.valid();
+    let same_width = teacher.dims().hidden_size == student.dims().hidden_size;
+    let config = DistillConfig {
+        cosine: if same_width { config.cosine } else { 0.0 },
+        ..config
+    };
     let found = evaluate(
         student,
         batches,

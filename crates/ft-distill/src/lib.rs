@@ -17,5 +17,5 @@ pub use reasoning::{Reasoned, split_thinking};
 pub use step_by_step::{
     EXPLAIN, PREDICT, StepByStep, StepByStepBatch, StepByStepExample, step_by_step_batches,
 };
-pub use student::{Teacher, student_of};
+pub use student::{Teacher, narrow_student_of, student_of};
 pub use top_logits::{TopLogits, write_top_logits};

@@ -1,4 +1,4 @@
-//! A student of some layers of its teacher.
+//! A student of some layers of its teacher, as wide as it is or narrower.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use ft_core::{
     AutoCausalLm, CausalLm, EncoderSequenceClassifier, EncoderTask, EncoderTaskConfig, ModelConfig,
     Parts, module_path,
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{Error, Result};
 
@@ -66,6 +66,25 @@ impl Teacher for EncoderSequenceClassifier {
 /// If no layer is named or one that does not exist, or the teacher has adapters or weights in blocks of few bits; or if the
 /// kind of a layer follows from its number, as with windows in every sixth layer, and the configuration does not list the kinds.
 pub fn student_of<M: Teacher>(teacher: &M, layers: &[usize]) -> Result<M> {
+    narrow_student_of(teacher, layers, &Map::new())
+}
+
+/// As [`student_of`], with other sizes: `sizes` are keys of `config.json` with smaller numbers than the teacher's. They are
+/// `hidden_size`, `intermediate_size`, `num_attention_heads` and `num_key_value_heads`, or what the architecture calls them.
+///
+/// A weight of the student is the first rows and columns of the teacher's: the first channels of the hidden states, the first heads,
+/// the first channels of the feed-forward layer. Heads keep their size, and as many of them share a key head as before. The start is
+/// better than random weights, and far from the teacher until it is trained.
+///
+/// # Errors
+///
+/// As [`student_of`]; if a size is larger than the teacher's, heads would be cut, or a matrix of several parts (as `qkv_proj`) would get
+/// narrower, whose first rows are of one part only.
+pub fn narrow_student_of<M: Teacher>(
+    teacher: &M,
+    layers: &[usize],
+    sizes: &Map<String, Value>,
+) -> Result<M> {
     let count = teacher.num_layers();
     if layers.is_empty() {
         return Err(Error::Teacher(
@@ -86,7 +105,8 @@ pub fn student_of<M: Teacher>(teacher: &M, layers: &[usize]) -> Result<M> {
         )));
     }
     let device = teacher.devices().first().cloned().unwrap_or_default();
-    let student = M::with_settings(with_layers(config, count, layers), &device)?;
+    let narrow = with_sizes(&config, sizes)?;
+    let student = M::with_settings(with_layers(narrow, count, layers), &device)?;
     let mut adapted = None;
     teacher.for_each_part(&mut |path, part| {
         if !part.adapters().is_empty() {
@@ -110,29 +130,127 @@ pub fn student_of<M: Teacher>(teacher: &M, layers: &[usize]) -> Result<M> {
     struct Fill<'a> {
         weights: BTreeMap<String, TensorData>,
         layers: &'a [usize],
-        missing: Option<String>,
+        error: Option<String>,
     }
     impl module_path::PathMapper for Fill<'_> {
         fn map<const D: usize>(&mut self, path: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
             let Some(data) = self.weights.get(&of_teacher(path, self.layers)) else {
-                self.missing.get_or_insert(path.to_string());
+                let error = || format!("the teacher has no {path}");
+                self.error.get_or_insert_with(error);
                 return param;
             };
-            let device = param.lazy_device();
+            let (device, shape) = (param.lazy_device(), param.lazy_shape());
+            if let Err(error) = part_of(path, data.shape(), &shape) {
+                self.error.get_or_insert(error);
+                return param;
+            }
             let data = data.clone().convert::<f32>();
-            Param::from_tensor(Tensor::from_data(data, &device))
+            let whole = Tensor::<D>::from_data(data, &device);
+            Param::from_tensor(whole.slice(shape.dims::<D>().map(|size| 0..size)))
         }
     }
     let mut fill = Fill {
         weights,
         layers,
-        missing: None,
+        error: None,
     };
     let student = module_path::map_params(student, &mut fill);
-    match fill.missing {
+    match fill.error {
         None => Ok(student),
-        Some(path) => Err(Error::Teacher(format!("the teacher has no {path}"))),
+        Some(error) => Err(Error::Teacher(error)),
     }
+}
+
+/// Matrices that hold several parts, one behind the other.
+const SEVERAL_PARTS: [&str; 6] = [
+    "c_attn",
+    "query_key_value",
+    "qkv_proj",
+    "gate_up_proj",
+    "Wqkv",
+    "Wi",
+];
+
+/// Checks that the first rows and columns of a weight of the teacher are a weight of the student.
+fn part_of(path: &str, teacher: &[usize], student: &[usize]) -> std::result::Result<(), String> {
+    if teacher.len() != student.len() || teacher.iter().zip(student).any(|(all, part)| part > all) {
+        return Err(format!(
+            "{path} has the shape {student:?} in the student and {teacher:?} in its teacher: a student is at most as wide"
+        ));
+    }
+    let parts = path.split('.').any(|name| SEVERAL_PARTS.contains(&name));
+    if parts && teacher != student {
+        return Err(format!(
+            "{path} holds several parts, one behind the other, so a narrower student cannot be cut from it: leave the sizes as \
+             they are, or give a config.json for a student with random weights"
+        ));
+    }
+    Ok(())
+}
+
+/// The names of sizes in `config.json`, which a narrower student has smaller.
+const SIZES: [&str; 10] = [
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "dim",
+    "hidden_dim",
+    "n_heads",
+    "n_embd",
+    "n_inner",
+    "n_head",
+];
+
+/// The configuration with other sizes.
+fn with_sizes(config: &Value, sizes: &Map<String, Value>) -> Result<Value> {
+    let mut narrow = config.clone();
+    for (name, size) in sizes {
+        let known = config.get(name).and_then(Value::as_u64);
+        let known = known.filter(|_| SIZES.contains(&name.as_str()));
+        let wanted = size.as_u64().filter(|&size| size > 0);
+        let (Some(known), Some(wanted)) = (known, wanted) else {
+            return Err(Error::Teacher(format!(
+                "{name}: {size} is no size that makes a student narrower: give a smaller number for one of {} that the teacher's \
+                 config.json has",
+                SIZES.join(", ")
+            )));
+        };
+        if wanted > known {
+            return Err(Error::Teacher(format!(
+                "{name}: {wanted} is larger than the teacher's {known}: a student is at most as wide"
+            )));
+        }
+        narrow[name] = wanted.into();
+    }
+    let number = |config: &Value, names: &[&str]| {
+        names
+            .iter()
+            .find_map(|name| config.get(*name).and_then(Value::as_u64))
+    };
+    let heads = |config: &Value| number(config, &["num_attention_heads", "n_heads", "n_head"]);
+    let width = |config: &Value| number(config, &["hidden_size", "dim", "n_embd"]);
+    let head_size = |config: &Value| {
+        number(config, &["head_dim"]).or(Some(width(config)? / heads(config)?.max(1)))
+    };
+    if head_size(config) != head_size(&narrow) {
+        return Err(Error::Teacher(format!(
+            "heads would have {} numbers instead of {}: change `num_attention_heads` with `hidden_size`",
+            head_size(&narrow).unwrap_or(0),
+            head_size(config).unwrap_or(0),
+        )));
+    }
+    let shared = |config: &Value| {
+        let heads = heads(config)?;
+        Some(heads / number(config, &["num_key_value_heads"])?.max(1))
+    };
+    if shared(config) != shared(&narrow) {
+        return Err(Error::Teacher(
+            "another number of heads would share a key head: change `num_key_value_heads` with `num_attention_heads`"
+                .into(),
+        ));
+    }
+    Ok(narrow)
 }
 
 /// The weights of these paths.
@@ -249,6 +367,38 @@ mod tests {
             by_number(&json!({"model_type": "llama", "max_window_layers": 2})),
             None
         );
+    }
+
+    #[test]
+    fn sizes_that_would_cut_heads_are_refused() {
+        let config = json!({
+            "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 96,
+            "vocab_size": 97, "num_hidden_layers": 4,
+        });
+        let narrow = |sizes: Value| with_sizes(&config, sizes.as_object().expect("sizes"));
+        let half = json!({"hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 1});
+        assert_eq!(narrow(half).expect("half")["hidden_size"], 32);
+        for (sizes, reason) in [
+            (
+                json!({"hidden_size": 32}),
+                "heads would have 8 numbers instead of 16",
+            ),
+            (
+                json!({"hidden_size": 32, "num_attention_heads": 2}),
+                "share a key head",
+            ),
+            (
+                json!({"intermediate_size": 128}),
+                "larger than the teacher's 96",
+            ),
+            (json!({"intermediate_size": 0}), "no size"),
+            (json!({"wide": 1}), "no size"),
+            (json!({"vocab_size": 5}), "no size"),
+            (json!({"num_hidden_layers": 1}), "no size"),
+        ] {
+            let error = narrow(sizes).expect_err("refused").to_string();
+            assert!(error.contains(reason), "{error}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::tensor::{Device, TensorData};
 use ft_core::safetensors_folder::module_tensors;
 use ft_core::{
     AutoCausalLm, CausalLm, EncoderSequenceClassifier, GenerationConfig, IGNORE_INDEX, ModelConfig,
@@ -11,8 +11,8 @@ use ft_core::{
 };
 use ft_data::{Collation, SftBatches, SftDataset, Tokenized};
 use ft_distill::{
-    Distill, DistillConfig, Divergence, Error, OwnAnswers, TeacherSource, TopLogits, student_of,
-    write_top_logits,
+    Distill, DistillConfig, Divergence, Error, OwnAnswers, TeacherSource, TopLogits,
+    narrow_student_of, student_of, write_top_logits,
 };
 use ft_train::{Method, ModelView, Schedule, StepContext, TrainConfig, TrainReport, Trainer};
 use serde_json::{Value, json};
@@ -114,6 +114,96 @@ fn a_student_of_all_layers_is_the_teacher() {
     // A teacher that cannot train has students too.
     let still = student_of(&teacher.valid(), &[last]).unwrap();
     assert_eq!(module_tensors(&still), module_tensors(&student));
+}
+
+/// Channels, heads and positions of the student are the first ones of the teacher.
+#[test]
+fn a_narrower_student_is_cut_from_the_teacher() {
+    let teacher = teacher();
+    let config = teacher.config().to_json();
+    let half = |name: &str| config[name].as_u64().unwrap() / 2;
+    let mut sizes = serde_json::Map::new();
+    for name in [
+        "hidden_size",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "intermediate_size",
+    ] {
+        sizes.insert(name.to_string(), half(name).into());
+    }
+    let student = narrow_student_of(&teacher, &[1], &sizes).unwrap();
+    assert_eq!(student.dims().num_layers, 1);
+    let (all, cut) = (module_tensors(&teacher), module_tensors(&student));
+    let find = |all: &[(String, TensorData)], path: &str| {
+        let found = all.iter().find(|(name, _)| name == path);
+        found.unwrap_or_else(|| panic!("{path}")).1.clone()
+    };
+    for (ours, theirs) in [
+        (
+            "model.layers.0.self_attn.k_proj.weight",
+            "model.layers.1.self_attn.k_proj.weight",
+        ),
+        (
+            "model.layers.0.mlp.down_proj.weight",
+            "model.layers.1.mlp.down_proj.weight",
+        ),
+        ("model.embed_tokens.weight", "model.embed_tokens.weight"),
+    ] {
+        let (ours, theirs) = (find(&cut, ours), find(&all, theirs));
+        let ([rows, columns], whole) = ([ours.shape()[0], ours.shape()[1]], theirs.shape()[1]);
+        assert!(rows < theirs.shape()[0] || columns < whole);
+        let (ours, theirs) = (
+            ours.try_to_vec::<f32>().unwrap(),
+            theirs.try_to_vec::<f32>().unwrap(),
+        );
+        for row in 0..rows {
+            let part = &theirs[row * whole..row * whole + columns];
+            assert_eq!(&ours[row * columns..(row + 1) * columns], part);
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    student
+        .save_pretrained(folder.path(), &Default::default())
+        .unwrap();
+    let again = AutoCausalLm::from_pretrained(folder.path(), &device()).unwrap();
+    assert_eq!(module_tensors(&again), cut);
+}
+
+/// The first rows of a matrix with several parts are rows of one of them.
+#[test]
+fn matrices_of_several_parts_are_not_cut() {
+    let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../ft-core/tests/golden");
+    let teacher = AutoCausalLm::from_pretrained(&golden.join("gpt2"), &device()).unwrap();
+    let config = teacher.config().to_json();
+    let mut sizes = serde_json::Map::new();
+    for name in ["n_embd", "n_head"] {
+        sizes.insert(name.into(), (config[name].as_u64().unwrap() / 2).into());
+    }
+    let error = narrow_student_of(&teacher, &[0], &sizes)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("c_attn") && error.contains("several parts"),
+        "{error}"
+    );
+
+    let labels = ["bad", "good"].map(String::from).to_vec();
+    let teacher =
+        EncoderSequenceClassifier::from_encoder(&golden.join("bert"), labels, 2, &device())
+            .unwrap();
+    let sizes = json!({"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 20});
+    let sizes = sizes.as_object().unwrap();
+    let student = narrow_student_of(&teacher, &[0], sizes).unwrap();
+    assert_eq!(student.dims().hidden_size, 16);
+    let head = |model: &EncoderSequenceClassifier| {
+        let tensors = module_tensors(model);
+        let (_, head) = tensors
+            .iter()
+            .find(|(path, _)| *path == "classifier.weight")
+            .unwrap();
+        head.try_to_vec::<f32>().unwrap()
+    };
+    assert_eq!(head(&student)[0], head(&teacher)[0]);
 }
 
 #[test]
@@ -502,6 +592,42 @@ fn own_answers_that_cannot_be_sampled_are_errors() {
     assert!(run(batches.unwrap(), own_answers(1.0)).contains("no prompt"));
 }
 
+/// The loss with hidden states is the loss without them plus their weight times the metric, and it brings them nearer.
+#[test]
+fn hidden_states_come_nearer_where_they_are_compared() {
+    let (teacher, student) = (teacher(), student_of(&teacher(), &[0]).unwrap());
+    let first = |cosine: f64| {
+        let config = DistillConfig {
+            cosine,
+            ..settings()
+        };
+        let source = TeacherSource::model(&teacher);
+        let method = Distill::new(config, source, &student, batches(8)).unwrap();
+        let trainer = Trainer::with_method(training(20), method);
+        trainer.fit(student.clone()).unwrap().1
+    };
+    let (without, with) = (first(0.0), first(3.0));
+    assert!(!without.train_metrics[0].contains_key("hidden_cosine"));
+    let apart = with.train_metrics[0]["hidden_cosine"];
+    let expected = without.train_losses[0] + 3.0 * apart;
+    assert!(apart > 0.01, "{apart}");
+    assert!((with.train_losses[0] - expected).abs() < 1e-5, "{expected}");
+    let last = with.train_metrics.last().unwrap()["hidden_cosine"];
+    assert!(last < 0.7 * apart, "{apart} {last}");
+    // A student that is its teacher has nothing to learn from them.
+    let all: Vec<usize> = (0..teacher.dims().num_layers).collect();
+    let same = student_of(&teacher, &all).unwrap();
+    let config = DistillConfig {
+        cosine: 1.0,
+        ..settings()
+    };
+    let method = Distill::new(config, TeacherSource::model(&teacher), &same, batches(4)).unwrap();
+    let (_, report) = Trainer::with_method(training(1), method)
+        .fit(same.clone())
+        .unwrap();
+    assert!(report.train_metrics[0]["hidden_cosine"].abs() < 1e-5);
+}
+
 #[test]
 fn teachers_and_settings_that_do_not_fit_are_refused() {
     let teacher = teacher();
@@ -515,16 +641,24 @@ fn teachers_and_settings_that_do_not_fit_are_refused() {
         temperature: 0.0,
         alpha: 1.5,
         divergence: Divergence::JensenShannon(1.0),
+        cosine: -1.0,
     };
     let Error::Settings(mistakes) = new(config, TeacherSource::model(&teacher)) else {
         panic!("another error");
     };
-    assert_eq!(mistakes.len(), 3, "{mistakes:?}");
+    assert_eq!(mistakes.len(), 4, "{mistakes:?}");
 
     let folder = tempfile::tempdir().unwrap();
     let top = write_top_logits(&teacher, &rows(2), 3, 1.0, 2, folder.path(), &mut |_, _| ());
-    let error = new(settings(), TeacherSource::Top(top.unwrap().into())).to_string();
+    let top = std::sync::Arc::new(top.unwrap());
+    let error = new(settings(), TeacherSource::Top(top.clone())).to_string();
     assert!(error.contains("temperature of 1"), "{error}");
+    let config = DistillConfig {
+        cosine: 1.0,
+        ..settings()
+    };
+    let error = new(config, TeacherSource::Top(top)).to_string();
+    assert!(error.contains("no hidden states"), "{error}");
     // A row that the file lacks.
     let top = TopLogits::open(folder.path()).unwrap();
     let config = DistillConfig {
