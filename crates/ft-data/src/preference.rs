@@ -88,11 +88,6 @@ impl PreferenceSample {
         }
     }
 
-    /// Whether both answers are the same.
-    pub fn is_tie(&self) -> bool {
-        self.chosen == self.rejected
-    }
-
     fn of_texts(prompt: &str, [chosen, rejected]: [&String; 2]) -> Self {
         let sample = |completion: &String| Sample::PromptCompletion {
             prompt: prompt.to_string(),

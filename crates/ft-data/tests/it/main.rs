@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 mod chunks;
 mod loader;
 mod masked_messages;
+mod preferences;
 mod prompts;
 mod quality;
 mod streams;
