@@ -14,7 +14,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use ft::align::loss::{PairLosses, PairSettings, ReferenceFreeLoss};
+use ft::align::loss::{FDivergence, PairLosses, PairSettings, ReferenceFreeLoss};
 use ft::align::{Dpo, DpoConfig, Reference, ReferenceFree, add_reference_logps};
 use ft::data::PreferenceDataset;
 
@@ -40,6 +40,9 @@ struct Args {
     /// How much tokens beyond the shorter answer's length count (LD-DPO).
     #[arg(long, default_value_t = 1.0)]
     ld_alpha: f64,
+    /// The divergence from the reference: reverse_kl, forward_kl, js_divergence or alpha_divergence:ALPHA.
+    #[arg(long, default_value_t = FDivergence::ReverseKl)]
+    f_divergence: FDivergence,
     /// Weight pairs by how likely the policy is to give them (WPO).
     #[arg(long)]
     use_weighting: bool,
@@ -68,6 +71,7 @@ fn main() -> Result<()> {
         ("batch_size", args.batch_size.into()),
         ("label_smoothing", args.label_smoothing.into()),
         ("ld_alpha", args.ld_alpha.into()),
+        ("f_divergence", args.f_divergence.to_string().into()),
         ("use_weighting", args.use_weighting.into()),
         ("reference", with_contents(args.reference.as_deref())?),
     ];
@@ -79,8 +83,10 @@ fn main() -> Result<()> {
             "the loss {loss} has no reference: leave out --reference"
         );
         ensure!(
-            args.ld_alpha == 1.0 && !args.use_weighting,
-            "--ld-alpha and --use-weighting have no effect on the loss {loss}: leave them out"
+            args.ld_alpha == 1.0
+                && !args.use_weighting
+                && args.f_divergence == FDivergence::ReverseKl,
+            "--ld-alpha, --f-divergence and --use-weighting have no effect on the loss {loss}: leave them out"
         );
         let mut settings = loss.settings();
         settings.beta = args.beta.unwrap_or(settings.beta);
@@ -97,6 +103,7 @@ fn main() -> Result<()> {
     let settings = PairSettings {
         beta: args.beta.unwrap_or(0.1),
         label_smoothing: args.label_smoothing,
+        f_divergence: args.f_divergence,
         ..PairSettings::default()
     };
     let config = DpoConfig {

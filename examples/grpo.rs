@@ -7,7 +7,8 @@
 //! Rows have a prompt; `ft::data::PromptSample` lists the forms. Their other columns are there for the rewards. `--reward` is
 //! a name (gsm8k, numeric, exact, format, regex:PATTERN, length:TOKENS, json, ...), several with commas, or a JSON file with
 //! a list of rewards, weights and settings (see `ft::align::reward`), or the folder of a reward model or of a scorer of steps
-//! (`reward_model -- --process`). Held-out prompts are answered greedily before and after, and every `--eval-every` steps.
+//! (`reward_model -- --process`). With `--judge-endpoint` or `--judge-local` a chat model rates the answers by `--criteria`, alone or
+//! beside the rewards. Held-out prompts are answered greedily before and after, and every `--eval-every` steps.
 
 use std::path::Path;
 use std::time::Instant;
@@ -22,6 +23,9 @@ use serde_json::json;
 #[path = "shared/alignment.rs"]
 #[allow(dead_code)] // The result of pairs.
 mod alignment;
+#[path = "shared/judge.rs"]
+#[allow(dead_code)] // Requests about pairs.
+mod judge;
 #[path = "shared/sampling.rs"]
 mod sampling;
 use alignment::{Common, reference, usual_reference, with_contents};
@@ -34,6 +38,12 @@ struct Args {
     common: Common,
     #[command(flatten)]
     sampling: Sampling,
+    /// The best verdict of a judge; the worst is 1, and the reward goes from 0 to 1.
+    #[arg(long, default_value_t = 10, requires = "a_judge")]
+    judge_points: u32,
+    /// How much the judge counts beside --reward.
+    #[arg(long, default_value_t = 1.0, requires = "a_judge")]
+    judge_weight: f64,
     /// grpo, bnpo, dr_grpo, dapo, cispo, gspo, sapo or rloo.
     #[arg(long, default_value = "dapo")]
     loss: PolicyLoss,
@@ -88,7 +98,8 @@ fn main() -> Result<()> {
     );
     let loss_settings = settings(&args)?;
     let start = common.start("grpo")?;
-    let rewards = sampling.rewards(common)?;
+    let (points, weight) = (args.judge_points, args.judge_weight);
+    let rewards = sampling.rewards_and_judge(common, points, weight)?;
     let dataset = PromptDataset::load(&common.data, &start.tokenizer, sampling.max_prompt_tokens)?;
     eprintln!("{}: {}", common.data.display(), dataset.report);
     let mut identity = vec![
@@ -114,6 +125,8 @@ fn main() -> Result<()> {
         ("iterations", args.iterations.into()),
         ("reference", with_contents(args.reference.as_deref())?),
     ];
+    let scale = sampling.judge.any().then_some((points, weight));
+    identity.push(("judge_scale", json!(scale)));
     identity.extend(sampling.identity()?);
     let policy = common.policy(&start)?;
     let reference = match args.beta > 0.0 {

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use clap::Parser;
+use ft::align::loss::KtoWeights;
 use ft::align::{Kto, KtoConfig, UnpairedLoss};
 use ft::data::UnpairedDataset;
 use ft::train::EvalMetrics;
@@ -32,6 +33,12 @@ struct Args {
     /// How strongly the policy is kept near the reference.
     #[arg(long, default_value_t = 0.1)]
     beta: f64,
+    /// How much desirable answers count. Without it and --undesirable-weight, the rarer kind counts more.
+    #[arg(long)]
+    desirable_weight: Option<f64>,
+    /// How much undesirable answers count; 1 if only the other is given.
+    #[arg(long)]
+    undesirable_weight: Option<f64>,
     /// adapter-off, start, or a model folder.
     #[arg(long)]
     reference: Option<String>,
@@ -56,13 +63,24 @@ fn main() -> Result<()> {
         ("rows", dataset.fingerprint().into()),
         ("loss", args.loss.name().into()),
         ("beta", args.beta.into()),
+        (
+            "weights",
+            json!([args.desirable_weight, args.undesirable_weight]),
+        ),
         ("batch_size", args.batch_size.into()),
         ("reference", with_contents(args.reference.as_deref())?),
     ];
+    let weights = match (args.desirable_weight, args.undesirable_weight) {
+        (None, None) => None,
+        (desirable, undesirable) => Some(KtoWeights {
+            desirable: desirable.unwrap_or(1.0),
+            undesirable: undesirable.unwrap_or(1.0),
+        }),
+    };
     let config = KtoConfig {
         loss: args.loss,
         beta: args.beta,
-        weights: None,
+        weights,
     };
     let name = args.reference.as_deref().unwrap_or(usual_reference(common));
     let reference = reference(name, &policy, &start)?;

@@ -24,6 +24,9 @@ use serde_json::json;
 #[path = "shared/alignment.rs"]
 #[allow(dead_code)] // The result of pairs.
 mod alignment;
+#[path = "shared/judge.rs"]
+#[allow(dead_code)] // Requests about pairs.
+mod judge;
 #[path = "shared/sampling.rs"]
 mod sampling;
 use alignment::{
@@ -39,6 +42,12 @@ struct Args {
     common: Common,
     #[command(flatten)]
     sampling: Sampling,
+    /// The best verdict of a judge; the worst is 1, and the reward goes from 0 to 1.
+    #[arg(long, default_value_t = 10, requires = "a_judge")]
+    judge_points: u32,
+    /// How much the judge counts beside --reward.
+    #[arg(long, default_value_t = 1.0, requires = "a_judge")]
+    judge_weight: f64,
     /// Folder of the value model, a sequence classifier with one label; without it a new head on the body of --model.
     #[arg(long)]
     value_model: Option<PathBuf>,
@@ -93,7 +102,8 @@ fn main() -> Result<()> {
         args.iterations
     );
     let start = common.start("ppo")?;
-    let rewards = sampling.rewards(common)?;
+    let (points, weight) = (args.judge_points, args.judge_weight);
+    let rewards = sampling.rewards_and_judge(common, points, weight)?;
     let prompts = sampling.max_prompt_tokens;
     let dataset = PromptDataset::load(&common.data, &start.tokenizer, prompts)?;
     eprintln!("{}: {}", common.data.display(), dataset.report);
@@ -112,6 +122,8 @@ fn main() -> Result<()> {
         ("missing_eos_penalty", args.missing_eos_penalty.into()),
         ("reference", with_contents(args.reference.as_deref())?),
     ];
+    let scale = sampling.judge.any().then_some((points, weight));
+    identity.push(("judge_scale", json!(scale)));
     identity.extend(sampling.identity()?);
     let policy = common.policy(&start)?;
     let reference = match args.beta > 0.0 {

@@ -29,22 +29,23 @@ use ft::align::{
     sample_and_score, sample_answers, sft_row, undefeated,
 };
 use ft::burn::module::Module;
+use ft::conversation_text;
 use ft::core::safetensors_folder::write_file;
-use ft::core::{AutoCausalLm, HubOptions, RolloutConfig, resolve};
+use ft::core::{AutoCausalLm, RolloutConfig};
 use ft::data::{PreferenceDataset, Prompt, PromptDataset, PromptExample};
-use ft::eval::judges::{
-    CachedModel, ChatModel, OpenAiClient, OpenAiOptions, PairItem, PairJudge, Panel, Preference,
-    judge_pairs,
-};
-use ft::eval::models::LocalModel;
-use serde_json::{Map, Value, json};
+use ft::eval::judges::{CachedModel, PairItem, PairJudge, Preference, judge_pairs};
+use serde_json::{Map, Value};
 
 #[path = "shared/alignment.rs"]
 mod alignment;
+#[path = "shared/judge.rs"]
+#[allow(dead_code)] // Its verdicts as a reward.
+mod judge;
 #[path = "shared/sampling.rs"]
 #[allow(dead_code)] // The result of training as it goes.
 mod sampling;
 use alignment::{Common, Start, reference, report_pairs, usual_reference, with_contents};
+use judge::Judge;
 use sampling::Sampling;
 
 /// Reinforcement learning from AI feedback.
@@ -57,24 +58,6 @@ struct Args {
     /// Answers to each prompt. A judge compares the first with each of the others.
     #[arg(long, default_value_t = 2)]
     samples: usize,
-    /// Address of the judge, a server with OpenAI's protocol.
-    #[arg(long, conflicts_with_all = ["judge_local", "reward"])]
-    judge_endpoint: Option<String>,
-    /// The judge's name on the server.
-    #[arg(long, default_value = "default")]
-    judge_model: String,
-    /// Environment variable with the server's key.
-    #[arg(long)]
-    api_key_env: Option<String>,
-    /// Folder or hub id of a local judge.
-    #[arg(long, conflicts_with = "reward")]
-    judge_local: Option<String>,
-    /// Criteria for good answers: a text, or a file with it.
-    #[arg(
-        long,
-        default_value = "The response does what the prompt asks for, correctly and completely."
-    )]
-    criteria: String,
     /// dpo's losses: sigmoid, ipo, hinge, ..., or several with weights.
     #[arg(long, default_value = "sigmoid")]
     loss: String,
@@ -93,13 +76,17 @@ struct Args {
     /// File for the better answers, as instruction data.
     #[arg(long)]
     best: Option<PathBuf>,
+    /// Keep in --best what has this reward or more. Without it, the best answers to prompts whose answers are not equally good.
+    #[arg(long, requires_all = ["best", "reward"])]
+    min_reward: Option<f64>,
 }
 
 fn main() -> Result<()> {
-    let mut args = Args::parse();
-    if Path::new(&args.criteria).is_file() {
-        args.criteria = std::fs::read_to_string(&args.criteria)?;
-    }
+    let args = Args::parse();
+    ensure!(
+        args.sampling.reward.is_none() || !args.sampling.judge.any(),
+        "either a judge or --reward compares the answers: leave one of them out"
+    );
     ensure!(
         args.samples >= 2,
         "--samples must be 2 or more: a pair has two answers"
@@ -183,11 +170,6 @@ fn header(args: &Args, start: &Start, prompts: &PromptDataset) -> Result<Value> 
             ),
             ("samples", args.samples.into()),
             ("seed", args.common.seed.into()),
-            (
-                "judge",
-                json!([args.judge_endpoint, args.judge_model, args.judge_local]),
-            ),
-            ("criteria", args.criteria.as_str().into()),
         ]
         .map(|(name, value)| (name.to_string(), value)),
     );
@@ -309,25 +291,10 @@ fn write_pairs(
     file: &Path,
 ) -> Result<()> {
     let (common, sampling) = (&args.common, &args.sampling);
-    let judge = match (&args.judge_endpoint, &args.judge_local) {
-        (None, None) if sampling.reward.is_none() => {
-            bail!("nothing compares the answers: give --judge-endpoint, --judge-local or --reward")
-        }
-        (None, None) => None,
-        (Some(endpoint), _) => {
-            let options = OpenAiOptions {
-                api_key_env: args.api_key_env.clone(),
-                ..OpenAiOptions::default()
-            };
-            let client = OpenAiClient::new(endpoint, &args.judge_model, options)?;
-            Some(Box::new(client) as Box<dyn ChatModel>)
-        }
-        (None, Some(local)) => {
-            let folder = resolve(local, &HubOptions::from_env())?;
-            let model = LocalModel::from_pretrained(&folder, &ft::device(&common.device)?)?;
-            Some(Box::new(model) as Box<dyn ChatModel>)
-        }
-    };
+    let judge = sampling.judge.model(&common.device)?;
+    if judge.is_none() && sampling.reward.is_none() {
+        bail!("nothing compares the answers: give --judge-endpoint, --judge-local or --reward")
+    }
     let rewards = match &judge {
         None => Some(sampling.rewards(common)?),
         Some(_) => None,
@@ -359,10 +326,14 @@ fn write_pairs(
     eprintln!("{} pairs in {}", pairs.len(), file.display());
     if let Some(file) = &args.best {
         let rows: Vec<String> = match args.sampling.reward {
-            Some(_) => examples
-                .iter()
-                .zip(&answers)
-                .filter_map(|(prompt, answers)| Some(sft_row(prompt, best(answers)?).to_string()))
+            Some(_) => (examples.iter().zip(&answers))
+                .filter_map(|(prompt, answers)| {
+                    let best = match args.min_reward {
+                        Some(least) => best(answers).filter(|best| best.reward >= Some(least))?,
+                        None => best_and_worst(answers)?.0,
+                    };
+                    Some(sft_row(prompt, best).to_string())
+                })
                 .collect(),
             None => (undefeated(&pairs).into_iter())
                 .map(|(prompt, answer)| sft_row(prompt, answer).to_string())
@@ -394,7 +365,7 @@ fn by_reward<'a>(
 /// asks for none twice.
 fn by_judge<'a>(
     args: &Args,
-    judge: Box<dyn ChatModel>,
+    judge: Judge,
     prompts: &'a [PromptExample],
     answers: &'a [Vec<ScoredRollout>],
     file: &Path,
@@ -409,13 +380,10 @@ fn by_judge<'a>(
     let items: Vec<PairItem> = items.collect();
     let model = CachedModel::open(judge, &file.with_extension("replies.jsonl"))?;
     let judge = PairJudge {
-        criteria: args.criteria.clone(),
+        criteria: args.sampling.judge.criteria()?,
         shots: Vec::new(),
     };
-    let panel = Panel {
-        concurrency: if args.judge_local.is_some() { 1 } else { 4 },
-        ..Panel::default()
-    };
+    let panel = args.sampling.judge.panel();
     let found = judge_pairs(&model, &judge, &items, &panel, &mut |done, of| {
         if done == of || done.is_multiple_of(100) {
             eprintln!("{done} of {of} verdicts");
@@ -449,15 +417,7 @@ fn by_judge<'a>(
 fn text(prompt: &Prompt) -> String {
     match prompt {
         Prompt::Text(text) => text.clone(),
-        Prompt::Messages(messages) => match messages.as_slice() {
-            [one] => one.text().unwrap_or_default().to_string(),
-            several => {
-                let turns = several
-                    .iter()
-                    .map(|turn| format!("{}: {}", turn.role, turn.text().unwrap_or_default()));
-                turns.collect::<Vec<_>>().join("\n\n")
-            }
-        },
+        Prompt::Messages(messages) => conversation_text(messages),
     }
 }
 

@@ -40,10 +40,14 @@ pub use ft_train as train;
 
 mod adalora;
 mod device;
+#[cfg(feature = "eval")]
+mod judge_reward;
 mod memory;
 mod threads;
 
 pub use adalora::AdaLora;
 pub use device::{DeviceError, device};
+#[cfg(feature = "eval")]
+pub use judge_reward::{JudgeReward, conversation_text};
 pub use memory::peak_rss_mb;
 pub use threads::compute_threads;

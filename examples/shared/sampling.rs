@@ -16,6 +16,7 @@ use ft::train::{EvalMetrics, TrainReport};
 use serde_json::{Value, json};
 
 use crate::alignment::{Common, Start, with_contents};
+use crate::judge::JudgeOptions;
 
 /// Options of programs that sample completions and score them.
 #[derive(Args, Clone)]
@@ -33,7 +34,9 @@ pub(crate) struct Sampling {
     /// The temperature of the sampling.
     #[arg(long, default_value_t = 1.0)]
     pub(crate) temperature: f32,
-    /// Seconds that scoring a set of completions may take.
+    #[command(flatten)]
+    pub(crate) judge: JudgeOptions,
+    /// Seconds that a reward may take for a completion; reward models score several at a time.
     #[arg(long, default_value_t = 60)]
     pub(crate) reward_seconds: u64,
 }
@@ -55,7 +58,9 @@ impl Sampling {
 
     /// The rewards of `--reward`; names come before files and folders. A reward model is put on the device of the run.
     pub(crate) fn rewards(&self, common: &Common) -> Result<WeightedSum> {
-        let text = (self.reward.as_ref()).context("give --reward, such as --reward gsm8k")?;
+        let text = (self.reward.as_ref()).context(
+            "give --reward, such as --reward gsm8k, or --judge-endpoint or --judge-local",
+        )?;
         let path = Path::new(text);
         let named = by_names(text);
         // A hub id is ORGANIZATION/NAME.
@@ -92,12 +97,34 @@ impl Sampling {
         Ok(WeightedSum::new([(reward, 1.0)])?)
     }
 
+    /// The rewards of `--reward`, and the verdicts of a judge on a scale from 1 to `points`, which count `weight` times. One of the
+    /// two may be missing.
+    pub(crate) fn rewards_and_judge(
+        &self,
+        common: &Common,
+        points: u32,
+        weight: f64,
+    ) -> Result<WeightedSum> {
+        let Some(judge) = self.judge.model(&common.device)? else {
+            return self.rewards(common);
+        };
+        std::fs::create_dir_all(&common.output)
+            .with_context(|| format!("cannot create {}", common.output.display()))?;
+        let replies = common.output.join("judge_replies.jsonl");
+        let judge: Arc<dyn Reward> = Arc::new(self.judge.reward(judge, points, &replies)?);
+        Ok(match self.reward {
+            Some(_) => self.rewards(common)?.and(judge, weight)?,
+            None => WeightedSum::new([(judge, weight)])?,
+        })
+    }
+
     /// What a resumed run must have in common with the one that it continues.
     pub(crate) fn identity(&self) -> Result<Vec<(&'static str, Value)>> {
         Ok(vec![
             ("reward", with_contents(self.reward.as_deref())?),
             ("max_new_tokens", self.max_new_tokens.into()),
             ("temperature", self.temperature.into()),
+            ("judge", self.judge.identity()?),
         ])
     }
 }

@@ -1,9 +1,11 @@
 //! The examples of alignment on the shipped model, run as a user does.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 
+use crate::chat_server::chat_server;
 use crate::examples::{DATA, json, number, path, run};
 use crate::shipped_model::folder;
 
@@ -488,6 +490,52 @@ fn a_scorer_of_steps_is_a_reward() {
     let found = json("grpo", &[&base[..], &options].concat());
     let reward = found["rewards"][0].as_f64().expect("a reward");
     assert!((0.0..=1.0).contains(&reward), "{found}");
+}
+
+#[test]
+fn a_judge_rates_sampled_answers_and_is_asked_once() {
+    let at = tempfile::tempdir().expect("temporary folder");
+    let rows = questions(8);
+    let rows = rows
+        .iter()
+        .map(|(question, _)| json!({"question": question}));
+    let data = write(at.path(), "questions.jsonl", rows);
+    let (model, output) = (folder(), at.path().join("grpo"));
+    let base = common(path(&model), path(&data), path(&output));
+    // Answers with more words get more points.
+    let (url, replies) = chat_server(|text| {
+        let response = text.split("<response>").nth(1).unwrap_or_default();
+        let words = response.split_whitespace().count();
+        json!({"reason": "words", "score": words.clamp(1, 5)}).to_string()
+    });
+    let judge = ["--judge-endpoint", &url, "--judge-points", "5"];
+    let sampling = [
+        "--max-new-tokens",
+        "12",
+        "--group-size",
+        "4",
+        "--max-steps",
+        "2",
+    ];
+    let arguments = [&base[..], &judge, &sampling, &["--prompts-per-step", "2"]].concat();
+    let first = json("grpo", &arguments);
+    let rewards = first["rewards"].as_array().expect("rewards");
+    assert_eq!(rewards.len(), 2, "{first}");
+    for reward in rewards {
+        let reward = reward.as_f64().expect("a reward");
+        assert!(reward > 0.0 && reward <= 1.0, "{first}");
+    }
+    let asked = replies.load(Ordering::Relaxed);
+    assert!(asked > 4, "{asked}");
+    // The same run again takes the replies that were kept.
+    let again = json("grpo", &[&arguments[..], &["--overwrite"]].concat());
+    assert_eq!(again["rewards"], first["rewards"]);
+    assert_eq!(replies.load(Ordering::Relaxed), asked);
+    // Beside a reward of another kind, both count.
+    let both = [&arguments[..], &["--overwrite", "--reward", "regex:."]].concat();
+    let both = json("grpo", &both);
+    let sum = |found: &Value| found["rewards"][0].as_f64().expect("a reward");
+    assert!(sum(&both) > sum(&first) + 0.5, "{both} {first}");
 }
 
 #[test]

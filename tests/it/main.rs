@@ -6,6 +6,7 @@ mod agreement;
 mod alignment_examples;
 mod bad_input;
 mod bert_score;
+mod chat_server;
 mod data_examples;
 mod distillation_examples;
 mod embedding_examples;

@@ -11,7 +11,7 @@ use ft_data::{PromptDataset, PromptExample};
 use ft_train::{BoxError, Method, ModelView, StepContext, StepResult};
 
 use crate::reward::WeightedSum;
-use crate::sampler::{Sampled, Sampler, evaluation, warn_about_sampling};
+use crate::sampler::{Sampled, Sampler, evaluation, warn_about_dropout, warn_about_sampling};
 use crate::scored_rollout::{PolicyBatch, part};
 use crate::splits::Splits;
 use crate::{Error, GrpoConfig, Reference, Result};
@@ -57,6 +57,7 @@ impl<M: CausalLm> Grpo<M> {
     ) -> Result<Self> {
         config.validate()?;
         warn_about_sampling(&config.generation);
+        warn_about_dropout(policy);
         let reference = Reference::of_samples(reference, config.beta, policy)?;
         let room = policy.dims().max_position_embeddings;
         let sampler = Sampler::new(

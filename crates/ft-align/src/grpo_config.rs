@@ -145,6 +145,21 @@ impl GrpoConfig {
             cispo_cap > 0.0 && sapo_tau.iter().all(|tau| *tau > 0.0),
             format!("cispo_cap and sapo_tau must be above 0, not {cispo_cap} and {sapo_tau:?}"),
         );
+        let plain = PolicySettings::default();
+        must(
+            self.loss == PolicyLoss::Cispo || cispo_cap == plain.cispo_cap,
+            format!(
+                "cispo_cap has no effect on {}: leave it out, or use cispo",
+                self.loss
+            ),
+        );
+        must(
+            self.loss == PolicyLoss::Sapo || sapo_tau == plain.sapo_tau,
+            format!(
+                "sapo_tau has no effect on {}: leave it out, or use sapo",
+                self.loss
+            ),
+        );
         must(
             self.loss != PolicyLoss::Rloo || self.scaling == Scaling::Group,
             "scaling has no effect on rloo, whose advantages are not scaled: leave it out".into(),

@@ -67,7 +67,7 @@ pub struct KtoConfig {
     /// β: how strongly the policy is kept near the reference.
     pub beta: f64,
     /// How much both kinds of answers count; none for weights that make up for their numbers
-    /// ([`KtoWeights::balanced`]). Not used by `bco`.
+    /// ([`KtoWeights::balanced`]). `bco` has none; there they only say that answers of one kind are meant.
     pub weights: Option<KtoWeights>,
 }
 

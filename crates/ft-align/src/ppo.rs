@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::loss::AdaptiveKl;
 use crate::reward::WeightedSum;
-use crate::sampler::{Sampled, Sampler, evaluation, warn_about_sampling};
+use crate::sampler::{Sampled, Sampler, evaluation, warn_about_dropout, warn_about_sampling};
 use crate::scored_rollout::{PolicyBatch, ScoredRollout, part};
 use crate::splits::Splits;
 use crate::{ActorCritic, Error, PpoConfig, Reference, Result};
@@ -139,6 +139,7 @@ impl<M: CausalLm + ModuleDisplay> Ppo<M> {
     ) -> Result<Self> {
         config.validate()?;
         warn_about_sampling(&config.generation);
+        warn_about_dropout(&model.policy);
         let reference = Reference::of_samples(reference, config.beta, &model.policy)?;
         let room = model.policy.dims().max_position_embeddings;
         let rollout = RolloutConfig {

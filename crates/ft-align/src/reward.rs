@@ -15,7 +15,8 @@
 //! | `json` | [`JsonSchema`]: JSON that satisfies a schema |
 //! | a reward model, only in code | [`ModelScore`]: its score |
 //! | a process reward model, only in code | [`StepScore`]: the lowest score of a step |
-//! | `code`, only from a file or in code | [`CodeTests`]: the code passes tests; runs it |
+//! | a judge, only in code | `ft::JudgeReward`: the rating of a chat model |
+//! | `code`, only from a file or in code | [`CodeTests`]: the code passes tests; runs it, without a sandbox |
 
 use std::fmt;
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor};
 use ft_core::{
-    CausalLm, GenerationConfig, LossSum, Rollout, RolloutConfig, Tokenizer, sample_rollouts,
+    CausalLm, GenerationConfig, LossSum, Parts, Rollout, RolloutConfig, Tokenizer, sample_rollouts,
 };
 use ft_data::{Prompt, PromptExample, Tokenized};
 use ft_kernels::exact;
@@ -288,6 +288,31 @@ pub(crate) fn warn_about_sampling(generation: &GenerationConfig) {
     }
 }
 
+/// Completions are sampled without dropout, so ratios would not begin at 1.
+pub(crate) fn warn_about_dropout(policy: &impl Parts) {
+    if let Some(path) = with_dropout(policy) {
+        tracing::warn!(
+            "the adapter of {path} has dropout, which is on in updates and off while completions are sampled: the ratios of \
+             both are noise from the first update on. Use an adapter without dropout"
+        );
+    }
+}
+
+/// The first part whose adapter drops out while it trains.
+fn with_dropout(policy: &impl Parts) -> Option<String> {
+    let mut found = None;
+    policy.for_each_part(&mut |path, part| {
+        let adapters = part.adapters().iter();
+        if adapters
+            .map(|adapter| &adapter.dropout)
+            .any(|dropout| dropout.prob > 0.0 && dropout.training.is_enabled())
+        {
+            found.get_or_insert(path.to_string());
+        }
+    });
+    found
+}
+
 /// The output of an evaluation, whose loss is the mean reward with the sign changed.
 pub(crate) fn evaluation(batch: &PolicyBatch, device: &Device) -> StepOutput {
     let count = batch.rows.len();
@@ -313,4 +338,27 @@ pub(crate) fn evaluation(batch: &PolicyBatch, device: &Device) -> StepOutput {
         output = output.with_metric(name.clone(), value * weight, weight);
     }
     output
+}
+
+#[cfg(test)]
+mod tests {
+    use ft_core::AutoCausalLm;
+    use ft_peft::LoraConfig;
+
+    use super::*;
+
+    #[test]
+    fn dropout_of_an_adapter_that_trains_is_found() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/tiny-llama");
+        let device = Device::default().autodiff();
+        let base = AutoCausalLm::from_pretrained(folder.as_ref(), &device).expect("a model");
+        for (lora_dropout, found) in [(0.0, false), (0.1, true)] {
+            let lora = LoraConfig {
+                lora_dropout,
+                ..LoraConfig::default()
+            };
+            let policy = ft_peft::attach(base.clone(), &lora, "default", 0).expect("attaches");
+            assert_eq!(with_dropout(&policy).is_some(), found);
+        }
+    }
 }

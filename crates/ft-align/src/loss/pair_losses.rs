@@ -53,6 +53,18 @@ impl PairLosses {
                 "label_smoothing has no effect on {self}: leave it out, or use sigmoid, robust, exo_pair, aot or aot_unpaired"
             ));
         }
+        let plain = PairSettings::default();
+        let any = |wanted: fn(PairLoss) -> bool| self.0.iter().any(|&(loss, _)| wanted(loss));
+        if !any(|loss| loss == PairLoss::Discopop) && settings.discopop_tau != plain.discopop_tau {
+            mistakes.push(format!(
+                "discopop_tau has no effect on {self}: leave it out, or use discopop"
+            ));
+        }
+        if !any(|loss| loss != PairLoss::Sft) && settings.f_divergence != plain.f_divergence {
+            mistakes.push(format!(
+                "f_divergence has no effect on {self}: leave it out, or use another loss"
+            ));
+        }
         match mistakes.is_empty() {
             true => Ok(()),
             false => Err(Error::Settings(mistakes)),

@@ -61,6 +61,16 @@ impl WeightedSum {
         Ok(Self { rewards, weights })
     }
 
+    /// This sum with one more reward.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn and(self, reward: Arc<dyn Reward>, weight: f64) -> Result<Self> {
+        let all = self.rewards.into_iter().zip(self.weights);
+        Self::new(all.chain([(reward, weight)]))
+    }
+
     /// Reads a JSON file with a list of rewards. Each is a text for [`by_name`], or an object with the `name` of a reward, its
     /// `weight` (1 without it), a `label` for the log in place of the name, and the settings of the reward.
     ///

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use burn::module::Module;
-use ft_align::loss::{Clip, PairLoss, PolicyLoss, ReferenceFreeLoss, Scaling};
+use ft_align::loss::{Clip, FDivergence, PairLoss, PolicyLoss, ReferenceFreeLoss, Scaling};
 use ft_align::{
     DpoConfig, Error, GrpoConfig, Kto, KtoConfig, Reference, ReferenceFree, RewardModel,
     UnpairedLoss, sample_and_score, sample_answers, score_rows,
@@ -131,6 +131,29 @@ fn settings_without_an_effect() {
     config.settings.label_smoothing = 0.1;
     config.validate().unwrap();
 
+    let divergent = |losses: &str| {
+        let mut config = DpoConfig {
+            losses: losses.parse().unwrap(),
+            ..DpoConfig::default()
+        };
+        config.settings.f_divergence = FDivergence::Js;
+        config
+    };
+    divergent("sigmoid,sft:0.5").validate().unwrap();
+    let text = message(divergent("sft").validate());
+    assert!(text.contains("f_divergence has no effect on sft"), "{text}");
+    let tempered = |loss: PairLoss| {
+        let mut config = DpoConfig {
+            losses: loss.into(),
+            ..DpoConfig::default()
+        };
+        config.settings.discopop_tau = 0.1;
+        config
+    };
+    tempered(PairLoss::Discopop).validate().unwrap();
+    let text = message(tempered(PairLoss::Sigmoid).validate());
+    assert!(text.contains("discopop_tau has no effect"), "{text}");
+
     for (loss, name) in [
         (ReferenceFreeLoss::Orpo, "label_smoothing"),
         (ReferenceFreeLoss::CpoHinge, "label_smoothing"),
@@ -159,6 +182,22 @@ fn settings_without_an_effect() {
     for loss in [PolicyLoss::Cispo, PolicyLoss::Sapo] {
         let text = message(clipped(loss).validate());
         assert!(text.contains(&format!("no effect on {loss}")), "{text}");
+    }
+    for (of, name) in [
+        (PolicyLoss::Cispo, "cispo_cap"),
+        (PolicyLoss::Sapo, "sapo_tau"),
+    ] {
+        let with = |loss: PolicyLoss| {
+            let mut config = GrpoConfig { loss, ..small() };
+            match name {
+                "cispo_cap" => config.settings.cispo_cap = 2.0,
+                _ => config.settings.sapo_tau = [1.0, 2.0],
+            }
+            config
+        };
+        with(of).validate().unwrap();
+        let text = message(with(PolicyLoss::Grpo).validate());
+        assert!(text.contains(&format!("{name} has no effect")), "{text}");
     }
     let unscaled = GrpoConfig {
         loss: PolicyLoss::Rloo,
