@@ -342,12 +342,14 @@ fn a_verifier_is_learned_from() {
 fn grpo_tiny_and_four_stages_reach_their_goals() {
     let at = tempfile::tempdir().expect("temporary folder");
     let found = json("grpo_tiny", &["--output", path(&at.path().join("tiny"))]);
-    let right = found["eval_accuracies"].as_array().expect("shares");
-    let [first, last] = [right.first(), right.last()].map(|one| one.and_then(Value::as_f64));
-    assert!(
-        last.expect("a share") > first.expect("a share") + 0.1,
-        "{found}"
-    );
+    let ends = |name: &str| {
+        let shares = found[name].as_array().expect("shares");
+        [shares.first(), shares.last()].map(|one| one.and_then(Value::as_f64).expect("a share"))
+    };
+    let ([right_before, right], [tags_before, tags]) =
+        (ends("eval_accuracies"), ends("eval_formats"));
+    assert!(right > right_before + 0.05, "{found}");
+    assert!(tags_before < 0.5 && tags > 0.9, "{found}");
 
     let found = json(
         "four_stages",
@@ -358,6 +360,7 @@ fn grpo_tiny_and_four_stages_reach_their_goals() {
             number(stage, "held_out_after") < number(stage, "held_out_before"),
             "{stage}"
         );
+        assert_eq!(stage["passed"], true, "{stage}");
     }
     let measures = &found["stages"][2]["measures"]["refusals of harmful prompts"];
     let [before, after] = [&measures[0], &measures[1]].map(|one| one.as_f64().expect("a share"));
