@@ -40,10 +40,12 @@ pub use ft_train as train;
 
 mod adalora;
 mod device;
+mod loftq;
 mod memory;
 mod threads;
 
 pub use adalora::AdaLora;
 pub use device::{DeviceError, device};
+pub use loftq::{LoftqError, LoftqLayer, loftq_initialise};
 pub use memory::peak_rss_mb;
 pub use threads::compute_threads;
