@@ -38,7 +38,7 @@ fn the_task_is_that_of_the_head() {
     assert_eq!(saved(texts.expect("loads"), &config).0, "SEQ_CLS");
     let tokens = EncoderTokenClassifier::from_encoder(&encoder, labels(), 1, &device);
     assert_eq!(saved(tokens.expect("loads"), &config).0, "TOKEN_CLS");
-    let answers = EncoderQuestionAnswering::from_encoder(&encoder, Vec::new(), 1, &device);
+    let answers = EncoderQuestionAnswering::from_encoder(&encoder, labels(), 1, &device);
     assert_eq!(saved(answers.expect("loads"), &config).0, "QUESTION_ANS");
     // What the settings say counts.
     let settings = json!({"peft_type": "LORA", "task_type": "FEATURE_EXTRACTION"});
