@@ -2,13 +2,15 @@
 
     python3 benches/adapter_table.py --model DIR --data alpaca.json
 
-The learning rate is that of the method (`sft --help`). The loss is that of the held-out rows; memory is that of the whole run.
+The learning rate is that of the method (`sft --help`). The loss is that of the held-out rows: the mean over the seeds, and how far
+they are apart, below which rows do not differ. Memory is that of the whole run.
 Time is that of all threads on the processor, for the whole run with both evaluations: other work on the machine changes it little,
 and the parts that are the same for all methods are in it.
 """
 import argparse
 import json
 import resource
+import statistics
 import subprocess
 import tempfile
 
@@ -17,7 +19,8 @@ ATTENTION = ["--target-modules", "q_proj,k_proj,v_proj,o_proj"]
 # name, options
 METHODS = [
     ("LoRA, r 16", ["--method", "lora"]),
-    ("rsLoRA, r 16", ["--method", "rslora"]),
+    # The scale of LoRA above: alpha / √r = 2.
+    ("rsLoRA, r 16, alpha 8", ["--method", "rslora", "--alpha", "8"]),
     ("DoRA, r 16", ["--method", "dora"]),
     ("PiSSA, r 16", ["--method", "pissa"]),
     ("OLoRA, r 16", ["--method", "olora"]),
@@ -40,15 +43,17 @@ METHODS = [
     ("last 4 blocks", ["--method", "freeze:4"]),
     ("everything", ["--method", "full"]),
 ]
-# The guide's questions: where, how large, how strong.
+# The guide's questions: where, how large, how strong. The scale is 2 (alpha / r, with rsLoRA alpha / √r) where no alpha is named.
 ADVICE = [
     ("all linear layers, r 16", ["--r", "16"]),
     ("attention only, r 16", ["--r", "16"] + ATTENTION),
     ("attention only, r 64", ["--r", "64", "--alpha", "128"] + ATTENTION),
     ("all linear layers, r 4", ["--r", "4", "--alpha", "8"]),
     ("all linear layers, r 64", ["--r", "64", "--alpha", "128"]),
-    ("r 64, alpha 32", ["--r", "64", "--alpha", "32"]),
-    ("r 64, alpha 32, rsLoRA", ["--r", "64", "--alpha", "32", "--rslora"]),
+    ("r 64, alpha 32: scale 0.5", ["--r", "64", "--alpha", "32"]),
+    ("rsLoRA, r 64, alpha 16: scale 2", ["--r", "64", "--alpha", "16", "--rslora"]),
+    ("rsLoRA, r 64, alpha 32: scale 4", ["--r", "64", "--alpha", "32", "--rslora"]),
+    ("r 16, alpha 64: scale 4", ["--r", "16", "--alpha", "64"]),
 ]
 
 
@@ -66,6 +71,7 @@ def main():
     p.add_argument("--batch-size", default="4")
     p.add_argument("--seq-len", default="256")
     p.add_argument("--eval-fraction", default="0.05")
+    p.add_argument("--seeds", default="42", help="runs of each row, separated by commas: 1,2,3")
     p.add_argument("--advice", action="store_true", help="LoRA's settings instead of the methods")
     p.add_argument("--only", default="", help="rows whose name contains this")
     p.add_argument("--built", action="store_true", help="take target/release/examples/sft as it is")
@@ -73,20 +79,31 @@ def main():
     if not a.built:
         subprocess.run(["cargo", "build", "--locked", "--release", "--example", "sft"], check=True)
     print("| | trained numbers | held-out loss | CPU seconds | MB |\n|---|---|---|---|---|")
+    seeds = a.seeds.split(",")
     for name, options in [row for row in (ADVICE if a.advice else METHODS) if a.only in row[0]]:
-        with tempfile.TemporaryDirectory() as output:
-            command = ["target/release/examples/sft", "--model", a.model, "--data", a.data, "--format", a.format]
-            command += ["--output", output, "--max-steps", a.steps, "--batch-size", a.batch_size, "--json"]
-            command += ["--seq-len", a.seq_len, "--eval-fraction", a.eval_fraction, "--save-every", "1000000"] + options
-            before = cpu_seconds()
-            done = subprocess.run(command, capture_output=True, text=True)
-            seconds = cpu_seconds() - before
-        if done.returncode != 0:
-            print(f"| {name} | failed: {done.stderr.strip().splitlines()[-1]} |", flush=True)
+        runs, failure = [], None
+        for seed in seeds:
+            with tempfile.TemporaryDirectory() as output:
+                command = ["target/release/examples/sft", "--model", a.model, "--data", a.data, "--format", a.format]
+                command += ["--output", output, "--max-steps", a.steps, "--batch-size", a.batch_size, "--json", "--seed", seed]
+                command += ["--seq-len", a.seq_len, "--eval-fraction", a.eval_fraction, "--save-every", "1000000"] + options
+                before = cpu_seconds()
+                done = subprocess.run(command, capture_output=True, text=True)
+                seconds = cpu_seconds() - before
+            if done.returncode != 0:
+                failure = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+                break
+            runs.append(json.loads(done.stdout.strip().splitlines()[-1]) | {"seconds": seconds})
+        if failure:
+            print(f"| {name} | failed: {failure} |", flush=True)
             continue
-        r = json.loads(done.stdout.strip().splitlines()[-1])
-        loss = f"{r['eval_loss_before']:.4f} to {r['eval_loss_after']:.4f}"
-        cells = [name, f"{r['trainable_parameters']:,}", loss, f"{seconds:.0f}", f"{r['peak_rss_mb']:.0f}"]
+        mean = {key: statistics.mean(run[key] for run in runs) for key in ("eval_loss_before", "eval_loss_after", "seconds")}
+        loss = f"{mean['eval_loss_before']:.4f} to {mean['eval_loss_after']:.4f}"
+        if len(runs) > 1:
+            after = [run["eval_loss_after"] for run in runs]
+            loss += f" ± {(max(after) - min(after)) / 2:.4f}"
+        memory = max(run["peak_rss_mb"] for run in runs)
+        cells = [name, f"{runs[0]['trainable_parameters']:,}", loss, f"{mean['seconds']:.0f}", f"{memory:.0f}"]
         print("| " + " | ".join(cells) + " |", flush=True)
 
 

@@ -58,8 +58,8 @@ struct Args {
     bench: bool,
 }
 
-/// The methods: settings in PEFT's names, and the learning rate.
-fn settings(method: &str) -> Option<(&'static str, Value, f64)> {
+/// The methods: settings in PEFT's names, and the learning rate, for a run of so many steps.
+fn settings(method: &str, steps: usize) -> Option<(&'static str, Value, f64)> {
     let all = json!("all-linear");
     Some(match method {
         "lora" => ("lora", json!({"r": 16, "lora_alpha": 32}), 2e-4),
@@ -87,7 +87,7 @@ fn settings(method: &str) -> Option<(&'static str, Value, f64)> {
         "fourierft" => ("fourierft", json!({"target_modules": all}), 3e-2),
         "adalora" => (
             "adalora",
-            json!({"init_r": 24, "target_r": 16, "lora_alpha": 32, "tinit": 1, "tfinal": 1, "total_step": 8,
+            json!({"init_r": 24, "target_r": 16, "lora_alpha": 32, "tinit": 1, "tfinal": 1, "total_step": steps,
                 "target_modules": all}),
             2e-4,
         ),
@@ -121,8 +121,8 @@ fn main() -> Result<()> {
     let model = AutoCausalLm::from_pretrained_with(&args.model, &device, weights)?;
     tokenizer.check_vocab(model.dims().vocab_size)?;
     model.dims().check_length(args.seq)?;
-    let (name, json, lr) =
-        settings(&args.method).with_context(|| format!("no method is called {:?}", args.method))?;
+    let (name, json, lr) = settings(&args.method, args.steps)
+        .with_context(|| format!("no method is called {:?}", args.method))?;
     let model = match &args.adapter {
         Some(folder) => peft::load_adapter(model, folder, "default", true)?,
         None => {
@@ -131,11 +131,16 @@ fn main() -> Result<()> {
         }
     };
     let (trainable, _) = peft::trainable_parameters(&model);
+    let ranks = match args.method.as_str() {
+        "adalora" => Some(peft::RankAllocator::new(&model, "default")?),
+        _ => None,
+    };
     let steps = steps::run(
         model,
         &batches,
         [args.batch, args.seq],
         (Optim::AdamW, args.lr.unwrap_or(lr)),
+        ranks,
         &device,
     )?;
     let line = json!({

@@ -115,6 +115,7 @@ fn main() -> Result<()> {
         &batches,
         [args.batch, args.seq],
         (args.optim, args.lr),
+        None,
         &device,
     )?;
     let line = json!({

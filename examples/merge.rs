@@ -38,18 +38,18 @@ struct Args {
     /// The share of numbers that ties, dare and magnitude_prune keep.
     #[arg(long)]
     density: Option<f64>,
-    /// Which sign is that of the majority for ties: the one of the sum, or the most frequent one.
-    #[arg(long, value_enum, default_value_t = Sign::Total)]
-    majority_sign_method: Sign,
+    /// Which sign is that of the majority for ties: the one of the sum (the default), or the most frequent one.
+    #[arg(long, value_enum)]
+    majority_sign_method: Option<Sign>,
     /// The rank of combinations that are decomposed; the largest of the adapters' by default.
     #[arg(long)]
     svd_rank: Option<usize>,
     /// Cut decomposed factors at this quantile.
     #[arg(long)]
     svd_clamp: Option<f64>,
-    /// What dare draws from.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    /// What dare draws from; 0 by default.
+    #[arg(long)]
+    seed: Option<u64>,
     /// Folder for the merged model.
     #[arg(long)]
     output: PathBuf,
@@ -212,7 +212,11 @@ fn stage(
 
 /// The model with the adapter that is to be merged.
 fn with_adapters(model: AutoCausalLm, args: &Args, hub: &HubOptions) -> Result<AutoCausalLm> {
-    let settings = args.density.is_some() || args.svd_rank.is_some() || args.svd_clamp.is_some();
+    let settings = args.density.is_some()
+        || args.svd_rank.is_some()
+        || args.svd_clamp.is_some()
+        || args.majority_sign_method.is_some()
+        || args.seed.is_some();
     if let ([one], None, false) = (&args.adapter[..], args.combine, settings)
         && one.weight == 1.0
     {
@@ -225,8 +229,13 @@ fn with_adapters(model: AutoCausalLm, args: &Args, hub: &HubOptions) -> Result<A
     }
     if args.combine.is_none() && settings {
         bail!(
-            "--density, --svd-rank and --svd-clamp are for --combine: say how the adapters are combined"
+            "--density, --majority-sign-method, --svd-rank, --svd-clamp and --seed are for --combine: say how the adapters \
+             are combined"
         );
+    }
+    let combination_type = args.combine.unwrap_or(CombinationType::Cat);
+    if args.seed.is_some() && !combination_type.draws() {
+        bail!("--seed has no effect on {combination_type}, which draws nothing: leave it out");
     }
     let mut model = model;
     let mut names = Vec::new();
@@ -239,15 +248,15 @@ fn with_adapters(model: AutoCausalLm, args: &Args, hub: &HubOptions) -> Result<A
     let weights = args.adapter.iter().map(|one| one.weight);
     let adapters: Vec<(&str, f64)> = names.iter().map(String::as_str).zip(weights).collect();
     let how = Combination {
-        combination_type: args.combine.unwrap_or(CombinationType::Cat),
+        combination_type,
         density: args.density,
         majority_sign_method: match args.majority_sign_method {
-            Sign::Total => MajoritySign::Total,
-            Sign::Frequency => MajoritySign::Frequency,
+            None | Some(Sign::Total) => MajoritySign::Total,
+            Some(Sign::Frequency) => MajoritySign::Frequency,
         },
         svd_rank: args.svd_rank,
         svd_clamp: args.svd_clamp,
-        seed: args.seed,
+        seed: args.seed.unwrap_or_default(),
     };
     let mut model = combine(model, &adapters, "combined", &how)?;
     set_active(&mut model, &["combined"])?;

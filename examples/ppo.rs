@@ -166,8 +166,8 @@ fn main() -> Result<()> {
         let (stage, value_stage) = (stage.clone(), value_stage.clone());
         let tokenizer = start.own_tokenizer().cloned();
         let save = move |model: &ActorCritic<AutoCausalLm>, folder: &Path| {
-            save_adapter(&model.policy, folder, &stage, tokenizer.as_ref())?;
-            save_adapter(&model.value, &folder.join("value"), &value_stage, None)
+            save_adapter(&model.policy, folder, &stage, tokenizer.as_ref(), &[])?;
+            save_adapter(&model.value, &folder.join("value"), &value_stage, None, &[])
         };
         trainer = trainer.with_callback(InCheckpoints(save));
     }
@@ -182,7 +182,7 @@ fn main() -> Result<()> {
             start.tokenizer.save_pretrained(&folder)?;
             value_stage.save_model(&folder)?;
         }
-        false => save_adapter(&model.value, &folder, &value_stage, None)?,
+        false => save_adapter(&model.value, &folder, &value_stage, None, &[])?,
     }
     report_policy(common, &report, method.sampled(), began.elapsed())
 }

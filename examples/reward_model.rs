@@ -224,7 +224,7 @@ impl Run<'_> {
         if !common.full {
             let (stage, tokenizer) = (stage.clone(), start.own_tokenizer().cloned());
             let save = move |model: &M, folder: &Path| {
-                save_adapter(model, folder, &stage, tokenizer.as_ref())
+                save_adapter(model, folder, &stage, tokenizer.as_ref(), &[])
             };
             trainer = trainer.with_callback(InCheckpoints(save));
         }
@@ -235,7 +235,7 @@ impl Run<'_> {
             start.tokenizer.save_pretrained(output)?;
             stage.save_model(output)?;
         } else {
-            save_adapter(&model, output, &stage, start.own_tokenizer())?;
+            save_adapter(&model, output, &stage, start.own_tokenizer(), &[])?;
         }
         eprintln!("saved to {}", output.display());
         Ok(report)

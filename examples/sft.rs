@@ -6,7 +6,7 @@
 //! ```
 //!
 //! `--method` says what trains: an adapter (`lora`, the default, `dora`, `ia3` and all other methods of `ft::peft`), the
-//! whole model (`full`), or its last N blocks (`freeze:N`). An adapter is written to `--output` in PEFT's format: `merge`
+//! whole model (`full`), its output layer (`head`), or its first or last N blocks (`bottom:N`, `top:N`). An adapter is written to `--output` in PEFT's format: `merge`
 //! merges it into the model, and `generate --adapter` generates text with it. A model is written as a model folder.
 //! Checkpoints and the log are also in `--output`: `--resume` continues an interrupted run. `manifest.json` there has what the run
 //! depends on: `--from-manifest OUTPUT/manifest.json --output OTHER` repeats it and prints what differs.
@@ -16,7 +16,8 @@
 //! data larger than memory, and `--mix` mixes rows of another file into them.
 //!
 //! With `--base-format nf4` (or q4_k, q8_0, int8_g64 and others) the frozen weights of the linear layers are rounded to few bits
-//! when they are loaded, and the adapter trains on top of them: QLoRA. A `.gguf` file as `--model` has its blocks already.
+//! when they are loaded, and the adapter trains on top of them: QLoRA. A `.gguf` file as `--model` has its blocks already. With
+//! `--loftq 1` beside it the adapter begins as what the rounding loses, and `merge` takes the base from `OUTPUT/base`.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +26,7 @@ use clap::Parser;
 use ft::AdaLora;
 use ft::core::{
     AutoCausalLm, CausalLm, HubOptions, SaveOptions, StageManifest, Tokenizer, Weights,
-    copy_generation_config, fnv1a, mix_seed, resolve,
+    copy_generation_config, dequantize, fnv1a, mix_seed, resolve, weights_hash,
 };
 use ft::data::{
     BadRows, Batch, Batches, Collation, Format, RowStream, SftDataset, StoppingStrategy,
@@ -34,8 +35,8 @@ use ft::data::{
 use ft::kernels::PackedFormat;
 use ft::train::{
     BoxError, CsvTracker, EarlyStopping, ForgettingMonitor, Manifest, Method, OnBatches, OnStream,
-    Optim, ParamGroup, ParamTable, Results, Schedule, SftStep, TensorBoard, Tracker, TrainConfig,
-    Trainer, draw_loss_curves, total_steps,
+    Optim, ParamTable, Results, Schedule, SftStep, TensorBoard, Tracker, TrainConfig, Trainer,
+    draw_loss_curves, total_steps,
 };
 use serde_json::json;
 
@@ -44,7 +45,7 @@ mod save_adapter;
 #[path = "shared/trains.rs"]
 mod trains;
 use save_adapter::{InCheckpoints, save_adapter};
-use trains::{Trains, TrainsOptions, is_adalora};
+use trains::{Prepared, Start, Trains, TrainsOptions};
 
 /// Instruction tuning.
 #[derive(Parser)]
@@ -73,7 +74,7 @@ struct Args {
     /// Chat template for a model without one: chatml, llama3, alpaca, ... as LLaMA-Factory names them.
     #[arg(long)]
     template: Option<String>,
-    /// Folder for the adapter, or for the model with --method full or freeze:N.
+    /// Folder for the adapter, or for the model if weights of the model train.
     #[arg(long)]
     output: PathBuf,
     #[command(flatten)]
@@ -174,7 +175,7 @@ fn main() -> Result<()> {
     let (args, before) = arguments()?;
     ensure!(
         args.base_format.is_none() || matches!(args.trains.method, Trains::Adapter(_)),
-        "--base-format is for weights that stay frozen below an adapter: leave it out with --method full and freeze:N"
+        "--base-format is for weights that stay frozen below an adapter: leave it out where weights of the model train"
     );
     let mut device = ft::device(&args.device)?.autodiff();
     if args.gradient_checkpointing {
@@ -271,10 +272,10 @@ fn main() -> Result<()> {
     // The model: with a fresh adapter on its frozen weights, or with weights that train.
     let weights = match &args.trains.method {
         Trains::Adapter(_) => Weights::Stored,
-        Trains::Full | Trains::Freeze(_) => Weights::F32,
+        Trains::Weights(_) => Weights::F32,
     };
     let mut model = AutoCausalLm::from_pretrained_with(&folder, &device, weights)?;
-    if let Some(format) = args.base_format {
+    if let Some(format) = args.base_format.filter(|_| args.trains.loftq.is_none()) {
         let layers = ft::quant::pack_model(&mut model, format)?;
         let error = layers.iter().map(|layer| layer.error).sum::<f64>() / layers.len() as f64;
         eprintln!("{} layers in {format}, mean error {error:.5}", layers.len());
@@ -305,13 +306,36 @@ fn main() -> Result<()> {
     let steps = total_steps(&config, |epoch| {
         batches.as_ref().map_or(streamed, |all| all.len(epoch))
     })?;
-    let (model, trains) = args.trains.prepare(model, &args.model, args.seed, steps)?;
+    // LoftQ rounds the base for the adapter, so the adapter goes with the rounded base.
+    let rounded = args.trains.loftq.map(|_| args.output.join("base"));
+    let Prepared {
+        model,
+        identity: trains,
+        allocates,
+    } = args.trains.prepare(
+        model,
+        &Start {
+            base: &rounded
+                .as_ref()
+                .map_or(args.model.clone(), |base| base.display().to_string()),
+            tokenizer: &tokenizer,
+            batches: batches.as_ref(),
+            base_format: args.base_format,
+            device: &device,
+            seed: args.seed,
+            steps,
+        },
+    )?;
+    if let Some(base) = &rounded {
+        write_rounded(&model, base, &args, &tokenizer, &folder)?;
+        stage.base_weights = weights_hash(base)?;
+    }
     eprintln!("{}", ParamTable::new(&model, &[])?);
     let settings = json!({
         "trains": trains, "base_format": args.base_format.map(|format| format.name()), "learning_rate": config.learning_rate, "schedule": format!("{:?}", config.schedule),
         "epochs": args.epochs, "max_steps": args.max_steps, "batch_size": args.batch_size,
         "gradient_accumulation_steps": args.grad_accum, "seq_len": args.seq_len, "packing": args.packing,
-        "seed": args.seed,
+        "seed": args.seed, "data": args.data.file_name().map(|name| name.to_string_lossy()),
     });
     stage.settings = settings.as_object().cloned().unwrap_or_default();
     let (trainable, _) = ft::peft::trainable_parameters(&model);
@@ -372,10 +396,11 @@ fn main() -> Result<()> {
             "format": format.name(),
         })
     });
+    let groups = args.trains.groups(config.learning_rate);
     let has_adapter = matches!(args.trains.method, Trains::Adapter(_));
     let fit = |model, method: &mut dyn Method<AutoCausalLm, Batch = Batch>| {
         let mut trainer = Trainer::with_method(config, method)
-            .with_groups(Vec::<ParamGroup>::new())
+            .with_groups(groups)
             .with_identity("model", args.model.as_str())
             .with_identity("base_weights", stage.base_weights.as_str())
             .with_identity("chat_template", stage.template.clone())
@@ -392,7 +417,7 @@ fn main() -> Result<()> {
         if has_adapter {
             let (stage, tokenizer) = (stage.clone(), with_adapter.clone());
             let save = move |model: &AutoCausalLm, folder: &Path| {
-                save_adapter(model, folder, &stage, tokenizer.as_ref())
+                save_adapter(model, folder, &stage, tokenizer.as_ref(), &[])
             };
             trainer = trainer.with_callback(InCheckpoints(save));
         }
@@ -412,14 +437,14 @@ fn main() -> Result<()> {
         let manifest = WriteManifest(manifest.clone(), args.output.clone());
         trainer.with_tracker(manifest).fit(model)
     };
-    let (model, report) = match &args.trains.method {
+    let (model, report) = match allocates {
         // Ranks are distributed while it trains, and those that are not kept are removed at the end.
-        Trains::Adapter(name) if is_adalora(name) => {
+        true => {
             let mut method = AdaLora::new(&model, "default", method)?;
             let (model, report) = fit(model, &mut method)?;
             (method.trim(model), report)
         }
-        _ => fit(model, method)?,
+        false => fit(model, method)?,
     };
     if let Some(stream) = &on_stream {
         let (loader, data) = (stream.loader(), args.data.display());
@@ -431,7 +456,19 @@ fn main() -> Result<()> {
 
     // The adapter, or the model.
     if has_adapter {
-        save_adapter(&model, &args.output, &stage, with_adapter.as_ref())?;
+        let [before, after] =
+            [report.eval_before(), report.eval_after()].map(|e| e.map(|e| e.loss));
+        let results = [
+            ("held_out_loss_before", json!(before)),
+            ("held_out_loss_after", json!(after)),
+        ];
+        save_adapter(
+            &model,
+            &args.output,
+            &stage,
+            with_adapter.as_ref(),
+            &results,
+        )?;
     } else {
         model.save_pretrained(&args.output, &SaveOptions::default())?;
         tokenizer.save_pretrained(&args.output)?;
@@ -503,6 +540,29 @@ fn arguments() -> Result<(Args, Option<Manifest>)> {
     again.extend(["--output".to_string(), repeat.output.display().to_string()]);
     again.extend(repeat.json.then(|| "--json".to_string()));
     Ok((Args::try_parse_from(again)?, Some(manifest)))
+}
+
+/// Writes the base that LoftQ rounded, once for all runs that continue one.
+fn write_rounded(
+    model: &AutoCausalLm,
+    base: &Path,
+    args: &Args,
+    tokenizer: &Tokenizer,
+    folder: &Path,
+) -> Result<()> {
+    if base.exists() && args.resume {
+        return Ok(());
+    }
+    ensure!(
+        !base.exists() || args.overwrite,
+        "{} has the base of another run: continue that with --resume, or give --overwrite",
+        base.display()
+    );
+    let mut dense = ft::peft::unload(model.clone());
+    dequantize(&mut dense);
+    dense.save_pretrained(base, &SaveOptions::default())?;
+    tokenizer.save_pretrained(base)?;
+    Ok(copy_generation_config(folder, base)?)
 }
 
 /// A hash of the names and the sizes of the files of streams, whose rows are not read before the training.

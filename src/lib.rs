@@ -42,6 +42,7 @@ mod adalora;
 mod device;
 #[cfg(feature = "eval")]
 mod judge_reward;
+mod loftq;
 mod memory;
 mod threads;
 
@@ -49,5 +50,6 @@ pub use adalora::AdaLora;
 pub use device::{DeviceError, device};
 #[cfg(feature = "eval")]
 pub use judge_reward::{JudgeReward, conversation_text};
+pub use loftq::{LoftqError, LoftqLayer, loftq_initialise};
 pub use memory::peak_rss_mb;
 pub use threads::compute_threads;

@@ -208,7 +208,7 @@ impl Common {
             let (stage, tokenizer) = (stage.clone(), start.own_tokenizer().cloned());
             trainer =
                 trainer.with_callback(InCheckpoints(move |model: &AutoCausalLm, folder: &Path| {
-                    save_adapter(model, folder, &stage, tokenizer.as_ref())
+                    save_adapter(model, folder, &stage, tokenizer.as_ref(), &[])
                 }));
         }
         let (policy, report) = trainer.fit(policy)?;
@@ -258,7 +258,7 @@ impl Common {
             stage.save_model(&self.output)?;
             "model"
         } else {
-            save_adapter(policy, &self.output, stage, start.own_tokenizer())?;
+            save_adapter(policy, &self.output, stage, start.own_tokenizer(), &[])?;
             "adapter"
         };
         eprintln!("{what} saved to {}", self.output.display());

@@ -2,6 +2,7 @@
 //! examples as a user runs them.
 
 mod adalora;
+mod adapter_examples;
 mod agreement;
 mod alignment_examples;
 mod bad_input;
@@ -15,6 +16,7 @@ mod evaluation_examples;
 mod examples;
 mod kills;
 mod local_model;
+mod loftq;
 mod own_body;
 mod qlora;
 mod quantization_examples;

@@ -208,9 +208,19 @@ fn every_method_resumes_to_the_bit() {
         "VERA" => json!({"vera_dropout": 0.2, "save_projection": false}),
         _ => json!({}),
     };
-    for peft_type in peft_types() {
+    let more = [
+        json!({"peft_type": "LORA", "use_dora": true, "lora_dropout": 0.2, "target_modules": ["q_proj"]}),
+        json!({"peft_type": "LORA", "init_lora_weights": "pissa", "target_modules": ["q_proj"]}),
+        json!({"peft_type": "LORA", "target_modules": ["q_proj", "embed_tokens"], "layers_to_transform": [0, 1]}),
+        json!({"peft_type": "ADALORA", "total_step": 30, "modules_to_save": ["norm"]}),
+    ];
+    let all = peft_types().into_iter().map(|peft_type| {
         let mut json = settings(peft_type);
         json["peft_type"] = peft_type.into();
+        json
+    });
+    for json in all.chain(more) {
+        let peft_type = json.to_string();
         let method = read_settings(&json).unwrap_or_else(|error| panic!("{peft_type}: {error}"));
         let run = |folder: &Path, resume, stop| {
             let config = quiet(TrainConfig {

@@ -11,7 +11,8 @@ use syn::{Attribute, Data, DeriveInput, Fields, LitStr, Path, parse_macro_input,
 ///
 /// Fields with `#[module(skip)]` or `#[parts(skip)]` are left out. `#[parts(output = "embed_out")]` on the struct
 /// names its output layer; without it, it is `lm_head`. `#[parts(key_heads)]` marks the field of an attention layer that
-/// holds the number of key heads. `#[parts(crate = ft::core)]` names the path of ft-core where a
+/// holds the number of key heads. `#[parts(encoder)]` on the struct says that tokens see those after them, and
+/// `#[parts(task = "SEQ_CLS")]` names PEFT's task of its head. `#[parts(crate = ft::core)]` names the path of ft-core where a
 /// crate depends on the facade alone.
 #[proc_macro_derive(Parts, attributes(module, parts))]
 pub fn derive_parts(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
@@ -24,17 +25,34 @@ pub fn derive_parts(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
 fn implementation(input: &DeriveInput) -> syn::Result<TokenStream> {
     let name = &input.ident;
     let (generics, types, bounds) = input.generics.split_for_impl();
-    let Options { core, output } = Options::of(&input.attrs)?;
+    let Options {
+        core,
+        output,
+        task,
+        encoder,
+    } = Options::of(&input.attrs)?;
     let (walk, walk_mut, output) = match &input.data {
         Data::Struct(data) => {
             let (walk, walk_mut) = of_struct(&data.fields, &core)?;
             let key_heads = key_heads(&data.fields, &core)?;
+            let is_encoder = match encoder {
+                true => quote! {
+                    fn is_encoder(&self) -> bool { true }
+                },
+                false => is_encoder(&data.fields, &core)?,
+            };
+            let task = match task {
+                Some(name) => quote! {
+                    fn task_type(&self) -> Option<&'static str> { Some(#name) }
+                },
+                None => task_type(&data.fields, &core)?,
+            };
             let output = output.map(|path| {
                 quote! {
                     fn output_layer(&self) -> &'static str { #path }
                 }
             });
-            (walk, walk_mut, quote!(#output #key_heads))
+            (walk, walk_mut, quote!(#output #key_heads #is_encoder #task))
         }
         Data::Enum(data) => {
             let variants: Vec<_> = data.variants.iter().map(|variant| &variant.ident).collect();
@@ -53,6 +71,12 @@ fn implementation(input: &DeriveInput) -> syn::Result<TokenStream> {
                     }
                     fn key_heads(&self) -> Option<usize> {
                         match self { #(Self::#variants(part) => #core::Parts::key_heads(part),)* }
+                    }
+                    fn is_encoder(&self) -> bool {
+                        match self { #(Self::#variants(part) => #core::Parts::is_encoder(part),)* }
+                    }
+                    fn task_type(&self) -> Option<&'static str> {
+                        match self { #(Self::#variants(part) => #core::Parts::task_type(part),)* }
                     }
                 },
             )
@@ -116,13 +140,7 @@ fn of_struct(fields: &Fields, core: &Path) -> syn::Result<(TokenStream, TokenStr
 fn key_heads(fields: &Fields, core: &Path) -> syn::Result<TokenStream> {
     let mut found = TokenStream::new();
     for (index, field) in fields.iter().enumerate() {
-        let member = match &field.ident {
-            Some(ident) => quote!(#ident),
-            None => {
-                let place = syn::Index::from(index);
-                quote!(#place)
-            }
-        };
+        let member = member(index, field);
         if has(&field.attrs, "key_heads")? {
             found.extend(quote!(.or(Some(self.#member))));
         } else if !has(&field.attrs, "skip")? {
@@ -132,6 +150,42 @@ fn key_heads(fields: &Fields, core: &Path) -> syn::Result<TokenStream> {
     Ok(quote! {
         fn key_heads(&self) -> Option<usize> { None #found }
     })
+}
+
+/// Whether one of the fields is an encoder.
+fn is_encoder(fields: &Fields, core: &Path) -> syn::Result<TokenStream> {
+    let mut found = TokenStream::new();
+    for (index, field) in fields.iter().enumerate() {
+        let member = member(index, field);
+        if !has(&field.attrs, "skip")? {
+            found.extend(quote!(|| #core::Parts::is_encoder(&self.#member)));
+        }
+    }
+    Ok(quote! {
+        fn is_encoder(&self) -> bool { false #found }
+    })
+}
+
+/// The first task that a field names.
+fn task_type(fields: &Fields, core: &Path) -> syn::Result<TokenStream> {
+    let mut found = TokenStream::new();
+    for (index, field) in fields.iter().enumerate() {
+        let member = member(index, field);
+        if !has(&field.attrs, "skip")? {
+            found.extend(quote!(.or_else(|| #core::Parts::task_type(&self.#member))));
+        }
+    }
+    Ok(quote! {
+        fn task_type(&self) -> Option<&'static str> { None #found }
+    })
+}
+
+/// The name of a field, or its place.
+fn member(index: usize, field: &syn::Field) -> syn::Member {
+    match &field.ident {
+        Some(ident) => ident.clone().into(),
+        None => index.into(),
+    }
 }
 
 /// Whether `#[module(NAME)]` or `#[parts(NAME)]` is among the attributes of a field.
@@ -154,6 +208,10 @@ struct Options {
     core: Path,
     /// The path of the output layer.
     output: Option<LitStr>,
+    /// PEFT's name of the task of the head.
+    task: Option<LitStr>,
+    /// Whether tokens see those after them.
+    encoder: bool,
 }
 
 impl Options {
@@ -161,15 +219,23 @@ impl Options {
         let mut options = Self {
             core: parse_quote!(::ft_core),
             output: None,
+            task: None,
+            encoder: false,
         };
         for attribute in attributes.iter().filter(|a| a.path().is_ident("parts")) {
             attribute.parse_nested_meta(|meta| {
                 if meta.path.is_ident("output") {
                     options.output = Some(meta.value()?.parse()?);
+                } else if meta.path.is_ident("task") {
+                    options.task = Some(meta.value()?.parse()?);
+                } else if meta.path.is_ident("encoder") {
+                    options.encoder = true;
                 } else if meta.path.is_ident("crate") {
                     options.core = meta.value()?.parse()?;
                 } else {
-                    return Err(meta.error("expected `output = \"path\"` or `crate = path`"));
+                    return Err(meta.error(
+                        "expected `output = \"path\"`, `task = \"NAME\"`, `encoder` or `crate = path`",
+                    ));
                 }
                 Ok(())
             })?;
@@ -203,6 +269,26 @@ mod tests {
         });
         assert!(code.contains("walk(&self._body,path,visit)"), "{code}");
         assert!(code.contains("::join(path,\"score\")"), "{code}");
+    }
+
+    #[test]
+    fn a_struct_names_its_task_or_passes_on_that_of_a_field() {
+        let named = expanded(parse_quote! {
+            #[parts(encoder, task = "SEQ_CLS")]
+            struct Classifier { _body: Bert }
+        });
+        assert!(
+            named.contains("{Some(\"SEQ_CLS\")}") && named.contains("{true}"),
+            "{named}"
+        );
+        let outer = expanded(parse_quote! {
+            struct Outer { inner: Classifier, #[parts(skip)] name: Name }
+        });
+        assert!(
+            outer.contains("{false||::ft_core::Parts::is_encoder(&self.inner)}"),
+            "{outer}"
+        );
+        assert!(outer.contains("task_type(&self.inner))}"), "{outer}");
     }
 
     #[test]

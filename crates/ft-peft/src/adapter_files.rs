@@ -21,7 +21,7 @@ use crate::beside::{Beside, modules_for_peft, modules_of_peft};
 use crate::freeze::freeze_all;
 use crate::method::{Origin, check_origin};
 use crate::methods::{TOKENS_DELTA, into_plain_lora, saved_as_plain};
-use crate::model_card::ModelCard;
+use crate::model_card::{ModelCard, WRITTEN};
 use crate::stored_weights::StoredWeights;
 use crate::switch::{adapter_config, check_new};
 use crate::targets::{Layers, kinds};
@@ -54,7 +54,7 @@ fn key(path: &str, tensor: &AdapterTensor) -> String {
 ///
 /// `all-linear` is written as the names of the layers, so that the targets can be read without the model. An adapter of a
 /// model whose vocabulary was resized should have embedding and output layer among `modules_to_save`: its file then has the
-/// new rows. LoRA that began with `pissa_niter_N` is written as plain LoRA: see [`into_plain_lora`](crate::into_plain_lora).
+/// new rows. A model card (`README.md`) of this crate in the folder is written again, one without its last line stays. LoRA that began with `pissa_niter_N` is written as plain LoRA: see [`into_plain_lora`](crate::into_plain_lora).
 ///
 /// # Errors
 ///
@@ -137,10 +137,11 @@ fn save<M: Module + Parts>(
     Ok(folder)
 }
 
-/// Writes the model card; an existing one is kept unless there is a new one.
+/// Writes the model card. Without a new one an existing card is kept if a person wrote or changed it, by the line at its end.
 fn write_card(folder: &Path, card: Option<&ModelCard>, method: &dyn Method) -> Result<()> {
     let readme = folder.join("README.md");
-    if card.is_some() || !readme.exists() {
+    let own = || std::fs::read_to_string(&readme).is_ok_and(|text| text.contains(WRITTEN));
+    if card.is_some() || !readme.exists() || own() {
         let card = card.cloned().unwrap_or_default();
         write_file(&readme, card.text(method).as_bytes())?;
     }

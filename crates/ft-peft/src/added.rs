@@ -9,6 +9,7 @@ use ft_core::Parts;
 
 use crate::attach::{Numbers, put};
 use crate::targets::{Chosen, Layers, kinds};
+use crate::task_type::set_task;
 use crate::{Common, LoraConfig, Method, Result, TargetModules};
 
 /// Tensors by name, by layer.
@@ -25,7 +26,8 @@ pub(crate) fn add<M: Module + Parts>(
     name: &str,
     tensors: &NewTensors,
 ) -> Result<M> {
-    let mut model = model;
+    let (mut model, mut config) = (model, config);
+    set_task(&mut config, &model);
     let chosen: Chosen = tensors.keys().cloned().collect();
     let numbers = Numbers::Stored { most: usize::MAX };
     put(&mut model, Arc::new(config), &chosen, name, numbers)?;

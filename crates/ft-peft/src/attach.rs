@@ -14,6 +14,7 @@ use crate::freeze::freeze_all;
 use crate::method::{Draw, Features, Origin, Site, check_origin, validate};
 use crate::switch::check_new;
 use crate::targets::{Chosen, Layers};
+use crate::task_type::set_task;
 use crate::{Method, Result};
 
 /// Attaches a new adapter called `name`, active and trainable, and freezes everything else.
@@ -23,6 +24,9 @@ use crate::{Method, Result};
 /// works only together with it. Call [`merge_and_unload`](crate::merge_and_unload) first, or deactivate the other adapter;
 /// [`set_active`](crate::set_active) can activate both afterwards. New numbers are drawn from `seed` on the host, so they
 /// are the same on every device.
+///
+/// `task_type` of the file is that of the model's head, unless `common.extra` of the settings has one: null for a model without
+/// head, of which PEFT then makes a plain `PeftModel`.
 ///
 /// Layers that `modules_to_save` names and biases that `bias` chooses get trained copies under the same name, so that the
 /// base stays as it is. In a model whose output layer is its embedding, naming one of them trains both.
@@ -42,6 +46,7 @@ pub fn attach<M: Module + Parts>(
     check_new(&model, name)?;
     let mut config = config.boxed();
     config.fit(&model)?;
+    set_task(&mut *config, &model);
     let chosen = Layers::of(&model, config.as_ref()).select_strictly(&mut *config)?;
     beside::check(&model, &mut *config, &chosen)?;
     let mut model = freeze_all(model);

@@ -46,6 +46,46 @@ const ALIASES: [Alias; 12] = [
     ("trainabletokens", "TRAINABLE_TOKENS", &[]),
 ];
 
+/// The names of all methods, and of settings of them, that [`method()`] takes.
+pub fn method_names() -> Vec<String> {
+    let aliases = ALIASES.iter().map(|(alias, ..)| (*alias).to_string());
+    let known = methods::peft_types()
+        .into_iter()
+        .map(str::to_ascii_lowercase);
+    let mut names: Vec<String> = known.collect();
+    // Other spellings of a name are not listed again.
+    let new = aliases.filter(|alias| names.iter().all(|name| name.replace('_', "") != *alias));
+    let new: Vec<String> = new.collect();
+    names.extend(new);
+    names
+}
+
+/// PEFT's name of the method that a name stands for: `LORA` for `dora`.
+///
+/// # Errors
+///
+/// [`Error::Settings`] if there is no such method, with the names of all.
+pub fn peft_type_of(name: &str) -> Result<&'static str> {
+    let plain = plain(name);
+    let alias = ALIASES.iter().find(|(alias, ..)| *alias == plain);
+    let mut known = methods::peft_types().into_iter();
+    let found = match alias {
+        Some((_, stands_for, _)) => Some(*stands_for),
+        None => known.find(|known| self::plain(known) == plain),
+    };
+    found.ok_or_else(|| {
+        Error::Settings(format!(
+            "no method is called {name:?}; there are: {}",
+            method_names().join(", ")
+        ))
+    })
+}
+
+/// A name without what its spellings differ in.
+fn plain(name: &str) -> String {
+    name.to_ascii_lowercase().replace(['-', '_'], "")
+}
+
 /// The method of a name, in PEFT's spelling or a common one (`lora`, `dora`, `ia3`, `prefix-tuning`, ...), with these
 /// settings of `adapter_config.json`; the others have their defaults.
 ///
@@ -61,28 +101,15 @@ const ALIASES: [Alias; 12] = [
 ///
 /// [`Error::Settings`] if there is no such method, with the names of all, or with all settings that are wrong.
 pub fn method(name: &str, settings: &Map<String, Value>) -> Result<Box<dyn Method>> {
-    let plain = name.to_ascii_lowercase().replace(['-', '_'], "");
-    let known = methods::peft_types();
-    let mut peft_type = known
-        .iter()
-        .copied()
-        .find(|known| known.to_ascii_lowercase().replace('_', "") == plain);
+    let peft_type = peft_type_of(name)?;
     let mut all = Map::new();
-    if let Some((_, stands_for, more)) = ALIASES.iter().find(|(alias, ..)| *alias == plain) {
-        peft_type = Some(stands_for);
+    if let Some((_, _, more)) = ALIASES.iter().find(|(alias, ..)| *alias == plain(name)) {
         for (key, value) in *more {
             let value =
                 serde_json::from_str(value).map_err(|error| Error::Settings(error.to_string()))?;
             all.insert((*key).to_string(), value);
         }
     }
-    let Some(peft_type) = peft_type else {
-        let names: Vec<String> = known.iter().map(|name| name.to_ascii_lowercase()).collect();
-        return Err(Error::Settings(format!(
-            "no method is called {name:?}; there are: {}, dora, rslora, pissa, olora, houlsby, pfeiffer, parallel",
-            names.join(", ")
-        )));
-    };
     all.insert("peft_type".into(), peft_type.into());
     all.extend(settings.clone());
     methods::parse(&Value::Object(all), Writer::Person).map_err(Error::Settings)
@@ -114,6 +141,15 @@ mod tests {
             let method = method(name, &Map::new()).expect(name);
             assert_eq!(method.peft_type(), peft_type);
         }
+        for name in method_names() {
+            peft_type_of(&name).expect("a name of the list");
+        }
+        assert!(
+            ["prefix", "prompt", "dora", "ln_tuning"]
+                .iter()
+                .all(|name| method_names().iter().any(|n| n == name))
+        );
+        assert!(!method_names().contains(&"lntuning".to_string()));
         let error = method("lore", &Map::new()).expect_err("none").to_string();
         assert!(error.contains("lora, "), "{error}");
         let settings = serde_json::json!({"rank": 3, "lora_alpha": "a"});

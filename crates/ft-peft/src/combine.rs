@@ -75,6 +75,14 @@ impl CombinationType {
         Self::MagnitudePruneSvd,
     ];
 
+    /// Whether numbers are drawn at random.
+    pub fn draws(self) -> bool {
+        matches!(
+            self,
+            Self::DareLinear | Self::DareLinearSvd | Self::DareTies | Self::DareTiesSvd
+        )
+    }
+
     /// Whether only a share of the numbers is kept.
     fn prunes(self) -> bool {
         !matches!(self, Self::Linear | Self::Cat | Self::Svd)
@@ -167,6 +175,15 @@ impl Combination {
         if !kind.decomposes() && (self.svd_rank.is_some() || self.svd_clamp.is_some()) {
             mistakes.push(format!("svd_rank and svd_clamp have no effect on {kind}"));
         }
+        let of_signs = [
+            CombinationType::Ties,
+            CombinationType::TiesSvd,
+            CombinationType::DareTies,
+            CombinationType::DareTiesSvd,
+        ];
+        if self.majority_sign_method != MajoritySign::Total && !of_signs.contains(&kind) {
+            mistakes.push(format!("majority_sign_method has no effect on {kind}"));
+        }
         if self.svd_rank == Some(0) {
             mistakes.push("svd_rank must be at least 1".into());
         }
@@ -189,7 +206,7 @@ impl Combination {
 ///
 /// LoRA adapters are combined as by PEFT's `add_weighted_adapter`. What PEFT drops without a message is an error: magnitudes
 /// of DoRA, biases, trained copies of layers. The result has the scale 1, also if the adapters have `use_rslora`. Of IA3
-/// adapters the vectors are added; where an adapter has none, its factor is one. For them `how` must be the default.
+/// adapters the vectors are added, by `linear`, `cat` and `svd` alike; where an adapter has none, its factor is one.
 ///
 /// # Errors
 ///
@@ -230,7 +247,8 @@ pub fn combine<M: Module + Parts>(
     let kinds: Vec<&str> = configs.iter().map(|config| config.peft_type()).collect();
     if kinds.iter().any(|kind| *kind != kinds[0]) {
         return Err(Error::Settings(format!(
-            "adapters of different methods ({}) cannot be combined: make LoRA of them with convert_to_lora",
+            "adapters of different methods ({}) cannot be combined: make LoRA of them with convert_to_lora, or with the \
+             example `adapters convert`",
             kinds.join(", ")
         )));
     }
@@ -240,15 +258,16 @@ pub fn combine<M: Module + Parts>(
         return combine_lora(model, adapters, name, how, base);
     }
     if first.is::<Ia3Config>() {
-        if *how != Combination::default() {
+        let kind = how.combination_type;
+        if kind.prunes() || how.svd_rank.is_some() || how.svd_clamp.is_some() {
             return Err(Error::Settings(
-                "vectors of IA3 are added: leave the settings of the combination out".into(),
+                "vectors of IA3 are added: combine them by cat, and leave out density, svd_rank and svd_clamp".into(),
             ));
         }
         return ia3::combine(model, adapters, name);
     }
     Err(Error::Settings(format!(
-        "adapters of {} cannot be combined: make LoRA of them with convert_to_lora",
+        "adapters of {} cannot be combined: make LoRA of them with convert_to_lora, or with the example `adapters convert`",
         kinds[0]
     )))
 }

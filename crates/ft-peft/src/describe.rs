@@ -97,12 +97,18 @@ fn one(model: &impl Parts, name: String) -> AdapterDescription {
     found
 }
 
-/// The rank and those of layers that differ.
+/// The rank and those of layers that differ. AdaLoRA has another name for its rank, and flags of the ranks that a layer kept.
 fn ranks(settings: &Map<String, Value>) -> Vec<u64> {
+    let kept = |flags: &Vec<Value>| flags.iter().filter(|flag| **flag == true).count() as u64;
+    let of = |value: &Value| value.as_u64().or_else(|| value.as_array().map(kept));
     let differing = settings.get("rank_pattern").and_then(Value::as_object);
-    let differing = differing.into_iter().flat_map(Map::values);
-    let all = settings.get("r").into_iter().chain(differing);
-    let all: BTreeSet<u64> = all.filter_map(Value::as_u64).collect();
+    let differing: Vec<&Value> = differing.into_iter().flat_map(Map::values).collect();
+    let first = match settings.get("init_r") {
+        Some(_) if !differing.is_empty() => None,
+        Some(first) => Some(first),
+        None => settings.get("r"),
+    };
+    let all: BTreeSet<u64> = first.into_iter().chain(differing).filter_map(of).collect();
     all.into_iter().filter(|rank| *rank > 0).collect()
 }
 

@@ -347,12 +347,30 @@ pub(crate) fn validate(method: &dyn Method) -> Result<()> {
     }
 }
 
+/// Checks that no setting of a new adapter is without effect. PEFT does not load the file of an adapter with such settings.
+///
+/// # Errors
+///
+/// [`Error::Settings`] with the name of the setting.
+pub(crate) fn check_common(common: &Common) -> Result<()> {
+    match !common.layers_pattern.is_empty() && common.layers_to_transform.is_empty() {
+        true => Err(Error::Settings(
+            "layers_pattern has no effect without layers_to_transform: give the numbers of the blocks, or leave it out"
+                .into(),
+        )),
+        false => Ok(()),
+    }
+}
+
 /// Checks that the settings can be used for an adapter from there.
 ///
 /// # Errors
 ///
 /// [`Error::Settings`] with the reason.
 pub(crate) fn check_origin(method: &dyn Method, origin: Origin) -> Result<()> {
+    if origin == Origin::New {
+        check_common(method.common())?;
+    }
     match method.refuses(origin) {
         Some(reason) => Err(Error::Settings(reason)),
         None => Ok(()),

@@ -27,6 +27,9 @@ pub struct ModelCard {
     pub results: Map<String, Value>,
 }
 
+/// The end of a card that this crate wrote, which is written again with the adapter.
+pub(crate) const WRITTEN: &str = "<!-- Written with the adapter, and again with the next one in this folder. Remove this line to keep the card. -->";
+
 /// The front matter: the lines between `---` at the top. Strings of JSON are strings of YAML.
 #[derive(Serialize)]
 struct FrontMatter {
@@ -95,6 +98,7 @@ impl ModelCard {
                 ));
             }
         }
+        card.push_str(&format!("\n{WRITTEN}\n"));
         card
     }
 

@@ -50,12 +50,29 @@ impl PromptSizes {
     }
 }
 
+/// Checks that a model can have virtual tokens.
+///
+/// # Errors
+///
+/// If it is an encoder.
+pub(crate) fn check_decoder(model: &dyn Parts) -> Result<()> {
+    match model.is_encoder() {
+        true => Err(Error::Settings(
+            "virtual tokens (prompt tuning, p-tuning, prefix tuning) are not supported on encoders: use LoRA or another \
+             method"
+                .into(),
+        )),
+        false => Ok(()),
+    }
+}
+
 /// The width of the embedding of tokens, and the number of blocks.
 ///
 /// # Errors
 ///
-/// If there is no embedding.
+/// If the model is an encoder, or has no embedding.
 pub(crate) fn embedding_and_blocks(model: &dyn Parts) -> Result<(usize, usize)> {
+    check_decoder(model)?;
     let (mut width, mut blocks) = (None, Vec::new());
     model.for_each_part(&mut |path, part| {
         if let Part::Embedding(table) = part {

@@ -252,29 +252,51 @@ impl RankAllocator {
         });
     }
 
-    /// The model with only the ranks that were kept, which computes the same. The settings of its adapter list them
+    /// The model with only the ranks that have an effect, which computes the same: those that were kept at the last allocation,
+    /// and others whose singular value is not zero, as in a model of an earlier step. The settings of its adapter list them
     /// (`rank_pattern`), as in a file of PEFT. Without an allocation so far the model is not changed.
+    ///
+    /// A warning says if more ranks are left than `target_r` allows.
     pub fn trim<M: Module + Parts>(&self, model: M) -> M {
+        if self.kept.is_empty() {
+            return model;
+        }
         let mut model = model;
-        let pattern: Pattern<Vec<bool>> = self
-            .kept
+        let mut stay: BTreeMap<String, Vec<bool>> = BTreeMap::new();
+        for_each_layer(&model, &self.name, &mut |path, adapter| {
+            if let (Some(kept), Some(values)) = (self.kept.get(path), adapter.get(E)) {
+                let values = values.data();
+                let both = kept.iter().zip(values.iter::<f32>());
+                let stays = both.map(|(kept, value)| *kept || value != 0.0).collect();
+                stay.insert(path.to_string(), stays);
+            }
+        });
+        let left = stay.values().flatten().filter(|stays| **stays).count();
+        if left > self.budgets.1 {
+            tracing::warn!(
+                "adapter {:?} keeps {left} ranks, and target_r allows {}: the model is that of a step before the last \
+                 allocation, which follows from total_step and tfinal",
+                self.name,
+                self.budgets.1
+            );
+        }
+        let pattern: Pattern<Vec<bool>> = stay
             .iter()
-            .map(|(path, kept)| (pattern_name(path), kept.clone()))
+            .map(|(path, stays)| (pattern_name(path), stays.clone()))
             .collect();
         let mut config = self.config.clone();
         config.rank_pattern = pattern;
         let method: Arc<dyn Method> = Arc::new(config);
         let settings: Settings = Arc::new(method);
         model.for_each_part_mut(&mut |path, mut part| {
-            let Some(kept) = self.kept.get(path) else {
-                return;
-            };
             for adapter in part
                 .adapters()
                 .iter_mut()
                 .filter(|adapter| adapter.name == self.name)
             {
-                trim(adapter, kept);
+                if let Some(stays) = stay.get(path).filter(|_| adapter.get(E).is_some()) {
+                    trim(adapter, stays);
+                }
                 adapter.settings = settings.clone();
             }
         });
@@ -359,12 +381,13 @@ fn key(path: &str, tensor: &AdapterTensor) -> Key {
     (path.to_string(), tensor.name().to_string())
 }
 
+/// Shows the layers that have ranks. Copies of weights and biases, and rows of tokens, are under the adapter's name too.
 fn for_each_layer(model: &impl Parts, name: &str, visit: &mut dyn FnMut(&str, &Adapter)) {
     model.for_each_part(&mut |path, part| {
         for adapter in part
             .adapters()
             .iter()
-            .filter(|adapter| adapter.name == name)
+            .filter(|adapter| adapter.name == name && adapter.get(E).is_some())
         {
             visit(path, adapter);
         }

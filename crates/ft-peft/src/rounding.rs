@@ -1,7 +1,8 @@
 //! What merging loses where the merged weights are held or saved in 16 bits.
 
-use burn::tensor::{FloatDType, Tensor};
-use ft_core::Parts;
+use burn::module::Param;
+use burn::tensor::{DType, FloatDType, Tensor};
+use ft_core::{Part, Parts};
 use serde::Serialize;
 
 use crate::Result;
@@ -10,13 +11,13 @@ use crate::merge::{MergedPart, merged};
 /// How much of the merged change is lost when merged weights are rounded to a type.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MergeReport {
-    /// Each merged layer.
+    /// Each layer that merging changes: linear layers, embeddings and norms, with their biases.
     pub layers: Vec<LayerRounding>,
     /// `‖round(W+Δ) − (W+Δ)‖ / ‖Δ‖` of all layers together: how much of the change is noise. Zero in `f32`.
     pub error: f64,
 }
 
-/// What rounding does to one layer.
+/// What rounding does to one layer. A weight or bias that merging does not change does not count.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LayerRounding {
     /// The path of the layer.
@@ -25,7 +26,7 @@ pub struct LayerRounding {
     pub change: f64,
     /// `‖round(W+Δ) − (W+Δ)‖`.
     pub rounding: f64,
-    /// `rounding / change`; infinite if nothing but rounding changes the weight.
+    /// `rounding / change`.
     pub error: f64,
 }
 
@@ -44,10 +45,8 @@ pub fn merge_report(model: &impl Parts, dtype: FloatDType) -> Result<MergeReport
             return;
         }
         match merged(path, part) {
-            Ok(Some(MergedPart::Matrix { base, weight, .. })) => {
-                layers.push(LayerRounding::of(path, base, weight, dtype));
-            }
-            Ok(_) => {}
+            Ok(Some(merged)) => layers.extend(of_part(path, part, merged, dtype)),
+            Ok(None) => {}
             Err(error) => failure = Some(error),
         }
     });
@@ -65,17 +64,61 @@ pub fn merge_report(model: &impl Parts, dtype: FloatDType) -> Result<MergeReport
     Ok(MergeReport { layers, error })
 }
 
-impl LayerRounding {
-    fn of(path: &str, base: Tensor<2>, weight: Tensor<2>, dtype: FloatDType) -> Self {
-        let rounded = weight.clone().cast(dtype).cast(FloatDType::F32);
-        let (change, rounding) = (norm(weight.clone() - base), norm(rounded - weight));
-        Self {
-            layer: path.to_string(),
-            change,
-            rounding,
-            error: ratio(rounding, change),
+/// What rounding does to a merged part; none if merging does not change it.
+fn of_part(
+    path: &str,
+    part: Part<'_>,
+    merged: MergedPart,
+    dtype: FloatDType,
+) -> Option<LayerRounding> {
+    let value = |param: &Param<Tensor<1>>| param.val().detach();
+    let (matrix, vectors) = match (part, merged) {
+        (Part::Linear(linear), MergedPart::Matrix { base, weight, bias }) => {
+            let own = linear.bias.as_ref().map(value);
+            (Some((base, weight)), vec![(own, bias)])
         }
-    }
+        (_, MergedPart::Matrix { base, weight, .. }) => (Some((base, weight)), Vec::new()),
+        (Part::RmsNorm(norm), MergedPart::Vectors { weight, .. }) => {
+            (None, vec![(Some(value(&norm.weight)), weight)])
+        }
+        (Part::LayerNorm(norm), MergedPart::Vectors { weight, bias }) => {
+            let own = [&norm.weight, &norm.bias].map(|param| Some(value(param)));
+            (None, own.into_iter().zip([weight, bias]).collect())
+        }
+        _ => (None, Vec::new()),
+    };
+    let matrix = matrix.map(|(base, weight)| change_and_rounding(base, weight, dtype));
+    let vectors = vectors.into_iter().filter_map(|(own, new)| {
+        let new = new?;
+        let own = own.unwrap_or_else(|| new.zeros_like());
+        Some(change_and_rounding(own, new, dtype))
+    });
+    // Rounding what did not change loses nothing of the change.
+    let changed = matrix
+        .into_iter()
+        .chain(vectors)
+        .filter(|(change, _)| *change > 0.0);
+    let squares = changed.fold([0.0; 2], |[changes, roundings], (change, rounding)| {
+        [changes + change.powi(2), roundings + rounding.powi(2)]
+    });
+    let [change, rounding] = squares.map(f64::sqrt);
+    (change > 0.0).then(|| LayerRounding {
+        layer: path.to_string(),
+        change,
+        rounding,
+        error: rounding / change,
+    })
+}
+
+/// `‖Δ‖`, and `‖round(W+Δ) − (W+Δ)‖`.
+fn change_and_rounding<const D: usize>(
+    base: Tensor<D>,
+    merged: Tensor<D>,
+    dtype: FloatDType,
+) -> (f64, f64) {
+    let [base, merged] = [base, merged].map(|tensor| tensor.cast(DType::F32));
+    let rounded = merged.clone().cast(dtype).cast(FloatDType::F32);
+    (norm(merged.clone() - base), norm(rounded - merged))
 }
 
 fn ratio(part: f64, whole: f64) -> f64 {

@@ -226,17 +226,17 @@ impl Layers {
         Ok(chosen)
     }
 
-    /// Whether a layer is of the blocks of `layers_to_transform`, by PEFT's rule: the number of its block stands after
-    /// `layers_pattern`, or after any two names.
+    /// Whether a layer is of the blocks of `layers_to_transform`, by PEFT's rule: the number of its block is the first after
+    /// `layers_pattern`, or after any two names. A later number is that of an expert.
     fn of_blocks(&self, common: &Common) -> Result<Matcher> {
         if common.layers_to_transform.is_empty() {
             return Ok(Box::new(|_| true));
         }
         let patterns: Vec<String> = match &common.layers_pattern[..] {
-            [] => vec![format!(r".*\.[^.]*\.(?<{BLOCK}>\d+)\.")],
+            [] => vec![format!(r".*?\.[^.]*\.(?<{BLOCK}>\d+)\.")],
             names => names
                 .iter()
-                .map(|name| format!(r".*\.{name}\.(?<{BLOCK}>\d+)\."))
+                .map(|name| format!(r"(?:|.*?\.){name}\.(?<{BLOCK}>\d+)\."))
                 .collect(),
         };
         let patterns = patterns.iter().map(|pattern| {
@@ -440,5 +440,30 @@ mod tests {
         assert_eq!(chosen("(x)?layers").len(), 1);
         assert_eq!(chosen("(lay(ers)?|h)").len(), 2);
         assert!(layers.select(&common("nothing|(layers)")).is_err());
+    }
+
+    /// The number is the first, not that of an expert, and a path may begin with the pattern.
+    #[test]
+    fn the_number_of_a_block_is_the_first_in_a_path() {
+        let paths = [
+            "layers.0.attn.Wqkv",
+            "layers.1.attn.Wqkv",
+            "model.layers.0.experts.1.Wqkv",
+            "model.layers.1.experts.0.Wqkv",
+        ];
+        let layers = Layers::linear(paths.map(String::from).into(), "lm_head");
+        let chosen = |layers_pattern: Vec<String>| {
+            let common = Common {
+                target_modules: Some(TargetModules::names(["Wqkv"])),
+                layers_to_transform: vec![1],
+                layers_pattern,
+                ..Common::default()
+            };
+            let chosen = layers.select(&common).expect("some");
+            chosen.into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(chosen(vec!["layers".into()]), [paths[1], paths[3]]);
+        // Any two names: a path needs one before that of the blocks.
+        assert_eq!(chosen(Vec::new()), [paths[3]]);
     }
 }

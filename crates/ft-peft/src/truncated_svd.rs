@@ -1,8 +1,11 @@
 //! The nearest matrix of a rank (Eckart and Young, 1936), by its largest singular values.
 
 use burn::tensor::{DType, Tensor};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 
-use crate::linalg::{Matrix, Singular, largest};
+use crate::linalg::{Matrix, Singular, largest, largest_by_iteration};
+use crate::{Error, Result as OwnResult};
 
 /// `U·diag(S)·Vᵀ`, with the singular values in falling order.
 ///
@@ -62,6 +65,39 @@ impl Svd {
     }
 }
 
+/// Factors `A` `[r, in]` and `B` `[out, r]` whose product `BA` is near the nearest matrix of rank `r` to `matrix`, `[out, in]`:
+/// `√S·Vᵀ` and `U·√S` of its largest singular values, after eight improvements of a random block (Halko et al., 2011,
+/// arXiv:0909.4061, algorithm 4.4). `‖matrix − BA‖` is never above `‖matrix‖`. The same matrix has the same factors.
+///
+/// # Errors
+///
+/// [`Error::Settings`] if `r` is 0 or more than the smaller side, or a number is not finite.
+pub fn low_rank_factors(matrix: Tensor<2>, r: usize) -> OwnResult<[Tensor<2>; 2]> {
+    let [outputs, inputs] = matrix.dims();
+    if r == 0 || r > outputs.min(inputs) {
+        return Err(Error::Settings(format!(
+            "r = {r}: a matrix of {outputs} times {inputs} has ranks from 1 to {}",
+            outputs.min(inputs)
+        )));
+    }
+    let device = matrix.device();
+    let host = Matrix::of(matrix.cast(DType::F32));
+    if host.all_rows().flatten().any(|x| !x.is_finite()) {
+        return Err(Error::Settings(
+            "a matrix with numbers that are not finite has no factors".into(),
+        ));
+    }
+    let found = largest_by_iteration(&host, r, 8, &mut StdRng::seed_from_u64(0));
+    let roots: Vec<f64> = found
+        .values
+        .iter()
+        .map(|value| value.max(0.0).sqrt())
+        .collect();
+    let a = found.right.rows_scaled(roots.iter().copied());
+    let b = found.left.rows_scaled(roots).transposed();
+    Ok([a.tensor(&device), b.tensor(&device)])
+}
+
 #[cfg(test)]
 mod tests {
     use burn::tensor::{Device, Distribution};
@@ -82,5 +118,26 @@ mod tests {
         let eye = Tensor::<2>::eye(3, &device);
         assert!(largest(svd.u.clone().transpose().matmul(svd.u) - eye) < 1e-5);
         assert!(truncated_svd(matrix / 0.0, 2).is_err());
+    }
+
+    /// The error is that of the exact decomposition but for some percent, also where no singular value stands out.
+    #[test]
+    fn factors_of_noise_are_near_the_nearest() {
+        let device = Device::default();
+        device.seed(3);
+        let matrix = Tensor::<2>::random([24, 40], Distribution::Normal(0.0, 1.0), &device);
+        let [a, b] = low_rank_factors(matrix.clone(), 6).expect("finite");
+        assert_eq!((a.dims(), b.dims()), ([6, 40], [24, 6]));
+        let exact = truncated_svd(matrix.clone(), 6).expect("finite");
+        let error = |near: Tensor<2>| {
+            let off = matrix.clone() - near;
+            off.square().sum().sqrt().into_scalar::<f32>()
+        };
+        let nearest = error(exact.scaled_u().matmul(exact.vt));
+        assert!(error(b.matmul(a)) < 1.02 * nearest);
+        let zero = Tensor::<2>::zeros([3, 4], &device);
+        let [a, b] = low_rank_factors(zero.clone(), 2).expect("finite");
+        b.matmul(a).into_data().assert_eq(&zero.into_data(), true);
+        assert!(low_rank_factors(matrix, 25).is_err());
     }
 }

@@ -43,6 +43,11 @@ impl Vocabulary {
         }
     }
 
+    /// Whether the model has an output layer with a row for every token of its embedding.
+    pub(crate) fn predicts_tokens(&self) -> bool {
+        self.embedding.is_some() && self.of_tokens
+    }
+
     /// Whether the layer is the embedding of tokens.
     pub(crate) fn is_embedding(&self, layer: &str) -> bool {
         self.embedding.as_deref() == Some(layer)

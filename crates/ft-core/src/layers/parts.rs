@@ -161,6 +161,17 @@ pub trait Parts {
         None
     }
 
+    /// Whether tokens see those after them, as in BERT.
+    fn is_encoder(&self) -> bool {
+        false
+    }
+
+    /// PEFT's name of the task of the model's head, such as `SEQ_CLS`; none for a model without one, or whose head is an output
+    /// layer over tokens.
+    fn task_type(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Shows every part to `visit`.
     fn for_each_part(&self, visit: &mut dyn FnMut(&str, Part<'_>)) {
         self.walk("", visit);
@@ -238,6 +249,12 @@ impl<P: Parts> Parts for Option<P> {
     fn key_heads(&self) -> Option<usize> {
         self.as_ref().and_then(Parts::key_heads)
     }
+    fn is_encoder(&self) -> bool {
+        self.as_ref().is_some_and(Parts::is_encoder)
+    }
+    fn task_type(&self) -> Option<&'static str> {
+        self.as_ref().and_then(Parts::task_type)
+    }
 }
 
 impl<P: Parts> Parts for Vec<P> {
@@ -253,5 +270,11 @@ impl<P: Parts> Parts for Vec<P> {
     }
     fn key_heads(&self) -> Option<usize> {
         self.iter().find_map(Parts::key_heads)
+    }
+    fn is_encoder(&self) -> bool {
+        self.iter().any(Parts::is_encoder)
+    }
+    fn task_type(&self) -> Option<&'static str> {
+        self.iter().find_map(Parts::task_type)
     }
 }

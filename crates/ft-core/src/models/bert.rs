@@ -26,7 +26,7 @@ use crate::{Backbone, Dims, Parts, Pass, Result, Weights};
 
 /// The encoder of BERT, RoBERTa and XLM-RoBERTa.
 #[derive(Module, Parts, Debug)]
-#[parts(output = "")]
+#[parts(output = "", encoder)]
 pub struct Bert {
     embeddings: Embeddings,
     encoder: Encoder,

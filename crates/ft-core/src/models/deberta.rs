@@ -24,7 +24,7 @@ use crate::{Backbone, Dims, Error, Parts, Pass, Result, Weights};
 
 /// The encoder of DeBERTa-v2 and v3.
 #[derive(Module, Parts, Debug)]
-#[parts(output = "")]
+#[parts(output = "", encoder)]
 pub struct Deberta {
     embeddings: Embeddings,
     encoder: Encoder,

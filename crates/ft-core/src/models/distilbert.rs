@@ -23,7 +23,7 @@ const EPSILON: f64 = 1e-12;
 
 /// The encoder of DistilBERT.
 #[derive(Module, Parts, Debug)]
-#[parts(output = "")]
+#[parts(output = "", encoder)]
 pub struct DistilBert {
     embeddings: Embeddings,
     transformer: Transformer,

@@ -21,12 +21,12 @@ use crate::{Dims, Error, LossSum, Parts, Result, TokenBatch};
 use head::Head;
 use tasked::Tasked;
 
-/// A model of one task.
+/// A model of one task, with PEFT's name of it.
 macro_rules! task {
-    ($(#[$doc:meta])* $name:ident, $task:ident) => {
+    ($(#[$doc:meta])* $name:ident, $task:ident $(, $peft:literal)?) => {
         $(#[$doc])*
         #[derive(Module, Parts, Debug)]
-        #[parts(output = "")]
+        #[parts(output = "" $(, task = $peft)?)]
         pub struct $name {
             _model: Tasked,
         }
@@ -130,17 +130,17 @@ labelled! {
 
 task! {
     /// An encoder that scores texts, or pairs of them.
-    EncoderSequenceClassifier, SequenceClassification
+    EncoderSequenceClassifier, SequenceClassification, "SEQ_CLS"
 }
 
 task! {
     /// An encoder that scores every token.
-    EncoderTokenClassifier, TokenClassification
+    EncoderTokenClassifier, TokenClassification, "TOKEN_CLS"
 }
 
 task! {
     /// An encoder that scores every token as the start and as the end of an answer.
-    EncoderQuestionAnswering, QuestionAnswering
+    EncoderQuestionAnswering, QuestionAnswering, "QUESTION_ANS"
 }
 
 task! {

@@ -22,7 +22,7 @@ use crate::{Backbone, Dims, Error, Parts, Pass, Result, Weights};
 
 /// The encoder of ModernBERT.
 #[derive(Module, Parts, Debug)]
-#[parts(output = "")]
+#[parts(output = "", encoder)]
 pub struct ModernBert {
     embeddings: Embeddings,
     layers: Vec<Block>,

@@ -22,7 +22,7 @@ use crate::{Backbone, Dims, Error, Parts, Pass, Result, Weights};
 
 /// The encoder of MPNet.
 #[derive(Module, Parts, Debug)]
-#[parts(output = "")]
+#[parts(output = "", encoder)]
 pub struct MpNet {
     embeddings: Embeddings,
     encoder: Encoder,

@@ -25,7 +25,7 @@ use crate::{Dims, Parts, Result, TokenBatch};
 /// It has no output layer over the vocabulary, in memory or in files. Adapters find its head as `score`: an adapter whose
 /// `modules_to_save` names it trains the head, too.
 #[derive(Module, Parts, Debug)]
-#[parts(output = "score")]
+#[parts(output = "score", task = "SEQ_CLS")]
 pub struct AutoSequenceClassifier {
     _model: ScoredDecoder,
 }

@@ -22,7 +22,7 @@ use crate::{Dims, Error, Parts, Result, TokenBatch};
 ///
 /// Adapters find its head as `score`: an adapter whose `modules_to_save` names it trains the head, too.
 #[derive(Module, Parts, Debug)]
-#[parts(output = "score")]
+#[parts(output = "score", task = "TOKEN_CLS")]
 pub struct AutoTokenClassifier {
     _model: ScoredDecoder,
 }

@@ -73,12 +73,24 @@ impl Method for LoraConfig {
         }
         let mut scaled = self.clone();
         scaled.lora_alpha *= factor;
-        scaled.alpha_pattern.iter_mut().for_each(|(_, alpha)| *alpha *= factor);
+        scaled
+            .alpha_pattern
+            .iter_mut()
+            .for_each(|(_, alpha)| *alpha *= factor);
         Some(Box::new(scaled))
     }
 
     fn refuses(&self, origin: Origin) -> Option<String> {
-        self.init_lora_weights.refuses(origin)
+        let unused = origin == Origin::New
+            && self.eva_config.is_some()
+            && self.init_lora_weights != InitLoraWeights::Eva;
+        let unused = unused.then(|| {
+            "eva_config has no effect unless init_lora_weights is eva: leave it out".to_string()
+        });
+        let refused = self.init_lora_weights.refuses(origin);
+        refused
+            .or(unused)
+            .or_else(|| self.bias_mistake().filter(|_| origin == Origin::New))
     }
 
     fn patterns(&self) -> Vec<(&'static str, &str)> {

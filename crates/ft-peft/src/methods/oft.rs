@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::block_rotation::{cayley, identity, rotate};
 use crate::adapter_config::json_settings;
-use crate::method::{Draw, Method, NewAdapter, QUERIES_AND_VALUES, Site, method};
+use crate::method::{Draw, Method, NewAdapter, Origin, QUERIES_AND_VALUES, Site, method};
 use crate::{Common, Error, Result};
 
 /// Settings of an OFT adapter (Qiu et al., 2023, arXiv:2306.07280).
@@ -30,7 +30,7 @@ pub struct OftConfig {
     /// Features of a block, if `r` is 0. Where it does not divide the features of a layer, the nearest divisor is taken,
     /// and `r` likewise.
     pub oft_block_size: usize,
-    /// A setting of PEFT that PEFT does not use.
+    /// A setting of PEFT that PEFT does not use. It must be 0 in new adapters.
     pub module_dropout: f64,
     /// Whether rotations stay near the identity.
     pub coft: bool,
@@ -135,6 +135,11 @@ impl Method for OftConfig {
             ));
         }
         mistakes
+    }
+
+    fn refuses(&self, origin: Origin) -> Option<String> {
+        let unused = origin == Origin::New && self.module_dropout != 0.0;
+        unused.then(|| "module_dropout has no effect on OFT: leave it out".into())
     }
 
     fn tells_layout(&self) -> bool {

@@ -7,7 +7,7 @@ use ft_core::Parts;
 use serde::{Deserialize, Serialize};
 
 use crate::adapter_config::json_settings;
-use crate::method::{Draw, Method, NewAdapter, Site};
+use crate::method::{Draw, Method, NewAdapter, Origin, Site};
 use crate::prompt_encoder::{self, Activation, Network, PromptSizes, prompt_method};
 use crate::{Common, Error, Result};
 
@@ -104,7 +104,19 @@ impl Method for PrefixTuningConfig {
         prompt_encoder::mistakes(self.num_virtual_tokens, self.encoder_hidden_size)
     }
 
+    fn refuses(&self, origin: Origin) -> Option<String> {
+        // A file has the width of the keys, whether there is a network or not.
+        let unused = origin == Origin::New
+            && !self.prefix_projection
+            && self.encoder_hidden_size.is_some()
+            && self.encoder_hidden_size != self.sizes.token_dim;
+        unused.then(|| {
+            "encoder_hidden_size has no effect without prefix_projection: set prefix_projection to true, or leave it out".into()
+        })
+    }
+
     fn fit(&mut self, model: &dyn Parts) -> Result<()> {
+        prompt_encoder::check_decoder(model)?;
         let features = key_features(model);
         let [first, rest @ ..] = &features[..] else {
             return Err(Error::Settings(format!(
@@ -127,7 +139,9 @@ impl Method for PrefixTuningConfig {
 
     fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<NewAdapter> {
         let (Some(width), Some(blocks)) = (self.sizes.token_dim, self.sizes.num_layers) else {
-            return Err(Error::Settings("token_dim and num_layers are those of the model".into()));
+            return Err(Error::Settings(
+                "token_dim and num_layers are those of the model".into(),
+            ));
         };
         let (tokens, all) = (self.num_virtual_tokens, 2 * blocks * width);
         let zero = self.init_weights == Some(InitPrefix::Zero);

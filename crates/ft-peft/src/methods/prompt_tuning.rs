@@ -8,7 +8,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::adapter_config::json_settings;
-use crate::method::{Draw, Method, NewAdapter, Site};
+use crate::method::{Draw, Method, NewAdapter, Origin, Site};
 use crate::prompt_encoder::{self, PromptSizes, prompt_method};
 use crate::{Common, Error, Result};
 
@@ -82,7 +82,9 @@ impl PromptTuningConfig {
     ) -> Result<Self> {
         let init_token_ids = tokenizer.encode(text, true)?;
         if init_token_ids.is_empty() {
-            return Err(Error::Settings("the text that virtual tokens begin as has no tokens".into()));
+            return Err(Error::Settings(
+                "the text that virtual tokens begin as has no tokens".into(),
+            ));
         }
         Ok(Self {
             num_virtual_tokens,
@@ -99,7 +101,9 @@ impl PromptTuningConfig {
         let (count, rows) = (self.num_virtual_tokens, table.rows());
         let ids: Vec<i64> = match self.prompt_tuning_init {
             PromptTuningInit::Random => return Ok(None),
-            PromptTuningInit::SampleVocab => (0..count).map(|_| draw.rng.random_range(0..rows) as i64).collect(),
+            PromptTuningInit::SampleVocab => (0..count)
+                .map(|_| draw.rng.random_range(0..rows) as i64)
+                .collect(),
             PromptTuningInit::Text => {
                 let ids = self.init_token_ids.iter().cycle().take(count);
                 ids.map(|id| i64::from(*id)).collect()
@@ -127,6 +131,15 @@ impl Method for PromptTuningConfig {
 
     fn mistakes(&self) -> Vec<String> {
         prompt_encoder::mistakes(self.num_virtual_tokens, None)
+    }
+
+    fn refuses(&self, origin: Origin) -> Option<String> {
+        let unused = origin == Origin::New
+            && self.prompt_tuning_init != PromptTuningInit::Text
+            && self.prompt_tuning_init_text.is_some();
+        unused.then(|| {
+            "prompt_tuning_init_text has no effect unless prompt_tuning_init is TEXT: set it, or leave the text out".into()
+        })
     }
 
     fn fit(&mut self, model: &dyn Parts) -> Result<()> {

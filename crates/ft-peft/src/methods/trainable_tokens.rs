@@ -10,7 +10,8 @@ use crate::{Common, Result};
 
 /// Settings of trainable tokens.
 ///
-/// Without `target_modules` these are rows of the embedding of tokens.
+/// Without `target_modules` these are rows of the embedding of tokens, where it has one of the names `embed_tokens`, `wte`,
+/// `word_embeddings` and `embed_in`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TrainableTokensConfig {
@@ -43,7 +44,10 @@ impl Method for TrainableTokensConfig {
 
     fn mistakes(&self) -> Vec<String> {
         let mistake = mistake_of(&self.token_indices);
-        mistake.map(|mistake| format!("token_indices: {mistake}")).into_iter().collect()
+        mistake
+            .map(|mistake| format!("token_indices: {mistake}"))
+            .into_iter()
+            .collect()
     }
 
     fn keys(&self) -> &'static [&'static str] {
@@ -51,7 +55,12 @@ impl Method for TrainableTokensConfig {
     }
 
     fn default_targets(&self) -> &'static [&'static [&'static str]] {
-        &[&["embed_tokens"], &["wte"], &["word_embeddings"], &["embed_in"]]
+        &[
+            &["embed_tokens"],
+            &["wte"],
+            &["word_embeddings"],
+            &["embed_in"],
+        ]
     }
 
     fn takes(&self, part: Part<'_>) -> bool {
@@ -59,7 +68,8 @@ impl Method for TrainableTokensConfig {
     }
 
     fn on(&self, site: &Site<'_>, draw: &mut Draw<'_>) -> Result<NewAdapter> {
-        let (kind, mut rows) = TokenRows::on(site.path, site.part, &self.token_indices, TOKENS_DELTA)?;
+        let (kind, mut rows) =
+            TokenRows::on(site.path, site.part, &self.token_indices, TOKENS_DELTA)?;
         if !self.init_weights {
             let shape = [self.token_indices.len(), site.features().outputs];
             rows.set(draw.normal(shape, 1.0).into_data());

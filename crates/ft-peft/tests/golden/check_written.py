@@ -1,7 +1,7 @@
 """Adapters that ft wrote, in PEFT: the same logits from the same base.
 
 torch 2.15.0, transformers 5.23.0, peft 0.21.2, safetensors 0.8.0.
-    FT_WRITE_ADAPTERS=DIR cargo test -p ft-peft --test it -- --ignored adapters_for_peft
+    FT_WRITE_ADAPTERS=DIR cargo test -p ft-peft --test it -- --ignored for_peft
     python check_written.py DIR
 
 DIR/CASE/ is an adapter's folder with ft.safetensors beside it: input_ids, and logits that ft computes. The base is the folder

@@ -52,6 +52,7 @@ CASES = {
     "gpt2_lora_bias": lora(target_modules=["c_attn", "mlp.c_fc"], lora_bias=True, fan_in_fan_out=True),
     "bert_bias_all": lora(target_modules=["query", "output.dense"], bias="all"),
     "bert_embedding": lora(target_modules=["query", "word_embeddings"]),
+    "bert_trainable_tokens": TrainableTokensConfig(token_indices=[3, 7], target_modules=["word_embeddings"]),
 }  # fmt: skip
 # Where PEFT does not merge, or merges to something else.
 UNMERGED = {"tied_embedding"}
@@ -124,7 +125,7 @@ def write_bitfit(kind, generator):
     folder = FOLDER / f"{kind}_bitfit"
     folder.mkdir()
     model = base_of(kind)
-    head = model.get_output_embeddings()
+    head = model.get_output_embeddings() if kind != "bert" else None
     for module in model.modules():
         if isinstance(module, torch.nn.Linear) and module.bias is None and module is not head:
             module.bias = torch.nn.Parameter(torch.zeros(module.out_features))
@@ -136,7 +137,7 @@ def write_bitfit(kind, generator):
             with torch.no_grad():
                 parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
             adapter["base_model.model." + name] = parameter.detach().clone()
-    input_ids = torch.randint(1, VOCAB, (2, 9), generator=generator)
+    input_ids = torch.randint(1, VOCAB if kind != "bert" else 61, (2, 9), generator=generator)
     logits, loss = run(kind, model, input_ids)
     loss.backward()
     tensors = {"input_ids": input_ids, "logits": logits.detach(), "loss": loss.detach().reshape(1)}
@@ -159,5 +160,5 @@ if __name__ == "__main__":
     for seed, (case, config) in enumerate(CASES.items()):
         torch.manual_seed(seed)
         write(case, config, torch.Generator().manual_seed(seed))
-    for seed, kind in enumerate(["llama", "gpt2"]):
+    for seed, kind in enumerate(["llama", "gpt2", "bert"]):
         write_bitfit(kind, torch.Generator().manual_seed(100 + seed))

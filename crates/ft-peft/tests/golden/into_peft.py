@@ -1,7 +1,8 @@
 """Loads adapters that ft wrote in PEFT, and compares outputs and tensors. The versions are those of methods.py.
 
-    FT_TEST_INTO_PEFT=DIR cargo test -p ft-peft --test it adapters_are_written_for_peft
+    FT_WRITE_ADAPTERS=DIR cargo test -p ft-peft --test it -- --ignored for_peft
     python into_peft.py DIR
+    python check_written.py DIR
 
 DIR/BASE/CASE/ holds an adapter for a base of methods/, and output.safetensors with what ft computes for the base's inputs.
 """

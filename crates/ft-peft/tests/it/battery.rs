@@ -1,7 +1,9 @@
 //! Laws that every method passes, on models of both layouts.
 
+use std::collections::BTreeMap;
+
 use burn::module::Module;
-use burn::tensor::{Device, FloatDType, TensorData};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use ft_core::{AutoCausalLm, CausalLm, Parts, SaveOptions, TokenBatch, Weights, causal_lm_loss};
 use ft_peft::{
     LoraConfig, Method, active_adapters, adapter_config, attach, delete, load_adapter,
@@ -22,6 +24,8 @@ struct Case {
     fresh: bool,
     /// Whether it is a change of weights.
     merges: bool,
+    /// The models that have what it needs.
+    kinds: &'static [&'static str],
 }
 
 /// Methods that are no change of weights.
@@ -36,6 +40,12 @@ fn cases() -> Vec<Case> {
         json!({"peft_type": "LORA", "r": 3, "lora_bias": true, "target_modules": all}),
         json!({"peft_type": "LORA", "r": 3, "trainable_token_indices": [3, 9, 26], "target_modules": all}),
         json!({"peft_type": "LORA", "r": 3, "modules_to_save": ["lm_head"], "target_modules": all}),
+        json!({"peft_type": "LORA", "r": 3, "use_dora": true, "target_modules": all}),
+        json!({"peft_type": "LORA", "r": 3, "init_lora_weights": "pissa", "target_modules": all}),
+        json!({"peft_type": "LORA", "r": 3, "init_lora_weights": "olora", "use_dora": true}),
+        json!({"peft_type": "LORA", "r": 3, "target_modules": ".*(embed_tokens|q_proj|c_attn)"}),
+        json!({"peft_type": "LORA", "r": 3, "bias": "all"}),
+        json!({"peft_type": "LORA", "r": 3, "target_modules": ["q_proj", "up_proj"], "layers_to_transform": [1]}),
         json!({"peft_type": "IA3"}),
         json!({"peft_type": "IA3", "target_modules": all}),
         json!({"peft_type": "LN_TUNING"}),
@@ -59,6 +69,7 @@ fn cases() -> Vec<Case> {
         json!({"peft_type": "HRA", "r": 3}),
         json!({"peft_type": "HRA", "r": 4, "apply_GS": true}),
         json!({"peft_type": "ADALORA", "init_r": 6, "target_r": 3, "total_step": 10, "target_modules": all}),
+        json!({"peft_type": "ADALORA", "init_r": 6, "target_r": 3, "total_step": 10, "bias": "all"}),
         json!({"peft_type": "BOTTLENECK", "mh_adapter": true, "reduction_factor": 4, "init_weights": "mam_adapter"}),
         json!({"peft_type": "BOTTLENECK", "is_parallel": true, "scaling": 2.0, "reduction_factor": 2, "non_linearity": "gelu",
             "init_weights": "mam_adapter"}),
@@ -83,6 +94,12 @@ fn cases() -> Vec<Case> {
         merges: !settings["peft_type"]
             .as_str()
             .is_some_and(|name| NO_WEIGHTS.contains(&name)),
+        kinds: match &settings {
+            // Llama has no biases, and the names of layers are those of one family.
+            settings if settings.get("bias").is_some() => &["gpt2"],
+            settings if settings.get("layers_to_transform").is_some() => &["llama"],
+            _ => &["llama", "gpt2"],
+        },
         name: settings.to_string(),
     };
     settings.into_iter().map(case).collect()
@@ -91,7 +108,7 @@ fn cases() -> Vec<Case> {
 /// Every method on both models.
 fn for_every_case(law: impl Fn(&Case, &str)) {
     for case in cases() {
-        for kind in ["llama", "gpt2"] {
+        for kind in case.kinds {
             law(&case, kind);
         }
     }
@@ -306,6 +323,37 @@ fn recomputation_changes_no_gradient() {
     });
 }
 
+/// What two batches of one row give together is what one batch of two rows gives: the sum that accumulation takes.
+#[test]
+fn accumulated_gradients_are_those_of_the_whole_batch() {
+    let device = Device::default().autodiff();
+    let rows = [[3i64, 14, 15, 9, 26, 5], [35, 8, 9, 7, 3, 2]];
+    for_every_case(|case, kind| {
+        let model = adapted(case, kind, &device);
+        let gradients = |rows: &[[i64; 6]]| -> BTreeMap<String, TensorData> {
+            let ids = TensorData::new(rows.concat(), [rows.len(), 6]);
+            let tokens = TokenBatch::new(Tensor::<2, Int>::from_data(ids, &device));
+            let hidden = model.hidden_states(&tokens, None);
+            let loss = causal_lm_loss(hidden, model.head(), &rows.concat()).sum;
+            adapter_gradients(&model, &loss.backward())
+        };
+        let (first, second) = (gradients(&rows[..1]), gradients(&rows[1..]));
+        let whole = gradients(&rows);
+        assert!(!whole.is_empty(), "{}", case.name);
+        for (key, whole) in &whole {
+            let parts = first[key].iter::<f32>().zip(second[key].iter::<f32>());
+            let sum: Vec<f32> = parts.map(|(a, b)| a + b).collect();
+            let sum = TensorData::new(sum, whole.shape().clone());
+            assert_close(
+                &format!("{} on {kind}: {key}", case.name),
+                &sum,
+                whole,
+                1e-4,
+            );
+        }
+    });
+}
+
 /// A base held in the 16 bits of its file gives the losses and gradients of the same base widened first.
 #[test]
 fn a_base_held_as_stored_trains_alike() {
@@ -323,7 +371,7 @@ fn a_base_held_as_stored_trains_alike() {
     });
     let kept = Device::default().autodiff();
     for case in cases() {
-        for (kind, folder) in &folders {
+        for (kind, folder) in folders.iter().filter(|(kind, _)| case.kinds.contains(kind)) {
             for device in [kept.clone(), kept.clone().gradient_checkpointing()] {
                 let [wide, stored] = [Weights::F32, Weights::Stored].map(|weights| {
                     let model = AutoCausalLm::from_pretrained_with(folder.path(), &device, weights);

@@ -316,8 +316,20 @@ fn what_cannot_be_combined_is_refused() {
     refused(
         &[("x", 1.0)],
         "new",
-        of(CombinationType::Cat),
+        Combination {
+            density: Some(0.5),
+            ..of(CombinationType::Ties)
+        },
         "vectors of IA3",
+    );
+    refused(
+        &[("a", 1.0)],
+        "new",
+        Combination {
+            majority_sign_method: MajoritySign::Frequency,
+            ..of(CombinationType::Cat)
+        },
+        "majority_sign_method has no effect on cat",
     );
     let both = Combination {
         density: Some(0.5),

@@ -123,6 +123,64 @@ fn eva_takes_the_principal_components_of_the_inputs() {
     assert!(values.is_sorted_by(|a, b| a >= b), "{values:?}");
 }
 
+/// Without the mask of labels all tokens count but those of padding.
+#[test]
+fn padding_does_not_count() {
+    let device = Device::default();
+    let base = model("llama", &device);
+    let config = LoraConfig {
+        eva_config: Some(EvaConfig {
+            rho: 1.0,
+            use_label_mask: false,
+            ..EvaConfig::default()
+        }),
+        ..with_init(InitLoraWeights::Eva)
+            .with_targets(TargetModules::names(["layers.0.self_attn.q_proj"]))
+    };
+    let first = |batch: &(TokenBatch, Vec<i64>)| {
+        let made = eva_initialise(
+            base.clone(),
+            &config,
+            "default",
+            1,
+            std::slice::from_ref(batch),
+            run,
+        );
+        let mut a = None;
+        made.expect("initialises")
+            .for_each_linear(&mut |_, linear| {
+                let adapter = linear.adapters.first();
+                a = a
+                    .take()
+                    .or_else(|| adapter.map(|adapter| adapter.val2("lora_A.weight")));
+            });
+        a.expect("an adapter").into_data()
+    };
+    let rows = 12;
+    let (plain, labels) = eva_batches(&device, rows).remove(0);
+    let expected = first(&(plain.clone(), labels.clone()));
+    // The same rows with five places of padding behind each.
+    let widened = |numbers: Vec<i64>, padding: i64| -> Vec<i64> {
+        let rows = numbers.chunks(10);
+        rows.flat_map(|row| row.iter().copied().chain([padding; 5]))
+            .collect()
+    };
+    let ids = widened(plain.input_ids.to_data().iter::<i64>().collect(), 7);
+    let mut padded = TokenBatch::new(Tensor::from_data(TensorData::new(ids, [rows, 15]), &device));
+    let labels = widened(labels, 7);
+    let counted = first(&(padded.clone(), labels.clone()));
+    assert!(
+        distance(&counted, &expected) > 1e-2,
+        "padding counts without segments"
+    );
+    let segments = widened(vec![1; rows * 10], 0);
+    padded.segment_ids = Some(Tensor::from_data(
+        TensorData::new(segments, [rows, 15]),
+        &device,
+    ));
+    assert!(distance(&first(&(padded, labels)), &expected) < 1e-4);
+}
+
 #[test]
 fn eva_with_too_little_data_is_an_error() {
     let device = Device::default();

@@ -136,7 +136,12 @@ const DECODERS: [&str; 15] = [
     "gpt2_bitfit",
 ];
 
-const ENCODERS: [&str; 2] = ["bert_bias_all", "bert_embedding"];
+const ENCODERS: [&str; 4] = [
+    "bert_bias_all",
+    "bert_bitfit",
+    "bert_embedding",
+    "bert_trainable_tokens",
+];
 
 #[test]
 fn adapters_of_decoders_agree_with_peft() {

@@ -177,7 +177,18 @@ fn what_cannot_be_initialised_is_an_error_with_the_reason() {
         };
         assert!(error.to_string().contains(part), "{error}");
     };
-    refused(json!({"init_lora_weights": "loftq"}), "4 or 8 bits");
+    refused(
+        json!({"init_lora_weights": "loftq"}),
+        "ft::loftq_initialise",
+    );
+    refused(
+        json!({"lora_bias": true, "init_lora_weights": "gaussian"}),
+        "lora_bias needs init_lora_weights",
+    );
+    refused(
+        json!({"eva_config": {"rho": 2.0}}),
+        "eva_config has no effect",
+    );
     refused(json!({"init_lora_weights": "corda"}), "changed base");
     refused(
         json!({"init_lora_weights": "pissa_niter_x"}),

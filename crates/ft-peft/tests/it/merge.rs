@@ -111,6 +111,45 @@ fn a_report_gives_the_rounding_of_merged_weights() {
     }
 }
 
+/// What is no matrix is rounded too, and what an adapter does not change is not counted.
+#[test]
+fn a_report_counts_norms_and_biases() {
+    let device = Device::default();
+    for (method, kind, layers) in [
+        (json!({"peft_type": "LN_TUNING"}), "llama", 5),
+        (json!({"peft_type": "LN_TUNING"}), "gpt2", 5),
+        (json!({"peft_type": "BITFIT"}), "gpt2", 13),
+        (
+            json!({"peft_type": "BITFIT", "add_missing": true}),
+            "llama",
+            14,
+        ),
+    ] {
+        let method = read_settings(&method).expect("settings");
+        let made = with_adapter(model(kind, &device), &*method, "default");
+        let report = merge_report(&made, FloatDType::BF16).expect("merges");
+        assert_eq!(report.layers.len(), layers, "{method:?} on {kind}");
+        assert!(
+            report.error > 0.0 && report.error < 0.2,
+            "{method:?} on {kind}: {}",
+            report.error
+        );
+        let all = |of: fn(&ft_peft::LayerRounding) -> f64| {
+            report
+                .layers
+                .iter()
+                .map(|layer| of(layer).powi(2))
+                .sum::<f64>()
+                .sqrt()
+        };
+        let expected = all(|layer| layer.rounding) / all(|layer| layer.change);
+        assert!((report.error - expected).abs() < 1e-9);
+        // The matrices have other numbers than those of 16 bits, and none of that is the adapter's.
+        let exact = merge_report(&made, FloatDType::F32).expect("merges");
+        assert_eq!((exact.error, exact.layers.len()), (0.0, layers));
+    }
+}
+
 /// Adapters of several kinds on the same layers, in both orders of attachment.
 #[test]
 fn stacks_of_different_kinds_merge_as_they_act() {

@@ -5,14 +5,13 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ft_core::{
-    AutoCausalLm, Backbone, Bert, CausalLm, Decoder, ModelConfig, Part, Parts, TokenBatch,
-    Tokenizer,
+    AutoCausalLm, Bert, CausalLm, Decoder, ModelConfig, Part, Parts, TokenBatch, Tokenizer,
 };
 use ft_peft::{
     Common, EncoderType, Error, InitPrefix, Method, PTuningConfig, PrefixTuningConfig, PromptSizes,
     PromptTuningConfig, PromptTuningInit, TargetModules, attach, delete, load_adapter,
-    merge_and_unload, save_adapter, set_active, trainable_parameters, unload, with_rows,
-    without_adapters,
+    merge_and_unload, read_settings, save_adapter, set_active, trainable_parameters, unload,
+    with_rows, without_adapters,
 };
 use serde_json::json;
 
@@ -387,27 +386,55 @@ fn encoder(device: &Device) -> Bert {
 }
 
 #[test]
-fn a_prefix_on_an_encoder_is_refused() {
-    let error = attach(
-        encoder(&Device::default()),
-        &PrefixTuningConfig::default(),
-        "default",
-        1,
-    );
-    let error = error.expect_err("no cache").to_string();
-    assert!(error.contains("use prompt tuning"), "{error}");
+fn virtual_tokens_on_an_encoder_are_refused() {
+    let device = Device::default();
+    for config in configs(3) {
+        let error = attach(encoder(&device), &*config, "default", 1);
+        let error = error.expect_err("refused").to_string();
+        assert!(
+            error.contains("not supported on encoders"),
+            "{config:?}: {error}"
+        );
+        assert!(!error.contains("use prompt tuning"), "{config:?}: {error}");
+        // Neither does a file of another model.
+        let made = attach(model("llama", &device), &*config, "default", 1).expect("attaches");
+        let saved = tempfile::tempdir().expect("temporary folder");
+        save_adapter(&made, "default", saved.path()).expect("saves");
+        let error = load_adapter(encoder(&device), saved.path(), "default", false);
+        let error = error.expect_err("refused").to_string();
+        assert!(
+            error.contains("not supported on encoders"),
+            "{config:?}: {error}"
+        );
+    }
 }
 
 #[test]
-#[should_panic(expected = "not supported on encoders")]
-fn a_prompt_on_an_encoder_is_refused() {
+fn settings_of_prompts_without_effect_are_refused() {
     let device = Device::default();
-    let bert = attach(
-        encoder(&device),
-        &PromptTuningConfig::default(),
-        "default",
+    for (settings, part) in [
+        (
+            json!({"peft_type": "PROMPT_TUNING", "prompt_tuning_init_text": "Answer."}),
+            "prompt_tuning_init_text has no effect",
+        ),
+        (
+            json!({"peft_type": "PREFIX_TUNING", "encoder_hidden_size": 8}),
+            "encoder_hidden_size has no effect",
+        ),
+    ] {
+        let config = read_settings(&settings).expect("settings");
+        let error = attach(model("llama", &device), &*config, "default", 1);
+        let error = error.expect_err("refused").to_string();
+        assert!(error.contains(part), "{error}");
+    }
+    // What a file has of a prefix is no mistake in a new one.
+    let made = attach(
+        model("llama", &device),
+        &PrefixTuningConfig::default(),
+        "one",
         1,
-    )
-    .expect("attaches");
-    bert.embed(batch(&[&[1, 2, 3]], &device));
+    );
+    let made = made.expect("attaches");
+    let settings = ft_peft::adapter_config(&made, "one").expect("there");
+    attach(model("llama", &device), &*settings, "two", 1).expect("attaches");
 }

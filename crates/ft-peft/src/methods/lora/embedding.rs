@@ -70,7 +70,9 @@ impl AdapterKind for LoraEmbedding {
         let [batch, seq, width] = rows.dims();
         let low = look_up(a, ids.clone(), self.padding);
         let r = low.dims()[2];
-        let new = low.reshape([batch * seq, r]).matmul(adapter.val2(B).transpose());
+        let new = low
+            .reshape([batch * seq, r])
+            .matmul(adapter.val2(B).transpose());
         rows + new.reshape([batch, seq, width]) * self.scaling
     }
 

@@ -13,9 +13,10 @@ use super::{InitLoraWeights, LoraConfig};
 use crate::attach::{Numbers, put};
 use crate::beside;
 use crate::freeze::freeze_all;
-use crate::method::validate;
+use crate::method::{check_common, validate};
 use crate::switch::{check_new, without_adapters};
 use crate::targets::{Chosen, Layers};
+use crate::task_type::set_task;
 use crate::{Error, Method, Result, TargetModules};
 
 /// Settings of [`eva_initialise`].
@@ -26,7 +27,8 @@ pub struct EvaConfig {
     pub rho: f64,
     /// A component has converged when a batch turns it by an angle whose cosine is at least this.
     pub tau: f64,
-    /// Count only tokens whose label is not `label_mask_value`.
+    /// Count only tokens whose label is not `label_mask_value`. Without it all tokens count but those of segment 0, which are
+    /// padding: batches without `segment_ids` must not be padded then.
     pub use_label_mask: bool,
     /// The label of tokens that do not count.
     pub label_mask_value: i64,
@@ -93,13 +95,21 @@ pub fn eva_initialise<M: Module + Parts>(
     config.init_lora_weights = InitLoraWeights::Eva;
     let eva = config.eva_config.get_or_insert_default().clone();
     validate(&config)?;
+    check_common(&config.common)?;
+    if let Some(mistake) = config.bias_mistake() {
+        return Err(Error::Settings(mistake));
+    }
     check_new(&model, name)?;
     config.fit(&model)?;
+    set_task(&mut config, &model);
     let chosen = Layers::of(&model, &config).select_strictly(&mut config)?;
     beside::check(&model, &mut config, &chosen)?;
     let mut recording = freeze_all(without_adapters(&model));
     let mut layers = record(&mut recording, &chosen, &config, eva.rho);
-    if let Some(other) = chosen.iter().find(|path| layers.iter().all(|layer| layer.path != **path)) {
+    if let Some(other) = chosen
+        .iter()
+        .find(|path| layers.iter().all(|layer| layer.path != **path))
+    {
         return Err(Error::Settings(format!(
             "init_lora_weights = eva is for linear layers, which have inputs, and {other} is an embedding: leave it out of \
              target_modules"

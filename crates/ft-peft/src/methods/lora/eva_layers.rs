@@ -142,9 +142,19 @@ pub(super) fn find_components(
 fn counted(tokens: &TokenBatch, labels: &[i64], eva: &EvaConfig) -> TensorData {
     let [batch, seq] = tokens.input_ids.dims();
     assert_eq!(labels.len(), batch * seq, "a label for each token");
-    let counts = |label: &i64| !eva.use_label_mask || *label != eva.label_mask_value;
-    let places = labels.iter().enumerate().filter(|(_, label)| counts(label));
-    let places: Vec<i64> = places.map(|(place, _)| place as i64).collect();
+    let segments = tokens.segment_ids.as_ref();
+    let segments: Option<Vec<i64>> = segments.map(|ids| ids.to_data().iter::<i64>().collect());
+    let is_padding = |place: usize| {
+        segments
+            .as_ref()
+            .is_some_and(|segments| segments[place] == 0)
+    };
+    let counts = |place: usize| match eva.use_label_mask {
+        true => labels[place] != eva.label_mask_value,
+        false => true,
+    };
+    let places = (0..labels.len()).filter(|place| counts(*place) && !is_padding(*place));
+    let places: Vec<i64> = places.map(|place| place as i64).collect();
     let count = places.len();
     TensorData::new(places, [count])
 }

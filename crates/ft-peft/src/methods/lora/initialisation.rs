@@ -34,6 +34,9 @@ pub enum InitLoraWeights {
     Olora,
     /// `A` from the inputs of the layers, `B` zero: [`eva_initialise`](crate::eva_initialise) makes such an adapter.
     Eva,
+    /// The part of the base weight that is lost when it is rounded to few bits (LoftQ; Li et al., 2023, arXiv:2310.08659):
+    /// `ft::loftq_initialise` makes such an adapter together with the rounded base.
+    Loftq,
     /// `B` the left singular vectors with the smallest values, which stay as they are, and `A` zero (MiCA,
     /// arXiv:2604.01694).
     Mica,
@@ -57,6 +60,7 @@ impl Serialize for InitLoraWeights {
             Self::Pissa => "pissa",
             Self::Olora => "olora",
             Self::Eva => "eva",
+            Self::Loftq => "loftq",
             Self::Mica => "mica",
         };
         serializer.serialize_str(name)
@@ -89,13 +93,10 @@ impl<'de> Deserialize<'de> for InitLoraWeights {
             "olora" => Ok(Self::Olora),
             "eva" => Ok(Self::Eva),
             "mica" => Ok(Self::Mica),
-            "loftq" => Err(error(
-                "loftq needs a base in 4 or 8 bits, which is not supported: use pissa, which begins from the whole base"
-                    .to_string(),
-            )),
+            "loftq" => Ok(Self::Loftq),
             _ => Err(error(format!(
                 "it is not supported; there are: true, false, gaussian, orthogonal, pissa, {PISSA_NITER}N, olora, eva, \
-                 mica. An adapter of PEFT may need a changed base: {CONVERT}"
+                 loftq, mica. An adapter of PEFT may need a changed base: {CONVERT}"
             ))),
         }
     }
@@ -119,6 +120,16 @@ impl InitLoraWeights {
         match (self, origin) {
             (Self::Eva, Origin::New) => Some(
                 "init_lora_weights = eva begins from the inputs of the layers: make the adapter with eva_initialise".into(),
+            ),
+            (Self::Loftq, Origin::New) => Some(
+                "init_lora_weights = loftq begins from what rounding the base loses: make the adapter with \
+                 ft::loftq_initialise, which rounds the base too"
+                    .into(),
+            ),
+            (Self::Loftq, Origin::File) => Some(
+                "init_lora_weights = loftq: the adapter belongs to the base that LoftQ rounded, which the file does not have. \
+                 Save that base from PEFT, set init_lora_weights to true in adapter_config.json, and load the adapter on it"
+                    .into(),
             ),
             (Self::PissaNiter(_), Origin::File) => Some(format!(
                 "init_lora_weights = {PISSA_NITER}N subtracted a part from the base weight that depends on PyTorch's \
@@ -164,7 +175,7 @@ impl InitLoraWeights {
         }
         let bound = 1.0 / (inputs as f64).sqrt();
         Ok(match self {
-            Self::Kaiming | Self::Eva => {
+            Self::Kaiming | Self::Eva | Self::Loftq => {
                 plain(draw.uniform([r, inputs], bound), draw.zeros([outputs, r]))
             }
             Self::Random => {

@@ -39,7 +39,8 @@ pub(crate) fn preconditions(model: &impl Parts, name: &str) -> bool {
     let mut found = false;
     model.for_each_part(&mut |_, part| {
         let mut adapters = part.adapters().iter();
-        found |= adapters.any(|adapter| adapter.name == name && adapter.get(PRECONDITIONER).is_some());
+        found |=
+            adapters.any(|adapter| adapter.name == name && adapter.get(PRECONDITIONER).is_some());
     });
     found
 }

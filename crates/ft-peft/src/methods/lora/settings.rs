@@ -30,7 +30,8 @@ pub struct LoraConfig {
     pub use_rslora: bool,
     /// Learn the length of each row of the weight apart from its direction: DoRA (Liu et al., 2024, arXiv:2402.09353).
     pub use_dora: bool,
-    /// Whether `B` has a bias, scaled like its product. Merging leaves a bias in layers that had none, which PEFT refuses.
+    /// Whether `B` has a bias, scaled like its product. Merging leaves a bias in layers that had none, which PEFT refuses. New
+    /// adapters need `init_lora_weights` of `true` or `false`.
     pub lora_bias: bool,
     /// Tokens whose rows in the embedding train beside the factors.
     pub trainable_token_indices: Option<TokenIndices>,
@@ -84,8 +85,15 @@ impl LoraConfig {
         exception(&self.alpha_pattern, path).unwrap_or(self.lora_alpha)
     }
 
+    /// Why PEFT does not load the file of such an adapter with `lora_bias`.
+    pub(super) fn bias_mistake(&self) -> Option<String> {
+        let plain = [InitLoraWeights::Kaiming, InitLoraWeights::Random];
+        let wrong = self.lora_bias && !plain.contains(&self.init_lora_weights);
+        wrong.then(|| "lora_bias needs init_lora_weights = true or false, as in PEFT".into())
+    }
+
     /// `α/r`, or `α/√r` with rank stabilisation, of the layer at `path`.
-    pub(crate) fn scaling_of(&self, path: &str) -> f64 {
+    pub fn scaling_of(&self, path: &str) -> f64 {
         let r = self.rank_of(path) as f64;
         self.alpha_of(path) / if self.use_rslora { r.sqrt() } else { r }
     }
