@@ -33,7 +33,7 @@ use ft::core::safetensors_folder::write_file;
 use ft::core::{AutoCausalLm, HubOptions, RolloutConfig, resolve};
 use ft::data::{PreferenceDataset, Prompt, PromptDataset, PromptExample};
 use ft::eval::judges::{
-    CachedModel, ChatModel, OpenAiClient, OpenAiOptions, PairItem, PairJudge, Panel, Preference,
+    CachedModel, ChatModel, OpenAiClient, PairItem, PairJudge, Panel, Preference, ServerOptions,
     judge_pairs,
 };
 use ft::eval::models::LocalModel;
@@ -315,9 +315,9 @@ fn write_pairs(
         }
         (None, None) => None,
         (Some(endpoint), _) => {
-            let options = OpenAiOptions {
+            let options = ServerOptions {
                 api_key_env: args.api_key_env.clone(),
-                ..OpenAiOptions::default()
+                ..ServerOptions::default()
             };
             let client = OpenAiClient::new(endpoint, &args.judge_model, options)?;
             Some(Box::new(client) as Box<dyn ChatModel>)

@@ -14,6 +14,9 @@ mod evaluation_examples;
 mod examples;
 mod kills;
 mod local_model;
+#[path = "../../crates/ft-eval/tests/it/judges/mock_server.rs"]
+#[allow(dead_code, clippy::unwrap_used)]
+mod mock_server;
 mod own_body;
 mod qlora;
 mod quantization_examples;
