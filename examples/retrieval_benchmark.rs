@@ -141,6 +141,7 @@ fn main() -> Result<()> {
     let device = ft::device(&args.device)?;
     let names: Vec<String> = args.models.iter().map(ModelEntry::name).collect();
     for (number, name) in names.iter().enumerate() {
+        args.models[number].check()?;
         ensure!(
             !names[..number].contains(name),
             "two models are called {name}: a server's can have another one, `?name=..`"

@@ -150,6 +150,21 @@ impl ModelEntry {
         }
     }
 
+    /// Checks that the key of a server is there, before hours of work with other models.
+    pub(crate) fn check(&self) -> Result<()> {
+        if let Self::Server(entry) = self
+            && let Some(name) = &entry.options.server.api_key_env
+        {
+            std::env::var(name).with_context(|| {
+                format!(
+                    "the environment variable {name} is to hold the key for {}",
+                    entry.name
+                )
+            })?;
+        }
+        Ok(())
+    }
+
     /// The folder of a local model.
     pub(crate) fn folder(&self) -> Result<Option<PathBuf>> {
         match self {
