@@ -88,6 +88,9 @@ struct Args {
     json: bool,
 }
 
+/// A pipeline with its options, from texts to results.
+type Run<'a> = Box<dyn FnMut(&[&str]) -> Result<Vec<Value>> + 'a>;
+
 fn main() -> Result<()> {
     ft::compute_threads(None);
     let args = Args::parse();
@@ -106,7 +109,7 @@ fn main() -> Result<()> {
         made.config.seed = args.seed;
         Ok(made)
     };
-    let mut run: Box<dyn FnMut(&[&str]) -> Result<Vec<Value>>> = match args.task.as_str() {
+    let mut run: Run<'_> = match args.task.as_str() {
         "text-classification" => {
             let made = TextClassification::from_pretrained(&folder, &device)?;
             let made = if args.truncate {
