@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use ft::core::{AutoCausalLm, GenerationConfig, HubOptions, Tokenizer, Weights, resolve};
-use ft::eval::judges::{OpenAiClient, OpenAiOptions, PairJudge, Panel, PointJudge, Scale};
+use ft::eval::judges::{OpenAiClient, PairJudge, Panel, PointJudge, Scale, ServerOptions};
 use ft::eval::models::LocalModel;
 use ft::eval::stages::{
     Instruction, Stage, StageAnswers, StageData, StageJudge, Tolerances, compare,
@@ -107,9 +107,9 @@ fn main() -> Result<()> {
     };
     let client = match &args.endpoint {
         Some(endpoint) => {
-            let options = OpenAiOptions {
+            let options = ServerOptions {
                 api_key_env: args.api_key_env.clone(),
-                ..OpenAiOptions::default()
+                ..ServerOptions::default()
             };
             Some(OpenAiClient::new(endpoint, &args.judge_model, options)?)
         }

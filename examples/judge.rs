@@ -23,10 +23,10 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, ValueEnum};
 use ft::core::{HubOptions, resolve};
 use ft::eval::judges::{
-    CachedModel, ChatModel, ChatReply, ChatRequest, Comparison, Item, OpenAiClient, OpenAiOptions,
-    PairItem, PairJudge, Panel, PointJudge, Preference, Prices, Scale, calibrate, calibrate_scale,
-    judge_each, judge_pairs, looks_like_refusal, position_bias, preference_rows, proportion,
-    refusals, verbosity_bias, win_rate, write_preferences,
+    CachedModel, ChatModel, ChatReply, ChatRequest, Comparison, Item, OpenAiClient, PairItem,
+    PairJudge, Panel, PointJudge, Preference, Prices, Scale, ServerOptions, calibrate,
+    calibrate_scale, judge_each, judge_pairs, looks_like_refusal, position_bias, preference_rows,
+    proportion, refusals, verbosity_bias, win_rate, write_preferences,
 };
 use ft::eval::models::LocalModel;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -183,13 +183,13 @@ enum Judge {
 impl Judge {
     fn new(args: &Args) -> Result<Self> {
         if let Some(endpoint) = &args.endpoint {
-            let options = OpenAiOptions {
+            let options = ServerOptions {
                 api_key_env: args.api_key_env.clone(),
                 attempts: args.retries,
                 timeout: std::time::Duration::from_secs(args.timeout),
                 requests_per_minute: args.requests_per_minute,
                 tokens_per_minute: args.tokens_per_minute,
-                ..OpenAiOptions::default()
+                ..ServerOptions::default()
             };
             let client = OpenAiClient::new(endpoint, &args.judge_model, options)?;
             return Ok(Judge::Server(Box::new(client)));

@@ -7,19 +7,20 @@
 //! cargo run --release --example pipeline -- --task summarization --model SmolLM2-135M-Instruct --text "..."
 //! ```
 //!
-//! `--text` may be given several times; without it, texts are read from standard input, one a line. With `--json` the last line of the
-//! output is one JSON object, whose `results` are those of transformers, one for each text.
+//! `--text` may be given several times; without it, texts are read from standard input, one a line. Results come as soon as those of
+//! `--portion` texts are there. With `--json` the last line of the output is one JSON object, whose `results` are those of transformers, one
+//! for each text.
 
 use std::io::{BufRead, Write};
 use std::ops::ControlFlow;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use clap::Parser;
 use ft::core::{HubOptions, Message, Streamed, resolve};
 use ft::tasks::pipelines::{
     Aggregation, FeatureExtraction, FillMask, QuestionAnswering, QuestionAnsweringOptions,
     Summarization, TASKS, TextClassification, TextGeneration, TextOrPair, TokenClassification,
-    ZeroShotClassification, ZeroShotOptions,
+    ZeroShotClassification, ZeroShotOptions, stream,
 };
 use serde_json::{Value, json};
 
@@ -76,6 +77,9 @@ struct Args {
     /// Texts are messages of a user, for text-generation.
     #[arg(long)]
     chat: bool,
+    /// So many texts are computed at a time: more are faster, fewer come sooner.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
+    portion: u16,
     /// cpu, cuda, wgpu, vulkan or metal.
     #[arg(long, default_value = "cpu")]
     device: String,
@@ -84,35 +88,20 @@ struct Args {
     json: bool,
 }
 
+/// A pipeline with its options, from texts to results.
+type Run<'a> = Box<dyn FnMut(&[&str]) -> Result<Vec<Value>> + 'a>;
+
 fn main() -> Result<()> {
     ft::compute_threads(None);
     let args = Args::parse();
     let device = ft::device(&args.device)?;
     let folder = resolve(&args.model, &HubOptions::from_env())?;
-    let lines: Vec<String> = match args.text.is_empty() {
-        true => std::io::stdin()
-            .lock()
-            .lines()
-            .collect::<std::io::Result<_>>()?,
-        false => args.text.clone(),
+    let lines: Box<dyn Iterator<Item = std::io::Result<String>>> = match args.text.is_empty() {
+        true => Box::new(std::io::stdin().lock().lines()),
+        false => Box::new(args.text.iter().cloned().map(Ok)),
     };
-    let texts: Vec<&str> = lines
-        .iter()
-        .map(String::as_str)
-        .filter(|text| !text.trim().is_empty())
-        .collect();
-    ensure!(
-        !texts.is_empty(),
-        "there is no text: give --text, or lines on standard input"
-    );
+    let texts = lines.filter(|line| !line.as_ref().is_ok_and(|line| line.trim().is_empty()));
     let show = !args.json;
-    let mut listen = |token: Streamed<'_>| {
-        if show {
-            print!("{}", token.text);
-            let _ = std::io::stdout().flush();
-        }
-        ControlFlow::Continue(())
-    };
     let generator = || -> Result<TextGeneration> {
         let mut made = TextGeneration::from_pretrained(&folder, &device)?;
         made.config.max_new_tokens = args.max_new_tokens;
@@ -120,7 +109,7 @@ fn main() -> Result<()> {
         made.config.seed = args.seed;
         Ok(made)
     };
-    let results: Vec<Value> = match args.task.as_str() {
+    let mut run: Run<'_> = match args.task.as_str() {
         "text-classification" => {
             let made = TextClassification::from_pretrained(&folder, &device)?;
             let made = if args.truncate {
@@ -128,13 +117,12 @@ fn main() -> Result<()> {
             } else {
                 made
             };
-            let pairs: Vec<TextOrPair> = (texts.iter())
-                .map(|text| TextOrPair {
-                    text,
-                    pair: args.pair.as_deref(),
-                })
-                .collect();
-            values(made.classify(&pairs, args.top_k)?)?
+            let (pair, top_k) = (args.pair.as_deref(), args.top_k);
+            Box::new(move |texts| {
+                let pairs = texts.iter().map(|text| TextOrPair { text, pair });
+                let pairs: Vec<TextOrPair> = pairs.collect();
+                values(made.classify(&pairs, top_k)?)
+            })
         }
         "zero-shot-classification" => {
             let made = ZeroShotClassification::from_pretrained(&folder, &device)?;
@@ -148,7 +136,7 @@ fn main() -> Result<()> {
                 multi_label: args.multi_label,
                 ..ZeroShotOptions::default()
             };
-            values(made.classify(&texts, &labels, &options)?)?
+            Box::new(move |texts| values(made.classify(texts, &labels, &options)?))
         }
         "token-classification" => {
             let aggregation: Aggregation = args.aggregation.parse()?;
@@ -158,71 +146,113 @@ fn main() -> Result<()> {
                 (false, Aggregation::None) => made,
                 (false, _) => made.in_windows(args.overlap),
             };
-            values(made.aggregated(aggregation).tag(&texts)?)?
+            let made = made.aggregated(aggregation);
+            Box::new(move |texts| values(made.tag(texts)?))
         }
         "question-answering" => {
-            let Some(question) = &args.question else {
+            let Some(question) = args.question.as_deref() else {
                 bail!("--task question-answering needs a --question");
             };
             let made = QuestionAnswering::from_pretrained(&folder, &device)?;
-            let questions: Vec<(&str, &str)> = texts
-                .iter()
-                .map(|text| (question.as_str(), *text))
-                .collect();
             let options = QuestionAnsweringOptions {
                 top_k: args.top_k.unwrap_or(1),
                 handle_impossible_answer: args.handle_impossible_answer,
                 ..QuestionAnsweringOptions::default()
             };
-            let found = made.answer(&questions, &options)?;
-            values(found)?.into_iter().map(alone).collect()
+            Box::new(move |texts| {
+                let questions: Vec<(&str, &str)> =
+                    texts.iter().map(|text| (question, *text)).collect();
+                let found = values(made.answer(&questions, &options)?)?;
+                Ok(found.into_iter().map(alone).collect())
+            })
         }
         "fill-mask" => {
             let made = FillMask::from_pretrained(&folder, &device)?;
-            let found = made.fill(&texts, args.top_k.unwrap_or(5), None)?;
-            values(found)?.into_iter().map(alone).collect()
+            let top_k = args.top_k.unwrap_or(5);
+            Box::new(move |texts| {
+                let found = values(made.fill(texts, top_k, None)?)?;
+                Ok(found.into_iter().map(alone).collect())
+            })
         }
         "text-generation" if args.chat => {
-            let conversations: Vec<Vec<Message>> = texts
-                .iter()
-                .map(|text| vec![Message::new("user", *text)])
-                .collect();
-            let answers = generator()?.chat(&conversations, &mut listen)?;
-            (conversations.iter().zip(answers))
-                .map(|(messages, answer)| {
-                    let mut messages = messages.clone();
-                    messages.push(Message::new("assistant", answer));
-                    json!([{"generated_text": messages}])
-                })
-                .collect()
+            let made = generator()?;
+            Box::new(move |texts| {
+                let conversations: Vec<Vec<Message>> = texts
+                    .iter()
+                    .map(|text| vec![Message::new("user", *text)])
+                    .collect();
+                let answers = made.chat(&conversations, &mut listener(show))?;
+                Ok((conversations.into_iter().zip(answers))
+                    .map(|(mut messages, answer)| {
+                        messages.push(Message::new("assistant", answer));
+                        json!([{"generated_text": messages}])
+                    })
+                    .collect())
+            })
         }
         "text-generation" => {
-            let found = generator()?.complete(&texts, &mut listen)?;
-            found.iter().map(|text| json!([text])).collect()
+            let made = generator()?;
+            Box::new(move |texts| {
+                let found = made.complete(texts, &mut listener(show))?;
+                Ok(found.iter().map(|text| json!([text])).collect())
+            })
         }
         "summarization" => {
-            values(Summarization::new(generator()?).summarize(&texts, &mut listen)?)?
+            let made = Summarization::new(generator()?);
+            Box::new(move |texts| values(made.summarize(texts, &mut listener(show))?))
         }
         "feature-extraction" => {
             let made = FeatureExtraction::from_pretrained(&folder, &device)?;
-            made.extract(&texts)?
-                .into_iter()
-                .map(|states| json!([states]))
-                .collect()
+            Box::new(move |texts| {
+                let states = made.extract(texts)?.into_iter();
+                Ok(states.map(|states| json!([states])).collect())
+            })
         }
         other => bail!("there is no --task {other}: use {}", TASKS.join(", ")),
     };
-    match args.json {
-        true => println!(
+    let listened = show && ["text-generation", "summarization"].contains(&args.task.as_str());
+    let found = stream(texts, args.portion.into(), |portion| {
+        let texts = portion.iter().map(|line| line.as_deref());
+        let texts: Result<Vec<&str>, _> = texts.collect();
+        let texts = texts.map_err(|error| anyhow!("cannot read standard input: {error}"))?;
+        let results = run(&texts);
+        if listened {
+            println!();
+        }
+        results
+    });
+    let (mut results, mut seen) = (Vec::new(), 0);
+    for result in found {
+        let result = result?;
+        if show {
+            println!("{result}");
+        } else {
+            results.push(result);
+        }
+        seen += 1;
+    }
+    ensure!(
+        seen > 0,
+        "there is no text: give --text, or lines on standard input"
+    );
+    if args.json {
+        println!(
             "{}",
             json!({"task": args.task, "results": results, "peak_rss_mb": ft::peak_rss_mb()})
-        ),
-        false => {
-            println!();
-            results.iter().for_each(|result| println!("{result}"));
-        }
+        );
     }
     Ok(())
+}
+
+/// Prints tokens as they come, if they are to be shown.
+fn listener(show: bool) -> impl FnMut(Streamed<'_>) -> ControlFlow<()> {
+    move |token| {
+        if show {
+            print!("{}", token.text);
+            let _ = std::io::stdout().flush();
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 fn values(found: Vec<impl serde::Serialize>) -> Result<Vec<Value>> {

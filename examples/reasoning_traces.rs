@@ -26,7 +26,7 @@ use ft::core::{HubOptions, Message, mix_seed, resolve};
 use ft::data::{Prompt, PromptSample, read_rows};
 use ft::distill::{Reasoned, split_thinking};
 use ft::eval::judges::{
-    CachedModel, ChatMessage, ChatModel, ChatRequest, OpenAiClient, OpenAiOptions,
+    CachedModel, ChatMessage, ChatModel, ChatRequest, OpenAiClient, ServerOptions,
 };
 use ft::eval::models::LocalModel;
 use serde_json::{Map, Value, json};
@@ -132,9 +132,9 @@ fn main() -> Result<()> {
     let (teacher, threads): (Box<dyn ChatModel>, usize) =
         match (&args.endpoint, &args.teacher_local) {
             (Some(endpoint), _) => {
-                let options = OpenAiOptions {
+                let options = ServerOptions {
                     api_key_env: args.api_key_env.clone(),
-                    ..OpenAiOptions::default()
+                    ..ServerOptions::default()
                 };
                 (
                     Box::new(OpenAiClient::new(endpoint, &args.teacher, options)?),

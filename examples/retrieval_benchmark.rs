@@ -1,75 +1,71 @@
-//! Compares embedding models on one's own retrieval data: measures, paired tests, tables.
+//! Compares embedding models on one's own retrieval data: measures, paired tests, tables, pictures.
 //!
 //! ```sh
-//! cargo run --release --example retrieval_benchmark -- --models all-MiniLM-L6-v2,my-model \
+//! cargo run --release --example retrieval_benchmark -- --models all-MiniLM-L6-v2,openai:bge-m3@http://localhost:8080/v1 \
 //!     --pairs questions.jsonl --output report
 //! ```
+//!
+//! A model is a folder, a hub id, or `openai:MODEL[@URL]` or `gemini:MODEL` behind a server, with settings after a question mark:
+//! `openai:text-embedding-3-small?dims=256&price=0.02&rpm=500`. They are `key` (the environment variable of the key; without it
+//! OPENAI_API_KEY, GEMINI_API_KEY, and none for a URL), `dims`, `price` of a million tokens, `rpm` and `tpm` (requests and tokens a
+//! minute), `batch` (texts of a request), `concurrency`, `attempts`, `timeout` in seconds, `query` and `document` (what comes before
+//! texts; `%2C` is a comma) and `name`.
 //!
 //! The data is `--pairs`, rows of a query and its document, where the documents of all rows are searched; or `--documents`, a folder
 //! of texts that are cut into pieces, and questions about them by a chat model (`--chat-local DIR` or `--endpoint URL`), each of which its
 //! piece answers; or `--corpus` and `--queries`, JSONL of `{"_id": .., "text": .., "title": ..}` as BEIR has them, with `--qrels` in trec's or ranx's form.
-//! `--output` gets `report.md`, `report.tex`, `results.json`, a run a model in trec's form, and the embeddings, which
-//! are not computed again when the benchmark is repeated on the same texts.
+//! `--output` gets `report.md`, `report.tex`, `report.ranx.json`, `results.json`, a run a model in trec's form, and the embeddings, which
+//! are not computed or asked for again when the benchmark is repeated on the same texts.
 //!
-//! Replies of the chat model are stored in `--output`, so that an interrupted run asks for no question twice. What was asked is written
-//! there, too: `questions.jsonl` for `--pairs` and for the example `embed_train`, and the judgements as `qrels.trec` with `corpus.jsonl`
+//! Replies of the chat model are stored in `--output`, too, so that an interrupted run asks for nothing twice. What was asked is written
+//! there: `questions.jsonl` for `--pairs` and for the example `embed_train`, and the judgements as `qrels.trec` with `corpus.jsonl`
 //! and `queries.jsonl`.
 //!
-//! `--precision int8` or `binary` searches on codes, and `--dims` on the first dimensions.
+//! A query whose vector a server does not give counts as not answered, and a document is not searched; both are in the report.
+//!
+//! `--languages English,German` measures both directions within and both across two languages, and both in one index. The
+//! chat model translates (`--translate`), or translations are given.
+//!
+//! `--precision int8` or `binary` searches on codes, and `--dims` on the first dimensions. `--rerank` adds each model with a
+//! cross-encoder behind it. `--pictures` draws embeddings by t-SNE, and similarities.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, ValueEnum};
 use ft::burn::tensor::Device;
-use ft::core::safetensors_folder::write_file;
 use ft::core::{HubOptions, Tokenizer, Weights, resolve};
 use ft::embed::{
-    BinaryIndex, EmbeddingModel, Embeddings, EncodeOptions, ExactIndex, Int8Index, Prompt,
-    TextDataset, VectorIndex,
+    BinaryIndex, CrossEncoder, Embeddings, ExactIndex, FoundEmbeddings, Hit, Int8Index, VectorIndex,
 };
-use ft::eval::retrieval::{
-    Measure, Qrels, Run, Significance, SystemScores, Ties, compare, evaluate,
-};
+use ft::eval::retrieval::{Measure, Run, Significance, SystemScores, Ties, evaluate};
 use serde_json::{Value, json};
 
 #[path = "shared/document_questions.rs"]
 mod document_questions;
+#[path = "shared/embedding_models.rs"]
+mod embedding_models;
+#[path = "shared/retrieval_data.rs"]
+mod retrieval_data;
+#[path = "shared/retrieval_pictures.rs"]
+mod retrieval_pictures;
+#[path = "shared/retrieval_report.rs"]
+mod retrieval_report;
 
-use document_questions::DocumentArgs;
+use embedding_models::{Encoded, ModelEntry, rows_of};
+use retrieval_data::{Benchmark, DataArgs, Scenario, Texts};
+use retrieval_pictures::draw;
 
 /// Compares embedding models on retrieval.
 #[derive(Parser)]
 struct Args {
-    /// Model folders, or hub ids (needs --features hub), separated by commas.
+    /// Model folders, hub ids (needs --features hub), or openai:MODEL[@URL] and gemini:MODEL, separated by commas.
     #[arg(long, required = true, value_delimiter = ',')]
-    models: Vec<String>,
-    /// Rows of a query and its document, JSON or JSONL.
-    #[arg(long, conflicts_with_all = ["corpus", "queries", "qrels"])]
-    pairs: Option<PathBuf>,
-    /// Take the rows of --pairs whose label is at least this.
-    #[arg(long)]
-    min_label: Option<f32>,
-    /// Names of the columns of --pairs, separated by commas.
-    #[arg(long, value_delimiter = ',')]
-    columns: Vec<String>,
-    /// The documents, JSONL.
-    #[arg(long, requires_all = ["queries", "qrels"])]
-    corpus: Option<PathBuf>,
-    /// The queries, JSONL.
-    #[arg(long)]
-    queries: Option<PathBuf>,
-    /// The judgements.
-    #[arg(long)]
-    qrels: Option<PathBuf>,
+    models: Vec<ModelEntry>,
     #[command(flatten)]
-    documents: DocumentArgs,
-    /// Use only so many rows of --pairs.
-    #[arg(long)]
-    limit: Option<usize>,
+    data: DataArgs,
     /// Folder for the results.
     #[arg(long)]
     output: PathBuf,
@@ -95,6 +91,15 @@ struct Args {
     /// So many documents are searched for each query.
     #[arg(long, default_value_t = 100)]
     depth: usize,
+    /// Folder or hub id of a cross-encoder that sorts the best documents of each model again.
+    #[arg(long)]
+    rerank: Option<String>,
+    /// So many documents of a query are sorted again.
+    #[arg(long, default_value_t = 20)]
+    rerank_depth: usize,
+    /// Draws the embeddings and similarities of each model.
+    #[arg(long)]
+    pictures: bool,
     /// cpu, cuda, wgpu, vulkan or metal.
     #[arg(long, default_value = "cpu")]
     device: String,
@@ -117,324 +122,299 @@ enum Precision {
     Binary,
 }
 
-/// Texts with their names.
-#[derive(Default)]
-struct Texts {
-    names: Vec<String>,
-    texts: Vec<String>,
-}
+/// The best documents of queries, by their numbers.
+type Ranked = Vec<(usize, Vec<Hit>)>;
 
-impl Texts {
-    /// Adds a text once, and returns its name.
-    fn add(&mut self, known: &mut HashMap<String, String>, text: &str, prefix: char) -> String {
-        if let Some(name) = known.get(text) {
-            return name.clone();
-        }
-        let name = format!("{prefix}{}", self.names.len() + 1);
-        known.insert(text.to_string(), name.clone());
-        self.names.push(name.clone());
-        self.texts.push(text.to_string());
-        name
-    }
-
-    /// A number that changes with any of the texts.
-    fn fingerprint(&self, more: &impl Hash) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        self.texts.hash(&mut hasher);
-        more.hash(&mut hasher);
-        hasher.finish()
-    }
+/// What a model, perhaps with a cross-encoder behind it, found in each scenario.
+pub(crate) struct System {
+    name: String,
+    /// By scenario.
+    scores: Vec<SystemScores>,
+    /// The share of the first ten documents that are in the language of the query.
+    own_language: Option<f64>,
+    details: Value,
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
     ft::compute_threads(None);
     let device = ft::device(&args.device)?;
-    std::fs::create_dir_all(args.output.join("embeddings"))?;
-    let (queries, documents, qrels) = data(&args)?;
-    std::fs::create_dir_all(args.output.join("runs"))?;
-    let mut systems = Vec::new();
-    let mut details = Vec::new();
-    for model in &args.models {
-        let name = Path::new(model)
-            .file_name()
-            .map_or(model.clone(), |name| name.to_string_lossy().into());
+    let names: Vec<String> = args.models.iter().map(ModelEntry::name).collect();
+    for (number, name) in names.iter().enumerate() {
+        args.models[number].check()?;
         ensure!(
-            !systems
-                .iter()
-                .any(|system: &SystemScores| system.name == name),
-            "two models are called {name}"
+            !names[..number].contains(name),
+            "two models are called {name}: a server's can have another one, `?name=..`"
         );
-        let (run, detail) = search(&args, model, &name, &queries, &documents, &device)?;
-        let trec = run.to_trec(&name, Ties::default());
-        std::fs::write(args.output.join("runs").join(format!("{name}.trec")), trec)?;
-        let scores = evaluate(&qrels, &run, &args.measures, Ties::default())?;
-        for scores in &scores {
-            eprintln!("{name}: {} {:.4}", scores.measure, scores.mean());
-        }
-        details.push(detail);
-        systems.push(SystemScores { name, scores });
     }
-    let test = match args.test {
-        Test::Randomization => Significance::Randomization,
-        Test::Student => Significance::Student,
-        Test::Tukey => Significance::Tukey,
+    for folder in ["embeddings", "runs"] {
+        std::fs::create_dir_all(args.output.join(folder))?;
+    }
+    let tokenizer = || args.tokenizer();
+    let data = (args.data).load(&tokenizer, &args.output, &args.device)?;
+    let mut reranker = match &args.rerank {
+        Some(model) => Some(Reranker::load(model, args.rerank_depth, &device)?),
+        None => None,
     };
-    let found = compare(systems, test, args.max_p)?;
-    let judged = qrels.queries().count();
-    let intro = format!(
-        "{judged} queries, {} documents. Letters: significantly better than that model (p <= {}, {}, corrected for all pairs).\n\n",
-        documents.names.len(),
-        args.max_p,
-        serde_json::to_value(test)?.as_str().unwrap_or("")
-    );
-    let report = format!(
-        "# Retrieval\n\n{intro}{}\n## Wins, ties, losses\n\n{}",
-        found.to_markdown(),
-        found.wins_to_markdown()
-    );
-    std::fs::write(args.output.join("report.md"), &report)?;
-    std::fs::write(args.output.join("report.tex"), found.to_latex())?;
-    let means: Vec<Value> = (found.systems.iter().zip(details))
-        .map(|(system, detail)| {
-            let means: BTreeMap<String, f64> = (system.scores.iter())
-                .map(|scores| (scores.measure.to_string(), scores.mean()))
-                .collect();
-            json!({"model": system.name, "means": means, "details": detail})
-        })
-        .collect();
-    let results = json!({
-        "queries": judged, "documents": documents.names.len(), "models": means, "tests": found.tests,
-        "significance": test, "max_p": args.max_p,
-    });
-    let mut whole = results.clone();
-    whole["systems"] = serde_json::to_value(&found.systems)?;
-    std::fs::write(
-        args.output.join("results.json"),
-        serde_json::to_vec_pretty(&whole)?,
+    let (mut systems, mut pictures, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+    for (entry, name) in args.models.iter().zip(&names) {
+        let store = args.output.join("embeddings");
+        let encoded = entry.encode(&data.queries.texts, &data.documents.texts, &store, &device)?;
+        missing.extend(missing_of(name, "query", &encoded.queries, &data.queries));
+        missing.extend(missing_of(
+            name,
+            "document",
+            &encoded.documents,
+            &data.documents,
+        ));
+        let (encoded, dims) = args.prepare(encoded)?;
+        let found: Vec<(Ranked, f64)> = (data.scenarios.iter())
+            .map(|scenario| args.search(&encoded, scenario))
+            .collect::<Result<_>>()?;
+        let mut details = encoded.details.clone();
+        details["similarity"] = json!(encoded.similarity);
+        details["precision"] = json!(format!("{:?}", args.precision).to_lowercase());
+        details["dims"] = dims.into();
+        details["search_s"] = found.iter().map(|(_, seconds)| seconds).sum::<f64>().into();
+        let found: Vec<Ranked> = found.into_iter().map(|(ranked, _)| ranked).collect();
+        systems.push(args.measure(name.clone(), &data, &found, details)?);
+        if let Some(reranker) = &mut reranker {
+            let start = Instant::now();
+            let sorted: Vec<Ranked> = (found.iter())
+                .map(|ranked| reranker.sort(ranked, &data))
+                .collect::<Result<_>>()?;
+            let details = json!({"rerank_depth": args.rerank_depth, "rerank_s": start.elapsed().as_secs_f64()});
+            let name = format!("{name}+{}", reranker.name);
+            systems.push(args.measure(name, &data, &sorted, details)?);
+        }
+        if args.pictures {
+            pictures.extend(draw(&args.output, name, &encoded, &data)?);
+        }
+    }
+    let (text, results) = retrieval_report::write(
+        &args.output,
+        &data,
+        &systems,
+        (args.significance(), args.max_p),
+        &missing,
+        &pictures,
     )?;
     match args.json {
         true => println!("{results}"),
-        false => println!("{report}"),
+        false => println!("{text}"),
     }
     Ok(())
 }
 
-/// The best documents of each query.
-fn search(
-    args: &Args,
-    model: &str,
-    name: &str,
-    queries: &Texts,
-    documents: &Texts,
-    device: &Device,
-) -> Result<(Run, Value)> {
-    let folder = resolve(model, &HubOptions::from_env())?;
-    let model = EmbeddingModel::from_pretrained_with(&folder, device, Weights::Stored)?;
-    let start = Instant::now();
-    // Times of change stand for the contents of files.
-    let mut files = Vec::new();
-    files_of(&folder, &mut files)?;
-    files.sort();
-    let encode = |kind: &str, texts: &Texts, prompt: Prompt<'_>| -> Result<(Embeddings, bool)> {
-        let version = env!("CARGO_PKG_VERSION");
-        let mark = texts.fingerprint(&(&folder, model.prompt_text(prompt)?, &files, version));
-        let file = args
-            .output
-            .join("embeddings")
-            .join(format!("{name}-{kind}-{mark:016x}.npy"));
-        if file.is_file() {
-            return Ok((Embeddings::read_npy(&file)?, true));
+impl Args {
+    /// The tokenizer that counts the tokens of pieces.
+    fn tokenizer(&self) -> Result<Tokenizer> {
+        if let Some(model) = &self.data.documents.tokenizer {
+            return Ok(Tokenizer::from_pretrained(&resolve(
+                model,
+                &HubOptions::from_env(),
+            )?)?);
         }
-        let options = EncodeOptions {
-            prompt,
-            dims: Some(model.dims()),
-            ..EncodeOptions::default()
+        for model in &self.models {
+            if let Some(folder) = model.folder()? {
+                return Ok(Tokenizer::from_pretrained(&folder)?);
+            }
+        }
+        bail!("no model is a folder, so that a --tokenizer has to count the tokens of pieces")
+    }
+
+    /// Embeddings as an index compares them, and their number of dimensions.
+    fn prepare(&self, mut encoded: Encoded) -> Result<(Encoded, usize)> {
+        let dims = self.dims.or(encoded.truncate_dim);
+        let own = [&encoded.queries, &encoded.documents].map(|found| found.embeddings.dims());
+        let dims = dims.unwrap_or(own[0].max(own[1]));
+        for found in [&mut encoded.queries, &mut encoded.documents] {
+            if !found.embeddings.is_empty() {
+                let cut = found.embeddings.truncated(dims)?;
+                found.embeddings = encoded.similarity.for_index(cut)?;
+            }
+        }
+        Ok((encoded, dims))
+    }
+
+    /// The best documents of the scenario's queries, and the seconds of the search.
+    fn search(&self, encoded: &Encoded, scenario: &Scenario) -> Result<(Ranked, f64)> {
+        let (queries, of_queries) = part(&encoded.queries, &scenario.queries);
+        let (documents, of_documents) = part(&encoded.documents, &scenario.documents);
+        if queries.is_empty() || documents.is_empty() {
+            return Ok((Vec::new(), 0.0));
+        }
+        let start = Instant::now();
+        let index: Box<dyn VectorIndex> = match self.precision {
+            Precision::Float => Box::new(ExactIndex::new(&of_documents)?),
+            Precision::Int8 => Box::new(Int8Index::try_from(&of_documents)?),
+            Precision::Binary => {
+                let mut index = BinaryIndex::new(of_documents.dims(), 4)?;
+                index.add(&of_documents)?;
+                Box::new(index)
+            }
         };
-        let mut next = 0;
-        let embeddings = model.encode_with(&texts.texts, &options, &mut |done, of| {
-            if done >= next {
-                eprintln!("{name}: {done} of {of} {kind}");
-                next += (of / 10).max(100);
-            }
-        })?;
-        embeddings.write_npy(&file)?;
-        Ok((embeddings, false))
-    };
-    let (of_queries, cached_queries) = encode("queries", queries, model.query_prompt())?;
-    let (of_documents, cached_documents) = encode("documents", documents, model.document_prompt())?;
-    let encoding_s = start.elapsed().as_secs_f64();
-    let dims = args.dims.or(model.truncate_dim());
-    let dims = dims.unwrap_or(of_queries.dims());
-    let similarity = model.similarity();
-    let of_queries = similarity.for_index(of_queries.truncated(dims)?)?;
-    let of_documents = similarity.for_index(of_documents.truncated(dims)?)?;
-    let start = Instant::now();
-    let index: Box<dyn VectorIndex> = match args.precision {
-        Precision::Float => Box::new(ExactIndex::new(&of_documents)?),
-        Precision::Int8 => Box::new(Int8Index::try_from(&of_documents)?),
-        Precision::Binary => {
-            let mut index = BinaryIndex::new(dims, 4)?;
-            index.add(&of_documents)?;
-            Box::new(index)
+        let mut found = index.search(&of_queries, self.depth)?;
+        for hit in found.iter_mut().flatten() {
+            hit.document = documents[hit.document];
         }
-    };
-    let found = index.search(&of_queries, args.depth)?;
-    let search_s = start.elapsed().as_secs_f64();
-    let mut run = Run::new();
-    for (query, hits) in queries.names.iter().zip(found) {
-        run.answer(query);
-        for hit in hits {
-            run.insert(query, &documents.names[hit.document], f64::from(hit.score))?;
-        }
+        let seconds = start.elapsed().as_secs_f64();
+        Ok((queries.into_iter().zip(found).collect(), seconds))
     }
-    let detail = json!({
-        "dims": dims, "similarity": similarity, "max_seq_length": model.max_seq_length(), "precision": format!("{:?}", args.precision).to_lowercase(),
-        "encoding_s": encoding_s, "search_s": search_s, "cached": cached_queries && cached_documents,
-    });
-    Ok((run, detail))
-}
 
-/// All files of a folder, with their sizes and times of change.
-fn files_of(folder: &Path, files: &mut Vec<(PathBuf, u64, Option<SystemTime>)>) -> Result<()> {
-    let read = || format!("cannot read {}", folder.display());
-    for entry in std::fs::read_dir(folder).with_context(read)? {
-        let path = entry.with_context(read)?.path();
-        // Files of the hub's cache are links.
-        let about = std::fs::metadata(&path).with_context(read)?;
-        match about.is_dir() {
-            true => files_of(&path, files)?,
-            false => files.push((path, about.len(), about.modified().ok())),
-        }
-    }
-    Ok(())
-}
-
-fn data(args: &Args) -> Result<(Texts, Texts, Qrels)> {
-    if let Some(path) = &args.documents.documents {
-        return asked(args, path);
-    }
-    let (mut queries, mut documents, mut qrels) =
-        (Texts::default(), Texts::default(), Qrels::new());
-    match (&args.pairs, &args.corpus, &args.queries, &args.qrels) {
-        (Some(pairs), ..) => {
-            let columns: Vec<&str> = args.columns.iter().map(String::as_str).collect();
-            let mut dataset = TextDataset::load_columns(pairs, &columns)?;
-            dataset.rows.truncate(args.limit.unwrap_or(usize::MAX));
-            if let Some(least) = args.min_label {
-                dataset = dataset.positives(least)?;
-            }
-            let labelled = dataset.rows.iter().any(|row| !row.labels.is_empty());
-            ensure!(
-                !labelled,
-                "the rows of --pairs have labels: --min-label 1 takes those whose label is 1 or more"
-            );
-            let (mut known_queries, mut known) = (HashMap::new(), HashMap::new());
-            for row in &dataset.rows {
-                let [query, document, ..] = row.texts.as_slice() else {
-                    bail!("--pairs needs rows with a query and a document");
-                };
-                let query = queries.add(&mut known_queries, query, 'q');
-                let document = documents.add(&mut known, document, 'd');
-                qrels.insert(&query, &document, 1.0)?;
-            }
-        }
-        (None, Some(corpus), Some(from), Some(judged)) => {
-            documents = named(corpus)?;
-            queries = named(from)?;
-            qrels = Qrels::read(judged)?;
-            let known = |texts: &Texts| -> std::collections::HashSet<String> {
-                texts.names.iter().cloned().collect()
-            };
-            let (known_queries, known_documents) = (known(&queries), known(&documents));
-            for query in qrels.queries() {
-                ensure!(
-                    known_queries.contains(query),
-                    "query {query} is judged, but it is not in --queries"
-                );
-                let judged = qrels
-                    .of(query)
-                    .into_iter()
-                    .flat_map(|documents| documents.keys());
-                for document in judged {
-                    ensure!(
-                        known_documents.contains(document),
-                        "document {document} is judged, but it is not in --corpus"
-                    );
+    /// Scores a system, and writes its run of the main scenario.
+    fn measure(
+        &self,
+        name: String,
+        data: &Benchmark,
+        found: &[Ranked],
+        details: Value,
+    ) -> Result<System> {
+        let (mut scores, mut own_language) = (Vec::new(), None);
+        for (number, (scenario, ranked)) in data.scenarios.iter().zip(found).enumerate() {
+            let mut run = Run::new();
+            for (query, hits) in ranked {
+                let query = &data.queries.names[*query];
+                run.answer(query);
+                for hit in hits {
+                    let document = &data.documents.names[hit.document];
+                    run.insert(query, document, f64::from(hit.score))?;
                 }
             }
-        }
-        _ => bail!(
-            "name the data: --pairs FILE, --documents DIR, or --corpus, --queries and --qrels"
-        ),
-    }
-    Ok((queries, documents, qrels))
-}
-
-/// The pieces of documents, and questions about them by a chat model.
-fn asked(args: &Args, path: &Path) -> Result<(Texts, Texts, Qrels)> {
-    let first = args.models.first().context("there is no model")?;
-    let tokenizer = Tokenizer::from_pretrained(&resolve(first, &HubOptions::from_env())?)?;
-    let replies = args.output.join("questions.replies.jsonl");
-    let asked = (args.documents).ask(path, &tokenizer, &replies, &args.device)?;
-    let (mut queries, mut documents, mut qrels) =
-        (Texts::default(), Texts::default(), Qrels::new());
-    let (mut known_queries, mut known) = (HashMap::new(), HashMap::new());
-    for piece in &asked.pieces {
-        documents.add(&mut known, piece, 'd');
-    }
-    let mut pairs = Vec::new();
-    for question in &asked.found.questions {
-        let piece = &asked.pieces[question.text];
-        let query = queries.add(&mut known_queries, &question.question, 'q');
-        qrels.insert(&query, &known[piece], 1.0)?;
-        pairs.push(json!({"query": question.question, "document": piece}));
-    }
-    eprintln!(
-        "{} questions about {} pieces; {} were left out because they repeat another one, {} pieces have none",
-        pairs.len(),
-        documents.names.len(),
-        asked.found.repeated,
-        asked.found.missing.len()
-    );
-    let write = |name: &str, rows: Vec<Value>| -> Result<()> {
-        let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
-        Ok(write_file(&args.output.join(name), lines.as_bytes())?)
-    };
-    let named = |texts: &Texts| -> Vec<Value> {
-        let rows = texts.names.iter().zip(&texts.texts);
-        rows.map(|(name, text)| json!({"_id": name, "text": text}))
-            .collect()
-    };
-    write("questions.jsonl", pairs)?;
-    write("corpus.jsonl", named(&documents))?;
-    write("queries.jsonl", named(&queries))?;
-    write_file(&args.output.join("qrels.trec"), qrels.to_trec().as_bytes())?;
-    Ok((queries, documents, qrels))
-}
-
-/// Texts of a file in BEIR's form.
-fn named(path: &Path) -> Result<Texts> {
-    let mut texts = Texts::default();
-    for (number, row) in ft::data::read_rows(path)?.iter().enumerate() {
-        let field = |name: &str| row.get(name).and_then(Value::as_str);
-        let place = || format!("{}: row {}", path.display(), number + 1);
-        let name = field("_id")
-            .or(field("id"))
-            .with_context(|| format!("{} has no _id", place()))?;
-        let text = field("text").with_context(|| format!("{} has no text", place()))?;
-        texts.names.push(name.to_string());
-        texts
-            .texts
-            .push(match field("title").filter(|title| !title.is_empty()) {
-                Some(title) => format!("{title} {text}"),
-                None => text.to_string(),
+            let own = evaluate(&scenario.qrels, &run, &self.measures, Ties::default())?;
+            for scores in &own {
+                let title = if scenario.name.is_empty() { "" } else { ", " };
+                let (mean, measure) = (scores.mean(), scores.measure);
+                eprintln!("{name}{title}{}: {measure} {mean:.4}", scenario.name);
+            }
+            scores.push(SystemScores {
+                name: name.clone(),
+                scores: own,
             });
+            if number == 0 {
+                let trec = run.to_trec(&name, Ties::default());
+                let path = self.output.join("runs").join(format!("{name}.trec"));
+                std::fs::write(path, trec)?;
+                own_language = (data.languages.len() == 2).then(|| share_of_own(ranked, data));
+            }
+        }
+        Ok(System {
+            name,
+            scores,
+            own_language,
+            details,
+        })
     }
-    let mut names = texts.names.clone();
-    names.sort_unstable();
-    if let Some(twice) = names.windows(2).find(|two| two[0] == two[1]) {
-        bail!("{}: the name {} stands twice", path.display(), twice[0]);
+
+    fn significance(&self) -> Significance {
+        match self.test {
+            Test::Randomization => Significance::Randomization,
+            Test::Student => Significance::Student,
+            Test::Tukey => Significance::Tukey,
+        }
     }
-    Ok(texts)
+}
+
+/// The texts among `wanted` that have an embedding, and these.
+fn part(found: &FoundEmbeddings, wanted: &[usize]) -> (Vec<usize>, Embeddings) {
+    let rows = rows_of(found);
+    let here = wanted.iter().filter(|text| rows.contains_key(*text));
+    let texts: Vec<usize> = here.copied().collect();
+    let rows: Vec<usize> = texts.iter().map(|text| rows[text]).collect();
+    (texts, found.embeddings.select(&rows))
+}
+
+/// The share of the first ten documents that are in the language of their query.
+fn share_of_own(ranked: &Ranked, data: &Benchmark) -> f64 {
+    let language = |name: &str| name.rsplit('@').next().map(str::to_string);
+    let (mut own, mut all) = (0, 0);
+    for (query, hits) in ranked {
+        for hit in hits.iter().take(10) {
+            all += 1;
+            let names = (
+                &data.queries.names[*query],
+                &data.documents.names[hit.document],
+            );
+            own += usize::from(language(names.0) == language(names.1));
+        }
+    }
+    own as f64 / all.max(1) as f64
+}
+
+/// The texts that have no vector.
+fn missing_of(model: &str, kind: &str, found: &FoundEmbeddings, texts: &Texts) -> Vec<Value> {
+    let missing = found.missing.iter().map(|missing| {
+        let name = &texts.names[missing.text];
+        eprintln!("{model}: no vector of {kind} {name}: {}", missing.reason);
+        json!({"model": model, "kind": kind, "name": name, "reason": missing.reason})
+    });
+    missing.collect()
+}
+
+/// A cross-encoder, and the scores that it has given.
+struct Reranker {
+    name: String,
+    model: CrossEncoder,
+    depth: usize,
+    known: HashMap<(usize, usize), f32>,
+}
+
+impl Reranker {
+    fn load(model: &str, depth: usize, device: &Device) -> Result<Self> {
+        let folder = resolve(model, &HubOptions::from_env())?;
+        let name = Path::new(model).file_name().context("--rerank is empty")?;
+        let made = CrossEncoder::from_pretrained_with(&folder, device, Weights::Stored)?;
+        ensure!(
+            made.num_labels() == 1,
+            "{model} gives {} scores to a pair: a cross-encoder with one is needed",
+            made.num_labels()
+        );
+        Ok(Self {
+            name: name.to_string_lossy().into(),
+            model: made,
+            depth,
+            known: HashMap::new(),
+        })
+    }
+
+    /// The same documents; the first of each query sorted by their scores, the others behind them as they were.
+    fn sort(&mut self, ranked: &Ranked, data: &Benchmark) -> Result<Ranked> {
+        let first = |hits: &[Hit]| hits[..hits.len().min(self.depth)].to_vec();
+        let mut open: Vec<(usize, usize)> = Vec::new();
+        for (query, hits) in ranked {
+            let pairs = first(hits).into_iter().map(|hit| (*query, hit.document));
+            open.extend(pairs.filter(|pair| !self.known.contains_key(pair)));
+        }
+        let pairs: Vec<(&str, &str)> = (open.iter())
+            .map(|&(query, document)| {
+                let (query, document) =
+                    (&data.queries.texts[query], &data.documents.texts[document]);
+                (query.as_str(), document.as_str())
+            })
+            .collect();
+        let scores = self.model.predict(&pairs)?;
+        self.known
+            .extend(open.into_iter().zip(scores.into_iter().map(|row| row[0])));
+        let sorted = ranked.iter().map(|(query, hits)| {
+            let (front, back) = hits.split_at(hits.len().min(self.depth));
+            let mut all: Vec<Hit> = (front.iter())
+                .map(|hit| Hit {
+                    score: self.known[&(*query, hit.document)],
+                    ..*hit
+                })
+                .collect();
+            all.sort_by(|a, b| {
+                b.score
+                    .total_cmp(&a.score)
+                    .then(a.document.cmp(&b.document))
+            });
+            let least = all.last().map_or(0.0, |hit| hit.score);
+            all.extend(back.iter().enumerate().map(|(place, hit)| Hit {
+                score: least - 1.0 - place as f32,
+                ..*hit
+            }));
+            (*query, all)
+        });
+        Ok(sorted.collect())
+    }
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use ft::core::{HubOptions, Tokenizer, fnv1a, resolve};
 use ft::data::{Chunking, document_text, documents_in};
 use ft::eval::judges::{
-    CachedModel, ChatModel, OpenAiClient, OpenAiOptions, Panel, QuestionWriter, WrittenQuestions,
+    CachedModel, ChatModel, OpenAiClient, Panel, QuestionWriter, ServerOptions, WrittenQuestions,
 };
 use ft::eval::models::LocalModel;
 
@@ -18,24 +18,27 @@ pub(crate) struct DocumentArgs {
     /// A document, or a folder of documents: text and Markdown, and with --features documents HTML, DOCX and PDF.
     #[arg(long, conflicts_with_all = ["pairs", "corpus", "queries", "qrels"])]
     pub(crate) documents: Option<PathBuf>,
-    /// Folder or hub id of a chat model that asks questions about the documents.
-    #[arg(long, requires = "documents", conflicts_with = "endpoint")]
+    /// Folder or hub id of a chat model that asks questions about the documents, and translates.
+    #[arg(long, conflicts_with = "endpoint")]
     chat_local: Option<String>,
-    /// Address of a server with OpenAI's protocol that asks them.
-    #[arg(long, requires = "documents")]
+    /// Address of a server with OpenAI's protocol that does so.
+    #[arg(long)]
     endpoint: Option<String>,
     /// The name of the server's model.
     #[arg(long, default_value = "default")]
     chat: String,
-    /// Environment variable with the server's key.
+    /// Environment variable with the key of that server.
     #[arg(long)]
     api_key_env: Option<String>,
     /// How many requests the server answers at a time.
     #[arg(long, default_value_t = 4)]
     concurrency: usize,
-    /// Tokens of a piece of a document, as the first of --models counts them.
+    /// Tokens of a piece of a document.
     #[arg(long, default_value_t = 200)]
     chunk_tokens: usize,
+    /// Folder or hub id of the tokenizer that counts them; without it that of the first of --models that is a folder.
+    #[arg(long)]
+    pub(crate) tokenizer: Option<String>,
     /// Questions about a piece.
     #[arg(long, default_value_t = 2)]
     questions: usize,
@@ -99,18 +102,19 @@ impl DocumentArgs {
         Ok(AskedDocuments { pieces, found })
     }
 
-    fn model(&self, device: &str) -> Result<(Box<dyn ChatModel>, usize)> {
+    /// The chat model, and how many requests it answers at a time.
+    pub(crate) fn model(&self, device: &str) -> Result<(Box<dyn ChatModel>, usize)> {
         if let Some(endpoint) = &self.endpoint {
-            let options = OpenAiOptions {
+            let options = ServerOptions {
                 api_key_env: self.api_key_env.clone(),
-                ..OpenAiOptions::default()
+                ..ServerOptions::default()
             };
             let client = OpenAiClient::new(endpoint, &self.chat, options)?;
             return Ok((Box::new(client), self.concurrency.max(1)));
         }
         let folder = self.chat_local.as_deref();
-        let folder =
-            folder.context("--documents needs a chat model: --chat-local or --endpoint")?;
+        let folder = folder
+            .context("--documents and --translate need a chat model: --chat-local or --endpoint")?;
         let folder = resolve(folder, &HubOptions::from_env())?;
         let model = LocalModel::from_pretrained(&folder, &ft::device(device)?)?;
         Ok((Box::new(model), 1))

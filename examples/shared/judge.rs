@@ -7,7 +7,7 @@ use clap::Args;
 use ft::JudgeReward;
 use ft::core::{HubOptions, resolve};
 use ft::eval::judges::{
-    CachedModel, ChatModel, OpenAiClient, OpenAiOptions, Panel, PointJudge, Scale,
+    CachedModel, ChatModel, OpenAiClient, Panel, PointJudge, Scale, ServerOptions,
 };
 use ft::eval::models::LocalModel;
 use serde_json::{Value, json};
@@ -52,9 +52,9 @@ impl JudgeOptions {
         Ok(match (&self.judge_endpoint, &self.judge_local) {
             (None, None) => None,
             (Some(endpoint), _) => {
-                let options = OpenAiOptions {
+                let options = ServerOptions {
                     api_key_env: self.api_key_env.clone(),
-                    ..OpenAiOptions::default()
+                    ..ServerOptions::default()
                 };
                 let client = OpenAiClient::new(endpoint, &self.judge_model, options)?;
                 Some(Box::new(client))

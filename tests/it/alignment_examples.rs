@@ -1,12 +1,11 @@
 //! The examples of alignment on the shipped model, run as a user does.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 
-use crate::chat_server::chat_server;
 use crate::examples::{DATA, json, number, path, run};
+use crate::mock_server::{Act, MockServer};
 use crate::shipped_model::folder;
 
 /// Questions of the shipped data with their answers.
@@ -506,12 +505,15 @@ fn a_judge_rates_sampled_answers_and_is_asked_once() {
     let (model, output) = (folder(), at.path().join("grpo"));
     let base = common(path(&model), path(&data), path(&output));
     // Answers with more words get more points.
-    let (url, replies) = chat_server(|text| {
+    let server = MockServer::start(|request, _| {
+        let messages = request["messages"].as_array().expect("messages");
+        let text = messages.last().and_then(|last| last["content"].as_str());
+        let text = text.expect("a text");
         let response = text.split("<response>").nth(1).unwrap_or_default();
         let words = response.split_whitespace().count();
-        json!({"reason": "words", "score": words.clamp(1, 5)}).to_string()
+        Act::Say(json!({"reason": "words", "score": words.clamp(1, 5)}).to_string())
     });
-    let judge = ["--judge-endpoint", &url, "--judge-points", "5"];
+    let judge = ["--judge-endpoint", &server.url, "--judge-points", "5"];
     let sampling = [
         "--max-new-tokens",
         "12",
@@ -528,12 +530,12 @@ fn a_judge_rates_sampled_answers_and_is_asked_once() {
         let reward = reward.as_f64().expect("a reward");
         assert!(reward > 0.0 && reward <= 1.0, "{first}");
     }
-    let asked = replies.load(Ordering::Relaxed);
+    let asked = server.requests();
     assert!(asked > 4, "{asked}");
     // The same run again takes the replies that were kept.
     let again = json("grpo", &[&arguments[..], &["--overwrite"]].concat());
     assert_eq!(again["rewards"], first["rewards"]);
-    assert_eq!(replies.load(Ordering::Relaxed), asked);
+    assert_eq!(server.requests(), asked);
     // Beside a reward of another kind, both count.
     let both = [&arguments[..], &["--overwrite", "--reward", "regex:."]].concat();
     let both = json("grpo", &both);

@@ -1,19 +1,25 @@
 //! The examples of embedding models, on a tiny random model.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json as object};
 use tempfile::TempDir;
 
-use crate::examples::{json, number, path, run};
+use crate::examples::{command, json, number, path, run};
+use crate::mock_server::{Act, MockServer};
+
+/// A folder of the tests of ft-embed.
+fn golden(name: &str) -> PathBuf {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/ft-embed/tests/golden");
+    golden.join(name)
+}
 
 /// A tiny folder of sentence-transformers.
 fn tiny() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/ft-embed/tests/golden/tiny")
+    golden("tiny")
 }
 
 /// Pairs with the label 1 for every second row.
@@ -125,65 +131,18 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A server with OpenAI's protocol that asks two questions about each text; every third request fails. Its address, and the number
-/// of questions that it has asked.
-fn asking_server() -> (String, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
-    let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
-    let (answered, requests) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let shared = answered.clone();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let (answered, requests) = (shared.clone(), requests.clone());
-            std::thread::spawn(move || serve(stream, &answered, &requests));
+/// A chat model that asks two questions about each text; every third request fails.
+fn asking_server() -> MockServer {
+    let requests = AtomicUsize::new(0);
+    MockServer::start(move |request, _| {
+        if requests.fetch_add(1, Ordering::Relaxed) % 3 == 2 {
+            return Act::Status(500, "", "{\"error\": \"busy\"}");
         }
-    });
-    (url, answered)
-}
-
-/// Answers the requests of a connection until it is closed.
-fn serve(mut stream: TcpStream, answered: &AtomicUsize, requests: &AtomicUsize) -> Option<()> {
-    let mut reader = BufReader::new(stream.try_clone().ok()?);
-    loop {
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            if reader.read_line(&mut line).ok()? == 0 {
-                return None;
-            }
-            if line.trim().is_empty() {
-                break;
-            }
-            let lower = line.to_lowercase();
-            if let Some(value) = lower.strip_prefix("content-length:") {
-                length = value.trim().parse().ok()?;
-            }
-        }
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body).ok()?;
-        let request: Value = serde_json::from_slice(&body).ok()?;
-        let text = request["messages"][1]["content"].as_str()?;
-        let last = text.lines().last()?;
-        let (status, reply) = match requests.fetch_add(1, Ordering::Relaxed) % 3 {
-            2 => ("500 Internal Server Error", object!({"error": "busy"})),
-            _ => {
-                answered.fetch_add(1, Ordering::Relaxed);
-                let questions = object!({"questions": [format!("What about {last}?"), format!("Is it {last}?")]});
-                let message = object!({"role": "assistant", "content": questions.to_string()});
-                (
-                    "200 OK",
-                    object!({"choices": [{"message": message, "finish_reason": "stop"}]}),
-                )
-            }
-        };
-        let reply = reply.to_string();
-        write!(
-            stream,
-            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{reply}",
-            reply.len()
-        )
-        .ok()?;
-    }
+        let text = request["messages"][1]["content"].as_str().expect("a text");
+        let last = text.lines().last().expect("a line");
+        let questions = [format!("What about {last}?"), format!("Is it {last}?")];
+        Act::Say(object!({"questions": questions}).to_string())
+    })
 }
 
 #[test]
@@ -195,7 +154,7 @@ fn questions_about_documents_are_asked_once_and_make_a_benchmark() {
         "# Animals\n\n## Cats\n\nthe cat sat on the mat\n\n## Dogs\n\nA dog ran over the mat\n";
     std::fs::write(documents.join("animals.md"), animals).expect("writes");
     std::fs::write(documents.join("mat.txt"), "the mat ran\n").expect("writes");
-    let (url, answered) = asking_server();
+    let server = asking_server();
     let (model, output) = (tiny(), work.path().join("report"));
     let run = || {
         let arguments = [
@@ -204,7 +163,7 @@ fn questions_about_documents_are_asked_once_and_make_a_benchmark() {
             "--documents",
             path(&documents),
             "--endpoint",
-            url.as_str(),
+            server.url.as_str(),
             "--output",
             path(&output),
             "--measures",
@@ -219,9 +178,9 @@ fn questions_about_documents_are_asked_once_and_make_a_benchmark() {
         (3.0, 6.0)
     );
     assert_eq!(line["models"][0]["means"]["recall@10"], 1.0);
-    assert_eq!(answered.load(Ordering::Relaxed), 3);
+    assert_eq!(server.answered(), 3);
     let again = run();
-    assert_eq!(answered.load(Ordering::Relaxed), 3);
+    assert_eq!(server.answered(), 3);
     assert_eq!(again["models"][0]["means"], line["models"][0]["means"]);
     // What was asked serves as pairs.
     let pairs = output.join("questions.jsonl");
@@ -238,4 +197,236 @@ fn questions_about_documents_are_asked_once_and_make_a_benchmark() {
         number(&json("retrieval_benchmark", &arguments), "queries"),
         6.0
     );
+}
+
+/// all-MiniLM-L6-v2, if `FT_TEST_MODELS` names a folder with it; a tiny static model if not.
+fn second_model() -> PathBuf {
+    let models = std::env::var_os("FT_TEST_MODELS").filter(|folder| !folder.is_empty());
+    let folder = models.map(|models| PathBuf::from(models).join("all-minilm-l6-v2"));
+    let folder = folder.filter(|folder| folder.is_dir());
+    folder.unwrap_or_else(|| golden("tiny_static"))
+}
+
+/// An embedding model whose vectors count letters. Of one query it always gives NaN, of one document always a longer
+/// vector; each request fails at first.
+fn embedding_server() -> MockServer {
+    MockServer::start(|request, before| {
+        let texts = request["input"].as_array().expect("texts");
+        let texts: Vec<&str> = texts
+            .iter()
+            .map(|text| text.as_str().expect("a text"))
+            .collect();
+        std::thread::sleep(Duration::from_millis(20));
+        if before == 0 {
+            return match texts.concat().len() % 2 {
+                0 => Act::Status(429, "Retry-After: 0.01\r\n", "slow down"),
+                _ => Act::Status(500, "Retry-After: 0.01\r\n", "busy"),
+            };
+        }
+        let item = |(index, text): (usize, &&str)| {
+            let mut vector: Vec<f64> = vec![0.0; 64];
+            for byte in text.bytes() {
+                vector[usize::from(byte) % 64] += 1.0;
+            }
+            let mut vector = object!(vector);
+            match *text {
+                "the cat 0" => vector[5] = Value::Null,
+                "a dog on 1" => vector.as_array_mut().expect("numbers").push(1.0.into()),
+                _ => {}
+            }
+            object!({"index": index, "embedding": vector})
+        };
+        let data: Vec<Value> = texts.iter().enumerate().map(item).collect();
+        let usage = object!({"prompt_tokens": texts.len(), "total_tokens": texts.len()});
+        Act::Reply(
+            object!({"data": data, "usage": usage})
+                .to_string()
+                .replace("null", "NaN"),
+        )
+    })
+}
+
+#[test]
+fn local_models_and_a_server_that_misbehaves_are_compared_over_a_kill() {
+    let work = TempDir::new().expect("folder");
+    let (data, output) = (pairs(&work, false), work.path().join("report"));
+    let server = embedding_server();
+    let models = format!(
+        "{},{},openai:letters@{}?batch=4&concurrency=1&attempts=3&price=2e6",
+        path(&tiny()),
+        path(&second_model()),
+        server.url
+    );
+    let arguments = [
+        "--models",
+        models.as_str(),
+        "--pairs",
+        path(&data),
+        "--output",
+        path(&output),
+        "--measures",
+        "recall@24,mrr",
+    ];
+    let mut child = command("retrieval_benchmark", &arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("starts");
+    let start = Instant::now();
+    while server.answered() < 4 {
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "nothing is asked for"
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().expect("runs");
+    child.wait().expect("ends");
+    std::thread::sleep(Duration::from_millis(50));
+    let kept = server.answered();
+    assert!(kept < 12, "it was too late");
+
+    let line = json("retrieval_benchmark", &arguments);
+    let served = &line["models"][2];
+    assert_eq!(
+        (&served["model"], &line["queries"]),
+        (&"letters".into(), &24.into())
+    );
+    // Local models are not computed again, and only the request that was under way is sent again.
+    assert_eq!(line["models"][0]["details"]["cached"], true);
+    let spent = &served["details"]["spent"];
+    let cached = number(spent, "cached");
+    assert!(cached >= 4.0 * (kept - 1) as f64 - 2.0, "{kept} {spent}");
+    assert_eq!(number(spent, "vectors") + cached, 46.0);
+    assert_eq!(
+        number(&served["details"], "cost"),
+        2.0 * number(spent, "tokens")
+    );
+    let missing: Vec<(&str, &str)> = (line["missing"].as_array().expect("a list").iter())
+        .map(|missing| {
+            (
+                missing["name"].as_str().expect("a name"),
+                missing["reason"].as_str().expect("a reason"),
+            )
+        })
+        .collect();
+    let [("q1", nan), ("d2", dims)] = missing.as_slice() else {
+        panic!("{missing:?}");
+    };
+    assert!(
+        nan.contains("NaN") && dims.contains("65 numbers"),
+        "{missing:?}"
+    );
+    // All documents are among the first 24, except those that are missing; the query counts as not answered.
+    assert_eq!(served["unanswered"], 1);
+    assert_eq!(number(&served["means"], "recall@24"), 22.0 / 24.0);
+    assert_eq!(number(&line["models"][0]["means"], "recall@24"), 1.0);
+    let trec = std::fs::read_to_string(output.join("runs/letters.trec")).expect("reads");
+    assert_eq!(trec.lines().count(), 23 * 23);
+    assert!(!trec.contains("q1 ") && !trec.contains(" d2 "), "{trec}");
+    let report = std::fs::read_to_string(output.join("report.md")).expect("reads");
+    assert!(
+        report.contains("## Missing vectors") && report.contains("| letters | document | d2 |"),
+        "{report}"
+    );
+
+    let before = server.answered();
+    let again = json("retrieval_benchmark", &arguments);
+    // The two texts, alone, in three rounds.
+    assert_eq!(server.answered() - before, 6);
+    assert_eq!(again["models"][2]["details"]["spent"]["vectors"], 0);
+    for model in 0..3 {
+        assert_eq!(
+            again["models"][model]["means"],
+            line["models"][model]["means"]
+        );
+    }
+    assert_eq!(again["tests"], line["tests"]);
+}
+
+#[test]
+fn two_languages_have_four_directions_and_models_have_pictures() {
+    let work = TempDir::new().expect("folder");
+    let (data, output) = (pairs(&work, false), work.path().join("report"));
+    // A language that has the same words, but not for one query.
+    let server = MockServer::start(|request, _| {
+        let instruction = request["messages"][0]["content"].as_str().expect("a text");
+        assert!(instruction.contains("into Old German"), "{instruction}");
+        match request["messages"][1]["content"].as_str().expect("a text") {
+            "the dog 1" => Act::Say("I cannot.".to_string()),
+            text => Act::Say(object!({"translation": text}).to_string()),
+        }
+    });
+    let (model, reranker) = (golden("tiny_static"), golden("tiny_pairs"));
+    let arguments = [
+        "--models",
+        path(&model),
+        "--pairs",
+        path(&data),
+        "--languages",
+        "English,Old German",
+        "--translate",
+        "--endpoint",
+        server.url.as_str(),
+        "--output",
+        path(&output),
+        "--measures",
+        "ndcg@10,recall@100",
+        "--rerank",
+        path(&reranker),
+        "--rerank-depth",
+        "5",
+        "--pictures",
+    ];
+    let line = json("retrieval_benchmark", &arguments);
+    assert_eq!(
+        (number(&line, "queries"), number(&line, "documents")),
+        (46.0, 48.0)
+    );
+    assert_eq!(line["models"][1]["model"], "tiny_static+tiny_pairs");
+    for model in line["models"].as_array().expect("a list") {
+        let directions = model["directions"].as_object().expect("directions");
+        let names: Vec<&str> = directions.keys().map(String::as_str).collect();
+        assert_eq!(
+            names,
+            [
+                "English to English",
+                "English to Old German",
+                "Old German to English",
+                "Old German to Old German"
+            ]
+        );
+        for means in directions.values() {
+            assert_eq!(number(means, "recall@100"), 1.0);
+        }
+        assert_eq!(number(&model["means"], "recall@100"), 1.0);
+        let own = number(model, "own_language@10");
+        assert!((0.4..=0.6).contains(&own), "{model}");
+    }
+    // The words are the same, so what is found is, too.
+    let directions = line["models"][0]["directions"]
+        .as_object()
+        .expect("directions");
+    let first = number(&directions["English to English"], "ndcg@10");
+    for means in directions.values() {
+        assert!((number(means, "ndcg@10") - first).abs() < 1e-9, "{line}");
+    }
+    let asked = server.answered();
+    json("retrieval_benchmark", &arguments);
+    assert_eq!(server.answered(), asked);
+    let translated =
+        std::fs::read_to_string(output.join("queries.Old_German.jsonl")).expect("reads");
+    assert_eq!(translated.lines().count(), 23);
+    for (kind, titles) in [("tsne", 46 + 48), ("similarity", 23 * 23)] {
+        let name = format!("pictures/tiny_static.{kind}.svg");
+        assert!(
+            line["pictures"]
+                .as_array()
+                .expect("a list")
+                .contains(&name.as_str().into())
+        );
+        let svg = std::fs::read_to_string(output.join(&name)).expect("reads");
+        assert_eq!(svg.matches("<title>").count(), titles, "{kind}");
+        assert!(svg.ends_with("</svg>\n"));
+    }
 }

@@ -7,7 +7,6 @@ mod agreement;
 mod alignment_examples;
 mod bad_input;
 mod bert_score;
-mod chat_server;
 mod data_examples;
 mod distillation_examples;
 mod embedding_examples;
@@ -17,6 +16,9 @@ mod examples;
 mod kills;
 mod local_model;
 mod loftq;
+#[path = "../../crates/ft-eval/tests/it/judges/mock_server.rs"]
+#[allow(dead_code, clippy::unwrap_used)]
+mod mock_server;
 mod own_body;
 mod qlora;
 mod quantization_examples;

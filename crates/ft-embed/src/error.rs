@@ -15,6 +15,12 @@ pub enum Error {
     /// The data cannot be used.
     #[error(transparent)]
     Data(#[from] ft_data::Error),
+    /// Rankings cannot be measured, or the settings of a server cannot be used.
+    #[error(transparent)]
+    Evaluation(#[from] ft_eval::Error),
+    /// A server gave no embeddings.
+    #[error("{0}")]
+    Server(String),
     /// A file was read, but what it says cannot be used.
     #[error("{}: {reason}", path.display())]
     File {

@@ -5,6 +5,8 @@ mod cross_encoder;
 mod dataset;
 mod dense;
 mod embedding_loss;
+#[cfg(feature = "servers")]
+mod embedding_server;
 mod embeddings;
 mod encode;
 mod error;
@@ -16,16 +18,25 @@ mod mine;
 mod model;
 mod pair_loss;
 mod pair_training;
+mod picture;
 mod pooling;
 pub mod quantize;
 mod retrieval;
 mod similarity;
 mod training;
+mod tsne;
+#[cfg(feature = "servers")]
+mod vector_cache;
 
 pub use cross_encoder::{CrossEncoder, PairActivation};
 pub use dataset::{TextDataset, TextRow};
 pub use dense::{Dense, DenseActivation};
 pub use embedding_loss::EmbeddingLoss;
+#[cfg(feature = "servers")]
+pub use embedding_server::{
+    EmbeddingProtocol, EmbeddingServer, EmbeddingServerOptions, EmbeddingsSpent, FoundEmbeddings,
+    MissingVector, ServedEmbeddings,
+};
 pub use embeddings::Embeddings;
 pub use encode::{EncodeOptions, Prompt};
 pub use error::{Error, Result};
@@ -37,7 +48,9 @@ pub use mine::{Mined, MiningConfig, PairScorer, mine_hard_negatives};
 pub use model::{EmbeddingModel, unit};
 pub use pair_loss::CrossEncoderLoss;
 pub use pair_training::{CrossEncoderTraining, PairBatch};
+pub use picture::{PicturePoint, heat_map_svg, points_svg};
 pub use pooling::PoolingMode;
 pub use retrieval::{retrieval_ndcg, search_run};
 pub use similarity::{Similarity, similarity_spearman};
 pub use training::{EmbeddingBatch, EmbeddingTraining, EmbeddingTrainingConfig};
+pub use tsne::{MOST_POINTS, Tsne, TsneConfig, tsne};

@@ -11,7 +11,8 @@ mod report;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::judges::{ChatMessage, ChatModel, Missing, Panel, ask, in_parallel};
+use crate::judges::{ChatMessage, ChatModel, Missing, Panel, ask};
+use crate::server::in_parallel;
 
 pub use bm25::Bm25;
 pub use report::FactualityReport;

@@ -8,7 +8,8 @@
 //! - [`position_bias`], [`verbosity_bias`] and [`self_preference`] measure what else the verdicts depend on, and
 //!   [`calibrate`] compares them with human labels;
 //! - [`preference_rows`] turns comparisons into preference data for DPO;
-//! - [`QuestionWriter`] asks questions about texts, for retrieval benchmarks and training pairs;
+//! - [`QuestionWriter`] asks questions about texts, for retrieval benchmarks and training pairs, and [`Translator`] puts texts into
+//!   another language;
 //! - [`refusals`] measures whether replies refuse, as HarmBench does.
 //!
 //! A judge's reply has to match a JSON schema. Otherwise the request is repeated with the mistake added. After the
@@ -21,15 +22,13 @@ mod calibration;
 mod chat_model;
 mod openai;
 mod pairwise;
-mod parallel;
 mod pointwise;
 mod preferences;
 mod proportion;
 mod questions;
-mod rate_limit;
 mod refusal;
-mod retry;
 mod schema;
+mod translation;
 
 pub use ask::{Missing, Panel};
 pub use bias::{
@@ -38,7 +37,7 @@ pub use bias::{
 pub use cached_model::{CachedModel, Prices, Spent};
 pub use calibration::{Calibrated, ScaleCalibrated, calibrate, calibrate_scale};
 pub use chat_model::{ChatMessage, ChatModel, ChatReply, ChatRequest, Usage};
-pub use openai::{OpenAiClient, OpenAiOptions};
+pub use openai::OpenAiClient;
 pub use pairwise::{
     Comparison, Order, PairItem, PairJudge, Preference, WinRate, judge_pairs, win_rate,
 };
@@ -47,8 +46,9 @@ pub use preferences::{PreferenceRows, preference_rows, write_preferences};
 pub use proportion::{Proportion, proportion};
 pub use questions::{QuestionWriter, WrittenQuestion, WrittenQuestions};
 pub use refusal::{Refusal, refusals};
+pub use translation::Translator;
 
 pub use crate::refusal_phrases::looks_like_refusal;
+pub use crate::server::ServerOptions;
 
 pub(crate) use ask::ask;
-pub(crate) use parallel::in_parallel;

@@ -35,6 +35,8 @@ mod random;
 mod refusal_phrases;
 pub mod regression;
 pub mod retrieval;
+#[cfg(feature = "judges")]
+pub mod server;
 pub mod significance;
 #[cfg(all(feature = "harness", feature = "judges"))]
 pub mod stages;

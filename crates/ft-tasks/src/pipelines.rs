@@ -3,12 +3,15 @@
 //! Results are typed, and serialize to transformers' JSON. `start` and `end` count characters, as there. The pipelines
 //! `question-answering` and `summarization` are those of transformers 4; transformers 5 has none.
 //!
+//! A pipeline takes several texts at once and returns their results together; [`stream`] returns them one by one.
+//!
 //! Unlike transformers, a text that is longer than the model's inputs is an error where it would be cut without notice. Pipelines
 //! with a `truncated` cut it if that is called, and [`TokenClassification::in_windows`] reads all of it.
 
 mod feature_extraction;
 mod fill_mask;
 mod question_answering;
+mod streaming;
 mod summarization;
 mod text_classification;
 mod text_generation;
@@ -25,6 +28,7 @@ use crate::{Error, Result};
 pub use feature_extraction::FeatureExtraction;
 pub use fill_mask::{FillMask, FilledMask};
 pub use question_answering::{ExtractedAnswer, QuestionAnswering, QuestionAnsweringOptions};
+pub use streaming::stream;
 pub use summarization::{Summarization, Summary};
 pub use text_classification::{LabelScore, TextClassification, TextOrPair};
 pub use text_generation::{GeneratedText, TextGeneration};

@@ -2,6 +2,13 @@
 
 mod losses;
 mod minilm;
+#[cfg(feature = "servers")]
+#[path = "../../../ft-eval/tests/it/judges/mock_server.rs"]
+#[allow(dead_code, clippy::unwrap_used)]
+mod mock_server;
 mod models;
 mod pairs;
+#[cfg(feature = "servers")]
+mod servers;
 mod training;
+mod tsne;

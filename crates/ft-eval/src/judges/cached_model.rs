@@ -6,9 +6,9 @@ use std::sync::Mutex;
 use serde::Serialize;
 use serde_json::json;
 
-use super::parallel::lock;
 use super::{ChatModel, ChatReply, ChatRequest};
 use crate::answer_store::{AnswerStore, key};
+use crate::server::lock;
 use crate::{Error, Result};
 
 /// The price of a million tokens, in any currency.

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{ChatMessage, ChatModel, Missing, Panel, Proportion, ask, in_parallel, proportion};
+use super::{ChatMessage, ChatModel, Missing, Panel, Proportion, ask, proportion};
+use crate::server::in_parallel;
 
 /// A pair of replies to compare.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{ChatMessage, ChatModel, Missing, Panel, ask, in_parallel};
+use super::{ChatMessage, ChatModel, Missing, Panel, ask};
+use crate::server::in_parallel;
 
 /// A reply to judge.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,9 +9,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::ask::{Missing, Panel, ask};
-use super::parallel::in_parallel;
 use super::{ChatMessage, ChatModel};
 use crate::random::mix_seed;
+use crate::server::in_parallel;
 use crate::{Error, Result};
 
 /// What the model is asked; `{count}` stands for the number of questions.
@@ -25,9 +25,9 @@ const INSTRUCTION: &str = "Read the text of the user. Write {count} different qu
 /// ```no_run
 /// use std::path::Path;
 ///
-/// use ft_eval::judges::{CachedModel, OpenAiClient, OpenAiOptions, QuestionWriter};
+/// use ft_eval::judges::{CachedModel, OpenAiClient, ServerOptions, QuestionWriter};
 ///
-/// let client = OpenAiClient::new("http://localhost:8080/v1", "default", OpenAiOptions::default())?;
+/// let client = OpenAiClient::new("http://localhost:8080/v1", "default", ServerOptions::default())?;
 /// // Replies are stored, so that an interrupted run asks for none twice.
 /// let model = CachedModel::open(client, Path::new("questions.replies.jsonl"))?;
 /// let found = QuestionWriter::new(&model).write(&["The tower is 330 metres high."], &mut |_, _| ())?;

@@ -6,9 +6,8 @@
 use serde::Serialize;
 use serde_json::json;
 
-use super::{
-    ChatMessage, ChatModel, Item, Missing, Panel, Proportion, ask, in_parallel, proportion,
-};
+use super::{ChatMessage, ChatModel, Item, Missing, Panel, Proportion, ask, proportion};
+use crate::server::in_parallel;
 
 /// Which replies refuse.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use serde::Serialize;
+use serde_json::{Map, Value, json};
 
 use super::Scores;
 use crate::significance::{
@@ -202,6 +203,44 @@ impl Comparison {
         self.systems.iter().all(|other| at(other) <= own)
     }
 
+    /// The object that ranx's `Report.save` writes: of each system its `scores`, and by other system and measure the p-values
+    /// (`comparisons`) and wins, ties and losses (`win_tie_loss`). P-values are those of [`tests`](Self::tests), which are corrected
+    /// for all pairs; ranx corrects none but Tukey's.
+    pub fn to_ranx(&self) -> Value {
+        let measures = self.systems.first().map_or(&[][..], |first| &first.scores);
+        let metrics: Vec<String> = (measures.iter())
+            .map(|scores| scores.measure.to_string())
+            .collect();
+        let names: Vec<&str> = self.systems.iter().map(|own| own.name.as_str()).collect();
+        let test = match self.significance {
+            Significance::Randomization => "fisher",
+            Significance::Student => "student",
+            Significance::Tukey => "tukey",
+        };
+        let mut report = json!({"stat_test": test, "metrics": metrics, "model_names": names});
+        for (number, system) in self.systems.iter().enumerate() {
+            let scores = metrics.iter().zip(&system.scores);
+            let scores = scores.map(|(metric, scores)| (metric.clone(), json!(scores.mean())));
+            let mut own = json!({
+                "scores": Map::from_iter(scores), "comparisons": {}, "win_tie_loss": {},
+            });
+            for (metric, tests) in metrics.iter().zip(&self.tests) {
+                for test in tests {
+                    let (other, wins, losses) = match number {
+                        _ if number == test.first => (test.second, test.wins, test.losses),
+                        _ if number == test.second => (test.first, test.losses, test.wins),
+                        _ => continue,
+                    };
+                    let (other, ties) = (names[other], test.ties);
+                    own["comparisons"][other][metric] = test.p_value.into();
+                    own["win_tie_loss"][other][metric] = json!({"W": wins, "T": ties, "L": losses});
+                }
+            }
+            report[&system.name] = own;
+        }
+        report
+    }
+
     /// A table with a row a system and a column a measure. Letters behind a mean name the systems that are significantly
     /// worse; the best means are bold.
     pub fn to_markdown(&self) -> String {
@@ -373,6 +412,28 @@ mod tests {
                     .contains("| b - c | 0/40/0, 1.0000 |")
             );
         }
+    }
+
+    #[test]
+    fn reports_of_ranx_have_both_sides_of_a_pair() {
+        let systems = vec![
+            system("low", vec![0.0, 0.5, 0.25]),
+            system("high", vec![1.0, 0.5, 0.75]),
+        ];
+        let found = compare(systems, Significance::Student, 0.01).expect("compares");
+        let p = found.tests[0][0].p_value;
+        let expected = json!({
+            "stat_test": "student", "metrics": ["ndcg@10"], "model_names": ["low", "high"],
+            "low": {
+                "scores": {"ndcg@10": 0.25}, "comparisons": {"high": {"ndcg@10": p}},
+                "win_tie_loss": {"high": {"ndcg@10": {"W": 0, "T": 1, "L": 2}}},
+            },
+            "high": {
+                "scores": {"ndcg@10": 0.75}, "comparisons": {"low": {"ndcg@10": p}},
+                "win_tie_loss": {"low": {"ndcg@10": {"W": 2, "T": 1, "L": 0}}},
+            },
+        });
+        assert_eq!(found.to_ranx(), expected);
     }
 
     #[test]

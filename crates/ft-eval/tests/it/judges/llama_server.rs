@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ft_eval::judges::{
-    CachedModel, ChatMessage, ChatModel, ChatRequest, OpenAiClient, OpenAiOptions, Panel,
+    CachedModel, ChatMessage, ChatModel, ChatRequest, OpenAiClient, Panel, ServerOptions,
     judge_pairs,
 };
 
@@ -53,11 +53,11 @@ fn a_llama_server_judges() {
         .spawn()
         .unwrap();
     let _server = Server(child);
-    let options = OpenAiOptions {
+    let options = ServerOptions {
         attempts: 60,
         first_pause: Duration::from_millis(200),
         longest_pause: Duration::from_millis(500),
-        ..OpenAiOptions::default()
+        ..ServerOptions::default()
     };
     let client =
         OpenAiClient::new(&format!("http://127.0.0.1:{port}/v1"), "test", options).unwrap();

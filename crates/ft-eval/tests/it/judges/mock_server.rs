@@ -1,6 +1,6 @@
-//! A server with OpenAI's protocol and programmable faults.
+//! A server of chat and embedding models with programmable faults; tests of other crates use this file, too.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -11,8 +11,10 @@ use serde_json::{Value, json};
 /// The server's response to a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
-    /// Answers with this text.
+    /// Answers with this text, as chat models do.
     Say(String),
+    /// Answers with this body.
+    Reply(String),
     /// The same in pieces, without a length.
     SayInChunks(String),
     /// Answers with a status, headers and a body.
@@ -38,7 +40,10 @@ pub(crate) struct Seen {
     pub(crate) requests: HashMap<String, usize>,
     /// The number of times each request was answered.
     pub(crate) answered: HashMap<String, usize>,
+    /// The header with the key.
     pub(crate) authorization: Option<String>,
+    /// The paths of all requests.
+    pub(crate) paths: BTreeSet<String>,
 }
 
 impl Seen {
@@ -95,14 +100,16 @@ fn serve(stream: TcpStream, script: &Script, seen: &Mutex<Seen>) -> std::io::Res
                 return Ok(());
             }
             if first {
-                assert!(line.starts_with("POST /v1/chat/completions "), "{line}");
+                let path = line.split(' ').nth(1).unwrap_or("");
+                assert!(line.starts_with("POST /v1/"), "{line}");
+                seen.lock().unwrap().paths.insert(path.to_string());
                 first = false;
             }
             let lower = line.to_lowercase();
             if let Some(value) = lower.strip_prefix("content-length:") {
                 length = value.trim().parse().unwrap();
             }
-            if lower.starts_with("authorization:") {
+            if lower.starts_with("authorization:") || lower.starts_with("x-goog-api-key:") {
                 seen.lock().unwrap().authorization = Some(line.trim().to_string());
             }
             if line.trim().is_empty() {
@@ -120,9 +127,13 @@ fn serve(stream: TcpStream, script: &Script, seen: &Mutex<Seen>) -> std::io::Res
             *count - 1
         };
         match script(&request, before) {
-            Act::Say(text) => {
+            act @ (Act::Say(_) | Act::Reply(_)) => {
                 *seen.lock().unwrap().answered.entry(key).or_default() += 1;
-                let body = reply(&text);
+                let body = match act {
+                    Act::Say(text) => reply(&text),
+                    Act::Reply(body) => body,
+                    _ => unreachable!(),
+                };
                 write!(
                     out,
                     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",

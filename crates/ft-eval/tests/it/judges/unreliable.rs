@@ -3,20 +3,20 @@
 use std::time::{Duration, Instant};
 
 use ft_eval::judges::{
-    CachedModel, ChatMessage, ChatModel, ChatRequest, Item, OpenAiClient, OpenAiOptions, PairItem,
-    PairJudge, Panel, PointJudge, Preference, Prices, Scale, judge_each, judge_pairs, win_rate,
+    CachedModel, ChatMessage, ChatModel, ChatRequest, Item, OpenAiClient, PairItem, PairJudge,
+    Panel, PointJudge, Preference, Prices, Scale, ServerOptions, judge_each, judge_pairs, win_rate,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::mock_server::{Act, MockServer, fair, shown};
 
-pub(crate) fn quick() -> OpenAiOptions {
-    OpenAiOptions {
+pub(crate) fn quick() -> ServerOptions {
+    ServerOptions {
         attempts: 5,
         timeout: Duration::from_millis(600),
         first_pause: Duration::from_millis(2),
         longest_pause: Duration::from_millis(20),
-        ..OpenAiOptions::default()
+        ..ServerOptions::default()
     }
 }
 
@@ -251,6 +251,38 @@ fn servers_without_schemas_get_simpler_requests() {
     );
     // The refusal is remembered.
     assert_eq!(server.requests(), 2 + 6);
+    let paths = server.seen.lock().unwrap().paths.clone();
+    assert_eq!(Vec::from_iter(paths), ["/v1/chat/completions"]);
+}
+
+#[test]
+fn thinking_is_kept_apart_and_may_have_no_text_after_it() {
+    let server = MockServer::start(|request, _| {
+        let message = match request["seed"].as_u64() {
+            Some(1) => json!({"content": "yes", "reasoning_content": "hmm"}),
+            _ => json!({"content": null, "reasoning": "too long"}),
+        };
+        Act::Reply(json!({"choices": [{"message": message}]}).to_string())
+    });
+    let mut request = ChatRequest {
+        messages: vec![ChatMessage::new("user", "Is it?")],
+        temperature: 0.0,
+        max_tokens: 5,
+        seed: Some(1),
+        schema: None,
+    };
+    let client = client(&server.url);
+    let reply = client.chat(&request).unwrap();
+    assert_eq!(
+        (reply.text.as_str(), reply.reasoning.as_deref()),
+        ("yes", Some("hmm"))
+    );
+    request.seed = None;
+    let reply = client.chat(&request).unwrap();
+    assert_eq!(
+        (reply.text.as_str(), reply.reasoning.as_deref()),
+        ("", Some("too long"))
+    );
 }
 
 #[test]
@@ -259,7 +291,7 @@ fn other_errors_are_final_and_do_not_contain_the_key() {
         MockServer::start(|_, _| Act::Status(401, "", "{\"error\": {\"message\": \"wrong key\"}}"));
     // A variable that is set in every process.
     let key = std::env::var("PATH").unwrap();
-    let options = OpenAiOptions {
+    let options = ServerOptions {
         api_key_env: Some("PATH".to_string()),
         ..quick()
     };
@@ -282,7 +314,7 @@ fn other_errors_are_final_and_do_not_contain_the_key() {
     for text in [format!("{client:?}"), client.identity(), error] {
         assert!(!text.contains(&key), "{text}");
     }
-    let unset = OpenAiOptions {
+    let unset = ServerOptions {
         api_key_env: Some("FT_TEST_NO_SUCH_VARIABLE".into()),
         ..quick()
     };
@@ -307,7 +339,7 @@ fn other_errors_are_final_and_do_not_contain_the_key() {
 #[test]
 fn all_threads_share_the_rate_limit() {
     let server = MockServer::start(|request, _| Act::Say(fair(request)));
-    let options = OpenAiOptions {
+    let options = ServerOptions {
         requests_per_minute: Some(3000.0),
         ..quick()
     };

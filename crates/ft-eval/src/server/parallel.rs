@@ -3,8 +3,12 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// `answer(i)` for every `i` below `count`, on several threads. `progress` receives the number of finished answers.
-pub(crate) fn in_parallel<T: Send>(
+/// `answer(i)` for every `i` below `count`, on so many threads. `progress` receives the number of finished answers and of all.
+///
+/// # Panics
+///
+/// If `answer` or `progress` panics.
+pub fn in_parallel<T: Send>(
     count: usize,
     threads: usize,
     answer: impl Fn(usize) -> T + Sync,
@@ -40,7 +44,7 @@ pub(crate) fn in_parallel<T: Send>(
 }
 
 /// The value of a lock, also after a thread panicked: the value stays valid.
-pub(super) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner())
