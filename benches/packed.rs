@@ -4,8 +4,10 @@
 //! they are read, `gmac_per_s` that of multiplications. Times are medians after one run to warm up.
 //!
 //! ```sh
-//! cargo bench --bench packed -- [FORMAT ...] [--cpu-time] [ROWS ...]
+//! cargo bench --bench packed -- [FORMAT ...] [--cpu-time] [--gradient] [ROWS ...]
 //! ```
+//!
+//! With `--gradient` the product is one of training: forward, and backward to the input, which are two products.
 
 use std::time::Instant;
 
@@ -54,7 +56,7 @@ fn main() {
     pool.use_current_thread()
         .build_global()
         .expect("the first pool");
-    let device = Device::flex();
+    let device = device();
     let dense = |[out, features]: [usize; 2]| -> Tensor<2> {
         Tensor::random([out, features], Distribution::Normal(0.0, 0.02), &device)
     };
@@ -80,13 +82,18 @@ fn main() {
                 continue;
             }
             let numbers = dense(shape).into_data().try_to_vec::<f32>().expect("f32");
-            let mut bytes = vec![0; format.bytes_of(numbers.len())];
+            let (cols, size) = (shape[1], format.bytes_of(shape[1]));
+            let mut bytes = vec![0; shape[0] * size];
             let start = seconds_now();
-            format.encode(&numbers, &mut bytes).expect("finite numbers");
+            for (row, bytes) in numbers.chunks_exact(cols).zip(bytes.chunks_exact_mut(size)) {
+                format.encode(row, bytes).expect("finite numbers");
+            }
             let encode = numbers.len() as f64 / (seconds_now() - start) / 1e6;
             let start = seconds_now();
             let mut decoded = vec![0.0; numbers.len()];
-            format.decode(&bytes, &mut decoded);
+            for (bytes, row) in bytes.chunks_exact(size).zip(decoded.chunks_exact_mut(cols)) {
+                format.decode(bytes, row);
+            }
             let decode = numbers.len() as f64 / (seconds_now() - start) / 1e6;
             println!(
                 r#"{{"format":"{format}","encode_million_per_s":{encode:.1},"decode_million_per_s":{decode:.0}}}"#
@@ -99,8 +106,20 @@ fn main() {
     }
 }
 
+fn has_gradient() -> bool {
+    std::env::args().any(|arg| arg == "--gradient")
+}
+
+fn device() -> Device {
+    match has_gradient() {
+        true => Device::flex().autodiff(),
+        false => Device::flex(),
+    }
+}
+
 fn measure(name: &str, shape: [usize; 2], bytes: usize, rows: &[usize], make: impl Fn() -> Weight) {
-    let device = Device::flex();
+    let device = device();
+    let products = if has_gradient() { 2 } else { 1 };
     let weights: Vec<Weight> = (0..(128 << 20) / bytes).map(|_| make()).collect();
     let mut line = format!(
         r#"{{"format":"{name}","out":{},"in":{}"#,
@@ -108,13 +127,17 @@ fn measure(name: &str, shape: [usize; 2], bytes: usize, rows: &[usize], make: im
     );
     for &rows in rows {
         let x = Tensor::<2>::random([rows, shape[1]], Distribution::Normal(0.0, 1.0), &device);
+        let x = if has_gradient() { x.require_grad() } else { x };
         let count = (weights.len() / rows).clamp(1, weights.len());
         let mut seconds: Vec<f64> = (0..=LAPS)
             .map(|_| {
                 let start = seconds_now();
                 for weight in &weights[..count] {
                     let y = linear(x.clone(), weight.clone(), None);
-                    std::hint::black_box(y);
+                    match has_gradient() {
+                        true => drop(std::hint::black_box(y.sum().backward())),
+                        false => drop(std::hint::black_box(y)),
+                    }
                 }
                 (seconds_now() - start) / count as f64
             })
@@ -125,7 +148,7 @@ fn measure(name: &str, shape: [usize; 2], bytes: usize, rows: &[usize], make: im
         if rows == 1 {
             line += &format!(r#","gb_per_s":{:.1}"#, bytes as f64 / seconds / 1e9);
         }
-        let products = (rows * shape[0] * shape[1]) as f64;
+        let products = (products * rows * shape[0] * shape[1]) as f64;
         line += &format!(r#","gmac_per_s_{rows}":{:.1}"#, products / seconds / 1e9);
     }
     println!("{line}}}");

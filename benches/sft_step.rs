@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail, ensure};
 use clap::{Parser, ValueEnum};
 use ft::core::{AutoCausalLm, CausalLm, Tokenizer, Weights};
+use ft::kernels::PackedFormat;
 use ft::peft::LoraConfig;
 use ft::train::Optim;
 use serde_json::json;
@@ -52,7 +53,8 @@ struct Args {
     /// cpu, cuda, wgpu, vulkan or metal.
     #[arg(long, default_value = "cpu")]
     device: String,
-    /// The type of the weights: f32, or that of the file, which is the default with LoRA and not supported without it.
+    /// The type of the weights: f32, or that of the file, which is the default with LoRA and not supported without it, or 8 bits
+    /// in the linear layers below an adapter.
     #[arg(long, value_enum)]
     weights: Option<Held>,
     /// `cargo bench` passes this to every benchmark.
@@ -72,6 +74,7 @@ enum Mode {
 enum Held {
     F32,
     Stored,
+    Int8,
 }
 
 fn main() -> Result<()> {
@@ -90,13 +93,16 @@ fn main() -> Result<()> {
     let tokenizer = Tokenizer::from_pretrained(&args.model)?;
     let batches = batches::blocks(&args.data, &tokenizer, args.batch * args.seq, args.steps)?;
     let weights = match (args.mode, args.weights) {
-        (Mode::Lora | Mode::Dora, None | Some(Held::Stored)) => Weights::Stored,
+        (Mode::Lora | Mode::Dora, None | Some(Held::Stored | Held::Int8)) => Weights::Stored,
         (_, None | Some(Held::F32)) => Weights::F32,
-        (Mode::Full, Some(Held::Stored)) => {
+        (Mode::Full, Some(Held::Stored | Held::Int8)) => {
             bail!("--mode full trains all weights: they are held in f32")
         }
     };
     let mut model = AutoCausalLm::from_pretrained_with(&args.model, &device, weights)?;
+    if args.weights == Some(Held::Int8) {
+        ft::quant::pack_model(&mut model, PackedFormat::INT8)?;
+    }
     tokenizer.check_vocab(model.dims().vocab_size)?;
     model.dims().check_length(args.seq)?;
     if args.mode != Mode::Full {
@@ -126,7 +132,11 @@ fn main() -> Result<()> {
             Mode::Full => "full",
         },
         "dtype": "float32",
-        "weights": if weights == Weights::F32 { "f32" } else { "stored" },
+        "weights": match args.weights {
+            Some(Held::Int8) => "int8",
+            _ if weights == Weights::F32 => "f32",
+            _ => "stored",
+        },
         "batch": args.batch,
         "seq": args.seq,
         "dropout": args.dropout,

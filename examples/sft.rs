@@ -18,6 +18,8 @@
 //! With `--base-format nf4` (or q4_k, q8_0, int8_g64 and others) the frozen weights of the linear layers are rounded to few bits
 //! when they are loaded, and the adapter trains on top of them: QLoRA. A `.gguf` file as `--model` has its blocks already. With
 //! `--loftq 1` beside it the adapter begins as what the rounding loses, and `merge` takes the base from `OUTPUT/base`.
+//! `--base-format int8` is for speed: inputs and gradients of these layers are rounded to 8 bits too, and products are sums of
+//! integers.
 
 use std::path::{Path, PathBuf};
 
@@ -79,7 +81,8 @@ struct Args {
     output: PathBuf,
     #[command(flatten)]
     trains: TrainsOptions,
-    /// Round the frozen linear layers below the adapter to blocks of this format: nf4, q4_k, q8_0, int8_g64, ... (QLoRA).
+    /// Round the frozen linear layers below the adapter to blocks of this format: nf4, q4_k, q8_0, int8_g64, ... (QLoRA). int8
+    /// also rounds what they are multiplied with, which is fast.
     #[arg(long)]
     base_format: Option<PackedFormat>,
     /// Passes over the data.

@@ -11,6 +11,8 @@ thread_local! {
 /// On the CPU the inputs of such products are rounded to 8 bits where nothing can need a gradient, and are exact on a
 /// device with autodiff. Log-probabilities of the two differ by about a hundredth a token. So what is compared with numbers of a training
 /// step, such as those of a reference, must be exact too. It applies to operations of this thread.
+///
+/// Inputs of products with [`PackedFormat::INT8`](crate::PackedFormat::INT8) are rounded in both cases, in the same way.
 pub fn exact<T>(compute: impl FnOnce() -> T) -> T {
     struct Restore(bool);
     impl Drop for Restore {

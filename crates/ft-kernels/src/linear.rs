@@ -5,8 +5,9 @@
 //! stored in 16 bits, which halves its memory. It is widened during the product. Widening is exact, so results
 //! differ only by the order of the sums. A [`Weight`] in blocks of few bits is a constant of the
 //! graph. On the CPU its blocks are read where they are. On a device with autodiff their exact numbers are multiplied; on
-//! others the input is rounded to 8 bits with a scale for every 32 numbers, as in llama.cpp. On other devices the matrix is
-//! decoded for the product, and again in the backward pass.
+//! others the input is rounded to 8 bits with a scale for every 32 numbers, as in llama.cpp. Products with
+//! [`INT8`](crate::PackedFormat::INT8) always round input and gradient to 8 bits with a scale for each row, and keep outliers apart, as
+//! LLM.int8 does for inputs. On other devices the matrix is decoded for the product, and again in the backward pass.
 
 use burn::module::Param;
 use burn::tensor::{Device, GradientCheckpointingStrategy, Tensor};

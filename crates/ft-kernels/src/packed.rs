@@ -1,11 +1,12 @@
 //! Weights in blocks of few bits: the block formats of GGUF files, `NF4` and `FP4` of bitsandbytes, and groups of integers.
 //!
 //! A [`Packed`] is a matrix `[out, in]` whose rows are sequences of blocks. A block holds 32 or 256 numbers as small
-//! integers and the scales that they share. Its bytes are those of the file, so that a model is mapped and not read.
+//! integers and the scales that they share; [`INT8`](PackedFormat::INT8) has one scale a row. Its bytes are those of the file, so that a model is mapped and not read.
 //! Packed weights are constants: the gradient of a product goes to its input only.
 
 mod bits;
 mod format;
+pub(crate) mod int8_rows;
 pub(crate) mod int_groups;
 pub(crate) mod iq4_nl;
 pub(crate) mod nf4;
@@ -177,7 +178,7 @@ impl Packed {
             let (start, size) = (first * self.row_bytes(), count * self.row_bytes());
             let words = words.clone().narrow(0, start / 4, size.div_ceil(4));
             let bytes = portable::bytes(words).narrow(0, 0, size);
-            portable::decode(self.format, bytes).reshape([count, cols])
+            portable::decode(self.format, bytes, cols).reshape([count, cols])
         });
         Tensor::cat(panels.collect(), 0)
     }
@@ -201,7 +202,7 @@ impl Packed {
         }
         let [count] = ids.dims();
         let bytes = portable::bytes_of_rows(self.words.clone().inner(), ids, self.row_bytes());
-        portable::decode(self.format, bytes).reshape([count, self.shape[1]])
+        portable::decode(self.format, bytes, self.shape[1]).reshape([count, self.shape[1]])
     }
 
     #[cfg(feature = "cpu")]
@@ -288,7 +289,11 @@ mod tests {
                 .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
                 .collect();
             // Scales without the highest bit of the exponent, so that none is infinite.
-            for block in bytes.chunks_exact_mut(format.block_bytes()) {
+            let with_scale = match format {
+                PackedFormat::INT8 => format.bytes_of(shape[1]),
+                _ => format.block_bytes(),
+            };
+            for block in bytes.chunks_exact_mut(with_scale) {
                 format.halves().iter().for_each(|at| block[at + 1] &= 0xbf);
                 if !format.is_gguf() {
                     block[3] &= 0xbf;
@@ -310,7 +315,7 @@ mod tests {
             }
             let ids = Tensor::<1, Int>::from_data([4i64, 0, 4], &device);
             let some = portable::bytes_of_rows(words, ids.clone(), size / 5);
-            let some = portable::decode(format, some).reshape([3, shape[1]]);
+            let some = portable::decode(format, some, shape[1]).reshape([3, shape[1]]);
             assert_eq!(
                 some.into_data(),
                 whole.clone().select(0, ids).into_data(),

@@ -3,7 +3,7 @@
 
 use burn::tensor::Bytes;
 use ft_core::{PackedBytes, Parts};
-use ft_kernels::PackedFormat;
+use ft_kernels::{EncodeError, PackedFormat};
 use rayon::prelude::*;
 
 use crate::cholesky::numbers;
@@ -79,7 +79,7 @@ pub fn pack_model(model: &mut impl Parts, format: PackedFormat) -> Result<Vec<Pa
     }
 }
 
-fn encoded(
+pub(crate) fn encoded(
     path: &str,
     weight: &[f32],
     shape: [usize; 2],
@@ -99,14 +99,20 @@ fn encoded(
             wanted.block()
         )));
     };
-    let mut bytes = vec![0; format.bytes_of(weight.len())];
+    let size = format.bytes_of(cols);
+    let mut bytes = vec![0; size * shape[0]];
     let mut decoded = vec![0.0; weight.len()];
-    let piece = PIECE.next_multiple_of(format.block());
-    (bytes.par_chunks_mut(format.bytes_of(piece)))
-        .zip(weight.par_chunks(piece))
-        .zip(decoded.par_chunks_mut(piece))
-        .try_for_each(|((bytes, weight), decoded)| {
-            format.encode(weight, bytes)?;
+    (bytes.par_chunks_mut(size.max(1)))
+        .zip(weight.par_chunks(cols.max(1)))
+        .zip(decoded.par_chunks_mut(cols.max(1)))
+        .enumerate()
+        .with_min_len((PIECE / cols.max(1)).max(1))
+        .try_for_each(|(row, ((bytes, weight), decoded))| {
+            let place = |error: EncodeError| EncodeError {
+                index: row * cols + error.index,
+                ..error
+            };
+            format.encode(weight, bytes).map_err(place)?;
             format.decode(bytes, decoded);
             Ok(())
         })

@@ -94,7 +94,9 @@ macro_rules! with_reader {
                 type $F = levels::Int8<4>;
                 $call
             }
-            PackedFormat::NF4 | PackedFormat::FP4 => unreachable!("see `supports`"),
+            PackedFormat::NF4 | PackedFormat::FP4 | PackedFormat::INT8 => {
+                unreachable!("see `supports`")
+            }
         }
     }};
 }
@@ -128,8 +130,11 @@ use {each_chunk, with_reader};
 
 /// Whether the format has levels of 8 bits, and the processor the instructions.
 pub(super) fn supports(format: PackedFormat) -> bool {
-    // Products with their tables are no integers.
-    if matches!(format, PackedFormat::NF4 | PackedFormat::FP4) {
+    // Products with their tables are no integers, and those with rows of one scale are in `vector_wise`.
+    if matches!(
+        format,
+        PackedFormat::NF4 | PackedFormat::FP4 | PackedFormat::INT8
+    ) {
         return false;
     }
     #[cfg(target_arch = "x86_64")]

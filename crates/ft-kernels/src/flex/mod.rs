@@ -7,6 +7,7 @@
 
 pub(crate) mod adamw;
 pub(crate) mod attention;
+mod columns;
 pub(crate) mod cross_entropy;
 pub(crate) mod distillation;
 mod dropout;
@@ -26,6 +27,9 @@ pub(crate) mod score_tokens;
 mod some_rows;
 pub(crate) mod sum_of_squares;
 pub(crate) mod token_logps;
+#[cfg(target_arch = "x86_64")]
+mod transposed;
+mod vector_wise;
 mod weight;
 
 use std::sync::LazyLock;

@@ -3,7 +3,7 @@
 //! Every number of `f16` and `bf16` is a number of `f32`, so widening is exact and the mathematics are those of `f32`. For
 //! many rows, panels of the weight are widened into the cache and multiplied by `gemm`. For few rows, as in decoding, the
 //! time is that of reading the weight once, so one pass over its rows widens them in registers; for some more a pass over
-//! them multiplies each with 16 rows at a time.
+//! them multiplies each with 16 rows at a time. Rows of 8 bits with one scale are not widened: see `vector_wise`.
 
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
@@ -16,6 +16,8 @@ use super::packed::Blocks;
 use super::pieces::each;
 use super::product::{Matrix, Output, product, product_in_rows, threads_for};
 use super::some_rows::{Memory, SideBySide, TOGETHER};
+use super::vector_wise;
+use crate::PackedFormat;
 use crate::exact::is_exact;
 
 /// The number of elements of a widened panel: 1 MiB of `f32`.
@@ -128,9 +130,7 @@ impl<'a> Weight<'a> {
                     && !is_exact() =>
             {
                 int8::times_transposed(&blocks, &x.in_rows(), out);
-                if scale != 1.0 {
-                    out.iter_mut().for_each(|out| *out *= scale);
-                }
+                scale_by(scale, out);
             }
             _ => self.forward(x, scale, out),
         }
@@ -168,16 +168,17 @@ impl<'a> Stored<'a> {
             out.fill(0.0);
             return;
         }
+        if let Some(blocks) = self.vector_wise(self.cols) {
+            vector_wise::times_transposed(&blocks, &x.in_rows(), out);
+            return scale_by(scale, out);
+        }
         if x.rows() <= SOME {
             let numbers = x.in_rows();
             match x.rows() <= FEW {
                 true => self.dot_rows(&numbers, out),
                 false => self.times_some_rows(&numbers, out),
             }
-            if scale != 1.0 {
-                out.iter_mut().for_each(|out| *out *= scale);
-            }
-            return;
+            return scale_by(scale, out);
         }
         match self.numbers {
             Numbers::F32(numbers) => {
@@ -211,6 +212,10 @@ impl<'a> Stored<'a> {
             x.rows() * self.cols,
             "the output has another size"
         );
+        if let Some(blocks) = self.vector_wise(self.rows) {
+            vector_wise::times(&blocks, &x.in_rows(), out);
+            return scale_by(scale, out);
+        }
         match self.numbers {
             Numbers::F32(numbers) => {
                 let weight = Matrix::strided(numbers, self.rows, self.cols, self.row_stride, 1);
@@ -225,6 +230,18 @@ impl<'a> Stored<'a> {
                     product(x, panel, scale, out, Output::Add, threads);
                 });
             }
+        }
+    }
+
+    /// Blocks whose products round both factors, if sums of so many terms fit.
+    fn vector_wise(&self, terms: usize) -> Option<Blocks<'a>> {
+        match self.numbers {
+            Numbers::Packed(blocks)
+                if blocks.format == PackedFormat::INT8 && vector_wise::supports(terms) =>
+            {
+                Some(blocks)
+            }
+            _ => None,
         }
     }
 
@@ -356,5 +373,11 @@ impl<'a> Stored<'a> {
                 }
             }
         }
+    }
+}
+
+fn scale_by(scale: f32, out: &mut [f32]) {
+    if scale != 1.0 {
+        out.iter_mut().for_each(|out| *out *= scale);
     }
 }

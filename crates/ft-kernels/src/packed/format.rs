@@ -4,7 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::bits::half;
-use super::{int_groups, iq4_nl, nf4, q2_k, q3_k, q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0};
+use super::{
+    int_groups, int8_rows, iq4_nl, nf4, q2_k, q3_k, q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0,
+};
 
 /// How the numbers of a block are stored. Names are those of llama.cpp.
 #[allow(non_camel_case_types)]
@@ -49,6 +51,9 @@ pub enum PackedFormat {
     INT8_G64,
     /// 128 numbers `s·(q − z)` with 8 bits each, 134 bytes.
     INT8_G128,
+    /// A row `s·(q − 128)` of any length with 8 bits for each number, and 4 bytes for its scale. Products round their inputs to
+    /// 8 bits, too, forward and backward.
+    INT8,
 }
 
 /// The mathematics of the formats: one line a format, with numbers and bytes of a block, the bytes at which it has 16-bit floats,
@@ -64,7 +69,7 @@ macro_rules! formats {
                 match self { $(Self::$format => stringify!($format),)* }
             }
 
-            /// The number of numbers in a block.
+            /// The number of numbers in a block; 1 for [`INT8`](Self::INT8), whose scale is that of a row.
             pub fn block(self) -> usize {
                 match self { $(Self::$format => $block,)* }
             }
@@ -79,7 +84,8 @@ macro_rules! formats {
                 match self { $(Self::$format => &$halves,)* }
             }
 
-            /// The numbers of whole blocks, those of ggml's decoders to the bit, and of bitsandbytes'.
+            /// The numbers of whole blocks, those of ggml's decoders to the bit, and of bitsandbytes'; of [`INT8`](Self::INT8),
+            /// of one row.
             ///
             /// # Panics
             ///
@@ -90,7 +96,8 @@ macro_rules! formats {
             }
 
             /// Whole blocks of these numbers, those of ggml's encoders (`ggml_quantize_chunk`) to the bit, and of bitsandbytes'.
-            /// Groups of integers get the grid from the least to the greatest number.
+            /// Groups of integers get the grid from the least to the greatest number. The numbers of [`INT8`](Self::INT8) are one
+            /// row.
             ///
             /// # Errors
             ///
@@ -173,10 +180,11 @@ formats! {
     INT8_G32: 32, int_groups::bytes(8, 32), [4], int_groups::decode_8::<32, { int_groups::bytes(8, 32) }>, int_groups::encode::<8, 32, { int_groups::bytes(8, 32) }>, |row, _, bytes| int_groups::encode::<8, 32, { int_groups::bytes(8, 32) }>(row, bytes);
     INT8_G64: 64, int_groups::bytes(8, 64), [4], int_groups::decode_8::<64, { int_groups::bytes(8, 64) }>, int_groups::encode::<8, 64, { int_groups::bytes(8, 64) }>, |row, _, bytes| int_groups::encode::<8, 64, { int_groups::bytes(8, 64) }>(row, bytes);
     INT8_G128: 128, int_groups::bytes(8, 128), [4], int_groups::decode_8::<128, { int_groups::bytes(8, 128) }>, int_groups::encode::<8, 128, { int_groups::bytes(8, 128) }>, |row, _, bytes| int_groups::encode::<8, 128, { int_groups::bytes(8, 128) }>(row, bytes);
+    INT8: 1, 1, [], int8_rows::decode, int8_rows::encode, |row, _, bytes| int8_rows::encode(row, bytes);
 }
 
 impl PackedFormat {
-    /// The number of bytes of so many numbers.
+    /// The number of bytes of so many numbers: whole blocks, or one row of [`INT8`](Self::INT8).
     ///
     /// # Panics
     ///
@@ -188,7 +196,12 @@ impl PackedFormat {
             "{self} has blocks of {} numbers, which {numbers} are not",
             self.block()
         );
-        numbers / self.block() * self.block_bytes()
+        let head = if self == Self::INT8 {
+            int8_rows::HEAD
+        } else {
+            0
+        };
+        head + numbers / self.block() * self.block_bytes()
     }
 
     /// The formats of GGUF files.
@@ -260,7 +273,7 @@ impl PackedFormat {
         }
     }
 
-    /// Bits for each number, with its share of the scales.
+    /// Bits for each number, with its share of the scales of a block.
     pub fn bits(self) -> f64 {
         self.block_bytes() as f64 * 8.0 / self.block() as f64
     }

@@ -2,11 +2,14 @@
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
-use super::{PackedFormat, iq4_nl, nf4};
+use super::{PackedFormat, int8_rows, iq4_nl, nf4};
 
-/// The numbers of whole blocks, `[numbers]`, given their bytes as integers, `[bytes]`.
-pub(super) fn decode(format: PackedFormat, bytes: Tensor<1, Int>) -> Tensor<1> {
-    let size = format.block_bytes();
+/// The numbers of whole rows of `cols`, `[numbers]`, given their bytes as integers, `[bytes]`.
+pub(super) fn decode(format: PackedFormat, bytes: Tensor<1, Int>, cols: usize) -> Tensor<1> {
+    let size = match format {
+        PackedFormat::INT8 => format.bytes_of(cols),
+        _ => format.block_bytes(),
+    };
     let count = bytes.dims()[0] / size;
     let block = Block {
         bytes: bytes.reshape([count, size]),
@@ -65,6 +68,10 @@ pub(super) fn decode(format: PackedFormat, bytes: Tensor<1, Int>) -> Tensor<1> {
         }
         PackedFormat::INT8_G32 | PackedFormat::INT8_G64 | PackedFormat::INT8_G128 => {
             (float(block.part(6, format.block())) - block.half(4)) * block.single(0)
+        }
+        PackedFormat::INT8 => {
+            let levels = float(block.part(int8_rows::HEAD, cols));
+            (levels - f32::from(int8_rows::ZERO)) * block.single(0)
         }
     };
     let [rows, cols] = numbers.dims();

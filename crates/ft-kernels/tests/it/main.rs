@@ -20,6 +20,7 @@ mod operations;
 mod packed;
 mod recompute;
 mod token_logps;
+mod vector_wise;
 
 use std::cell::Cell;
 

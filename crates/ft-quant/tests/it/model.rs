@@ -294,6 +294,7 @@ fn packed_layers_are_the_nearest_blocks() {
         PackedFormat::NF4,
         PackedFormat::Q4_K,
         PackedFormat::INT8_G64,
+        PackedFormat::INT8,
     ] {
         let mut model = tiny();
         let layers = pack_model(&mut model, format).unwrap();
@@ -304,9 +305,13 @@ fn packed_layers_are_the_nearest_blocks() {
         }
         model.for_each_linear(&mut |path, linear| {
             let weight = &weights[path];
-            let mut bytes = vec![0; format.bytes_of(weight.len())];
-            format.encode(weight, &mut bytes).unwrap();
             let packed = linear.weight.packed().expect("is packed").packed();
+            let [rows, cols] = packed.dims();
+            let size = format.bytes_of(cols);
+            let mut bytes = vec![0; rows * size];
+            for (row, bytes) in weight.chunks_exact(cols).zip(bytes.chunks_exact_mut(size)) {
+                format.encode(row, bytes).unwrap();
+            }
             assert!(packed.with_bytes(|found| found == bytes), "{path}");
         });
     }

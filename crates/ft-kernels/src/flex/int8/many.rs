@@ -5,8 +5,10 @@ use std::arch::x86_64::*;
 
 use rayon::prelude::*;
 
+use super::super::columns::Columns;
 use super::super::packed::Blocks;
 use super::super::pieces::each;
+use super::super::transposed::transposed;
 use super::activations::{Activations, CHUNK};
 use super::levels::{Reader, Scales};
 use super::{each_chunk, has_vnni, with_reader};
@@ -23,7 +25,7 @@ const CACHED: usize = 1 << 18;
 /// The output is `[rows of x, rows of the weight]`.
 pub(super) fn product(weight: &Blocks<'_>, x: &Activations, out: &mut [f32]) {
     let [features, cols] = weight.shape;
-    let out = Output::new(out, features);
+    let out = Columns::new(out, features);
     let piece = (PIECE / cols).clamp(1, features).next_multiple_of(LANES);
     let vnni = has_vnni();
     let pieces = (0..features.div_ceil(piece)).into_par_iter();
@@ -37,41 +39,6 @@ pub(super) fn product(weight: &Blocks<'_>, x: &Activations, out: &mut [f32]) {
             }
         }
     }));
-}
-
-/// A matrix whose columns are written by several threads.
-struct Output<'a> {
-    numbers: *mut f32,
-    len: usize,
-    cols: usize,
-    borrowed: std::marker::PhantomData<&'a mut [f32]>,
-}
-
-// SAFETY: it is only written to, each number by one thread, which `Output::write` requires.
-unsafe impl Sync for Output<'_> {}
-
-impl<'a> Output<'a> {
-    fn new(numbers: &'a mut [f32], cols: usize) -> Self {
-        Self {
-            numbers: numbers.as_mut_ptr(),
-            len: numbers.len(),
-            cols,
-            borrowed: std::marker::PhantomData,
-        }
-    }
-
-    /// # Safety
-    ///
-    /// No other thread writes to these places.
-    unsafe fn write(&self, row: usize, col: usize, numbers: &[f32]) {
-        let start = row * self.cols + col;
-        assert!(col + numbers.len() <= self.cols && start + numbers.len() <= self.len);
-        // SAFETY: the place is in the slice that is borrowed, as was just checked, and the caller's alone.
-        unsafe {
-            let to = self.numbers.add(start);
-            to.copy_from_nonoverlapping(numbers.as_ptr(), numbers.len());
-        }
-    }
 }
 
 /// Eight rows of a weight side by side.
@@ -92,7 +59,7 @@ unsafe fn avx2_rows<F: Reader>(
     weight: &Blocks<'_>,
     x: &Activations,
     rows: std::ops::Range<usize>,
-    out: &Output<'_>,
+    out: &Columns<'_>,
 ) {
     // SAFETY: as for this function.
     unsafe { some_rows::<F, false>(weight, x, rows, out) }
@@ -106,7 +73,7 @@ unsafe fn vnni_rows<F: Reader>(
     weight: &Blocks<'_>,
     x: &Activations,
     rows: std::ops::Range<usize>,
-    out: &Output<'_>,
+    out: &Columns<'_>,
 ) {
     // SAFETY: as for this function.
     unsafe { some_rows::<F, true>(weight, x, rows, out) }
@@ -117,7 +84,7 @@ unsafe fn some_rows<F: Reader, const VNNI: bool>(
     weight: &Blocks<'_>,
     x: &Activations,
     rows: std::ops::Range<usize>,
-    out: &Output<'_>,
+    out: &Columns<'_>,
 ) {
     let groups = x.cols / F::GROUP;
     let mut panel = Panel {
@@ -192,31 +159,6 @@ unsafe fn fill<F: Reader, const VNNI: bool>(panel: &mut Panel, rows: [&[u8]; LAN
     }
 }
 
-/// Eight rows of eight words as eight columns.
-#[inline(always)]
-unsafe fn transposed(rows: [__m256i; 8]) -> [__m256i; 8] {
-    // SAFETY: the caller's processor has AVX2.
-    unsafe {
-        let [a, b, c, d, e, f, g, h] = rows;
-        let pairs = |a, b| (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
-        let ((ab0, ab1), (cd0, cd1)) = (pairs(a, b), pairs(c, d));
-        let ((ef0, ef1), (gh0, gh1)) = (pairs(e, f), pairs(g, h));
-        let fours = |a, b| (_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
-        let ((abcd0, abcd1), (abcd2, abcd3)) = (fours(ab0, cd0), fours(ab1, cd1));
-        let ((efgh0, efgh1), (efgh2, efgh3)) = (fours(ef0, gh0), fours(ef1, gh1));
-        [
-            _mm256_permute2x128_si256(abcd0, efgh0, 0x20),
-            _mm256_permute2x128_si256(abcd1, efgh1, 0x20),
-            _mm256_permute2x128_si256(abcd2, efgh2, 0x20),
-            _mm256_permute2x128_si256(abcd3, efgh3, 0x20),
-            _mm256_permute2x128_si256(abcd0, efgh0, 0x31),
-            _mm256_permute2x128_si256(abcd1, efgh1, 0x31),
-            _mm256_permute2x128_si256(abcd2, efgh2, 0x31),
-            _mm256_permute2x128_si256(abcd3, efgh3, 0x31),
-        ]
-    }
-}
-
 /// The products of a panel with `N` rows of `x`, of which the first `lanes` are written.
 ///
 /// # Safety
@@ -227,7 +169,7 @@ unsafe fn tile<F: Reader, const VNNI: bool, const N: usize>(
     panel: &Panel,
     x: &Activations,
     row: usize,
-    out: &Output<'_>,
+    out: &Columns<'_>,
     first: usize,
     lanes: usize,
 ) {

@@ -1,0 +1,292 @@
+//! Products of a panel with some rows of the input, by the instructions that the processor has.
+//!
+//! All of them give the same sums of integers, and what follows is the same code, so results are equal to the bit.
+
+use super::super::columns::Columns;
+use super::inputs::Inputs;
+use super::panel::{self, Fours, LANES};
+use crate::packed::int8_rows::ZERO;
+
+/// How panels are filled and multiplied.
+pub(super) trait Instructions {
+    /// Whether sums of eight rows of the input fit in registers.
+    const EIGHT_ROWS: bool;
+
+    /// A panel of these rows of the weight, which have the same length.
+    ///
+    /// # Safety
+    ///
+    /// The processor has the instructions.
+    unsafe fn put_rows(rows: &[&[u8]; LANES], panel: &mut [Fours]);
+
+    /// 32 columns of four rows of the weight.
+    ///
+    /// # Safety
+    ///
+    /// The processor has the instructions, and rows have 32 columns.
+    unsafe fn put_columns(rows: [&[u8]; 4], out: &mut Fours);
+
+    /// The sums of `level·(q − 128)` for each of the rows `x` of the input and each line of the panel. `sums` are those of the
+    /// levels.
+    ///
+    /// # Safety
+    ///
+    /// The processor has the instructions, and rows of `x` have as many levels as the panel.
+    unsafe fn dots<const N: usize>(
+        panel: &[Fours],
+        x: [*const i8; N],
+        sums: [i32; N],
+    ) -> [[i32; LANES]; N];
+}
+
+/// For any processor.
+pub(super) struct Portable;
+
+impl Instructions for Portable {
+    const EIGHT_ROWS: bool = false;
+
+    #[inline(always)]
+    unsafe fn put_rows(rows: &[&[u8]; LANES], panel: &mut [Fours]) {
+        panel::put_rows(rows, 0, panel);
+    }
+
+    #[inline(always)]
+    unsafe fn put_columns(rows: [&[u8]; 4], out: &mut Fours) {
+        panel::put_columns(rows, out);
+    }
+
+    #[inline(always)]
+    unsafe fn dots<const N: usize>(
+        panel: &[Fours],
+        x: [*const i8; N],
+        _: [i32; N],
+    ) -> [[i32; LANES]; N] {
+        let mut dots = [[0; LANES]; N];
+        for (k, fours) in panel.iter().enumerate() {
+            for (dots, x) in dots.iter_mut().zip(x) {
+                // SAFETY: the row has as many levels as the panel, which the caller ensures.
+                let x = unsafe { x.add(4 * k).cast::<[i8; 4]>().read() };
+                for (dot, four) in dots.iter_mut().zip(fours) {
+                    for (q, x) in four.iter().zip(x) {
+                        *dot += (i32::from(*q) - i32::from(ZERO)) * i32::from(x);
+                    }
+                }
+            }
+        }
+        dots
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use x86::{Avx2, Vnni};
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::super::super::transposed::transposed;
+    use super::{Fours, Instructions, LANES, ZERO, panel};
+
+    /// With AVX2.
+    pub(in super::super) struct Avx2;
+
+    /// With AVX2 and AVX-512 VNNI.
+    pub(in super::super) struct Vnni;
+
+    impl Instructions for Avx2 {
+        const EIGHT_ROWS: bool = false;
+
+        #[inline(always)]
+        unsafe fn put_rows(rows: &[&[u8]; LANES], panel: &mut [Fours]) {
+            let whole = rows[0].len() / 32;
+            assert!(rows.iter().all(|row| row.len() >= 32 * whole) && panel.len() >= 8 * whole);
+            for (group, rows) in rows.as_chunks::<8>().0.iter().enumerate() {
+                for chunk in 0..whole {
+                    // SAFETY: the chunk is in the rows, and its eight fours in the panel; both need no alignment.
+                    unsafe {
+                        let mut words = [_mm256_setzero_si256(); 8];
+                        for (words, row) in words.iter_mut().zip(rows) {
+                            *words = _mm256_loadu_si256(row.as_ptr().add(32 * chunk).cast());
+                        }
+                        let words = transposed(words);
+                        for (i, words) in words.into_iter().enumerate() {
+                            let to = panel.as_mut_ptr().add(8 * chunk + i).cast::<__m256i>();
+                            _mm256_storeu_si256(to.add(group), words);
+                        }
+                    }
+                }
+            }
+            panel::put_rows(rows, 32 * whole, panel);
+        }
+
+        #[inline(always)]
+        unsafe fn put_columns(rows: [&[u8]; 4], out: &mut Fours) {
+            assert!(rows.iter().all(|row| row.len() >= LANES));
+            // SAFETY: rows have 32 columns, as was just checked, and the output has 128 bytes; both need no alignment.
+            unsafe {
+                let [a, b, c, d] = rows.map(|row| _mm256_loadu_si256(row.as_ptr().cast()));
+                // Of each half: a0 b0 a1 b1 ...
+                let (ab0, ab1) = (_mm256_unpacklo_epi8(a, b), _mm256_unpackhi_epi8(a, b));
+                let (cd0, cd1) = (_mm256_unpacklo_epi8(c, d), _mm256_unpackhi_epi8(c, d));
+                // Of each half the columns 0 to 3, 4 to 7, 8 to 11 and 12 to 15.
+                let fours = [
+                    _mm256_unpacklo_epi16(ab0, cd0),
+                    _mm256_unpackhi_epi16(ab0, cd0),
+                    _mm256_unpacklo_epi16(ab1, cd1),
+                    _mm256_unpackhi_epi16(ab1, cd1),
+                ];
+                let to = out.as_mut_ptr().cast::<__m256i>();
+                let pair = |i: usize| (fours[2 * i], fours[2 * i + 1]);
+                for i in 0..2 {
+                    let (even, odd) = pair(i);
+                    _mm256_storeu_si256(to.add(i), _mm256_permute2x128_si256(even, odd, 0x20));
+                    _mm256_storeu_si256(to.add(2 + i), _mm256_permute2x128_si256(even, odd, 0x31));
+                }
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn dots<const N: usize>(
+            panel: &[Fours],
+            x: [*const i8; N],
+            _: [i32; N],
+        ) -> [[i32; LANES]; N] {
+            let mut dots = [[0; LANES]; N];
+            // SAFETY: fours are in the panel and in the rows, which the caller ensures; loads and stores need no alignment.
+            unsafe {
+                let (zero, ones) = (_mm256_set1_epi8(ZERO as i8), _mm256_set1_epi16(1));
+                for part in 0..LANES / 8 {
+                    let mut sums = [_mm256_setzero_si256(); N];
+                    for (k, fours) in panel.iter().enumerate() {
+                        let w = _mm256_loadu_si256(fours.as_ptr().cast::<__m256i>().add(part));
+                        // 128 less, as a signed byte.
+                        let w = _mm256_xor_si256(w, zero);
+                        let size = _mm256_abs_epi8(w);
+                        for n in 0..N {
+                            let x = x[n].add(4 * k).cast::<i32>().read_unaligned();
+                            let x = _mm256_sign_epi8(_mm256_set1_epi32(x), w);
+                            // Two products are at most 2·128·127, which fits 16 bits.
+                            let pairs = _mm256_maddubs_epi16(size, x);
+                            sums[n] = _mm256_add_epi32(sums[n], _mm256_madd_epi16(pairs, ones));
+                        }
+                    }
+                    for (dots, sums) in dots.iter_mut().zip(sums) {
+                        let to = dots.as_mut_ptr().add(8 * part);
+                        _mm256_storeu_si256(to.cast(), sums);
+                    }
+                }
+            }
+            dots
+        }
+    }
+
+    impl Instructions for Vnni {
+        const EIGHT_ROWS: bool = true;
+
+        #[inline(always)]
+        unsafe fn put_rows(rows: &[&[u8]; LANES], panel: &mut [Fours]) {
+            // SAFETY: as for this function.
+            unsafe { Avx2::put_rows(rows, panel) }
+        }
+
+        #[inline(always)]
+        unsafe fn put_columns(rows: [&[u8]; 4], out: &mut Fours) {
+            // SAFETY: as for this function.
+            unsafe { Avx2::put_columns(rows, out) }
+        }
+
+        #[inline(always)]
+        unsafe fn dots<const N: usize>(
+            panel: &[Fours],
+            x: [*const i8; N],
+            sums: [i32; N],
+        ) -> [[i32; LANES]; N] {
+            let mut dots = [[0; LANES]; N];
+            // SAFETY: fours are in the panel and in the rows, which the caller ensures; loads and stores need no alignment.
+            unsafe {
+                // Σ level·q = Σ level·(q − 128) + 128·Σ level
+                let mut all = [[_mm512_setzero_si512(); 2]; N];
+                for n in 0..N {
+                    all[n] = [_mm512_set1_epi32(-i32::from(ZERO) * sums[n]); 2];
+                }
+                for (k, fours) in panel.iter().enumerate() {
+                    let w = fours.as_ptr().cast::<__m512i>();
+                    let w = [_mm512_loadu_si512(w), _mm512_loadu_si512(w.add(1))];
+                    for n in 0..N {
+                        let x = x[n].add(4 * k).cast::<i32>().read_unaligned();
+                        let x = _mm512_set1_epi32(x);
+                        all[n][0] = _mm512_dpbusd_epi32(all[n][0], w[0], x);
+                        all[n][1] = _mm512_dpbusd_epi32(all[n][1], w[1], x);
+                    }
+                }
+                for n in 0..N {
+                    let to = dots[n].as_mut_ptr().cast::<__m512i>();
+                    _mm512_storeu_si512(to, all[n][0]);
+                    _mm512_storeu_si512(to.add(1), all[n][1]);
+                }
+            }
+            dots
+        }
+    }
+}
+
+/// A panel and where its products are written.
+pub(super) struct Tile<'a> {
+    pub(super) panel: &'a [Fours],
+    /// The factor of each line.
+    pub(super) scales: [f32; LANES],
+    /// The first line, a column of the output.
+    pub(super) first: usize,
+    /// The number of lines.
+    pub(super) lanes: usize,
+}
+
+impl Tile<'_> {
+    /// Writes the products with the rows `row..row + N` of the input.
+    ///
+    /// # Safety
+    ///
+    /// The processor has the instructions, and no other thread writes to these columns and rows of the output.
+    #[inline(always)]
+    pub(super) unsafe fn times<I: Instructions, const N: usize>(
+        &self,
+        x: &Inputs,
+        row: usize,
+        out: &Columns<'_>,
+    ) {
+        assert!(row + N <= x.rows() && self.panel.len() == x.fours());
+        let (mut levels, mut sums) = ([std::ptr::null(); N], [0; N]);
+        for n in 0..N {
+            levels[n] = x.levels(row + n).as_ptr();
+            sums[n] = x.sum(row + n);
+        }
+        // SAFETY: rows have as many levels as the panel, as was just checked.
+        let dots = unsafe { I::dots(self.panel, levels, sums) };
+        for (n, dots) in dots.iter().enumerate() {
+            let mut numbers = [0.0; LANES];
+            let beside = self.outliers(x, row + n);
+            let scale = x.scale(row + n);
+            for lane in 0..LANES {
+                let rounded = dots[lane] as f32 * (scale * self.scales[lane]);
+                numbers[lane] = rounded + beside[lane] * self.scales[lane];
+            }
+            // SAFETY: these places are the caller's alone.
+            unsafe { out.write(row + n, self.first, &numbers[..self.lanes]) };
+        }
+    }
+
+    /// The sums of `number·(q − 128)` over the outliers of a row.
+    #[inline(always)]
+    fn outliers(&self, x: &Inputs, row: usize) -> [f32; LANES] {
+        let mut sums = [0.0; LANES];
+        for outlier in x.outliers(row) {
+            let shift = 8 * (outlier.col % 4);
+            let fours = &self.panel[outlier.col / 4];
+            for (sum, four) in sums.iter_mut().zip(fours) {
+                let q = u32::from_le_bytes(*four) >> shift & 255;
+                *sum += outlier.number * (q as i32 - i32::from(ZERO)) as f32;
+            }
+        }
+        sums
+    }
+}
