@@ -12,8 +12,11 @@ mod embedding_examples;
 mod encoder_examples;
 mod evaluation_examples;
 mod examples;
+#[cfg(unix)]
+mod full_disk;
 mod kills;
 mod local_model;
+mod memory_estimates;
 mod own_body;
 mod qlora;
 mod quantization_examples;
