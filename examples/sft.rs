@@ -15,6 +15,9 @@
 //! names text whose perplexity must not rise; the run ends when the model forgets it. `--stream` reads the rows while it trains, for
 //! data larger than memory, and `--mix` mixes rows of another file into them.
 //!
+//! `--estimate` prints how much memory the run will take and ends before it reads the weights. `--batch-size auto` takes the largest
+//! batch for which the memory is enough.
+//!
 //! With `--base-format nf4` (or q4_k, q8_0, int8_g64 and others) the frozen weights of the linear layers are rounded to few bits
 //! when they are loaded, and the adapter trains on top of them: QLoRA. A `.gguf` file as `--model` has its blocks already. With
 //! `--loftq 1` beside it the adapter begins as what the rounding loses, and `merge` takes the base from `OUTPUT/base`.
@@ -22,23 +25,29 @@
 //! integers.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use clap::builder::ArgPredicate;
 use ft::AdaLora;
+use ft::burn::tensor::Device;
 use ft::core::{
-    AutoCausalLm, CausalLm, HubOptions, SaveOptions, StageManifest, Tokenizer, Weights,
-    copy_generation_config, dequantize, fnv1a, mix_seed, resolve, weights_hash,
+    AutoCausalLm, CausalLm, HubOptions, ModelConfig, SaveOptions, StageManifest, Tokenizer,
+    Weights, copy_generation_config, dequantize, fnv1a, mix_seed, resolve, weights_hash,
 };
 use ft::data::{
-    BadRows, Batch, Batches, Collation, Format, RowStream, SftDataset, StoppingStrategy,
-    StreamLoader, StreamOptions, built_in_template, data_files,
+    BadRows, Batch, Batches, Collation, DatasetInfo, Format, RowFormat, RowStream, SftDataset,
+    StoppingStrategy, StreamLoader, StreamOptions, built_in_template, data_files,
 };
 use ft::kernels::PackedFormat;
+#[cfg(feature = "mlflow")]
+use ft::train::MlflowTracker;
 use ft::train::{
-    BoxError, CsvTracker, EarlyStopping, ForgettingMonitor, Manifest, Method, OnBatches, OnStream,
-    Optim, ParamTable, Results, Schedule, SftStep, TensorBoard, Tracker, TrainConfig, Trainer,
-    draw_loss_curves, total_steps,
+    BoxError, CsvTracker, EarlyStopping, ForgettingMonitor, MANIFEST, Manifest, MemoryEstimate,
+    Method, OnBatches, OnStream, Optim, ParamGroup, ParamTable, Results, Schedule, SftStep,
+    TensorBoard, Tracker, TrainConfig, Trainer, WandbTracker, Workload, batch_size_within,
+    draw_loss_curves, machine_memory, resident_memory, total_steps,
 };
 use serde_json::json;
 
@@ -55,7 +64,7 @@ struct Args {
     /// Model folder, or hub id (needs --features hub).
     #[arg(long)]
     model: String,
-    /// A file, folder or glob: JSON, JSONL, CSV, TSV (also .gz), Parquet with --features parquet.
+    /// A file, folder or glob: JSON, JSONL, CSV, TSV (also .gz), Parquet with --features parquet; or hf://datasets/ORG/NAME.
     #[arg(long)]
     data: PathBuf,
     /// Read the rows while training, shuffled in a buffer, for data larger than memory. Needs --max-steps and --eval-data.
@@ -70,14 +79,28 @@ struct Args {
     /// The share of rows that may be unusable; they are reported. With 0 the first ends the run.
     #[arg(long, default_value_t = 0.0)]
     max_bad_rows: f64,
-    /// alpaca, sharegpt, messages, prompt_completion or text; without it, by the columns of the first row.
+    /// alpaca, sharegpt, messages, prompt_completion or text; without it, by the columns of the first row, and alpaca with --columns.
     #[arg(long)]
     format: Option<Format>,
+    /// Columns that the data calls otherwise than the format, whose name comes first: instruction=question,output=answer.
+    #[arg(long)]
+    columns: Option<String>,
+    /// Learn only the last answer of each conversation.
+    #[arg(long)]
+    last_turn: bool,
+    /// A registry of LLaMA-Factory (dataset_info.json, or its folder); --data is then a name in it.
+    #[arg(long, conflicts_with_all = ["format", "columns"])]
+    dataset_info: Option<PathBuf>,
     /// Chat template for a model without one: chatml, llama3, alpaca, ... as LLaMA-Factory names them.
     #[arg(long)]
     template: Option<String>,
     /// Folder for the adapter, or for the model if weights of the model train.
-    #[arg(long)]
+    #[arg(
+        long,
+        required = false,
+        required_unless_present = "estimate",
+        default_value_if("estimate", ArgPredicate::IsPresent, ".")
+    )]
     output: PathBuf,
     #[command(flatten)]
     trains: TrainsOptions,
@@ -91,9 +114,12 @@ struct Args {
     /// Optimizer steps in all; overrides --epochs.
     #[arg(long)]
     max_steps: Option<usize>,
-    /// Rows per batch.
-    #[arg(long, default_value_t = 8)]
-    batch_size: usize,
+    /// Rows per batch; `auto` is the largest power of two, up to 64, that is estimated to fit in nine tenths of the memory.
+    #[arg(long, default_value = "8")]
+    batch_size: BatchSize,
+    /// Print how much memory the run will take, and end.
+    #[arg(long)]
+    estimate: bool,
     /// Batches per step.
     #[arg(long, default_value_t = 1)]
     grad_accum: usize,
@@ -143,6 +169,17 @@ struct Args {
     /// Also write all numbers into this CSV file.
     #[arg(long)]
     csv: Option<PathBuf>,
+    /// Also write a run of Weights & Biases into this folder, for `wandb sync`.
+    #[arg(long)]
+    wandb: Option<PathBuf>,
+    /// Also send all numbers to the MLflow server at this address.
+    #[cfg(feature = "mlflow")]
+    #[arg(long)]
+    mlflow: Option<String>,
+    /// The experiment of the MLflow server.
+    #[cfg(feature = "mlflow")]
+    #[arg(long, default_value = "sft", requires = "mlflow")]
+    mlflow_experiment: String,
     /// Pack several rows into one, separated by the attention mask.
     #[arg(long)]
     packing: bool,
@@ -170,12 +207,32 @@ struct Args {
     json: bool,
 }
 
+/// Rows per batch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum BatchSize {
+    Rows(usize),
+    /// As many as fit.
+    Auto,
+}
+
+impl FromStr for BatchSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(rows) if rows > 0 => Ok(Self::Rows(rows)),
+            _ if text == "auto" => Ok(Self::Auto),
+            _ => Err("it is a number of rows, 1 or more, or auto".into()),
+        }
+    }
+}
+
 fn main() -> Result<()> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .init();
     ft::compute_threads(None);
-    let (args, before) = arguments()?;
+    let (mut args, before) = arguments()?;
     ensure!(
         args.base_format.is_none() || matches!(args.trains.method, Trains::Adapter(_)),
         "--base-format is for weights that stay frozen below an adapter: leave it out where weights of the model train"
@@ -184,8 +241,10 @@ fn main() -> Result<()> {
     if args.gradient_checkpointing {
         device = device.gradient_checkpointing();
     }
-    std::fs::create_dir_all(&args.output)
-        .map_err(|e| anyhow::anyhow!("cannot write to {}: {e}", args.output.display()))?;
+    if !args.estimate {
+        std::fs::create_dir_all(&args.output)
+            .map_err(|e| anyhow::anyhow!("cannot write to {}: {e}", args.output.display()))?;
+    }
 
     // The data before the model, so that errors in a file are reported at once.
     let folder = resolve(&args.model, &HubOptions::from_env())?;
@@ -204,10 +263,7 @@ fn main() -> Result<()> {
         }
     }
     let mut stage = StageManifest::begin("sft", &args.model, &folder, None, &tokenizer)?;
-    let format = match args.format {
-        Some(format) => format,
-        None => Format::of_file(&args.data)?,
-    };
+    let format = row_format(&mut args)?;
     ensure!(
         (0.0..=1.0).contains(&args.max_bad_rows),
         "--max-bad-rows is {}: it is a share in [0, 1]",
@@ -218,7 +274,7 @@ fn main() -> Result<()> {
         "--mix-share is {}: it is a share above 0 and below 1",
         args.mix_share
     );
-    let load = |path: &Path, format| -> Result<SftDataset> {
+    let load = |path: &Path, format: RowFormat| -> Result<SftDataset> {
         let mut bad = BadRows::at_most(args.max_bad_rows);
         let dataset = SftDataset::load_with(path, format, &tokenizer, args.seq_len, &mut bad)?;
         eprintln!("{}: {}", path.display(), dataset.report);
@@ -231,18 +287,18 @@ fn main() -> Result<()> {
         None if args.stream => (None, SftDataset::default()),
         None => {
             let (train, held_out) =
-                load(&args.data, format)?.split(args.eval_fraction, args.seed)?;
+                load(&args.data, format.clone())?.split(args.eval_fraction, args.seed)?;
             (Some(train), held_out)
         }
         Some(file) => {
             let train = (!args.stream)
-                .then(|| load(&args.data, format))
+                .then(|| load(&args.data, format.clone()))
                 .transpose()?;
-            (train, load(file, format)?)
+            (train, load(file, format.clone())?)
         }
     };
     let general = match &args.general_data {
-        Some(path) => Some(load(path, Format::of_file(path)?)?),
+        Some(path) => Some(load(path, Format::of_file(path)?.into())?),
         None => None,
     };
     let learnt_print = train.as_ref().map(SftDataset::fingerprint);
@@ -250,6 +306,19 @@ fn main() -> Result<()> {
     stage.data = match &learnt_print {
         Some(rows) => rows.clone(),
         None => stream_print(&args)?,
+    };
+    let batch_size = match args.batch_size {
+        BatchSize::Rows(rows) if !args.estimate => rows,
+        _ => {
+            let longest = match &train {
+                Some(train) if !args.packing => longest(train),
+                _ => args.seq_len,
+            };
+            match batch_size(&args, &folder, &tokenizer, &device, longest)? {
+                Some(rows) => rows,
+                None => return Ok(()),
+            }
+        }
     };
     let pad = tokenizer
         .pad_token_id()
@@ -263,12 +332,10 @@ fn main() -> Result<()> {
         Collation::Padded { multiple: 1 }
     };
     let batches = match train {
-        Some(train) => {
-            Some(train.into_batches(args.batch_size, collation, Some(args.seed), pad)?)
-        }
+        Some(train) => Some(train.into_batches(batch_size, collation, Some(args.seed), pad)?),
         None => None,
     };
-    let manifest = manifest(&args, &folder, &stage)?
+    let manifest = manifest(&args, batch_size, &folder, &stage)?
         .with_fact("training_rows", learnt_print.clone())
         .with_fact("held_out_rows", held_out_print.as_str());
 
@@ -336,7 +403,7 @@ fn main() -> Result<()> {
     eprintln!("{}", ParamTable::new(&model, &[])?);
     let settings = json!({
         "trains": trains, "base_format": args.base_format.map(|format| format.name()), "learning_rate": config.learning_rate, "schedule": format!("{:?}", config.schedule),
-        "epochs": args.epochs, "max_steps": args.max_steps, "batch_size": args.batch_size,
+        "epochs": args.epochs, "max_steps": args.max_steps, "batch_size": batch_size,
         "gradient_accumulation_steps": args.grad_accum, "seq_len": args.seq_len, "packing": args.packing,
         "seed": args.seed, "data": args.data.file_name().map(|name| name.to_string_lossy()),
     });
@@ -350,12 +417,7 @@ fn main() -> Result<()> {
     }
     .into_fn();
     let padded = |rows: SftDataset| {
-        rows.into_batches(
-            args.batch_size,
-            Collation::Padded { multiple: 1 },
-            None,
-            pad,
-        )
+        rows.into_batches(batch_size, Collation::Padded { multiple: 1 }, None, pad)
     };
     let to_json = |batch: &Batch| serde_json::to_value(batch).unwrap_or_default();
     let (mut on_batches, mut on_stream) = (None, None);
@@ -373,12 +435,18 @@ fn main() -> Result<()> {
         None => {
             let stream = stream(&args)?;
             let options = StreamOptions {
-                batch_size: args.batch_size,
+                batch_size,
                 bad_rows: args.max_bad_rows,
                 ..StreamOptions::default()
             };
-            let loader =
-                StreamLoader::sft(stream, format, &tokenizer, args.seq_len, collation, options)?;
+            let loader = StreamLoader::sft(
+                stream,
+                format.clone(),
+                &tokenizer,
+                args.seq_len,
+                collation,
+                options,
+            )?;
             let mut method = OnStream::new(loader, streamed, step).with_batch_to_json(to_json);
             if !held_out.is_empty() {
                 method = method.with_evaluation(padded(held_out)?);
@@ -396,7 +464,9 @@ fn main() -> Result<()> {
             "data": shown(&args.data),
             "mix": args.mix.as_deref().map(shown),
             "mix_share": args.mix_share,
-            "format": format.name(),
+            "format": format.format().name(),
+            "columns": args.columns,
+            "last_turn": args.last_turn,
         })
     });
     let groups = args.trains.groups(config.learning_rate);
@@ -414,7 +484,7 @@ fn main() -> Result<()> {
             .with_identity("held_out_rows", held_out_print)
             .with_identity("seq_len", args.seq_len)
             .with_identity("packing", args.packing)
-            .with_identity("batch_size", args.batch_size)
+            .with_identity("batch_size", batch_size)
             .with_identity("trains", trains)
             .with_identity("base_format", args.base_format.map(|format| format.name()));
         if has_adapter {
@@ -435,6 +505,22 @@ fn main() -> Result<()> {
         }
         if let Some(file) = &args.csv {
             trainer = trainer.with_tracker(CsvTracker::new(file));
+        }
+        if let Some(folder) = &args.wandb {
+            let mut wandb = WandbTracker::new(folder, "sft");
+            for (name, value) in &stage.settings {
+                wandb = wandb.with_setting(name, value.clone());
+            }
+            trainer = trainer.with_tracker(wandb);
+        }
+        #[cfg(feature = "mlflow")]
+        if let Some(url) = &args.mlflow {
+            let mut mlflow = MlflowTracker::new(url, &args.mlflow_experiment, &args.output)
+                .with_credentials_from_env();
+            for (name, value) in &stage.settings {
+                mlflow = mlflow.with_param(name, value.clone());
+            }
+            trainer = trainer.with_tracker(mlflow);
         }
         // The last, since one before it may refuse the run.
         let manifest = WriteManifest(manifest.clone(), args.output.clone());
@@ -568,6 +654,128 @@ fn write_rounded(
     Ok(copy_generation_config(folder, base)?)
 }
 
+/// How rows are read. The path of a dataset of a registry takes the place of its name.
+fn row_format(args: &mut Args) -> Result<RowFormat> {
+    if let Some(registry) = &args.dataset_info {
+        let name = args.data.to_string_lossy();
+        let entry = DatasetInfo::read(registry)?.get(&name)?;
+        args.data = entry.path;
+        return Ok(entry.format.with_last_turn_only(args.last_turn));
+    }
+    let format = match args.format {
+        Some(format) => format,
+        None if args.columns.is_some() => Format::Alpaca,
+        None => Format::of_file(&args.data)?,
+    };
+    let mut format = RowFormat::new(format).with_last_turn_only(args.last_turn);
+    if let Some(columns) = &args.columns {
+        format = format.with_columns(columns)?;
+    }
+    Ok(format)
+}
+
+/// Tokens of the longest row.
+fn longest(rows: &SftDataset) -> usize {
+    let lengths = rows.examples.iter().map(|example| example.len());
+    lengths.max().unwrap_or(0)
+}
+
+/// The rows of a batch, found from the memory that a step is estimated to take. With `--estimate` the estimate is printed, and there is
+/// no batch size. `longest` is the number of tokens of the longest row.
+fn batch_size(
+    args: &Args,
+    folder: &Path,
+    tokenizer: &Tokenizer,
+    device: &Device,
+    longest: usize,
+) -> Result<Option<usize>> {
+    /// What is left free for other programs, and for what an estimate may be wrong by.
+    const SHARE: f64 = 0.9;
+    /// Larger batches are no faster on a CPU.
+    const MOST: usize = 64;
+    ensure!(
+        ft::kernels::is_cpu(device),
+        "--estimate and --batch-size auto are for --device cpu: name a batch size"
+    );
+    // A run that is resumed has the batches that it began with.
+    if let (true, false, Ok(manifest)) = (
+        args.resume,
+        args.estimate,
+        Manifest::read(args.output.join(MANIFEST)),
+    ) {
+        let given = manifest.arguments.iter();
+        let mut found = given.filter_map(|one| one.strip_prefix("--batch-size=")?.parse().ok());
+        if let Some(rows) = found.next_back() {
+            return Ok(Some(rows));
+        }
+    }
+    let program = resident_memory().unwrap_or_default();
+    // Frozen weights are mapped and not read. Weights that train are known from the configuration.
+    let mut model = match &args.trains.method {
+        Trains::Adapter(_) => AutoCausalLm::from_pretrained_with(folder, device, Weights::Stored)?,
+        Trains::Weights(_) => {
+            AutoCausalLm::from_config(&ModelConfig::from_pretrained(folder)?, device)?
+        }
+    };
+    if let Some(format) = args.base_format.filter(|_| args.trains.loftq.is_none()) {
+        ft::quant::pack_model(&mut model, format)?;
+    }
+    // The number of steps is a setting of AdaLora, and nothing to memory.
+    const STEPS: usize = 10_000;
+    let start = Start {
+        base: &args.model,
+        tokenizer,
+        batches: None,
+        base_format: args.base_format,
+        device,
+        seed: args.seed,
+        steps: STEPS,
+    };
+    let model = args.trains.prepare(model, &start)?.model;
+    let work = |batch_size| Workload {
+        batch_size,
+        seq_len: longest,
+        gradient_accumulation_steps: args.grad_accum,
+        optim: args.optim,
+        gradient_checkpointing: args.gradient_checkpointing,
+        saves: true,
+    };
+    let machine = machine_memory();
+    let rows = match args.batch_size {
+        BatchSize::Rows(rows) => rows,
+        BatchSize::Auto => {
+            let machine = machine.context(
+                "--batch-size auto: the system does not report its memory; name a number",
+            )?;
+            let limit = (machine as f64 * SHARE) as u64;
+            batch_size_within(&model, &work(1), program, limit, MOST).with_context(|| {
+                format!(
+                    "a batch of one row of {longest} tokens does not fit in {} MB: use --gradient-checkpointing, a smaller \
+                     --seq-len, or --optim adamw-8bit",
+                    limit >> 20
+                )
+            })?
+        }
+    };
+    let estimate = MemoryEstimate::of(&model, &work(rows));
+    let peak = estimate.of_process(program) >> 20;
+    if !args.estimate {
+        eprintln!("batches of {rows} rows: {peak} MB are estimated");
+        return Ok(Some(rows));
+    }
+    eprintln!("{rows} rows of up to {longest} tokens in a batch");
+    eprintln!("{}", estimate.table(program, machine));
+    if args.json {
+        let line = json!({
+            "batch_size": rows, "longest_row": longest, "peak_mb": peak, "moment": estimate.moment.to_string(),
+            "weights": estimate.weights, "gradients": estimate.gradients, "optimizer": estimate.optimizer,
+            "activations": estimate.activations, "machine_mb": machine.map(|bytes| bytes >> 20),
+        });
+        println!("{line}");
+    }
+    Ok(None)
+}
+
 /// A hash of the names and the sizes of the files of streams, whose rows are not read before the training.
 fn stream_print(args: &Args) -> Result<String> {
     let mut bytes = Vec::new();
@@ -614,8 +822,13 @@ impl Tracker for WriteManifest {
     }
 }
 
-/// What the run depends on.
-fn manifest(args: &Args, model: &Path, stage: &StageManifest) -> Result<Manifest> {
+/// What the run depends on. `batch_size` is that which was found.
+fn manifest(
+    args: &Args,
+    batch_size: usize,
+    model: &Path,
+    stage: &StageManifest,
+) -> Result<Manifest> {
     // Where the results go, and whether an earlier run is continued, is no part of the run.
     let mut arguments = Vec::new();
     let mut given = std::env::args().skip(1);
@@ -625,10 +838,22 @@ fn manifest(args: &Args, model: &Path, stage: &StageManifest) -> Result<Manifest
             None => (one.as_str(), None),
         };
         match name {
-            "--output" | "--csv" | "--tensorboard" => {
+            "--output"
+            | "--csv"
+            | "--tensorboard"
+            | "--wandb"
+            | "--mlflow"
+            | "--mlflow-experiment" => {
                 if value.is_none() {
                     given.next();
                 }
+            }
+            // Another machine has another memory.
+            "--batch-size" => {
+                if value.is_none() {
+                    given.next();
+                }
+                arguments.push(format!("--batch-size={batch_size}"));
             }
             "--resume" | "--overwrite" | "--json" => {}
             _ => arguments.push(one),

@@ -21,6 +21,7 @@
 //! - `cpu` (default), `cuda`, `wgpu`, `vulkan`, `metal`: the devices;
 //! - `eval` (default): evaluation. Without it about forty fewer crates are compiled;
 //! - `hub`: models by hub id are downloaded;
+//! - `mlflow` (default): a tracker that sends the numbers of a run to an MLflow server;
 //! - `parquet`, `zstd`: data in Parquet files, and compressed with zstd;
 //! - `documents`: text from HTML, DOCX and PDF files.
 

@@ -297,3 +297,39 @@ fn tokenizers_are_trained_and_models_gain_tokens() {
     );
     assert_eq!(answer["token_ids"].as_array().map(Vec::len), Some(3));
 }
+
+#[test]
+fn a_run_is_tracked_in_many_forms() {
+    let out = tempfile::tempdir().expect("temporary folder");
+    let output = out.path().join("run");
+    let found = json("track_run", &["--output", path(&output), "--steps", "8"]);
+    assert!(
+        number(&found, "eval_loss_after") < number(&found, "eval_loss_before"),
+        "{found}"
+    );
+    for file in ["train_log.jsonl", "numbers.csv", "loss.svg"] {
+        assert!(output.join(file).is_file(), "{file}");
+    }
+    for folder in ["events", "wandb"] {
+        let entries = fs::read_dir(output.join(folder)).expect("reads");
+        assert_eq!(entries.count(), 1, "{folder}");
+    }
+}
+
+#[test]
+fn a_repetition_says_what_differs() {
+    let out = tempfile::tempdir().expect("temporary folder");
+    let (output, again) = (out.path().join("runs"), out.path().join("again"));
+    let found = json("repeat_run", &["--output", path(&output), "--steps", "3"]);
+    assert_eq!(found["same"], Value::Array(Vec::new()));
+    let others = found["others"].to_string();
+    assert!(
+        others.contains("settings: ") && others.contains("training loss of step 1"),
+        "{others}"
+    );
+
+    let manifest = output.join("first/manifest.json");
+    let arguments = ["--from-manifest", path(&manifest), "--output", path(&again)];
+    let repeated = json("repeat_run", &arguments);
+    assert_eq!(repeated["differences"], Value::Array(Vec::new()));
+}

@@ -127,7 +127,7 @@ fn collect(root: &Path, folder: &Path, state: &mut BTreeMap<String, Vec<u8>>) {
 }
 
 /// A file of tensors with its header in the order of names, since that of the metadata is any.
-fn sorted(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn sorted(bytes: &[u8]) -> Vec<u8> {
     let (length, rest) = bytes.split_at(8);
     let length = u64::from_le_bytes(length.try_into().expect("8 bytes"));
     let (header, numbers) = rest.split_at(length as usize);

@@ -13,12 +13,15 @@ mod embedding_examples;
 mod encoder_examples;
 mod evaluation_examples;
 mod examples;
+#[cfg(unix)]
+mod full_disk;
 mod kills;
 mod local_model;
 mod loftq;
 #[path = "../../crates/ft-eval/tests/it/judges/mock_server.rs"]
 #[allow(dead_code, clippy::unwrap_used)]
 mod mock_server;
+mod memory_estimates;
 mod own_body;
 mod qlora;
 mod quantization_examples;

@@ -32,7 +32,7 @@ mod text;
 
 pub use error::{Error, Result};
 pub use files::gguf;
-pub use files::hub::{HubOptions, resolve};
+pub use files::hub::{HubOptions, resolve, resolve_dataset};
 pub use files::packed_folder;
 pub use files::pretrained::{Keys, SaveOptions, load_pretrained, save_pretrained};
 pub use files::safetensors_folder::{self, Weights};

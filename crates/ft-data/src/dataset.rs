@@ -7,7 +7,7 @@ use ft_core::Tokenizer;
 use crate::in_parallel::in_parallel;
 use crate::split::split;
 use crate::tokenize::{Whole, tokenize_whole};
-use crate::{BadRows, DatasetReport, Error, Format, Result, RowStream, Sample, Tokenized};
+use crate::{BadRows, DatasetReport, Error, Result, RowFormat, RowStream, Sample, Tokenized};
 
 /// Examples for supervised fine-tuning.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +30,7 @@ impl SftDataset {
     /// rows, no row has labels, or the stop token has no label in any row.
     pub fn load(
         path: impl AsRef<Path>,
-        format: Format,
+        format: impl Into<RowFormat>,
         tokenizer: &Tokenizer,
         max_len: usize,
     ) -> Result<Self> {
@@ -45,14 +45,14 @@ impl SftDataset {
     /// As [`load`](Self::load), and if there are too many bad rows.
     pub fn load_with(
         path: impl AsRef<Path>,
-        format: Format,
+        format: impl Into<RowFormat>,
         tokenizer: &Tokenizer,
         max_len: usize,
         bad_rows: &mut BadRows,
     ) -> Result<Self> {
         // Rows that are read at a time.
         const WINDOW: usize = 10_000;
-        let path = path.as_ref();
+        let (path, format) = (path.as_ref(), format.into());
         let mut stream = RowStream::open(path)?;
         let mut wholes = Vec::new();
         loop {

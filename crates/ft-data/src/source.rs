@@ -1,11 +1,12 @@
 //! Rows of files: which files a path names, and one reader for each kind of file.
 //!
-//! A path is a file, a folder (all data files in it and below, by name) or a glob. The kind of a file follows from its extension,
+//! A path is a file, a folder (all data files in it and below, by name), a glob, or `hf://datasets/ORG/NAME` with any of these behind it. The kind of a file follows from its extension,
 //! compression from its first bytes. Readers hold one row at a time, so that a file may be larger than memory.
 
 mod csv_rows;
 mod decompress;
 mod files;
+mod hub_dataset;
 mod json_array;
 mod json_lines;
 mod lines;

@@ -15,7 +15,7 @@ use crate::collate_padded::collate_padded;
 use crate::pack::best_fit_decreasing;
 use crate::tokenize::tokenize_whole;
 use crate::{
-    BadRows, Batch, Collation, DatasetReport, Error, Format, Result, RowStream, Tokenized,
+    BadRows, Batch, Collation, DatasetReport, Error, Result, RowFormat, RowStream, Tokenized,
 };
 
 /// The example of a row, unless it is dropped, and the report of this row.
@@ -81,12 +81,13 @@ impl StreamLoader<Tokenized, Batch> {
     /// If an option is 0, or rows are cut after more tokens than a packed row holds.
     pub fn sft(
         stream: RowStream,
-        format: Format,
+        format: impl Into<RowFormat>,
         tokenizer: &Tokenizer,
         max_len: usize,
         collation: Collation,
         options: StreamOptions,
     ) -> Result<Self> {
+        let format = format.into();
         let pad = (tokenizer.pad_token_id())
             .or(tokenizer.eos_token_id())
             .unwrap_or(0);

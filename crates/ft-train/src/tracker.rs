@@ -1,11 +1,18 @@
-//! Where the numbers of a run go besides `train_log.jsonl`: TensorBoard, CSV, or a tracker of your own.
+//! Where the numbers of a run go besides `train_log.jsonl`: TensorBoard, CSV, W&B's offline runs, MLflow (feature `mlflow`), or a tracker of your own.
 
 mod crc32c;
 mod csv;
+#[cfg(feature = "mlflow")]
+mod mlflow;
+mod protobuf;
 mod tensorboard;
+mod wandb;
 
 pub use csv::CsvTracker;
+#[cfg(feature = "mlflow")]
+pub use mlflow::MlflowTracker;
 pub use tensorboard::TensorBoard;
+pub use wandb::WandbTracker;
 
 use crate::{BoxError, EvalMetrics, Evaluation, StepRecord};
 

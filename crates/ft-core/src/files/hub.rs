@@ -7,6 +7,7 @@
 //! <cache>/models--org--name/refs/main              the commit that `main` was when last asked for
 //! <cache>/models--org--name/snapshots/<commit>/    one folder a commit, links into blobs/
 //! <cache>/models--org--name/blobs/<hash>           the bytes
+//! <cache>/datasets--org--name/                     the same of a dataset
 //! ```
 //!
 //! Reading it needs nothing but the file system and is always compiled in. Downloading needs the
@@ -134,6 +135,34 @@ pub fn resolve(id_or_folder: &str, options: &HubOptions) -> Result<PathBuf> {
              give a folder",
         ),
     }
+}
+
+/// The folder of a dataset's snapshot in the hub's cache, which may have a part of the files only. Nothing is downloaded: `hf download
+/// ORG/NAME --repo-type dataset` of `huggingface_hub` does so.
+///
+/// # Errors
+///
+/// [`Error::Hub`] if the id or the revision cannot be one, or the revision is not in the cache.
+///
+/// ```
+/// use ft_core::{HubOptions, resolve_dataset};
+///
+/// let cache = std::env::temp_dir().join("an-empty-cache");
+/// let options = HubOptions { cache_dir: Some(cache), ..HubOptions::default() };
+/// let error = resolve_dataset("org/name", &options).unwrap_err();
+/// assert!(error.to_string().contains("not in the cache"));
+/// ```
+pub fn resolve_dataset(id: &str, options: &HubOptions) -> Result<PathBuf> {
+    let id = RepoId::parse(id)?;
+    let revision = Revision::parse(options.revision.as_deref())?;
+    let repo = CachedRepo::of_dataset(&options.cache_folder()?, &id);
+    repo.find_folder(&revision)?.ok_or_else(|| {
+        Error::Hub(format!(
+            "the revision {revision} of the dataset {id} is not in the cache ({}): download it with `hf download {id} \
+             --repo-type dataset`, or give files",
+            repo.folder().display()
+        ))
+    })
 }
 
 /// A complete snapshot's folder, or why there is none, followed by what to do about it.

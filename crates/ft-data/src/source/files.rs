@@ -4,13 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Kind;
+use super::hub_dataset::HubDataset;
 use crate::{Error, Result};
 
 const KNOWN: &str =
-    ".json, .jsonl, .ndjson, .csv, .tsv, .txt or .parquet, and .gz or .zst after it";
+    ".json, .jsonl, .ndjson, .csv, .tsv or .txt, and .gz or .zst after it, or .parquet";
 
-/// The files that a path names: the file itself, the data files of a folder and those below it, or those that a glob matches. They
-/// are in the order of their paths.
+/// The files that a path names: the file itself, the data files of a folder and those below it, those that a glob matches, or those of
+/// a dataset of the hub. They are in the order of their paths.
 ///
 /// # Errors
 ///
@@ -18,6 +19,9 @@ const KNOWN: &str =
 pub(crate) fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
     if path.is_file() {
         return Ok(vec![path.to_path_buf()]);
+    }
+    if let Some(dataset) = HubDataset::of(path) {
+        return dataset?.files();
     }
     let mut files = Vec::new();
     if path.is_dir() {
@@ -119,16 +123,13 @@ pub(super) fn kind_of(path: &Path) -> Option<Kind> {
 
 /// The kind of a file that was named itself: JSON if its name does not say more.
 pub(super) fn kind_of_file(path: &Path) -> Result<Kind> {
-    match kind_of(path) {
-        None if path.extension().is_some_and(|end| end == "parquet") => {
-            Err(Error::Settings(
-                "this program was built without the feature `parquet`: build with --features parquet, or convert \
-                 the file to JSONL"
-                    .to_string(),
-            )
-            .in_file(path))
-        }
-        kind => Ok(kind.unwrap_or(Kind::Json)),
+    let end = path.extension().and_then(|end| end.to_str());
+    match (kind_of(path), end) {
+        (None, Some(feature @ "parquet")) => Err(Error::Settings(format!(
+            "this program was built without the feature `{feature}`: build with --features {feature}, or convert the file to JSONL"
+        ))
+        .in_file(path)),
+        (kind, _) => Ok(kind.unwrap_or(Kind::Json)),
     }
 }
 

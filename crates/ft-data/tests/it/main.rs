@@ -12,6 +12,7 @@ use ft_data::{
 use serde_json::{Value, json};
 
 mod chunks;
+mod fuzz;
 mod loader;
 mod masked_messages;
 mod preferences;

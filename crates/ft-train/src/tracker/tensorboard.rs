@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Tracker;
 use super::crc32c::masked;
+use super::protobuf::{bytes, double, float, number};
 use crate::BoxError;
 
 /// Writes event files that `tensorboard --logdir FOLDER` shows.
@@ -54,14 +55,11 @@ impl Tracker for TensorBoard {
         let mut options = File::options();
         options.write(true).create_new(true);
         // A run that is resumed within a second gets the next number.
-        let mut number = 0;
+        let mut next = 0;
         self.file = loop {
-            let name = format!(
-                "events.out.tfevents.{now}.ft.{}.{number}",
-                std::process::id()
-            );
+            let name = format!("events.out.tfevents.{now}.ft.{}.{next}", std::process::id());
             match options.open(folder.join(name)) {
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => next += 1,
                 opened => break Some(opened.map_err(failed)?),
             }
         };
@@ -78,8 +76,7 @@ impl Tracker for TensorBoard {
             // Value { tag, simple_value }
             let mut one = Vec::new();
             bytes(1, name.as_bytes(), &mut one);
-            one.push(2 << 3 | 5);
-            one.extend((*value as f32).to_le_bytes());
+            float(2, *value as f32, &mut one);
             bytes(1, &one, &mut summary);
         }
         self.write(&event(step, 5, &summary))
@@ -94,29 +91,13 @@ impl Tracker for TensorBoard {
 }
 
 /// Event { wall_time: 1, step: 2, one field of bytes }
-fn event(step: usize, field: u8, payload: &[u8]) -> Vec<u8> {
+fn event(step: usize, field: u64, payload: &[u8]) -> Vec<u8> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let seconds = now.map_or(0.0, |now| now.as_secs_f64());
-    let mut event = vec![1 << 3 | 1];
-    event.extend(seconds.to_le_bytes());
-    event.push(2 << 3);
-    varint(step as u64, &mut event);
+    let mut event = Vec::new();
+    double(1, now.map_or(0.0, |now| now.as_secs_f64()), &mut event);
+    number(2, step as u64, &mut event);
     bytes(field, payload, &mut event);
     event
-}
-
-fn bytes(field: u8, payload: &[u8], out: &mut Vec<u8>) {
-    out.push(field << 3 | 2);
-    varint(payload.len() as u64, out);
-    out.extend(payload);
-}
-
-fn varint(mut number: u64, out: &mut Vec<u8>) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
 }
 
 #[cfg(test)]

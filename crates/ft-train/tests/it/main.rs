@@ -9,7 +9,10 @@ mod ewc;
 mod groups;
 mod lora_plus;
 mod loss_without_meaning;
+mod memory;
 mod metrics;
+#[cfg(feature = "mlflow")]
+mod mlflow;
 mod model;
 mod optimizers;
 mod reproducible;

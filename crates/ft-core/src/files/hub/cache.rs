@@ -16,7 +16,7 @@ pub(super) const ADAPTER_CONFIG: &str = "adapter_config.json";
 pub(super) const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 const TOKENIZER: &str = "tokenizer.json";
 
-/// The folder of one model in the cache, which need not exist.
+/// The folder of one model or dataset in the cache, which need not exist.
 #[derive(Clone, Debug)]
 pub(super) struct CachedRepo {
     folder: PathBuf,
@@ -38,12 +38,28 @@ impl CachedRepo {
         }
     }
 
+    /// That of a dataset.
+    pub(super) fn of_dataset(cache: &Path, id: &RepoId) -> Self {
+        Self {
+            folder: cache.join(id.dataset_folder_name()),
+        }
+    }
+
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// The snapshot that a revision names, if there is one.
     pub(super) fn find(&self, revision: &Revision) -> Result<Option<Snapshot>> {
+        let Some(folder) = self.find_folder(revision)? else {
+            return Ok(None);
+        };
+        let missing = missing_files(&folder)?;
+        Ok(Some(Snapshot { folder, missing }))
+    }
+
+    /// The folder of the snapshot that a revision names, if there is one, complete or not.
+    pub(super) fn find_folder(&self, revision: &Revision) -> Result<Option<PathBuf>> {
         let commit = if revision.is_commit() {
             revision.as_str().to_string()
         } else {
@@ -63,11 +79,7 @@ impl CachedRepo {
             commit.to_string()
         };
         let folder = self.snapshot(&commit);
-        if !folder.is_dir() {
-            return Ok(None);
-        }
-        let missing = missing_files(&folder)?;
-        Ok(Some(Snapshot { folder, missing }))
+        Ok(folder.is_dir().then_some(folder))
     }
 
     /// The file that says which commit a revision is.

@@ -45,6 +45,11 @@ impl RepoId {
     pub(super) fn folder_name(&self) -> String {
         format!("models--{}", self.0.replace('/', "--"))
     }
+
+    /// Name of the folder of the dataset of this id in the cache.
+    pub(super) fn dataset_folder_name(&self) -> String {
+        format!("datasets--{}", self.0.replace('/', "--"))
+    }
 }
 
 impl fmt::Display for RepoId {
