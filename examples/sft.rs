@@ -45,9 +45,9 @@ use ft::kernels::PackedFormat;
 use ft::train::MlflowTracker;
 use ft::train::{
     BoxError, CsvTracker, EarlyStopping, ForgettingMonitor, MANIFEST, Manifest, MemoryEstimate,
-    Method, OnBatches, OnStream, Optim, ParamGroup, ParamTable, Results, Schedule, SftStep,
-    TensorBoard, Tracker, TrainConfig, Trainer, WandbTracker, Workload, batch_size_within,
-    draw_loss_curves, machine_memory, resident_memory, total_steps,
+    Method, OnBatches, OnStream, Optim, ParamTable, Results, Schedule, SftStep, TensorBoard,
+    Tracker, TrainConfig, Trainer, WandbTracker, Workload, batch_size_within, draw_loss_curves,
+    machine_memory, resident_memory, total_steps,
 };
 use serde_json::json;
 

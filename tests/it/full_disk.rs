@@ -109,7 +109,7 @@ fn a_full_disk_loses_nothing() {
     // Full from the beginning: no half checkpoint, and the run begins again.
     let error = error_of(&on_a_full_disk(&at("first"), &[]));
     assert!(error.contains("cannot write"), "{error}");
-    assert_eq!(checkpoints(&at("first")), [PathBuf::new(); 0]);
+    assert!(checkpoints(&at("first")).is_empty());
     let again = sft(&at("first"), &["--resume"]).output().expect("runs");
     assert!(
         again.status.success(),

@@ -18,10 +18,10 @@ mod full_disk;
 mod kills;
 mod local_model;
 mod loftq;
+mod memory_estimates;
 #[path = "../../crates/ft-eval/tests/it/judges/mock_server.rs"]
 #[allow(dead_code, clippy::unwrap_used)]
 mod mock_server;
-mod memory_estimates;
 mod own_body;
 mod qlora;
 mod quantization_examples;
