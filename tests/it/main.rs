@@ -18,7 +18,6 @@ mod full_disk;
 mod kills;
 mod local_model;
 mod loftq;
-mod memory_estimates;
 #[path = "../../crates/ft-eval/tests/it/judges/mock_server.rs"]
 #[allow(dead_code, clippy::unwrap_used)]
 mod mock_server;
