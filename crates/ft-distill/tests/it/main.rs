@@ -6,3 +6,4 @@ mod distill;
 mod gkd;
 mod losses;
 mod step_by_step;
+mod student;

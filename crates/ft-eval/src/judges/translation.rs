@@ -6,7 +6,7 @@ use super::ask::{Missing, Panel, ask};
 use super::{ChatMessage, ChatModel};
 use crate::server::in_parallel;
 
-/// What the model is told; `{language}` stands for the language.
+/// The system message of a request. `{language}` is replaced by the language.
 const INSTRUCTION: &str = "Translate the text of the user into {language}. Keep its meaning, its form (a question stays a question) and its \
     names; add nothing and leave nothing out. Do not answer questions in the text. Answer with a JSON object: {\"translation\": \"...\"}.";
 

@@ -25,37 +25,40 @@
 //! integers.
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Parser;
 use clap::builder::ArgPredicate;
 use ft::AdaLora;
-use ft::burn::tensor::Device;
 use ft::core::{
-    AutoCausalLm, CausalLm, HubOptions, ModelConfig, SaveOptions, StageManifest, Tokenizer,
-    Weights, copy_generation_config, dequantize, fnv1a, mix_seed, resolve, weights_hash,
+    AutoCausalLm, CausalLm, HubOptions, SaveOptions, StageManifest, Tokenizer, Weights,
+    copy_generation_config, dequantize, resolve, weights_hash,
 };
 use ft::data::{
-    BadRows, Batch, Batches, Collation, DatasetInfo, Format, RowFormat, RowStream, SftDataset,
-    StoppingStrategy, StreamLoader, StreamOptions, built_in_template, data_files,
+    BadRows, Batch, Batches, Collation, DatasetInfo, Format, RowFormat, SftDataset, StreamLoader,
+    StreamOptions, built_in_template,
 };
 use ft::kernels::PackedFormat;
 #[cfg(feature = "mlflow")]
 use ft::train::MlflowTracker;
 use ft::train::{
-    BoxError, CsvTracker, EarlyStopping, ForgettingMonitor, MANIFEST, Manifest, MemoryEstimate,
-    Method, OnBatches, OnStream, Optim, ParamTable, Results, Schedule, SftStep, TensorBoard,
-    Tracker, TrainConfig, Trainer, WandbTracker, Workload, batch_size_within, draw_loss_curves,
-    machine_memory, resident_memory, total_steps,
+    CsvTracker, EarlyStopping, ForgettingMonitor, Manifest, Method, OnBatches, OnStream, Optim,
+    ParamTable, Results, Schedule, SftStep, TensorBoard, TrainConfig, Trainer, WandbTracker,
+    draw_loss_curves, total_steps,
 };
 use serde_json::json;
 
-#[path = "shared/save_adapter.rs"]
+mod batch_size;
+mod repeat;
+#[path = "../shared/save_adapter.rs"]
 mod save_adapter;
-#[path = "shared/trains.rs"]
+mod streams;
+#[path = "../shared/trains.rs"]
 mod trains;
+use batch_size::{BatchSize, batch_size, longest};
+use repeat::{WriteManifest, arguments, manifest};
 use save_adapter::{InCheckpoints, save_adapter};
+use streams::{stream, stream_print};
 use trains::{Prepared, Start, Trains, TrainsOptions};
 
 /// Instruction tuning.
@@ -205,26 +208,6 @@ struct Args {
     /// Print one JSON object as the last line of stdout.
     #[arg(long)]
     json: bool,
-}
-
-/// Rows per batch.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum BatchSize {
-    Rows(usize),
-    /// As many as fit.
-    Auto,
-}
-
-impl FromStr for BatchSize {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse() {
-            Ok(rows) if rows > 0 => Ok(Self::Rows(rows)),
-            _ if text == "auto" => Ok(Self::Auto),
-            _ => Err("it is a number of rows, 1 or more, or auto".into()),
-        }
-    }
 }
 
 fn main() -> Result<()> {
@@ -604,33 +587,6 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The arguments, and with `--from-manifest` the manifest of the run that they repeat.
-fn arguments() -> Result<(Args, Option<Manifest>)> {
-    /// Repeats a run.
-    #[derive(Parser)]
-    struct Repeat {
-        /// The manifest of the run.
-        #[arg(long)]
-        from_manifest: PathBuf,
-        /// Folder for the repeated run.
-        #[arg(long)]
-        output: PathBuf,
-        /// Print one JSON object as the last line of stdout.
-        #[arg(long)]
-        json: bool,
-    }
-    if !std::env::args().any(|one| one.starts_with("--from-manifest")) {
-        return Ok((Args::parse(), None));
-    }
-    let repeat = Repeat::parse();
-    let manifest = Manifest::read(&repeat.from_manifest)?;
-    let mut again = vec![manifest.program.clone()];
-    again.extend(manifest.arguments.iter().cloned());
-    again.extend(["--output".to_string(), repeat.output.display().to_string()]);
-    again.extend(repeat.json.then(|| "--json".to_string()));
-    Ok((Args::try_parse_from(again)?, Some(manifest)))
-}
-
 /// Writes the base that LoftQ rounded, once for all runs that continue one.
 fn write_rounded(
     model: &AutoCausalLm,
@@ -672,218 +628,4 @@ fn row_format(args: &mut Args) -> Result<RowFormat> {
         format = format.with_columns(columns)?;
     }
     Ok(format)
-}
-
-/// Tokens of the longest row.
-fn longest(rows: &SftDataset) -> usize {
-    let lengths = rows.examples.iter().map(|example| example.len());
-    lengths.max().unwrap_or(0)
-}
-
-/// The rows of a batch, found from the memory that a step is estimated to take. With `--estimate` the estimate is printed, and there is
-/// no batch size. `longest` is the number of tokens of the longest row.
-fn batch_size(
-    args: &Args,
-    folder: &Path,
-    tokenizer: &Tokenizer,
-    device: &Device,
-    longest: usize,
-) -> Result<Option<usize>> {
-    /// What is left free for other programs, and for what an estimate may be wrong by.
-    const SHARE: f64 = 0.9;
-    /// Larger batches are no faster on a CPU.
-    const MOST: usize = 64;
-    ensure!(
-        ft::kernels::is_cpu(device),
-        "--estimate and --batch-size auto are for --device cpu: name a batch size"
-    );
-    // A run that is resumed has the batches that it began with.
-    if let (true, false, Ok(manifest)) = (
-        args.resume,
-        args.estimate,
-        Manifest::read(args.output.join(MANIFEST)),
-    ) {
-        let given = manifest.arguments.iter();
-        let mut found = given.filter_map(|one| one.strip_prefix("--batch-size=")?.parse().ok());
-        if let Some(rows) = found.next_back() {
-            return Ok(Some(rows));
-        }
-    }
-    let program = resident_memory().unwrap_or_default();
-    // Frozen weights are mapped and not read. Weights that train are known from the configuration.
-    let mut model = match &args.trains.method {
-        Trains::Adapter(_) => AutoCausalLm::from_pretrained_with(folder, device, Weights::Stored)?,
-        Trains::Weights(_) => {
-            AutoCausalLm::from_config(&ModelConfig::from_pretrained(folder)?, device)?
-        }
-    };
-    if let Some(format) = args.base_format.filter(|_| args.trains.loftq.is_none()) {
-        ft::quant::pack_model(&mut model, format)?;
-    }
-    // The number of steps is a setting of AdaLora, and nothing to memory.
-    const STEPS: usize = 10_000;
-    let start = Start {
-        base: &args.model,
-        tokenizer,
-        batches: None,
-        base_format: args.base_format,
-        device,
-        seed: args.seed,
-        steps: STEPS,
-    };
-    let model = args.trains.prepare(model, &start)?.model;
-    let work = |batch_size| Workload {
-        batch_size,
-        seq_len: longest,
-        gradient_accumulation_steps: args.grad_accum,
-        optim: args.optim,
-        gradient_checkpointing: args.gradient_checkpointing,
-        saves: true,
-    };
-    let machine = machine_memory();
-    let rows = match args.batch_size {
-        BatchSize::Rows(rows) => rows,
-        BatchSize::Auto => {
-            let machine = machine.context(
-                "--batch-size auto: the system does not report its memory; name a number",
-            )?;
-            let limit = (machine as f64 * SHARE) as u64;
-            batch_size_within(&model, &work(1), program, limit, MOST).with_context(|| {
-                format!(
-                    "a batch of one row of {longest} tokens does not fit in {} MB: use --gradient-checkpointing, a smaller \
-                     --seq-len, or --optim adamw-8bit",
-                    limit >> 20
-                )
-            })?
-        }
-    };
-    let estimate = MemoryEstimate::of(&model, &work(rows));
-    let peak = estimate.of_process(program) >> 20;
-    if !args.estimate {
-        eprintln!("batches of {rows} rows: {peak} MB are estimated");
-        return Ok(Some(rows));
-    }
-    eprintln!("{rows} rows of up to {longest} tokens in a batch");
-    eprintln!("{}", estimate.table(program, machine));
-    if args.json {
-        let line = json!({
-            "batch_size": rows, "longest_row": longest, "peak_mb": peak, "moment": estimate.moment.to_string(),
-            "weights": estimate.weights, "gradients": estimate.gradients, "optimizer": estimate.optimizer,
-            "activations": estimate.activations, "machine_mb": machine.map(|bytes| bytes >> 20),
-        });
-        println!("{line}");
-    }
-    Ok(None)
-}
-
-/// A hash of the names and the sizes of the files of streams, whose rows are not read before the training.
-fn stream_print(args: &Args) -> Result<String> {
-    let mut bytes = Vec::new();
-    for path in [Some(&args.data), args.mix.as_ref()].into_iter().flatten() {
-        for (name, file) in data_files(path)? {
-            bytes.extend(name.bytes());
-            bytes.extend(std::fs::metadata(&file)?.len().to_le_bytes());
-        }
-    }
-    Ok(fnv1a(bytes))
-}
-
-/// The rows to learn from, without an end: shuffled in a buffer, and mixed.
-fn stream(args: &Args) -> Result<RowStream> {
-    let open = |path: &Path, source: u64| -> Result<RowStream> {
-        let rows = RowStream::open(path)?;
-        Ok(rows.shuffle(10_000, mix_seed(args.seed, source)).repeat())
-    };
-    let data = open(&args.data, 0)?;
-    let Some(mix) = &args.mix else {
-        return Ok(data);
-    };
-    let shares = [1.0 - args.mix_share, args.mix_share];
-    let sources = [data, open(mix, 1)?];
-    let stopping = StoppingStrategy::FirstExhausted;
-    Ok(RowStream::interleave(
-        sources,
-        Some(&shares),
-        args.seed,
-        stopping,
-    )?)
-}
-
-/// Writes the manifest once a run is accepted. That of an earlier run in the folder stays until then.
-struct WriteManifest(Manifest, PathBuf);
-
-impl Tracker for WriteManifest {
-    fn begin(&mut self, _: usize) -> Result<(), BoxError> {
-        Ok(self.0.write(&self.1)?)
-    }
-
-    fn log(&mut self, _: usize, _: &[(String, f64)]) -> Result<(), BoxError> {
-        Ok(())
-    }
-}
-
-/// What the run depends on. `batch_size` is that which was found.
-fn manifest(
-    args: &Args,
-    batch_size: usize,
-    model: &Path,
-    stage: &StageManifest,
-) -> Result<Manifest> {
-    // Where the results go, and whether an earlier run is continued, is no part of the run.
-    let mut arguments = Vec::new();
-    let mut given = std::env::args().skip(1);
-    while let Some(one) = given.next() {
-        let (name, value) = match one.split_once('=') {
-            Some((name, value)) => (name, Some(value)),
-            None => (one.as_str(), None),
-        };
-        match name {
-            "--output"
-            | "--csv"
-            | "--tensorboard"
-            | "--wandb"
-            | "--mlflow"
-            | "--mlflow-experiment" => {
-                if value.is_none() {
-                    given.next();
-                }
-            }
-            // Another machine has another memory.
-            "--batch-size" => {
-                if value.is_none() {
-                    given.next();
-                }
-                arguments.push(format!("--batch-size={batch_size}"));
-            }
-            "--resume" | "--overwrite" | "--json" => {}
-            _ => arguments.push(one),
-        }
-    }
-    let mut manifest = Manifest::new("sft", arguments, &args.device)
-        .with_fact("seed", args.seed)
-        .with_fact("base_weights", stage.base_weights.as_str())
-        .with_fact("chat_template", stage.template.clone());
-    let data = [
-        ("data", Some(&args.data)),
-        ("mix", args.mix.as_ref()),
-        ("eval_data", args.eval_data.as_ref()),
-        ("general_data", args.general_data.as_ref()),
-    ];
-    for (what, path) in data {
-        let Some(path) = path else { continue };
-        for (name, file) in data_files(path)? {
-            let name = match path.is_file() {
-                true => what.to_string(),
-                false => format!("{what}/{name}"),
-            };
-            manifest = manifest.with_file(&name, &file)?;
-        }
-    }
-    for name in ["config.json", "tokenizer.json"] {
-        let file = model.join(name);
-        if file.is_file() {
-            manifest = manifest.with_file(&format!("model/{name}"), &file)?;
-        }
-    }
-    Ok(manifest)
 }
