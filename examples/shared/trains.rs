@@ -309,7 +309,7 @@ const EVA_BATCHES: usize = 256;
 /// An adapter whose factors are the principal components of what layers read of the rows to learn from.
 fn eva(model: AutoCausalLm, config: &LoraConfig, start: &Start<'_>) -> Result<AutoCausalLm> {
     let all = start.batches.context(
-        "init_lora_weights = eva needs the rows before the training: leave --stream out",
+        "init_lora_weights = eva needs the rows before the training: leave out --stream, --estimate and --batch-size auto",
     )?;
     let count = all.len(0).min(EVA_BATCHES);
     let batches: Vec<_> = (0..count)
