@@ -1,5 +1,5 @@
 //! Learning from a verifier, offline and in minutes: a small model answers questions, and the reward is whether the answer is in
-//! `<answer>` tags, and right.
+//! quotation marks and right.
 //!
 //! No arguments or network are needed: the model is in `assets/`, the questions are in `examples/data/`.
 //!
@@ -7,10 +7,10 @@
 //! cargo run --release --example grpo_tiny
 //! ```
 //!
-//! 1. The pretrained model sees a few questions with their answers, of which some are in tags: enough to learn what an answer looks
-//!    like, not enough to answer well, nor to put its answers into tags.
-//! 2. It samples answers to other questions. One in tags counts, a word in common with the right answer counts a little, the right
-//!    answer counts fully (GRPO).
+//! 1. The pretrained model sees a few questions with their answers, of which some are in quotation marks: enough to learn what an
+//!    answer looks like, not enough to answer well, nor to quote its answers.
+//! 2. It samples answers to other questions. The right answer in quotation marks counts fully, quotation marks around any answer
+//!    count half, words in common with the right answer count a little (GRPO).
 //! 3. Held-out questions are answered before and after. The form is learned; many answers stay wrong, since they are names that a
 //!    model of this size guesses.
 
@@ -21,7 +21,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use ft::align::loss::PolicyLoss;
-use ft::align::reward::{Reward, WeightedSum, by_name, from_fn};
+use ft::align::reward::{Reward, WeightedSum, by_name, from_fn, named};
 use ft::align::{Grpo, GrpoConfig};
 use ft::core::{AutoCausalLm, GenerationConfig, Message, Tokenizer};
 use ft::data::{
@@ -44,7 +44,7 @@ struct Args {
     #[arg(long, default_value = "runs/grpo_tiny")]
     output: PathBuf,
     /// Questions that are shown with their answers.
-    #[arg(long, default_value_t = 80)]
+    #[arg(long, default_value_t = 160)]
     shown: usize,
     /// Passes over the questions that are shown.
     #[arg(long, default_value_t = 2.0)]
@@ -93,7 +93,7 @@ fn main() -> Result<()> {
     let shown = shown.iter().enumerate();
     let shown: Vec<Sample> = shown
         .map(|(index, (_, sample))| match index % 4 {
-            0 => in_tags(sample.clone()),
+            0 => quoted(sample.clone()),
             _ => sample.clone(),
         })
         .collect();
@@ -130,13 +130,11 @@ fn main() -> Result<()> {
         let answer = completion
             .column("answer")
             .and_then(|answer| answer.as_str());
-        let text = completion.text.trim();
-        let text = text.strip_prefix("<answer>").unwrap_or(text);
-        let text = text.strip_suffix("</answer>").unwrap_or(text);
-        Ok(answer.map(|answer| overlap(text, answer)))
+        let bare = |text: &str| text.trim().trim_matches('"').to_string();
+        Ok(answer.map(|answer| overlap(&bare(&completion.text), &bare(answer))))
     });
     let words: Arc<dyn Reward> = Arc::new(words);
-    let form = by_name("format:answer")?;
+    let form = named("quoted", by_name("regex:^\".*\"$")?);
     let rewards = WeightedSum::new([(by_name("exact")?, 1.0), (form, 0.5), (words, 0.2)])?;
     let policy = attach(model, &lora, "default", args.seed)?;
     let config = GrpoConfig {
@@ -144,7 +142,7 @@ fn main() -> Result<()> {
         num_generations: args.group_size,
         prompts_per_batch: args.prompts_per_step,
         generation: GenerationConfig {
-            max_new_tokens: 40,
+            max_new_tokens: 24,
             temperature: 1.0,
             repetition_penalty: 1.0,
             ..GenerationConfig::from_pretrained(folder, Some(&tokenizer))?
@@ -179,15 +177,15 @@ fn main() -> Result<()> {
     };
     let (right, form) = (
         measured("rewards/exact/mean")?,
-        measured("rewards/format/mean")?,
+        measured("rewards/quoted/mean")?,
     );
     let ends =
         |values: &[f64]| [values[0], values[values.len() - 1]].map(|share| share * held as f64);
-    let ([before, after], [tags_before, tags_after]) = (ends(&right), ends(&form));
+    let ([before, after], [form_before, form_after]) = (ends(&right), ends(&form));
     let sampled = method.sampled();
     eprintln!(
-        "\nHeld-out questions answered in tags: {tags_before:.0} of {held} before, {tags_after:.0} after {} updates; answered \
-         correctly: {before:.0} and {after:.0}.\nThe adapter is in {} ({:.0} s in all, {:.0} sampled tokens a second).",
+        "\nHeld-out questions answered in quotation marks: {form_before:.0} of {held} before, {form_after:.0} after {} updates; in \
+         quotation marks and correctly: {before:.0} and {after:.0}.\nThe adapter is in {} ({:.0} s in all, {:.0} sampled tokens a second).",
         report.steps,
         folder.display(),
         start.elapsed().as_secs_f64(),
@@ -198,7 +196,7 @@ fn main() -> Result<()> {
         let line = json!({
             "rewards": rewards,
             "eval_accuracies": right,
-            "eval_formats": form,
+            "eval_quoted": form,
             "seconds": start.elapsed().as_secs_f64(),
             "seconds_generation": sampled.generation.as_secs_f64(),
             "peak_rss_mb": ft::peak_rss_mb(),
@@ -206,21 +204,21 @@ fn main() -> Result<()> {
         println!("{line}");
     }
     ensure!(
-        after > before && tags_after > tags_before,
-        "the answers did not become better: {before:.0} and {after:.0} right, {tags_before:.0} and {tags_after:.0} in tags"
+        after > before && form_after > form_before,
+        "the answers did not become better: {before:.0} and {after:.0} right, {form_before:.0} and {form_after:.0} quoted"
     );
     Ok(())
 }
 
-/// The conversation with its answer in tags.
-fn in_tags(sample: Sample) -> Sample {
+/// The conversation with its answer in quotation marks.
+fn quoted(sample: Sample) -> Sample {
     let Sample::Conversation(mut conversation) = sample else {
         return sample;
     };
     if let Some(answer) = conversation.messages.last_mut()
         && let Some(text) = answer.text()
     {
-        *answer = Message::new("assistant", format!("<answer>{text}</answer>"));
+        *answer = Message::new("assistant", format!("\"{text}\""));
     }
     Sample::Conversation(conversation)
 }
@@ -238,7 +236,7 @@ fn question(sample: &Sample) -> Result<PromptSample> {
     Ok(PromptSample {
         prompt: Prompt::Messages(prompt.to_vec()),
         tools: None,
-        columns: Map::from_iter([("answer".to_string(), answer.into())]),
+        columns: Map::from_iter([("answer".to_string(), format!("\"{answer}\"").into())]),
     })
 }
 

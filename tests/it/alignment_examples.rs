@@ -345,10 +345,10 @@ fn grpo_tiny_and_four_stages_reach_their_goals() {
         let shares = found[name].as_array().expect("shares");
         [shares.first(), shares.last()].map(|one| one.and_then(Value::as_f64).expect("a share"))
     };
-    let ([right_before, right], [tags_before, tags]) =
-        (ends("eval_accuracies"), ends("eval_formats"));
+    let ([right_before, right], [quoted_before, quoted]) =
+        (ends("eval_accuracies"), ends("eval_quoted"));
     assert!(right > right_before + 0.05, "{found}");
-    assert!(tags_before < 0.5 && tags > 0.9, "{found}");
+    assert!(quoted_before < 0.5 && quoted > 0.9, "{found}");
 
     let found = json(
         "four_stages",
