@@ -172,6 +172,8 @@ fn estimates_are_near_the_peak_of_a_process() {
                 "--exact",
                 "--nocapture",
             ]);
+            // With its own settings glibc keeps a varying part of what was freed, up to a third of a process this small.
+            child.env("MALLOC_MMAP_THRESHOLD_", "65536");
             let output = child.env(CASE, case.to_string()).output().expect("runs");
             let text = String::from_utf8_lossy(&output.stdout);
             let line = text.lines().find_map(|line| line.split_once("found "));
@@ -187,10 +189,10 @@ fn estimates_are_near_the_peak_of_a_process() {
         .iter()
         .map(|(case, found)| format!("{case}: {found}"))
         .collect();
-    // Measured: within 8% with an adapter; up to 14% low where all weights train. Allocators differ from machine to machine.
+    // Measured: within 3%; 8 and 14% high with recomputation.
     let near = |(case, found): &(String, Value)| {
         let number = |key: &str| found[key].as_f64().expect("a number");
-        let bound = if case.contains("lora") { 0.15 } else { 0.2 };
+        let bound = if case.contains("again") { 0.2 } else { 0.08 };
         (number("estimate") / number("peak") - 1.0).abs() < bound
     };
     assert!(found.iter().all(near), "{}", lines.join("\n"));
