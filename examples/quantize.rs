@@ -14,8 +14,9 @@
 //! which the hidden states change least on the calibration text.
 //!
 //! With `--method` the linear layers are rounded to groups of integers, and the folder has the layout of that method: GPTQ's for
-//! `gptq`, AWQ's for `awq` in 4 bits, that of the package `hqq` for `hqq`, and that of compressed-tensors for others. `gptq` and
-//! `awq` need a calibration text.
+//! `gptq`, AWQ's for `awq` in 4 bits, that of the package `hqq` for `hqq`, and that of compressed-tensors for others. `gptq`,
+//! `awq` and `smoothquant` need a calibration text. `smoothquant` has 8 bits in weights and in inputs, which are rounded when they
+//! are there.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -51,16 +52,19 @@ struct Args {
     /// The same by the size of the file, in millions of bytes.
     #[arg(long, requires = "calibration", conflicts_with_all = ["bits", "group_size"])]
     megabytes: Option<f64>,
-    /// A folder whose linear layers are rounded by this method: rtn (to nearest), gptq, awq or hqq.
+    /// A folder whose linear layers are rounded by this method: rtn (to nearest), gptq, awq, hqq or smoothquant.
     #[arg(long, value_parser = method)]
     method: Option<Algorithm>,
-    /// Bits of an integer, from 2 to 8.
-    #[arg(long, default_value_t = 4)]
-    bits: u32,
+    /// Bits of an integer, from 2 to 8. Without it 4, and 8 for smoothquant, which has no others.
+    #[arg(long)]
+    bits: Option<u32>,
     /// Numbers that share a scale: a multiple of 32 that divides the columns of all layers.
     #[arg(long, default_value_t = 64)]
     group_size: usize,
-    /// Text that GPTQ and AWQ calibrate on, or by which a mix weighs columns: JSONL with a field `text`, or plain text.
+    /// How much of the difference between columns smoothquant moves from inputs to weights, from 0 to 1. Without it 0.5.
+    #[arg(long, conflicts_with_all = ["format", "bits_per_weight", "megabytes"])]
+    alpha: Option<f32>,
+    /// Text that GPTQ, AWQ and SmoothQuant calibrate on, or by which a mix weighs columns: JSONL with a field `text`, or plain text.
     #[arg(long)]
     calibration: Option<PathBuf>,
     /// Windows of the calibration text.
@@ -78,7 +82,8 @@ struct Args {
 }
 
 fn method(name: &str) -> Result<Algorithm, String> {
-    Algorithm::by_name(name).ok_or_else(|| "the methods are rtn, gptq, awq and hqq".to_string())
+    Algorithm::by_name(name)
+        .ok_or_else(|| "the methods are rtn, gptq, awq, hqq and smoothquant".to_string())
 }
 
 fn main() -> Result<()> {
@@ -111,7 +116,9 @@ fn main() -> Result<()> {
 fn file(source: &Path, tokenizer: &Tokenizer, args: &Args) -> Result<Value> {
     let config = BackboneConfig::from_pretrained(source)?.to_json();
     let weights = open_weights(source)?;
-    let megabytes = args.megabytes.map(|size| Budget::Bytes((size * 1e6) as u64));
+    let megabytes = args
+        .megabytes
+        .map(|size| Budget::Bytes((size * 1e6) as u64));
     let budget = megabytes.or(args.bits_per_weight.map(Budget::BitsPerWeight));
     let measured = match windows(tokenizer, args)? {
         None => None,
@@ -132,7 +139,14 @@ fn file(source: &Path, tokenizer: &Tokenizer, args: &Args) -> Result<Value> {
     let fit = match (budget, &measured) {
         (Some(budget), Some(measured)) => {
             let (bar, mut progress) = bar("tensors tried")?;
-            let fit = fit_mix(&*weights, &config, tokenizer, measured, budget, &mut progress)?;
+            let fit = fit_mix(
+                &*weights,
+                &config,
+                tokenizer,
+                measured,
+                budget,
+                &mut progress,
+            )?;
             bar.finish();
             Some(fit)
         }
@@ -157,7 +171,10 @@ fn file(source: &Path, tokenizer: &Tokenizer, args: &Args) -> Result<Value> {
     });
     if let Some(fit) = &fit {
         print_types(&written);
-        let types = fit.types.iter().map(|(name, kind)| (name.clone(), kind.name().into()));
+        let types = fit
+            .types
+            .iter()
+            .map(|(name, kind)| (name.clone(), kind.name().into()));
         line["types"] = Value::Object(types.collect());
         line["error"] = fit.error.into();
     }
@@ -167,8 +184,15 @@ fn file(source: &Path, tokenizer: &Tokenizer, args: &Args) -> Result<Value> {
 /// The types of matrices: a line for each kind, with its blocks from the first to the last.
 fn print_types(written: &Written) {
     let mut kinds: Vec<(&str, Vec<&str>)> = Vec::new();
-    for tensor in written.tensors.iter().filter(|tensor| tensor.kind != TensorType::F32) {
-        let block = tensor.name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
+    for tensor in written
+        .tensors
+        .iter()
+        .filter(|tensor| tensor.kind != TensorType::F32)
+    {
+        let block = tensor
+            .name
+            .strip_prefix("blk.")
+            .and_then(|rest| rest.split_once('.'));
         let name = block.map_or(&tensor.name[..], |(_, name)| name);
         match kinds.iter_mut().find(|(known, _)| *known == name) {
             Some((_, types)) => types.push(tensor.kind.name()),
@@ -192,13 +216,25 @@ fn folder(
         "--group-size {}: give a multiple of 32",
         args.group_size
     );
+    let smooth = matches!(algorithm, Algorithm::SmoothQuant { .. });
+    ensure!(
+        smooth || args.alpha.is_none(),
+        "--alpha is for --method smoothquant"
+    );
+    let bits = args.bits.unwrap_or(if smooth { 8 } else { 4 });
     let config = QuantizeConfig {
-        algorithm,
-        scheme: Scheme::grouped(args.bits, args.group_size),
+        algorithm: match args.alpha {
+            Some(alpha) => Algorithm::SmoothQuant { alpha },
+            None => algorithm,
+        },
+        scheme: match smooth {
+            true => Scheme::rows(bits),
+            false => Scheme::grouped(bits, args.group_size),
+        },
     };
     let layout = match algorithm {
         Algorithm::Gptq(_) => PackedLayout::Gptq,
-        Algorithm::Awq if args.bits == 4 => PackedLayout::Awq,
+        Algorithm::Awq if bits == 4 => PackedLayout::Awq,
         Algorithm::Hqq(_) => PackedLayout::Hqq,
         _ => PackedLayout::CompressedTensors,
     };

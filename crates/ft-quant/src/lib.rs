@@ -23,16 +23,17 @@ mod qat;
 pub mod ranges;
 mod rounded;
 mod sensitivity;
+mod smooth;
 mod target;
 
 pub use allocate::{Choice, allocate};
 pub use awq::{awq_clip, awq_scales};
 pub use calibrate::calibration_windows;
 pub use error::{Error, Result};
+pub use fit::{Budget, Fit, fit_mix};
 pub use ft_core::packed_folder::{
     NestedAbsmax, PackedLayout, Rounded, join_bitsandbytes, split_bitsandbytes,
 };
-pub use fit::{Budget, Fit, fit_mix};
 pub use gguf_file::{GgufOptions, Written, WrittenTensor, write_gguf};
 pub use gptq::{GptqConfig, gptq, output_error};
 pub use grid::{Granularity, Grid, Levels, Scheme};
@@ -47,4 +48,5 @@ pub use packed_folder::{FolderOptions, write_packed};
 pub use qat::{FakeQuantizer, attach_fake_quantizers, fake_quantize, round_fake_quantized};
 pub use rounded::{relative_error, round_to_nearest};
 pub use sensitivity::Sensitivity;
+pub use smooth::smooth_scales;
 pub use target::Target;

@@ -154,9 +154,10 @@ def smooth_scales(w, most, alpha=0.5):
 
 
 def rows_of_8_bits(x):
-    """As compressed-tensors has them: from -128 to 127."""
-    scale = np.abs(x).max(1, keepdims=True) / 127.5
-    return np.clip(np.round(x / scale), -128, 127) * scale
+    """As compressed-tensors has them: from -128 to 127. In f32, since the largest number of a row lies half-way between two integers."""
+    assert x.dtype == np.float32
+    scale = 2 * np.abs(x).max(1, keepdims=True) / np.float32(255)
+    return (np.clip(np.round(x / scale), -128, 127) * scale).astype(np.float64)
 
 
 def percentile(x, p):
@@ -202,9 +203,8 @@ def entropy(x, levels=128, bins=2048):
 
 
 max_abs = np.abs(inputs).max(0).astype(np.float32)
-few = inputs[:16].astype(np.float32).astype(np.float64)
-smooth = smooth_scales(weight, max_abs)
-wide = weight.astype(np.float64)
+few = inputs[:16].astype(np.float32)
+smooth = smooth_scales(weight, max_abs).astype(np.float32)
 numbers = (generator.standard_t(3, 3000) + 0.3).astype(np.float32)
 found = [*percentile(numbers, 0.99), *least_error(numbers.astype(np.float64), False), *least_error(numbers.astype(np.float64), True), entropy(numbers)]
 gptq_g_idx, groups = gptq(weight, hessian, act_order=True)
@@ -222,13 +222,13 @@ tensors = {
     "awq.clipped": awq_clip(weight, hessian),
     "hqq.numbers": hqq(weight),
     "max_abs": max_abs, "smooth.scales": smooth, "smooth.inputs": few,
-    "smooth.outputs": rows_of_8_bits(few / smooth) @ rows_of_8_bits(wide * smooth).T,
-    "plain.outputs": rows_of_8_bits(few) @ rows_of_8_bits(wide).T,
+    "smooth.outputs": rows_of_8_bits(few / smooth) @ rows_of_8_bits(weight * smooth).T,
+    "plain.outputs": rows_of_8_bits(few) @ rows_of_8_bits(weight).T,
     "ranges.x": numbers, "ranges.found": np.array(found),
 }
 save_file({name: np.ascontiguousarray(x, np.float32) for name, x in tensors.items()}, Path(__file__).with_name("algorithms.safetensors"))
 for name in ("plain", "smooth"):
-    print(name, ((tensors[f"{name}.outputs"] - few @ wide.T) ** 2).sum())
+    print(name, ((tensors[f"{name}.outputs"] - few.astype(np.float64) @ weight.T) ** 2).sum())
 print(found, np.abs(numbers).max())
 for name in ("rtn", "gptq", "gptq_static", "gptq_act_order", "gptq_g_idx", "hqq"):
     change = tensors[f"{name}.numbers"] - weight
