@@ -2,6 +2,7 @@
 //!
 //! ```sh
 //! cargo run --release --example quantize -- --model DIR_OR_ID --format q4_k_m --output model-q4_k_m.gguf
+//! cargo run --release --example quantize -- --model DIR_OR_ID --bits-per-weight 4.5 --calibration text.jsonl --output model.gguf
 //! cargo run --release --example quantize -- --model DIR_OR_ID --method gptq --bits 4 --group-size 64 --calibration text.jsonl \
 //!     --output model-gptq
 //! ```
@@ -9,45 +10,61 @@
 //! With `--format` the file has one of llama.cpp's mixes, and `--calibration FILE` keeps the errors small that matter on that text, as
 //! with an importance matrix of llama.cpp. Ollama's `Modelfile` is written beside it: `ollama create NAME -f Modelfile`.
 //!
+//! With `--bits-per-weight N` or `--megabytes N` the file is at most so large, with all that is in it. Each matrix gets the type with
+//! which the hidden states change least on the calibration text.
+//!
 //! With `--method` the linear layers are rounded to groups of integers, and the folder has the layout of that method: GPTQ's for
-//! `gptq`, AWQ's for `awq` in 4 bits, that of the package `hqq` for `hqq`, and that of compressed-tensors for others. `gptq` and
-//! `awq` need a calibration text.
+//! `gptq`, AWQ's for `awq` in 4 bits, that of the package `hqq` for `hqq`, and that of compressed-tensors for others. `gptq`,
+//! `awq` and `smoothquant` need a calibration text. `smoothquant` has 8 bits in weights and in inputs, which are rounded when they
+//! are there.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
-use clap::Parser;
+use anyhow::{Context, Result, ensure};
+use clap::{ArgGroup, Parser};
+use ft::core::gguf::TensorType;
 use ft::core::{
     AutoCausalLm, BackboneConfig, HubOptions, Tokenizer, Weights, copy_generation_config,
     open_weights, resolve,
 };
 use ft::quant::{
-    Algorithm, FolderOptions, GgufOptions, Importance, Mix, PackedLayout, QuantizeConfig, Scheme,
-    calibration_windows, quantize_model, write_gguf, write_modelfile, write_packed,
+    Algorithm, Budget, FolderOptions, GgufOptions, Importance, Mix, PackedLayout, QuantizeConfig,
+    Scheme, Sensitivity, Written, calibration_windows, fit_mix, quantize_model, write_gguf,
+    write_modelfile, write_packed,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 /// A model in few bits, as a GGUF file or a folder.
 #[derive(Parser)]
+#[command(group = ArgGroup::new("target").required(true).args(["format", "bits_per_weight", "megabytes", "method"]))]
 struct Args {
     /// Model folder, .gguf file, or hub id (needs --features hub).
     #[arg(long)]
     model: String,
     /// A GGUF file in this mix of llama.cpp: q4_k_m, q8_0, f16 and others.
-    #[arg(long, required_unless_present = "method", conflicts_with_all = ["method", "bits", "group_size"])]
+    #[arg(long, conflicts_with_all = ["bits", "group_size"])]
     format: Option<Mix>,
-    /// A folder whose linear layers are rounded by this method: rtn (to nearest), gptq, awq or hqq.
+    /// A GGUF file of at most so many bits for each number of the model, with the types that suit it best.
+    #[arg(long, requires = "calibration", conflicts_with_all = ["bits", "group_size"])]
+    bits_per_weight: Option<f64>,
+    /// The same by the size of the file, in millions of bytes.
+    #[arg(long, requires = "calibration", conflicts_with_all = ["bits", "group_size"])]
+    megabytes: Option<f64>,
+    /// A folder whose linear layers are rounded by this method: rtn (to nearest), gptq, awq, hqq or smoothquant.
     #[arg(long, value_parser = method)]
     method: Option<Algorithm>,
-    /// Bits of an integer, from 2 to 8.
-    #[arg(long, default_value_t = 4)]
-    bits: u32,
+    /// Bits of an integer, from 2 to 8. Without it 4, and 8 for smoothquant, which has no others.
+    #[arg(long)]
+    bits: Option<u32>,
     /// Numbers that share a scale: a multiple of 32 that divides the columns of all layers.
     #[arg(long, default_value_t = 64)]
     group_size: usize,
-    /// Text that GPTQ and AWQ calibrate on, or by which a mix weighs columns: JSONL with a field `text`, or plain text.
+    /// How much of the difference between columns smoothquant moves from inputs to weights, from 0 to 1. Without it 0.5.
+    #[arg(long, conflicts_with_all = ["format", "bits_per_weight", "megabytes"])]
+    alpha: Option<f32>,
+    /// Text that GPTQ, AWQ and SmoothQuant calibrate on, or by which a mix weighs columns: JSONL with a field `text`, or plain text.
     #[arg(long)]
     calibration: Option<PathBuf>,
     /// Windows of the calibration text.
@@ -65,7 +82,8 @@ struct Args {
 }
 
 fn method(name: &str) -> Result<Algorithm, String> {
-    Algorithm::by_name(name).ok_or_else(|| "the methods are rtn, gptq, awq and hqq".to_string())
+    Algorithm::by_name(name)
+        .ok_or_else(|| "the methods are rtn, gptq, awq, hqq and smoothquant".to_string())
 }
 
 fn main() -> Result<()> {
@@ -74,10 +92,9 @@ fn main() -> Result<()> {
     let start = Instant::now();
     let source = resolve(&args.model, &HubOptions::from_env())?;
     let tokenizer = Tokenizer::from_pretrained(&source)?;
-    let mut line = match (args.format, args.method) {
-        (Some(mix), _) => file(mix, &source, &tokenizer, &args)?,
-        (None, Some(method)) => folder(method, &source, &tokenizer, &args)?,
-        (None, None) => unreachable!("one of them is required"),
+    let mut line = match args.method {
+        Some(method) => folder(method, &source, &tokenizer, &args)?,
+        None => file(&source, &tokenizer, &args)?,
     };
     let seconds = start.elapsed().as_secs_f64();
     eprintln!(
@@ -96,34 +113,95 @@ fn main() -> Result<()> {
 }
 
 /// A GGUF file.
-fn file(mix: Mix, source: &Path, tokenizer: &Tokenizer, args: &Args) -> Result<Value> {
+fn file(source: &Path, tokenizer: &Tokenizer, args: &Args) -> Result<Value> {
     let config = BackboneConfig::from_pretrained(source)?.to_json();
-    let importance = match windows(tokenizer, args)? {
+    let weights = open_weights(source)?;
+    let megabytes = args
+        .megabytes
+        .map(|size| Budget::Bytes((size * 1e6) as u64));
+    let budget = megabytes.or(args.bits_per_weight.map(Budget::BitsPerWeight));
+    let measured = match windows(tokenizer, args)? {
         None => None,
         Some(windows) => {
             let mut model = load(source)?;
             let (bar, mut progress) = bar("blocks measured")?;
-            let importance = Importance::measure(&mut model, &windows, &mut progress)?;
+            let measured = match budget {
+                Some(_) => Sensitivity::measure(&mut model, &windows, &mut progress)?,
+                None => Sensitivity {
+                    importance: Importance::measure(&mut model, &windows, &mut progress)?,
+                    ..Sensitivity::default()
+                },
+            };
             bar.finish();
-            Some(importance)
+            Some(measured)
         }
     };
+    let fit = match (budget, &measured) {
+        (Some(budget), Some(measured)) => {
+            let (bar, mut progress) = bar("tensors tried")?;
+            let fit = fit_mix(
+                &*weights,
+                &config,
+                tokenizer,
+                measured,
+                budget,
+                &mut progress,
+            )?;
+            bar.finish();
+            Some(fit)
+        }
+        _ => None,
+    };
+    let mix = fit.as_ref().map(|fit| fit.mix).or(args.format);
     let (bar, progress) = bar("tensors")?;
     let options = GgufOptions {
+        types: fit.as_ref().map(|fit| &fit.types),
         name: (source.file_stem()).map(|name| name.to_string_lossy().to_string()),
-        importance: importance.as_ref(),
+        importance: measured.as_ref().map(|measured| &measured.importance),
         progress: Some(&progress),
-        ..GgufOptions::new(mix)
+        ..GgufOptions::new(mix.context("a budget needs --calibration FILE")?)
     };
-    let weights = open_weights(source)?;
     let written = write_gguf(&*weights, &config, tokenizer, &args.output, &options)?;
     bar.finish();
     write_modelfile(&args.output, tokenizer)?;
-    Ok(json!({
+    let mut line = json!({
         "bytes": written.bytes,
         "bits_per_weight": written.bits_per_weight(),
         "mean_error": written.mean_error(),
-    }))
+    });
+    if let Some(fit) = &fit {
+        print_types(&written);
+        let types = fit
+            .types
+            .iter()
+            .map(|(name, kind)| (name.clone(), kind.name().into()));
+        line["types"] = Value::Object(types.collect());
+        line["error"] = fit.error.into();
+    }
+    Ok(line)
+}
+
+/// The types of matrices: a line for each kind, with its blocks from the first to the last.
+fn print_types(written: &Written) {
+    let mut kinds: Vec<(&str, Vec<&str>)> = Vec::new();
+    for tensor in written
+        .tensors
+        .iter()
+        .filter(|tensor| tensor.kind != TensorType::F32)
+    {
+        let block = tensor
+            .name
+            .strip_prefix("blk.")
+            .and_then(|rest| rest.split_once('.'));
+        let name = block.map_or(&tensor.name[..], |(_, name)| name);
+        match kinds.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, types)) => types.push(tensor.kind.name()),
+            None => kinds.push((name, vec![tensor.kind.name()])),
+        }
+    }
+    for (name, types) in kinds {
+        eprintln!("{name:24} {}", types.join(" "));
+    }
 }
 
 /// A folder with packed weights.
@@ -138,13 +216,25 @@ fn folder(
         "--group-size {}: give a multiple of 32",
         args.group_size
     );
+    let smooth = matches!(algorithm, Algorithm::SmoothQuant { .. });
+    ensure!(
+        smooth || args.alpha.is_none(),
+        "--alpha is for --method smoothquant"
+    );
+    let bits = args.bits.unwrap_or(if smooth { 8 } else { 4 });
     let config = QuantizeConfig {
-        algorithm,
-        scheme: Scheme::grouped(args.bits, args.group_size),
+        algorithm: match args.alpha {
+            Some(alpha) => Algorithm::SmoothQuant { alpha },
+            None => algorithm,
+        },
+        scheme: match smooth {
+            true => Scheme::rows(bits),
+            false => Scheme::grouped(bits, args.group_size),
+        },
     };
     let layout = match algorithm {
         Algorithm::Gptq(_) => PackedLayout::Gptq,
-        Algorithm::Awq if args.bits == 4 => PackedLayout::Awq,
+        Algorithm::Awq if bits == 4 => PackedLayout::Awq,
         Algorithm::Hqq(_) => PackedLayout::Hqq,
         _ => PackedLayout::CompressedTensors,
     };

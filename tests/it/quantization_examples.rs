@@ -242,6 +242,19 @@ fn a_folder_has_the_perplexity_of_the_model_that_was_quantized() {
     assert!(message.contains("need a calibration text"), "{message}");
     let message = refused(&["--method", "rtn", "--group-size", "48"]);
     assert!(message.contains("multiple of 32"), "{message}");
+    let message = refused(&["--bits-per-weight", "4.5"]);
+    assert!(message.contains("--calibration"), "{message}");
+    let message = refused(&["--method", "rtn", "--alpha", "0.5"]);
+    assert!(message.contains("--method smoothquant"), "{message}");
+    let message = refused(&[
+        "--method",
+        "smoothquant",
+        "--bits",
+        "4",
+        "--calibration",
+        TEXT,
+    ]);
+    assert!(message.contains("SmoothQuant has 8 bits"), "{message}");
     let message = refused(&["--method", "abc"]);
     assert!(message.contains("the methods are rtn"), "{message}");
     let message = refused(&["--format", "q4_0", "--bits", "3"]);
@@ -284,4 +297,47 @@ fn a_mix_is_rounded_by_what_matters_on_a_text() {
     // Other blocks with errors of the same order: columns that matter less lose more.
     let ratio = errors[1] / errors[0];
     assert!(ratio != 1.0 && ratio > 0.5 && ratio < 1.5, "{errors:?}");
+}
+
+#[test]
+fn smoothquant_writes_a_folder_and_a_budget_a_file() {
+    let (model, at) = (folder(), tempfile::tempdir().expect("temporary folder"));
+    let tokenizer = Tokenizer::from_pretrained(&model).expect("tokenizer");
+    let windows = calibration_windows(Path::new(TEXT), &tokenizer, 64, 16).expect("windows");
+    let whole = perplexity(&stored(&model), &windows);
+    let smooth: [&str; 4] = ["--method", "smoothquant", "--alpha", "0.6"];
+    for (name, options, most) in [
+        ("smooth", &smooth[..], 1.01),
+        ("4.5 bits", &["--bits-per-weight", "4.5"], 1.05),
+        ("2.2 megabytes", &["--megabytes", "2.2"], 1.05),
+    ] {
+        let output =
+            at.path()
+                .join(name)
+                .with_extension(if name == "smooth" { "" } else { "gguf" });
+        let all = [
+            "--model",
+            path(&model),
+            "--calibration",
+            TEXT,
+            "--context",
+            "64",
+            "--samples",
+            "16",
+            "--output",
+            path(&output),
+        ];
+        let line = json("quantize", &[&all[..], options].concat());
+        let found = perplexity(&stored(&output), &windows);
+        assert!(
+            found != whole && found < most * whole,
+            "{name}: {found}, {whole}"
+        );
+        match name {
+            "smooth" => assert_eq!(line["layout"], "compressed-tensors"),
+            "4.5 bits" => assert!(number(&line, "bits_per_weight") <= 4.5, "{line}"),
+            _ => assert!(number(&line, "bytes") <= 2.2e6, "{line}"),
+        }
+        assert_eq!(line["types"].is_object(), name != "smooth", "{line}");
+    }
 }

@@ -68,16 +68,18 @@ def hqq(t, settings):
 
 
 def compressed_tensors(t, settings):
+    from compressed_tensors.compressors.naive_quantized.base import IntQuantizationCompressor
     from compressed_tensors.compressors.pack_quantized.base import PackedQuantizationCompressor
     from compressed_tensors.quantization import QuantizationConfig
 
     scheme = next(iter(QuantizationConfig.model_validate(settings).config_groups.values()))
     t["weight_scale"] = t["weight_scale"].float()
-    return PackedQuantizationCompressor.decompress(t, scheme)["weight"]
+    compressor = IntQuantizationCompressor if settings["format"] == "int-quantized" else PackedQuantizationCompressor
+    return compressor.decompress(t, scheme)["weight"]
 
 
 READERS = {"gptq": (gptq, "qweight"), "awq": (awq, "qweight"), "bitsandbytes": (bitsandbytes, "weight.absmax"), "hqq": (hqq, "W_q"),
-           "compressed-tensors": (compressed_tensors, "weight_packed")}
+           "compressed-tensors": (compressed_tensors, "weight_scale")}
 
 for folder in sorted(path.parent for path in Path(sys.argv[1]).glob("*/config.json")):
     config = json.loads((folder / "config.json").read_text())
@@ -92,7 +94,7 @@ for folder in sorted(path.parent for path in Path(sys.argv[1]).glob("*/config.js
         count += 1
     assert count == len(expected), f"{folder.name}: {count} of {len(expected)} matrices"
     line = f"{folder.name}: {count} matrices are equal"
-    if any(name.endswith((".weight_shape", ".weight.absmax")) for name in tensors) and not any("zero_point" in name for name in tensors):
+    if any(name.endswith((".weight_scale", ".weight.absmax")) for name in tensors) and not any("zero_point" in name for name in tensors):
         from transformers import AutoModelForCausalLM
 
         model = AutoModelForCausalLM.from_pretrained(folder, device_map="cpu", dtype=torch.float32)

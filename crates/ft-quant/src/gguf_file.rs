@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::DType;
@@ -14,6 +15,7 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 use serde_json::Value as Json;
 
+use crate::importance::weighted_squares;
 use crate::{Error, Importance, Mix, Result, TensorFacts};
 
 /// The number of bytes of numbers that a task rounds at least.
@@ -26,6 +28,8 @@ const QUANTIZATION_VERSION: u32 = 2;
 pub struct GgufOptions<'a> {
     /// The types of tensors.
     pub mix: Mix,
+    /// Tensors that have other types than those of the mix, by their names in the file: `blk.0.attn_v.weight`.
+    pub types: Option<&'a BTreeMap<String, TensorType>>,
     /// `general.name`.
     pub name: Option<String>,
     /// What matters, from a text.
@@ -39,6 +43,7 @@ impl GgufOptions<'_> {
     pub fn new(mix: Mix) -> Self {
         Self {
             mix,
+            types: None,
             name: None,
             importance: None,
             progress: None,
@@ -84,12 +89,31 @@ impl Written {
 }
 
 /// A tensor before it is written.
-struct Planned {
+pub(crate) struct Planned {
     /// In Hugging Face.
-    name: String,
-    placed: Placed,
+    pub(crate) name: String,
+    pub(crate) placed: Placed,
     shape: Vec<usize>,
-    kind: TensorType,
+    pub(crate) kind: TensorType,
+}
+
+impl Planned {
+    /// The shape in the file, outermost dimension first.
+    pub(crate) fn shape(&self) -> Vec<usize> {
+        self.placed.shape(&self.shape)
+    }
+
+    /// The numbers in the file.
+    pub(crate) fn numbers(&self, source: &dyn WeightSource) -> ft_core::Result<Vec<f32>> {
+        let numbers = match source.widened(&self.name)? {
+            data if data.dtype() == DType::F32 => data.try_into_vec::<f32>(),
+            data => data.convert::<f32>().try_into_vec::<f32>(),
+        };
+        let numbers = numbers.map_err(|error| {
+            ft_core::Error::Settings(format!("{} has other numbers: {error}", self.name))
+        })?;
+        Ok(self.placed.numbers(numbers, &self.shape))
+    }
 }
 
 /// Writes a model as a GGUF file, which llama.cpp and Ollama load. `config` is its `config.json`.
@@ -107,44 +131,23 @@ pub fn write_gguf(
     path: &Path,
     options: &GgufOptions<'_>,
 ) -> Result<Written> {
-    let layout = GgufLayout::new(config)?;
-    let plan = plan(source, config, &layout, options)?;
-    let mut metadata = layout.metadata(config)?;
-    if let Some(name) = &options.name {
-        metadata.set("general.name", name.as_str());
-    }
-    metadata.set("general.file_type", options.mix.file_type());
-    metadata.set("general.quantization_version", QUANTIZATION_VERSION);
-    let rows = plan
-        .iter()
-        .find(|one| one.placed.name == "token_embd.weight");
-    let rows = rows.map(|one| one.shape[0]).ok_or_else(|| {
-        Error::Settings(format!(
-            "{} has no embedding of tokens",
-            source.path().display()
-        ))
-    })?;
-    tokenizer.write_gguf(rows, &mut metadata)?;
-    let tensors = RefCell::new(Vec::with_capacity(plan.len()));
-    let failure = RefCell::new(None);
-    let mut writer = GgufWriter::new(metadata);
-    layout.add_rope(config, &mut writer)?;
+    let (tensors, failure) = (RefCell::new(Vec::new()), RefCell::new(None));
+    let (plan, mut writer) = begin(source, config, tokenizer, options)?;
     let total = plan.len();
     for one in &plan {
         let (tensors, failure) = (&tensors, &failure);
-        let shape = one.placed.shape(&one.shape);
+        let shape = one.shape();
         let width = shape[shape.len() - 1];
         writer.add(one.placed.name.as_str(), &shape, one.kind, move || {
-            let numbers = match source.widened(&one.name)? {
-                data if data.dtype() == DType::F32 => data.try_into_vec::<f32>(),
-                data => data.convert::<f32>().try_into_vec::<f32>(),
-            };
-            let numbers = numbers.map_err(|error| {
-                ft_core::Error::Settings(format!("{} has other numbers: {error}", one.name))
-            })?;
-            let numbers = one.placed.numbers(numbers, &one.shape);
+            let numbers = one.numbers(source)?;
             let importance = options.importance.and_then(|all| all.of(&one.name));
-            match rounded(&one.placed.name, one.kind, &numbers, width, importance) {
+            let rounded = Rounding {
+                kind: one.kind,
+                width,
+                importance,
+                measured_by: None,
+            };
+            match rounded.run(&one.placed.name, &numbers) {
                 Ok((bytes, error)) => {
                     let mut tensors = tensors.borrow_mut();
                     tensors.push(WrittenTensor {
@@ -176,6 +179,36 @@ pub fn write_gguf(
         tensors: tensors.into_inner(),
         bytes,
     })
+}
+
+/// Which tensors the file has, and the file without them.
+pub(crate) fn begin<'a>(
+    source: &dyn WeightSource,
+    config: &Json,
+    tokenizer: &Tokenizer,
+    options: &GgufOptions<'_>,
+) -> Result<(Vec<Planned>, GgufWriter<'a>)> {
+    let layout = GgufLayout::new(config)?;
+    let plan = plan(source, config, &layout, options)?;
+    let mut metadata = layout.metadata(config)?;
+    if let Some(name) = &options.name {
+        metadata.set("general.name", name.as_str());
+    }
+    metadata.set("general.file_type", options.mix.file_type());
+    metadata.set("general.quantization_version", QUANTIZATION_VERSION);
+    let rows = plan
+        .iter()
+        .find(|one| one.placed.name == "token_embd.weight");
+    let rows = rows.map(|one| one.shape[0]).ok_or_else(|| {
+        Error::Settings(format!(
+            "{} has no embedding of tokens",
+            source.path().display()
+        ))
+    })?;
+    tokenizer.write_gguf(rows, &mut metadata)?;
+    let mut writer = GgufWriter::new(metadata);
+    layout.add_rope(config, &mut writer)?;
+    Ok((plan, writer))
 }
 
 /// The name of a tensor as the file's architecture has it; none if it is no part of the file: a buffer, the output layer of a tied
@@ -228,18 +261,39 @@ fn plan(
     let keys = size(&["num_key_value_heads", "num_kv_heads"]).unwrap_or(heads);
     let has_output = plan.iter().any(|one| one.placed.name == "output.weight");
     for one in &mut plan {
-        let shape = one.placed.shape(&one.shape);
-        one.kind = options.mix.type_of(&TensorFacts {
-            name: &one.placed.name,
-            shape: &shape,
-            architecture: layout.architecture().name,
-            blocks: size(&["num_hidden_layers", "n_layer"]).unwrap_or(0),
-            queries_per_key: heads / keys.max(1),
-            has_output,
-            has_importance: options.importance.is_some(),
-        });
+        let shape = one.shape();
+        let own = options.types.and_then(|types| types.get(&one.placed.name));
+        let by_rules = || {
+            options.mix.type_of(&TensorFacts {
+                name: &one.placed.name,
+                shape: &shape,
+                architecture: layout.architecture().name,
+                blocks: size(&["num_hidden_layers", "n_layer"]).unwrap_or(0),
+                queries_per_key: heads / keys.max(1),
+                has_output,
+                has_importance: options.importance.is_some(),
+            })
+        };
+        one.kind = own.copied().unwrap_or_else(by_rules);
+        let plain = [TensorType::F32, TensorType::F16, TensorType::BF16];
+        if one.kind.packed().is_none() && !plain.contains(&one.kind) {
+            let known = PackedFormat::GGUF.iter().map(|format| format.name());
+            let known: Vec<&str> = known.collect();
+            return Err(Error::Settings(format!(
+                "{} cannot be written as {}: give F32, F16, BF16, {}",
+                one.placed.name,
+                one.kind,
+                known.join(", ")
+            )));
+        }
     }
-    Ok(plan)
+    let mut names = options.types.into_iter().flat_map(BTreeMap::keys);
+    match names.find(|name| !plan.iter().any(|one| one.placed.name == **name)) {
+        Some(name) => Err(Error::Settings(format!(
+            "the file has no tensor {name}, for which a type is given: names are those of llama.cpp, as blk.0.attn_v.weight"
+        ))),
+        None => Ok(plan),
+    }
 }
 
 /// Where a tensor comes in the file.
@@ -254,44 +308,61 @@ fn order(name: &str) -> (u8, usize, String) {
     }
 }
 
-/// The bytes of a tensor, and the relative error of its numbers.
-fn rounded(
-    name: &str,
-    kind: TensorType,
-    numbers: &[f32],
-    width: usize,
-    importance: Option<&[f32]>,
-) -> Result<(Vec<u8>, f64)> {
-    let Some(format) = kind.packed() else {
-        return plain(name, kind, numbers);
-    };
-    if let Some(importance) = importance
-        && importance.len() != width
-    {
-        return Err(Error::Settings(format!(
-            "the importance of {name} has {} columns, and the tensor {width}: it was measured on another model",
-            importance.len()
-        )));
+/// How a tensor is rounded.
+pub(crate) struct Rounding<'a> {
+    pub(crate) kind: TensorType,
+    /// Numbers in a row.
+    pub(crate) width: usize,
+    /// What matters of each column.
+    pub(crate) importance: Option<&'a [f32]>,
+    /// What the error of each column is weighed by.
+    pub(crate) measured_by: Option<&'a [f32]>,
+}
+
+impl Rounding<'_> {
+    /// The bytes of a tensor, and the relative error of its numbers.
+    pub(crate) fn run(&self, name: &str, numbers: &[f32]) -> Result<(Vec<u8>, f64)> {
+        let Some(format) = self.kind.packed() else {
+            return self.plain(name, numbers);
+        };
+        let width = self.width;
+        if let Some(importance) = self.importance
+            && importance.len() != width
+        {
+            return Err(Error::Settings(format!(
+                "the importance of {name} has {} columns, and the tensor {width}: it was measured on another model",
+                importance.len()
+            )));
+        }
+        let row_bytes = format.bytes_of(width);
+        let mut bytes = vec![0; numbers.len() / width * row_bytes];
+        let rows = (PIECE / width).max(1);
+        let pieces = bytes
+            .par_chunks_mut(rows * row_bytes)
+            .zip(numbers.par_chunks(rows * width));
+        let errors: Result<Vec<[f64; 2]>, ft_kernels::EncodeError> = pieces
+            .map(|(bytes, numbers)| {
+                encode(format, numbers, self.importance, bytes)?;
+                let mut decoded = vec![0.0; numbers.len()];
+                format.decode(bytes, &mut decoded);
+                Ok(weighted_squares(numbers, &decoded, self.measured_by))
+            })
+            .collect();
+        let errors = errors.map_err(|source| Error::Numbers {
+            tensor: name.to_string(),
+            source,
+        })?;
+        Ok((bytes, relative(errors)))
     }
-    let row_bytes = format.bytes_of(width);
-    let mut bytes = vec![0; numbers.len() / width * row_bytes];
-    let rows = (PIECE / width).max(1);
-    let pieces = bytes
-        .par_chunks_mut(rows * row_bytes)
-        .zip(numbers.par_chunks(rows * width));
-    let errors: Result<Vec<[f64; 2]>, ft_kernels::EncodeError> = pieces
-        .map(|(bytes, numbers)| {
-            encode(format, numbers, importance, bytes)?;
-            let mut decoded = vec![0.0; numbers.len()];
-            format.decode(bytes, &mut decoded);
-            Ok(squares(numbers, &decoded))
-        })
-        .collect();
-    let errors = errors.map_err(|source| Error::Numbers {
-        tensor: name.to_string(),
-        source,
-    })?;
-    Ok((bytes, relative(errors)))
+
+    /// Without blocks.
+    fn plain(&self, name: &str, numbers: &[f32]) -> Result<(Vec<u8>, f64)> {
+        let (bytes, decoded) = plain(name, self.kind, numbers)?;
+        let error = decoded.map_or(0.0, |decoded| {
+            relative(vec![weighted_squares(numbers, &decoded, self.measured_by)])
+        });
+        Ok((bytes, error))
+    }
 }
 
 fn encode(
@@ -311,13 +382,14 @@ fn encode(
     }
 }
 
-fn plain(name: &str, kind: TensorType, numbers: &[f32]) -> Result<(Vec<u8>, f64)> {
+/// Bytes of plain numbers, and what is read from them if it differs.
+fn plain(name: &str, kind: TensorType, numbers: &[f32]) -> Result<(Vec<u8>, Option<Vec<f32>>)> {
     if let Some(x) = numbers.iter().find(|x| !x.is_finite()) {
         return Err(Error::Settings(format!(
             "{name} holds {x}, which is not finite: the weights are damaged; go back to an earlier checkpoint"
         )));
     }
-    let (bytes, decoded): (Vec<u8>, Vec<f32>) = match kind {
+    Ok(match kind {
         TensorType::F16 => {
             let halves: Vec<f16> = numbers.iter().map(|x| f16::from_f32(*x)).collect();
             if let Some(x) = numbers
@@ -331,24 +403,19 @@ fn plain(name: &str, kind: TensorType, numbers: &[f32]) -> Result<(Vec<u8>, f64)
                 )));
             }
             let bytes = halves.iter().flat_map(|half| half.to_le_bytes()).collect();
-            (bytes, halves.iter().map(|half| half.to_f32()).collect())
+            let decoded = halves.iter().map(|half| half.to_f32()).collect();
+            (bytes, Some(decoded))
         }
         TensorType::BF16 => {
             let halves: Vec<bf16> = numbers.iter().map(|x| bf16::from_f32(*x)).collect();
             let bytes = halves.iter().flat_map(|half| half.to_le_bytes()).collect();
-            (bytes, halves.iter().map(|half| half.to_f32()).collect())
+            let decoded = halves.iter().map(|half| half.to_f32()).collect();
+            (bytes, Some(decoded))
         }
-        _ => return Ok((numbers.iter().flat_map(|x| x.to_le_bytes()).collect(), 0.0)),
-    };
-    Ok((bytes, relative(vec![squares(numbers, &decoded)])))
-}
-
-/// `Σ (w − ŵ)²` and `Σ w²`.
-fn squares(numbers: &[f32], decoded: &[f32]) -> [f64; 2] {
-    let pairs = numbers.iter().zip(decoded);
-    pairs.fold([0.0; 2], |[error, size], (x, y)| {
-        let (x, y) = (f64::from(*x), f64::from(*y));
-        [error + (x - y) * (x - y), size + x * x]
+        _ => {
+            let bytes = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+            (bytes, None)
+        }
     })
 }
 

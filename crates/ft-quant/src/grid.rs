@@ -202,6 +202,15 @@ impl Scheme {
         }
     }
 
+    /// A grid for each row, whose zero point is in the middle, `w8-sym` in short.
+    pub fn rows(bits: u32) -> Self {
+        Self {
+            bits,
+            granularity: Granularity::Channel,
+            symmetric: true,
+        }
+    }
+
     /// The unsigned integers that weights are stored as.
     ///
     /// # Panics

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use ft_core::{AutoCausalLm, CausalLm};
 
-use crate::calibrate::Blocks;
-use crate::moments::Order;
+use crate::calibrate::{Blocks, Stage};
+use crate::moments::{Moments, Order};
 use crate::{Error, Result};
 
 /// The mean square of each input column of each linear layer, by Hugging Face's path without `.weight`.
@@ -29,7 +29,7 @@ impl Importance {
     ) -> Result<Self> {
         let total = model.dims().num_layers;
         let mut blocks = Blocks::new(model, windows)?;
-        let mut all = BTreeMap::new();
+        let mut all = Self::default();
         while let Some(block) = blocks.next() {
             let stages = blocks.stages();
             let moments = blocks.moments(&stages, Order::Squares);
@@ -37,12 +37,18 @@ impl Importance {
                 if !moments.mean_squares.iter().all(|x| x.is_finite()) {
                     return Err(Error::NotFinite.in_layer(&stage.paths[0]));
                 }
-                let paths = stage.paths.iter().cloned();
-                all.extend(paths.map(|path| (path, moments.mean_squares.clone())));
+                all.insert(stage, moments);
             }
             progress(block + 1, total);
         }
-        Ok(Self(all))
+        Ok(all)
+    }
+
+    /// That of the layers of a stage.
+    pub(crate) fn insert(&mut self, stage: &Stage, moments: Moments) {
+        let paths = stage.paths.iter().cloned();
+        let squares = paths.map(|path| (path, moments.mean_squares.clone()));
+        self.0.extend(squares);
     }
 
     /// That of a tensor with this name; none if it was not measured.
@@ -50,4 +56,18 @@ impl Importance {
         let path = name.strip_suffix(".weight")?;
         self.0.get(path).map(Vec::as_slice)
     }
+}
+
+/// `Σ a·(w − ŵ)²` and `Σ a·w²` over rows, where `a` is the importance of a column, or 1.
+pub(crate) fn weighted_squares(
+    weight: &[f32],
+    found: &[f32],
+    importance: Option<&[f32]>,
+) -> [f64; 2] {
+    let weights = importance.unwrap_or(&[1.0]).iter().cycle();
+    let pairs = weight.iter().zip(found).zip(weights);
+    pairs.fold([0.0; 2], |[error, size], ((w, found), a)| {
+        let (w, found, a) = (f64::from(*w), f64::from(*found), f64::from(*a));
+        [error + a * (w - found).powi(2), size + a * w * w]
+    })
 }

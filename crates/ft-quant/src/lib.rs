@@ -1,9 +1,11 @@
 #![doc = include_str!("../README.md")]
 
+mod allocate;
 mod awq;
 mod calibrate;
 mod cholesky;
 mod error;
+mod fit;
 mod fold;
 mod gguf_file;
 mod gptq;
@@ -20,11 +22,15 @@ mod packed_folder;
 mod qat;
 pub mod ranges;
 mod rounded;
+mod sensitivity;
+mod smooth;
 mod target;
 
+pub use allocate::{Choice, allocate};
 pub use awq::{awq_clip, awq_scales};
 pub use calibrate::calibration_windows;
 pub use error::{Error, Result};
+pub use fit::{Budget, Fit, fit_mix};
 pub use ft_core::packed_folder::{
     NestedAbsmax, PackedLayout, Rounded, join_bitsandbytes, split_bitsandbytes,
 };
@@ -41,4 +47,6 @@ pub use pack::{PackedLayer, pack_model};
 pub use packed_folder::{FolderOptions, write_packed};
 pub use qat::{FakeQuantizer, attach_fake_quantizers, fake_quantize, round_fake_quantized};
 pub use rounded::{relative_error, round_to_nearest};
+pub use sensitivity::Sensitivity;
+pub use smooth::smooth_scales;
 pub use target::Target;

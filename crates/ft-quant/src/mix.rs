@@ -127,6 +127,14 @@ impl Mix {
         self.entry().2
     }
 
+    /// The name of the type of most tensors.
+    pub(crate) fn most(self) -> &'static str {
+        match self.entry().3 {
+            Kind::Plain(plain) => plain.name(),
+            Kind::Blocks(format) => format.name(),
+        }
+    }
+
     /// The type of a tensor.
     pub fn type_of(self, tensor: &TensorFacts<'_>) -> TensorType {
         if !is_quantized(tensor) {

@@ -3,7 +3,7 @@
 //! The embedding, the output layer and the norms stay. Beside the model there is one block in `f32`, and the hidden states of
 //! the calibration text.
 
-mod awq_block;
+mod scaled_block;
 mod scheme;
 mod sequential;
 mod weights;
@@ -14,6 +14,7 @@ use ft_core::{AutoCausalLm, Parts};
 
 use crate::calibrate::{Blocks, check_adapters};
 use crate::fold::Folds;
+use crate::smooth::check_alpha;
 use crate::{Error, GptqConfig, HqqConfig, Result, Rounded, Scheme};
 use weights::{Weights, put};
 
@@ -33,12 +34,19 @@ pub enum Algorithm {
     Awq,
     /// [`hqq`](fn@crate::hqq).
     Hqq(HqqConfig),
+    /// [`smooth_scales`](crate::smooth_scales), folded as those of AWQ, and rows of 8 bits ([`Scheme::rows`]) as
+    /// [`PackedFormat::INT8`](ft_kernels::PackedFormat::INT8): their products round inputs to 8 bits, too, with a scale for each
+    /// token.
+    SmoothQuant {
+        /// How much of the difference between columns goes into the weight, from 0 to 1.
+        alpha: f32,
+    },
 }
 
 impl Algorithm {
     /// Whether it reads a calibration text.
     pub fn needs_data(&self) -> bool {
-        matches!(self, Self::Gptq(_) | Self::Awq)
+        matches!(self, Self::Gptq(_) | Self::Awq | Self::SmoothQuant { .. })
     }
 }
 
@@ -100,14 +108,14 @@ pub struct QuantizedLayer {
     pub bits_per_weight: f64,
     /// The same in memory.
     pub held_bits: f64,
-    /// `‖W − Ŵ‖ / ‖W‖`. With AWQ `W` has the scales in it.
+    /// `‖W − Ŵ‖ / ‖W‖`. With AWQ and SmoothQuant `W` has the scales in it.
     pub weight_error: f64,
-    /// The relative error of its outputs on the calibration text, `√(tr(D·H·Dᵀ) / tr(W·H·Wᵀ))` with `D = Ŵ − W`. With AWQ
-    /// outputs that a following layer's scales went into are divided by them.
+    /// The relative error of its outputs on the calibration text, `√(tr(D·H·Dᵀ) / tr(W·H·Wᵀ))` with `D = Ŵ − W`. With AWQ and
+    /// SmoothQuant outputs that a following layer's scales went into are divided by them. What rounding inputs adds is not in it.
     pub output_error: Option<f64>,
     /// The same if the weight, without scales, were rounded to nearest.
     pub nearest_output_error: Option<f64>,
-    /// The norm or linear layer that AWQ's scales of its input went into; none if its columns were not scaled.
+    /// The norm or linear layer that AWQ's or SmoothQuant's scales of its input went into; none if its columns were not scaled.
     pub scaled_into: Option<String>,
     /// Whether AWQ clipped its weight.
     pub clipped: bool,
@@ -148,7 +156,13 @@ pub fn quantize_model(
 fn check(model: &AutoCausalLm, config: &QuantizeConfig, has_data: bool) -> Result<()> {
     let mut wrong = mistakes(model, &config.scheme);
     if config.algorithm.needs_data() && !has_data {
-        wrong.push("GPTQ and AWQ need a calibration text".to_string());
+        wrong.push("GPTQ, AWQ and SmoothQuant need a calibration text".to_string());
+    }
+    if let Algorithm::SmoothQuant { alpha } = config.algorithm {
+        wrong.extend(check_alpha(alpha).err());
+        if config.scheme != Scheme::rows(8) {
+            wrong.push("SmoothQuant has 8 bits and a symmetric grid for each row: give Scheme::rows(8), w8-sym in short".into());
+        }
     }
     if config.scheme.symmetric && matches!(config.algorithm, Algorithm::Hqq(_)) {
         wrong.push("HQQ fits zero points, which a symmetric scheme does not have".into());
@@ -183,7 +197,7 @@ fn without_data(
         let weight = weights.of(path);
         let rounded = weight.round(path, config)?;
         let found = weight.layer(path, rounded, None);
-        layers.extend(put(model, vec![found]));
+        layers.extend(put(model, vec![found], config));
         progress(done + 1, paths.len());
     }
     Ok(layers)
@@ -202,10 +216,12 @@ fn with_data(
     while blocks.next().is_some() {
         let stages = blocks.stages();
         let new = match config.algorithm {
-            Algorithm::Awq => awq_block::round(&mut blocks, &stages, &mut folds, &config.scheme)?,
+            Algorithm::Awq | Algorithm::SmoothQuant { .. } => {
+                scaled_block::round(&mut blocks, &stages, &mut folds, config)?
+            }
             _ => sequential::round(&mut blocks, &stages, config)?,
         };
-        layers.extend(put(blocks.model, new));
+        layers.extend(put(blocks.model, new, config));
         progress(layers.len(), total);
     }
     Ok(layers)

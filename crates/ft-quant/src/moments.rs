@@ -1,4 +1,4 @@
-//! Moments of the inputs of a layer: `mean x·xᵀ`, `mean |x|` and `mean x²` over tokens, summed batch by batch.
+//! Moments of the inputs of a layer, `mean x·xᵀ`, `mean |x|`, `mean x²` and `max |x|` over tokens, batch by batch.
 
 use burn::tensor::{Device, Tensor};
 
@@ -23,6 +23,7 @@ pub(crate) struct Sums {
     blocks: Vec<Tensor<2>>,
     squares: Option<Tensor<2>>,
     magnitudes: Option<Tensor<2>>,
+    largest: Option<Tensor<2>>,
     tokens: usize,
     cols: usize,
     order: Order,
@@ -35,6 +36,8 @@ pub(crate) struct Moments {
     pub(crate) hessian: Vec<f32>,
     /// `mean |x|`, `[cols]`; empty if only squares were summed.
     pub(crate) mean_abs: Vec<f32>,
+    /// `max |x|`, `[cols]`; empty if only squares were summed.
+    pub(crate) max_abs: Vec<f32>,
     /// `mean x²`, `[cols]`.
     pub(crate) mean_squares: Vec<f32>,
 }
@@ -45,6 +48,7 @@ impl Sums {
             blocks: Vec::new(),
             squares: None,
             magnitudes: None,
+            largest: None,
             tokens: 0,
             cols,
             order,
@@ -61,7 +65,13 @@ impl Sums {
             plus(&mut self.squares, (x.clone() * x).sum_dim(0));
             return;
         }
-        plus(&mut self.magnitudes, x.clone().abs().sum_dim(0));
+        let magnitudes = x.clone().abs();
+        let largest = magnitudes.clone().max_dim(0);
+        self.largest = Some(match self.largest.take() {
+            Some(most) => most.max_pair(largest),
+            None => largest,
+        });
+        plus(&mut self.magnitudes, magnitudes.sum_dim(0));
         for (i, start) in (0..cols).step_by(BLOCK).enumerate() {
             let end = (start + BLOCK).min(cols);
             let above = x.clone().narrow(1, 0, end).transpose();
@@ -77,9 +87,11 @@ impl Sums {
     pub(crate) fn means(self) -> Moments {
         let tokens = self.tokens.max(1) as f32;
         let row = |sum: Option<Tensor<2>>| sum.map(|sum| numbers(sum / tokens)).unwrap_or_default();
+        let max_abs = self.largest.map(numbers).unwrap_or_default();
         let mut moments = Moments {
             hessian: Vec::new(),
             mean_abs: row(self.magnitudes),
+            max_abs,
             mean_squares: row(self.squares),
         };
         if self.order == Order::Squares {
@@ -144,6 +156,8 @@ mod tests {
             }
             let mean = (0..rows).map(|row| x[row * cols + i].abs()).sum::<f32>() / rows as f32;
             assert!((moments.mean_abs[i] - mean).abs() < 1e-5, "{i}");
+            let most = (0..rows).fold(0.0f32, |most, row| most.max(x[row * cols + i].abs()));
+            assert_eq!(moments.max_abs[i], most);
         }
         let mut squares = Sums::new(cols, Order::Squares);
         squares.add(&whole);

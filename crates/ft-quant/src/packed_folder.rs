@@ -166,7 +166,7 @@ fn survey(
         .min();
     let (mut most, mut zero_points) = (0.0f32, BTreeSet::new());
     for (path, packed) in &found {
-        if let Matrix::Integers(rounded) = matrix(path, packed)? {
+        if let Matrix::Integers(rounded) | Matrix::Rows(rounded) = matrix(path, packed)? {
             let level = rounded.levels.iter().copied().max();
             most = most.max(level.map_or(0.0, f32::from));
             // Those that are no integers are refused where they are written.
@@ -175,9 +175,17 @@ fn survey(
         }
     }
     let most = i64::max(most as i64, zero_points.last().copied().unwrap_or(0));
-    let held = one.format().integer_bits().unwrap_or(4);
+    let rows = one.format() == PackedFormat::INT8;
+    let held = match one.format().integer_bits() {
+        Some(bits) => bits,
+        None if rows => 8,
+        None => 4,
+    };
     let fewest = layout.bits().iter().find(|bits| most < 1 << **bits);
-    let bits = fewest.copied().unwrap_or(held).min(held);
+    let bits = match fewest {
+        Some(bits) if !rows => held.min(*bits),
+        _ => held,
+    };
     let middle = 1 << (bits - 1);
     let output = model.output_layer();
     let packed_output = found.iter().any(|(path, _)| path == output);
@@ -189,6 +197,7 @@ fn survey(
         bits,
         group_size: group_size.unwrap_or_default(),
         symmetric: zero_points.iter().all(|z| *z == middle),
+        rows,
         has_zero: zero_points.contains(&0),
         table: match one.format() {
             PackedFormat::NF4 => Some("nf4"),

@@ -26,13 +26,13 @@ pub enum Target {
     /// Blocks of one format in all linear layers, to nearest: `nf4`, `q4_k`.
     Blocks(PackedFormat),
     /// Groups of integers, as `METHOD-wBITSgSIZE`, with `-sym` for symmetric grids and without `gSIZE` for whole rows. The
-    /// method is `rtn` (to nearest), `gptq`, `awq` or `hqq`.
+    /// method is `rtn` (to nearest), `gptq`, `awq`, `hqq` or `smoothquant`, which is `smoothquant-w8-sym`.
     Groups(QuantizeConfig),
 }
 
 impl Algorithm {
     /// The algorithm of a name, with the settings that are usual: GPTQ goes by act-order with static groups, so that groups
-    /// stay neighbours.
+    /// stay neighbours, and SmoothQuant has an `alpha` of 0.5.
     pub fn by_name(name: &str) -> Option<Self> {
         Some(match name {
             "rtn" => Self::Nearest,
@@ -43,6 +43,7 @@ impl Algorithm {
             }),
             "awq" => Self::Awq,
             "hqq" => Self::Hqq(HqqConfig::default()),
+            "smoothquant" => Self::SmoothQuant { alpha: 0.5 },
             _ => return None,
         })
     }
@@ -54,6 +55,7 @@ impl Algorithm {
             Self::Gptq(_) => "gptq",
             Self::Awq => "awq",
             Self::Hqq(_) => "hqq",
+            Self::SmoothQuant { .. } => "smoothquant",
         }
     }
 }
@@ -89,7 +91,7 @@ impl FromStr for Target {
         groups(&name).map(Self::Groups).ok_or_else(|| {
             format!(
                 "{text:?} is no format: give a mix of GGUF (q4_k_m, q8_0, f16), a block format (nf4, q4_k, int8_g64), or \
-                 METHOD-wBITSgSIZE with rtn, gptq, awq or hqq (gptq-w4g64)"
+                 METHOD-wBITSgSIZE with rtn, gptq, awq or hqq (gptq-w4g64), or smoothquant-w8-sym"
             )
         })
     }
@@ -129,6 +131,7 @@ mod tests {
             "rtn-w4g64",
             "gptq-w3g64-sym",
             "hqq-w8",
+            "smoothquant-w8-sym",
         ] {
             let target: Target = name.parse().expect("a format");
             assert_eq!(target.to_string(), name);

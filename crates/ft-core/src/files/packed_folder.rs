@@ -42,6 +42,8 @@ pub struct Survey {
     pub group_size: usize,
     /// Whether all zero points are in the middle of the integers.
     pub symmetric: bool,
+    /// Whether matrices have a scale for each row, and their inputs are rounded to 8 bits, too.
+    pub rows: bool,
     /// Whether a zero point is 0.
     pub has_zero: bool,
     /// The table of numbers of 4 bits: `nf4` or `fp4`; none for integers.
@@ -133,7 +135,7 @@ macro_rules! layouts {
                         bits: survey.bits,
                         ..rounded.regrouped(survey.group_size)
                     }),
-                    table => table,
+                    other => other,
                 };
                 let tensors = match self { $(Self::$name => $module::write(&matrix, survey),)* };
                 let refused = |reason: String| {
@@ -160,7 +162,8 @@ layouts! {
     Bitsandbytes: bitsandbytes = "bitsandbytes";
     /// HQQ, which the package `hqq` reads: integers of 2, 3, 4 and 8 bits with zero points that are no integers.
     Hqq: hqq = "hqq";
-    /// `pack-quantized` of compressed-tensors, of llm-compressor: integers of 1 to 8 bits.
+    /// compressed-tensors, of llm-compressor: `pack-quantized`, integers of 1 to 8 bits, and `int-quantized`, integers of 8 bits
+    /// whose inputs can be rounded, too.
     CompressedTensors: compressed_tensors = "compressed-tensors";
 }
 

@@ -80,6 +80,11 @@ impl<'a> Blocks<'a> {
             .narrow(1, 0, FEW.min(seq))
     }
 
+    /// The first windows before the next block.
+    pub(crate) fn first(&self) -> Tensor<3> {
+        self.hidden[0].clone()
+    }
+
     /// The output of the next block for `x`, with the weights of `model`, which is this one or a copy of it.
     pub(crate) fn output(&self, model: &AutoCausalLm, x: Tensor<3>) -> Tensor<3> {
         forward(model, self.next, x)

@@ -106,10 +106,23 @@ impl Matrix {
 }
 
 /// Puts rounded weights in the place of the layers' own.
-pub(super) fn put(model: &mut AutoCausalLm, found: Vec<Found>) -> Vec<QuantizedLayer> {
+pub(super) fn put(
+    model: &mut AutoCausalLm,
+    mut found: Vec<Found>,
+    config: &QuantizeConfig,
+) -> Vec<QuantizedLayer> {
+    let rounds_inputs = matches!(config.algorithm, Algorithm::SmoothQuant { .. });
     model.for_each_linear_mut(&mut |path, linear| {
-        if let Some((_, rounded)) = found.iter().find(|(layer, _)| layer.path == path) {
-            put_rounded(linear, rounded);
+        let Some((layer, rounded)) = found.iter_mut().find(|(layer, _)| layer.path == path) else {
+            return;
+        };
+        let rows = rounds_inputs.then(|| rounded.row_bytes());
+        match rows.flatten() {
+            Some(rows) => {
+                layer.held_bits = rows.bytes.len() as f64 * 8.0 / layer.numbers as f64;
+                linear.set_packed(&rows.on(&linear.weight.lazy_device()));
+            }
+            None => put_rounded(linear, rounded),
         }
     });
     found.into_iter().map(|(layer, _)| layer).collect()

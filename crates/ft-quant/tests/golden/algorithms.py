@@ -1,4 +1,4 @@
-"""Rounding to nearest in f32, and GPTQ, AWQ and HQQ in f64, with numpy, from the papers: writes algorithms.safetensors.
+"""Rounding to nearest in f32, and GPTQ, AWQ, HQQ, SmoothQuant and ranges in f64, with numpy, from the papers: writes algorithms.safetensors.
 
 numpy 2.4.6, safetensors 0.8.0. Run from anywhere: python algorithms.py
 Deterministic: the same versions write the same bytes.
@@ -10,6 +10,10 @@ CASE.numbers   what the weight becomes: rtn, rtn_symmetric, gptq, gptq_symmetric
                gptq_act_order (the same, columns by descending diagonal), gptq_g_idx (act-order with groups in that order), hqq
 gptq_g_idx.groups  the group of each column
 awq.scales     [160]; awq.clipped [24, 160], of the weight without scales
+smooth.scales  [160], for alpha 0.5 and max_abs [160], the largest magnitudes of the inputs
+smooth.inputs  [16, 160]; smooth.outputs and plain.outputs [16, 24], of 8 bits in rows of weight and inputs, with scales and without
+ranges.x       [3000]; ranges.found, of percentile 0.99, of the least squared error in 4 bits, affine and symmetric, and the
+               entropy's bound for 128 levels
 """
 
 import importlib.metadata
@@ -141,6 +145,68 @@ def hqq(w, p=0.7, beta=10.0, kappa=1.01, iterations=20):
     return np.concatenate(numbers, 1)
 
 
+def smooth_scales(w, most, alpha=0.5):
+    """Equation 4 of Xiao et al., 2022."""
+    most, columns = most.astype(np.float64), np.abs(w).max(0).astype(np.float64)
+    with np.errstate(divide="ignore"):
+        s = most**alpha / columns ** (1 - alpha)
+    return np.where((most > 0) & (columns > 0), s, 1)
+
+
+def rows_of_8_bits(x):
+    """As compressed-tensors has them: from -128 to 127. In f32, since the largest number of a row lies half-way between two integers."""
+    assert x.dtype == np.float32
+    scale = 2 * np.abs(x).max(1, keepdims=True) / np.float32(255)
+    return (np.clip(np.round(x / scale), -128, 127) * scale).astype(np.float64)
+
+
+def percentile(x, p):
+    x = np.sort(x)
+    cut = round((1 - p) / 2 * (len(x) - 1))
+    return x[cut], x[len(x) - 1 - cut]
+
+
+def least_error(x, symmetric, bits=4):
+    """Of the range times 1, 0.99, ... 0.2."""
+    top, best = 2**bits - 1, (np.inf, None)
+    for part in range(100, 19, -1):
+        low, high = x.min() * part / 100, x.max() * part / 100
+        most = max(high, -low)
+        scale = 2 * most / top if symmetric else (high - low) / top
+        zero = (top + 1) // 2 if symmetric else np.round(-low / scale)
+        error = ((on_grid(x, scale, zero) - x) ** 2).mean()
+        if error < best[0]:
+            best = error, (low, high)
+    return best[1]
+
+
+def entropy(x, levels=128, bins=2048):
+    """Migacz, 2017: the reference distribution has what is outside in its last bin, the candidate has not."""
+    counts, edges = np.histogram(np.abs(x), bins, (0, np.abs(x).max()))
+    best = np.inf, None
+    for i in range(levels, bins + 1):
+        p = counts[:i].astype(float)
+        p[-1] += counts[i:].sum()
+        q = np.zeros(i)
+        bounds = [level * i // levels for level in range(levels + 1)]
+        for a, b in zip(bounds, bounds[1:]):
+            filled = counts[a:b] > 0
+            if filled.any():
+                q[a:b][filled] = counts[a:b].sum() / filled.sum()
+        p, q = p / p.sum(), q / q.sum()
+        q[(q == 0) & (p > 0)] = 1e-9
+        some = p > 0
+        divergence = (p[some] * np.log(p[some] / q[some])).sum()
+        if divergence < best[0]:
+            best = divergence, edges[i]
+    return best[1]
+
+
+max_abs = np.abs(inputs).max(0).astype(np.float32)
+few = inputs[:16].astype(np.float32)
+smooth = smooth_scales(weight, max_abs).astype(np.float32)
+numbers = (generator.standard_t(3, 3000) + 0.3).astype(np.float32)
+found = [*percentile(numbers, 0.99), *least_error(numbers.astype(np.float64), False), *least_error(numbers.astype(np.float64), True), entropy(numbers)]
 gptq_g_idx, groups = gptq(weight, hessian, act_order=True)
 tensors = {
     "weight": weight, "hessian": hessian, "mean_abs": mean_abs,
@@ -155,8 +221,15 @@ tensors = {
     "awq.scales": awq_scales(weight, hessian, mean_abs),
     "awq.clipped": awq_clip(weight, hessian),
     "hqq.numbers": hqq(weight),
+    "max_abs": max_abs, "smooth.scales": smooth, "smooth.inputs": few,
+    "smooth.outputs": rows_of_8_bits(few / smooth) @ rows_of_8_bits(weight * smooth).T,
+    "plain.outputs": rows_of_8_bits(few) @ rows_of_8_bits(weight).T,
+    "ranges.x": numbers, "ranges.found": np.array(found),
 }
 save_file({name: np.ascontiguousarray(x, np.float32) for name, x in tensors.items()}, Path(__file__).with_name("algorithms.safetensors"))
+for name in ("plain", "smooth"):
+    print(name, ((tensors[f"{name}.outputs"] - few.astype(np.float64) @ weight.T) ** 2).sum())
+print(found, np.abs(numbers).max())
 for name in ("rtn", "gptq", "gptq_static", "gptq_act_order", "gptq_g_idx", "hqq"):
     change = tensors[f"{name}.numbers"] - weight
     print(name, energies(change.astype(np.float64), hessian).sum())

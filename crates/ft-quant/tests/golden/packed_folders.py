@@ -157,6 +157,27 @@ def compressed_config(bits=4, group=32, symmetric=False):
             "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}}}
 
 
+W8A8 = {"weights": {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel"},
+        "input_activations": {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "token", "dynamic": True}}
+
+
+def int_quantized(w):
+    from compressed_tensors.compressors.naive_quantized.base import IntQuantizationCompressor
+    from compressed_tensors.quantization import QuantizationScheme
+
+    scheme = QuantizationScheme(targets=["Linear"], **W8A8)
+    _, scale, _ = grid(w, 8, w.shape[1], True)
+    packed = IntQuantizationCompressor.compress({"weight": w, "weight_scale": scale}, scheme)
+    back = IntQuantizationCompressor.decompress(packed, scheme)["weight"]
+    packed["weight_scale"] = packed["weight_scale"].half()
+    return packed, back
+
+
+def int_quantized_config():
+    return {"quant_method": "compressed-tensors", "format": "int-quantized", "ignore": ["lm_head"],
+            "config_groups": {"group_0": {"targets": ["Linear"], **W8A8}}}
+
+
 def gptq_config(bits=4, group=32, symmetric=False, **others):
     return {"quant_method": "gptq", "bits": bits, "group_size": group, "sym": symmetric, "desc_act": False, **others}
 
@@ -181,6 +202,7 @@ CASES = {
     "hqq_3": (lambda w: hqq(w, 3, 64), hqq_config(3, 64)),
     "pack_quantized": (compressed, compressed_config()),
     "pack_quantized_8": (lambda w: compressed(w, 8, None, True), compressed_config(8, None, True)),
+    "int_quantized": (int_quantized, int_quantized_config()),
 }
 
 for name in sys.argv[1:] or CASES:

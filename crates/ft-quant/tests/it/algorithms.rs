@@ -1,8 +1,8 @@
-//! Rounding to nearest, GPTQ, AWQ and HQQ against numpy, from `golden/algorithms.py`, and what must hold for any weight.
+//! Rounding to nearest, GPTQ, AWQ, HQQ, SmoothQuant and ranges against numpy, from `golden/algorithms.py`, and what must hold for any weight.
 
 use ft_quant::{
-    Error, GptqConfig, Granularity, HqqConfig, Rounded, Scheme, awq_clip, awq_scales, gptq, hqq,
-    output_error, round_to_nearest,
+    Error, GptqConfig, Granularity, HqqConfig, Levels, Rounded, Scheme, awq_clip, awq_scales, gptq,
+    hqq, output_error, ranges, round_to_nearest, smooth_scales,
 };
 use safetensors::SafeTensors;
 
@@ -100,6 +100,59 @@ fn hqq_fits_zero_points() {
     )
     .unwrap();
     assert_same("hqq", &found.dequantize(), &golden("hqq.numbers"));
+}
+
+#[test]
+fn smoothquant_has_less_error_with_weight_and_inputs_in_8_bits() {
+    let (weight, inputs) = (golden("weight"), golden("smooth.inputs"));
+    let [rows, cols] = SHAPE;
+    let tokens = inputs.len() / cols;
+    let scales = smooth_scales(&weight, &golden("max_abs"), SHAPE, 0.5).unwrap();
+    assert_same("scales", &scales, &golden("smooth.scales"));
+    let by_column = |x: &[f32], change: fn(f32, f32) -> f32| -> Vec<f32> {
+        let scales = golden("smooth.scales");
+        let pairs = x.iter().zip(scales.iter().cycle());
+        pairs.map(|(x, scale)| change(*x, *scale)).collect()
+    };
+    let scaled = by_column(&weight, |w, scale| w * scale);
+    let smooth = by_column(&inputs, |x, scale| x / scale);
+    let rounded = |x: &[f32], rows| {
+        let rounded = round_to_nearest(x, [rows, cols], &Scheme::rows(8));
+        rounded.unwrap().dequantize()
+    };
+    let product = |x: &[f32], w: &[f32]| -> Vec<f32> {
+        let dot = |x: &[f32], w: &[f32]| x.iter().zip(w).map(|(x, w)| x * w).sum();
+        let of_token = |x: &[f32]| -> Vec<f32> { w.chunks(cols).map(|w| dot(x, w)).collect() };
+        x.chunks(cols).flat_map(of_token).collect()
+    };
+    let exact = product(&inputs, &weight);
+    assert_same("the same product", &product(&smooth, &scaled), &exact);
+    let found = product(&rounded(&smooth, tokens), &rounded(&scaled, rows));
+    assert_same("smooth", &found, &golden("smooth.outputs"));
+    let plain = product(&rounded(&inputs, tokens), &rounded(&weight, rows));
+    assert_same("plain", &plain, &golden("plain.outputs"));
+    let error = |found: &[f32]| -> f32 {
+        let pairs = found.iter().zip(&exact);
+        pairs.map(|(a, b)| (a - b).powi(2)).sum()
+    };
+    // Two columns of the inputs are six times as large as the others.
+    assert!(
+        error(&found) < 0.3 * error(&plain),
+        "{} {}",
+        error(&found),
+        error(&plain)
+    );
+}
+
+#[test]
+fn ranges_of_numbers_with_few_large_ones() {
+    let x = golden("ranges.x");
+    let levels = Levels::unsigned(4);
+    let (a, b) = ranges::percentile(&x, 0.99);
+    let (c, d) = ranges::mean_squared_error(&x, levels, false);
+    let (e, f) = ranges::mean_squared_error(&x, levels, true);
+    let found = [a, b, c, d, e, f, ranges::entropy(&x, 128)];
+    assert_same("ranges", &found, &golden("ranges.found"));
 }
 
 /// Numbers of about a normal distribution.
@@ -223,6 +276,7 @@ fn numbers_that_are_not_finite_are_refused_with_their_place() {
             gptq(&weight, &hessian, shape, &scheme, &GptqConfig::default()).err(),
             awq_scales(&weight, &hessian, &[1.0; 8], shape, &scheme).err(),
             awq_clip(&weight, &hessian, shape, &scheme).err(),
+            smooth_scales(&weight, &[1.0; 8], shape, 0.5).err(),
         ];
         for error in errors {
             let message = error.expect("refused").to_string();

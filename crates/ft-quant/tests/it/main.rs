@@ -5,6 +5,7 @@
 mod algorithms;
 mod bitsandbytes;
 mod calibration;
+mod fit;
 mod fuzz;
 mod gguf;
 mod model;

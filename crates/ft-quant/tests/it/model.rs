@@ -7,7 +7,8 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use ft_core::{AutoCausalLm, CausalLm, Parts, TokenBatch, Tokenizer, Weights};
 use ft_kernels::PackedFormat;
 use ft_quant::{
-    QuantizeConfig, QuantizedLayer, Target, calibration_windows, pack_model, quantize_model,
+    FolderOptions, PackedLayout, QuantizeConfig, QuantizedLayer, Target, calibration_windows,
+    pack_model, quantize_model, write_packed,
 };
 
 pub(crate) const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/tiny-llama");
@@ -258,7 +259,13 @@ fn every_family_keeps_its_logits_in_8_bits() {
         let expected = logits(&model);
         let mut layers = 0;
         model.for_each_linear(&mut |path, _| layers += usize::from(path != model.output_layer()));
-        for name in ["rtn-w8", "gptq-w8", "awq-w8", "hqq-w8"] {
+        for name in [
+            "rtn-w8",
+            "gptq-w8",
+            "awq-w8",
+            "hqq-w8",
+            "smoothquant-w8-sym",
+        ] {
             let mut model = model.clone();
             let rounded = quantize(&mut model, name, &windows);
             assert_eq!(rounded.len(), layers, "{family} {name}");
@@ -272,6 +279,67 @@ fn every_family_keeps_its_logits_in_8_bits() {
         }
     }
     assert!(far.is_empty(), "{far:#?}");
+}
+
+/// Its layers round inputs, too, and the folder has the same numbers.
+#[test]
+fn smoothquant_makes_rows_of_8_bits_that_are_read_again() {
+    let mut model = tiny();
+    let smooth = config("smoothquant-w8-sym");
+    let found = quantize_model(&mut model, &smooth, Some(&windows(64, 8)), &mut |_, _| {}).unwrap();
+    assert_eq!(found.layers.len(), 35);
+    for layer in &found.layers {
+        let cols = if layer.path.ends_with("down_proj") {
+            512.0
+        } else {
+            256.0
+        };
+        assert_eq!(layer.held_bits, 8.0 + 32.0 / cols, "{}", layer.path);
+        // Several heads share values.
+        let scaled = !layer.path.ends_with("o_proj");
+        assert_eq!(layer.scaled_into.is_some(), scaled, "{}", layer.path);
+        assert!(
+            layer.weight_error < 0.02,
+            "{}: {}",
+            layer.path,
+            layer.weight_error
+        );
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let settings = model.config().to_json();
+    let layout = PackedLayout::CompressedTensors;
+    write_packed(
+        &model,
+        &settings,
+        layout,
+        folder.path(),
+        &FolderOptions::default(),
+    )
+    .unwrap();
+    let again = load(folder.path());
+    for model in [&model, &again] {
+        model.for_each_linear(&mut |path, linear| {
+            let packed = linear.weight.packed().expect("is packed").packed();
+            assert_eq!(packed.format(), PackedFormat::INT8, "{path}");
+        });
+    }
+    assert_near("the model", logits(&model), logits(&tiny()), 0.05);
+    // Scales are rounded to 16 bits.
+    assert_near("the folder", logits(&again), logits(&model), 0.03);
+
+    for (name, windows, words) in [
+        ("smoothquant-w8-sym", None, "need a calibration text"),
+        ("smoothquant-w4g64", Some(windows(64, 8)), "w8-sym in short"),
+    ] {
+        let error = quantize_model(
+            &mut tiny(),
+            &config(name),
+            windows.as_deref(),
+            &mut |_, _| {},
+        );
+        let message = error.expect_err("refused").to_string();
+        assert!(message.contains(words), "{message}");
+    }
 }
 
 #[test]

@@ -10,7 +10,9 @@ use ft_core::{
     module_path, open_weights,
 };
 use ft_kernels::PackedFormat;
-use ft_quant::{FolderOptions, ModelWeights, PackedLayout, Scheme, round_to_nearest, write_packed};
+use ft_quant::{
+    FolderOptions, ModelWeights, PackedLayout, Scheme, pack_model, round_to_nearest, write_packed,
+};
 use serde_json::Value;
 
 /// Folders, and the format of their matrices in memory; none for those that are decoded into 16 bits.
@@ -29,6 +31,7 @@ const FOLDERS: &[(&str, Option<PackedFormat>)] = &[
     ("hqq_3", Some(PackedFormat::INT4_G64)),
     ("pack_quantized", Some(PackedFormat::INT4_G32)),
     ("pack_quantized_8", Some(PackedFormat::INT8_G64)),
+    ("int_quantized", Some(PackedFormat::INT8)),
 ];
 
 fn golden(name: &str) -> PathBuf {
@@ -134,6 +137,7 @@ fn what_is_written_has_the_bytes_of_the_packages() {
         "hqq",
         "hqq_3",
         "pack_quantized",
+        "int_quantized",
     ] {
         let model = load(&golden(name), Weights::Stored);
         let path = folder.path().join(name);
@@ -175,9 +179,11 @@ fn what_is_written_has_the_bytes_of_the_packages() {
             let found = &written["quantization_config"][key];
             match key.as_str() {
                 "config_groups" => {
-                    let weights = value["group_0"]["weights"].as_object().expect("keys");
-                    for (key, value) in weights {
-                        assert_eq!(&found["group_0"]["weights"][key], value, "{name} {key}");
+                    for part in ["weights", "input_activations"] {
+                        for (key, value) in value["group_0"][part].as_object().into_iter().flatten()
+                        {
+                            assert_eq!(&found["group_0"][part][key], value, "{name} {key}");
+                        }
                     }
                 }
                 _ => assert_eq!(found, value, "{name} {key}"),
@@ -207,6 +213,13 @@ fn rounded(bits: u32, symmetric: bool) -> AutoCausalLm {
     model
 }
 
+/// A model whose linear layers have rows of 8 bits.
+fn rows() -> AutoCausalLm {
+    let mut model = load(&golden("awq"), Weights::F32);
+    pack_model(&mut model, PackedFormat::INT8).expect("packs");
+    model
+}
+
 /// Folders of models made here, in every layout. With `FT_TEST_PACKED_DIR` they stay there for
 /// `tests/reference/packed_folders.py`, which reads them with the packages.
 #[test]
@@ -217,7 +230,7 @@ fn a_written_folder_has_the_numbers_of_the_model() {
         None => temporary.path().to_path_buf(),
     };
     let nf4 = || load(&golden("nf4"), Weights::Stored);
-    let cases: [(&str, AutoCausalLm, PackedLayout); 13] = [
+    let cases: [(&str, AutoCausalLm, PackedLayout); 14] = [
         ("hqq_4", rounded(4, false), PackedLayout::Hqq),
         ("hqq_3", rounded(3, true), PackedLayout::Hqq),
         ("gptq_2", rounded(2, true), PackedLayout::Gptq),
@@ -246,6 +259,7 @@ fn a_written_folder_has_the_numbers_of_the_model() {
             rounded(8, true),
             PackedLayout::CompressedTensors,
         ),
+        ("rows_8", rows(), PackedLayout::CompressedTensors),
         ("nf4", nf4(), PackedLayout::Bitsandbytes),
     ];
     for (name, model, layout) in cases {
@@ -334,6 +348,8 @@ fn what_a_layout_does_not_have_is_refused_with_the_layer() {
     let eight = load(&golden("gptq_8"), Weights::Stored);
     assert!(refused(&eight, PackedLayout::Awq).contains("8 bits"));
     assert!(refused(&eight, PackedLayout::Bitsandbytes).contains("integers"));
+    let text = refused(&rows(), PackedLayout::Gptq);
+    assert!(text.contains("only compressed-tensors has"), "{text}");
     // Fitted zero points.
     let mut fitted = load(&golden("awq"), Weights::Stored);
     let device = Device::default();
@@ -404,6 +420,13 @@ fn errors_name_setting_or_tensor() {
     );
     let text = refused(damaged("awq", |c| c["version"] = "gemv".into(), same));
     assert!(text.contains("version") && text.contains("gemm"), "{text}");
+    let fixed = |c: &mut Value| {
+        c["config_groups"]["group_0"]["input_activations"] = serde_json::json!({
+            "num_bits": 8, "type": "int", "symmetric": true, "strategy": "tensor", "dynamic": false,
+        });
+    };
+    let text = refused(damaged("pack_quantized_8", fixed, same));
+    assert!(text.contains("group_0.input_activations"), "{text}");
     let text = refused(damaged("awq", |c| c["bits"] = 8.into(), same));
     assert!(text.contains("bits: 8"), "{text}");
     for (name, tensor) in [

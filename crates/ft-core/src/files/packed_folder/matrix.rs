@@ -11,6 +11,8 @@ use crate::PackedBytes;
 pub enum Matrix {
     /// Integers with a grid for each group.
     Integers(Rounded),
+    /// Integers of 8 bits with a scale for each row, whose inputs are rounded to 8 bits with a scale for each token.
+    Rows(Rounded),
     /// Numbers of 4 bits of a table, in blocks of the flattened matrix. The last block may be padded.
     Table {
         /// [`NF4`](PackedFormat::NF4) or [`FP4`](PackedFormat::FP4).
@@ -26,7 +28,7 @@ impl Matrix {
     /// `[out, in]`.
     pub fn shape(&self) -> [usize; 2] {
         match self {
-            Self::Integers(rounded) => rounded.shape,
+            Self::Integers(rounded) | Self::Rows(rounded) => rounded.shape,
             Self::Table { shape, .. } => *shape,
         }
     }
@@ -36,6 +38,7 @@ impl Matrix {
     pub fn blocks(self) -> Option<PackedBytes> {
         match self {
             Self::Integers(rounded) => rounded.blocks(),
+            Self::Rows(rounded) => rounded.row_bytes(),
             Self::Table {
                 format,
                 blocks,
@@ -51,7 +54,7 @@ impl Matrix {
     /// The numbers, `[out, in]`.
     pub fn dequantize(&self) -> Vec<f32> {
         match self {
-            Self::Integers(rounded) => rounded.dequantize(),
+            Self::Integers(rounded) | Self::Rows(rounded) => rounded.dequantize(),
             Self::Table {
                 format,
                 blocks,
@@ -73,6 +76,7 @@ impl Matrix {
                 blocks: bytes.to_vec(),
                 shape,
             }),
+            PackedFormat::INT8 => Some(Self::Rows(Rounded::from_row_bytes(bytes, shape))),
             _ => Rounded::from_blocks(format, bytes, shape).map(Self::Integers),
         }
     }

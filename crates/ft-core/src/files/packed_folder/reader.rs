@@ -153,6 +153,10 @@ pub(super) fn size_of([rows, cols]: [usize; 2]) -> Option<usize> {
 pub(super) fn integers_of(matrix: &Matrix) -> Result<&Rounded, String> {
     match matrix {
         Matrix::Integers(rounded) => Ok(rounded),
+        Matrix::Rows(_) => Err(
+            "it has rows of 8 bits whose inputs are rounded, too, which only compressed-tensors has"
+                .to_string(),
+        ),
         Matrix::Table { format, .. } => Err(format!(
             "it has numbers of {format}, which only bitsandbytes has"
         )),

@@ -110,6 +110,51 @@ impl Rounded {
         Some(self.blocks()?.on(device))
     }
 
+    /// The same integers as rows of [`INT8`](PackedFormat::INT8), on the host: their products round inputs to 8 bits, too.
+    ///
+    /// None if they have other bits than 8, a row has several groups, or a zero point is not in the middle.
+    pub fn row_bytes(&self) -> Option<PackedBytes> {
+        let middle = self.zero_points.iter().all(|zero| *zero == 128.0);
+        if self.bits != 8 || self.scales.len() != self.shape[0] || !middle {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(self.levels.len() + 4 * self.scales.len());
+        for (scale, levels) in self
+            .scales
+            .iter()
+            .zip(self.levels.chunks(self.shape[1].max(1)))
+        {
+            bytes.extend(scale.to_le_bytes());
+            bytes.extend(levels);
+        }
+        Some(PackedBytes {
+            format: PackedFormat::INT8,
+            bytes: Bytes::from_bytes_vec(bytes),
+            shape: self.shape,
+        })
+    }
+
+    /// The integers of rows of [`INT8`](PackedFormat::INT8).
+    ///
+    /// # Panics
+    ///
+    /// If the sizes do not match.
+    pub fn from_row_bytes(bytes: &[u8], shape: [usize; 2]) -> Self {
+        let size = PackedFormat::INT8.bytes_of(shape[1]);
+        assert_eq!(bytes.len(), size * shape[0], "bytes of INT8 of {shape:?}");
+        let mut rounded = Self::zeros(shape, 8, shape[1]);
+        rounded.zero_points.fill(128.0);
+        let rows = bytes
+            .chunks_exact(size)
+            .zip(rounded.levels.chunks_mut(shape[1].max(1)));
+        for ((row, levels), scale) in rows.zip(&mut rounded.scales) {
+            let (head, integers) = row.split_at(4);
+            *scale = f32::from_le_bytes([head[0], head[1], head[2], head[3]]);
+            levels.copy_from_slice(integers);
+        }
+        rounded
+    }
+
     /// The integers of blocks; none if the format has others.
     ///
     /// # Panics

@@ -90,6 +90,7 @@ fn views<'a>(
             DType::I64 => Dtype::I64,
             DType::I32 => Dtype::I32,
             DType::U8 => Dtype::U8,
+            DType::I8 => Dtype::I8,
             other => {
                 return Err(Error::invalid(
                     path,
