@@ -42,7 +42,10 @@ impl Runs {
             fs::write(work.path().join(name), rows.join("\n")).expect("writes");
         };
         let (data, rest) = rows.split_at(count);
-        write("data/a.jsonl", &[&data[..100], &["{\"messages\": ["]].concat());
+        write(
+            "data/a.jsonl",
+            &[&data[..100], &["{\"messages\": ["]].concat(),
+        );
         write("data/b.jsonl", &data[100..]);
         write("mix.jsonl", &rest[..50]);
         write("held_out.jsonl", &rest[50..]);

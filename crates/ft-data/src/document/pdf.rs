@@ -123,6 +123,31 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_encrypted_without_a_password_is_read() {
+        use pdf_extract::{Document, EncryptionState, EncryptionVersion, Permissions};
+        let encrypted = |password: &str| {
+            let mut document = Document::load_mem(&pdf("Hello")).expect("is a PDF file");
+            let id = Object::string_literal("an id of sixteen");
+            document.trailer.set("ID", vec![id.clone(), id]);
+            let state = EncryptionState::try_from(EncryptionVersion::V2 {
+                document: &document,
+                owner_password: "owner",
+                user_password: password,
+                key_length: 128,
+                permissions: Permissions::empty(),
+            });
+            document
+                .encrypt(&state.expect("has a key"))
+                .expect("encrypts");
+            let mut bytes = Vec::new();
+            document.save_to(&mut bytes).expect("writes");
+            text(&bytes)
+        };
+        assert_eq!(encrypted("").as_deref().map(str::trim), Ok("Hello"));
+        assert!(encrypted("secret").is_err_and(|error| error.contains("it is encrypted")));
+    }
+
+    #[test]
     fn damaged_files_are_errors_and_do_not_panic() {
         let whole = pdf("Hello");
         for bytes in [&b"no pdf"[..], b"", &whole[..whole.len() / 2], &whole[..60]] {
