@@ -135,7 +135,7 @@ fn approximate(documents: &Embeddings) -> Result<Box<dyn VectorIndex>> {
 
 #[cfg(not(feature = "approximate"))]
 fn approximate(_: &Embeddings) -> Result<Box<dyn VectorIndex>> {
-    bail!("--approximate needs a build with --features approximate")
+    unreachable!("refused at the start")
 }
 
 /// The best documents of queries, by their numbers.
@@ -153,6 +153,10 @@ pub(crate) struct System {
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    ensure!(
+        cfg!(feature = "approximate") || !args.approximate,
+        "--approximate needs a build with --features approximate"
+    );
     ft::compute_threads(None);
     let device = ft::device(&args.device)?;
     let names: Vec<String> = args.models.iter().map(ModelEntry::name).collect();
@@ -261,7 +265,6 @@ impl Args {
         if queries.is_empty() || documents.is_empty() {
             return Ok((Vec::new(), 0.0));
         }
-        let start = Instant::now();
         let index: Box<dyn VectorIndex> = match self.precision {
             Precision::Float if self.approximate => approximate(&of_documents)?,
             Precision::Float => Box::new(ExactIndex::new(&of_documents)?),
@@ -272,11 +275,12 @@ impl Args {
                 Box::new(index)
             }
         };
+        let start = Instant::now();
         let mut found = index.search(&of_queries, self.depth)?;
+        let seconds = start.elapsed().as_secs_f64();
         for hit in found.iter_mut().flatten() {
             hit.document = documents[hit.document];
         }
-        let seconds = start.elapsed().as_secs_f64();
         Ok((queries.into_iter().zip(found).collect(), seconds))
     }
 

@@ -111,3 +111,37 @@ fn widened(values: Tensor<2>, width: usize) -> Tensor<2> {
         false => values,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_without_advantages_come_last_unless_they_have_gradients() {
+        let row = |advantage: f64| ScoredRollout {
+            advantage,
+            ..ScoredRollout::default()
+        };
+        let rows = [0.0, 0.0, 1.0, -1.0, 0.0, 0.0].map(row);
+        let config = GrpoConfig {
+            num_generations: 2,
+            ..GrpoConfig::default()
+        };
+        let teaching = |config: &GrpoConfig, rows: &[ScoredRollout]| {
+            let (groups, count) = teaching_first(config, rows);
+            (groups[0][0].advantage, groups.len(), count)
+        };
+        assert_eq!(teaching(&config, &rows), (1.0, 3, 1));
+        assert_eq!(teaching(&config, &rows[..2]), (0.0, 1, 1));
+        let divergence = GrpoConfig {
+            beta: 0.1,
+            ..config.clone()
+        };
+        assert_eq!(teaching(&divergence, &rows), (0.0, 3, 3));
+        let bonus = GrpoConfig {
+            entropy_coef: 0.1,
+            ..config
+        };
+        assert_eq!(teaching(&bonus, &rows), (0.0, 3, 3));
+    }
+}

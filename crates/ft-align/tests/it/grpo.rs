@@ -371,7 +371,7 @@ fn one_group_teaches(policy: &AutoCausalLm) -> Vec<ScoredRollout> {
             },
             reward: Some(advantage),
             advantage,
-            reference: Vec::new(),
+            reference: logps.iter().map(|logp| logp - 0.1).collect(),
         }
     };
     let (alike, others) = ([0.0; 3], [0.5, -1.0, 0.0]);
@@ -387,7 +387,6 @@ fn one_group_teaches(policy: &AutoCausalLm) -> Vec<ScoredRollout> {
 #[test]
 fn groups_that_teach_nothing_change_no_gradient() {
     let policy = trained_policy();
-    let settings = |loss| GrpoConfig { loss, ..small() };
     let run = |config: GrpoConfig, rows: &[ScoredRollout], off_policy: bool| {
         let batch = PolicyBatch {
             rows: rows.to_vec(),
@@ -420,28 +419,43 @@ fn groups_that_teach_nothing_change_no_gradient() {
         );
     };
     let rows = one_group_teaches(&policy);
+    // Not 0, so that every group has a graph, and 0 in the loss, which is computed in f32.
+    let with_graph: Vec<ScoredRollout> = rows
+        .iter()
+        .map(|row| ScoredRollout {
+            advantage: match row.advantage == 0.0 {
+                true => f64::MIN_POSITIVE,
+                false => row.advantage,
+            },
+            ..row.clone()
+        })
+        .collect();
     for loss in PolicyLoss::ALL {
-        for off_policy in [false, true] {
-            let (found, output) = run(settings(loss), &rows, off_policy);
-            // An entropy bonus of almost nothing has gradients in all rows.
-            let bonus = GrpoConfig {
-                entropy_coef: 1e-30,
-                ..settings(loss)
-            };
-            let (expected, whole) = run(bonus, &rows, off_policy);
-            assert!(expected[1..].iter().any(|x| x.abs() > 1e-4), "{loss:?}");
-            near(&found, &expected);
-            assert_eq!(output.loss.count, whole.loss.count);
-            assert_eq!(output.tokens, whole.tokens);
-            for (metric, expected) in output.metrics.iter().zip(&whole.metrics) {
-                assert_eq!(metric.name, expected.name);
-                assert_eq!(metric.weight, expected.weight);
-                near(&[metric.sum.value()], &[expected.sum.value()]);
+        for (beta, entropy_coef) in [(0.0, 0.0), (0.1, 0.0), (0.0, 0.1)] {
+            for off_policy in [false, true] {
+                let config = GrpoConfig {
+                    loss,
+                    beta,
+                    entropy_coef,
+                    ..small()
+                };
+                let (found, output) = run(config.clone(), &rows, off_policy);
+                let (expected, whole) = run(config, &with_graph, off_policy);
+                assert!(expected[1..].iter().any(|x| x.abs() > 1e-4), "{loss:?}");
+                near(&found, &expected);
+                assert_eq!(output.loss.count, whole.loss.count);
+                assert_eq!(output.tokens, whole.tokens);
+                assert_eq!(output.metrics.len(), whole.metrics.len());
+                for (metric, expected) in output.metrics.iter().zip(&whole.metrics) {
+                    assert_eq!(metric.name, expected.name);
+                    assert_eq!(metric.weight, expected.weight);
+                    near(&[metric.sum.value()], &[expected.sum.value()]);
+                }
             }
         }
     }
     // Without any advantage there are gradients still, of zeros.
-    let (found, _) = run(settings(PolicyLoss::Grpo), &rows[..3], false);
+    let (found, _) = run(small(), &rows[..3], false);
     assert!(found.len() > 1 && found.iter().all(|x| *x == 0.0));
 }
 

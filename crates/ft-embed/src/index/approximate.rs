@@ -1,6 +1,7 @@
 //! Search in a graph of neighbours, for sets in which comparing every document takes too long.
 
 use std::path::Path;
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use rayon::prelude::*;
 use usearch::{Index, IndexOptions, MetricKind, ScalarKind};
@@ -40,6 +41,35 @@ impl Default for GraphSettings {
 pub struct ApproximateIndex {
     graph: Index,
     settings: GraphSettings,
+    slots: Slots,
+}
+
+/// Threads that may use the graph at once. usearch refuses more than it has made room for.
+struct Slots {
+    count: usize,
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Slots {
+    fn new(count: usize) -> Self {
+        Self {
+            count,
+            free: Mutex::new(count),
+            freed: Condvar::new(),
+        }
+    }
+
+    /// Runs `work` when a slot is free. `work` waits for nothing else.
+    fn with<T>(&self, work: impl FnOnce() -> T) -> T {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.freed.wait_while(free, |free| *free == 0);
+        *waited.unwrap_or_else(PoisonError::into_inner) -= 1;
+        let done = work();
+        *self.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.freed.notify_one();
+        done
+    }
 }
 
 impl std::fmt::Debug for ApproximateIndex {
@@ -79,7 +109,19 @@ impl ApproximateIndex {
             multi: false,
         };
         let graph = Index::new(&options).map_err(|error| Error::Settings(error.to_string()))?;
-        Ok(Self { graph, settings })
+        let index = Self {
+            graph,
+            settings,
+            slots: Slots::new(rayon::current_num_threads() + 1),
+        };
+        index.reserve(0)?;
+        Ok(index)
+    }
+
+    /// Makes room for so many documents and for all threads.
+    fn reserve(&self, documents: usize) -> Result<()> {
+        let reserved = (self.graph).reserve_capacity_and_threads(documents, self.slots.count);
+        reserved.map_err(|error| Error::Embeddings(error.to_string()))
     }
 
     /// Writes the index to a file of usearch. The file is replaced as a whole.
@@ -94,7 +136,8 @@ impl ApproximateIndex {
         Ok(ft_core::safetensors_folder::write_file(path, &bytes)?)
     }
 
-    /// Reads the file of an index. Its settings are not in the file.
+    /// Reads the file of an index. The settings are those of searches and of documents that are added. The documents of a file of
+    /// another program must have the keys 0, 1, 2 and so on.
     ///
     /// The library does not check the graph in the file: read files only from where you would run programs from.
     ///
@@ -113,6 +156,7 @@ impl ApproximateIndex {
         let index = Self::new(about.dimensions as usize, settings)?;
         let read = index.graph.load_from_buffer(&bytes);
         read.map_err(|error| wrong(error.to_string()))?;
+        index.reserve(index.len())?;
         if index.len() as u64 != about.count_present {
             return Err(wrong(format!(
                 "{} of {} documents are in the file: write it again",
@@ -142,13 +186,13 @@ impl VectorIndex for ApproximateIndex {
             )));
         }
         let first = self.len();
-        let threads = rayon::current_num_threads() + 1;
-        self.graph
-            .reserve_capacity_and_threads(first + documents.len(), threads)
-            .map_err(|error| Error::Embeddings(error.to_string()))?;
+        self.reserve(first + documents.len())?;
         let rows = documents.values().par_chunks_exact(documents.dims());
         rows.enumerate()
-            .try_for_each(|(row, values)| self.graph.add((first + row) as u64, values))
+            .try_for_each(|(row, values)| {
+                let key = (first + row) as u64;
+                self.slots.with(|| self.graph.add(key, values))
+            })
             .map_err(|error| Error::Embeddings(error.to_string()))
     }
 
@@ -159,7 +203,9 @@ impl VectorIndex for ApproximateIndex {
         }
         let rows = queries.values().par_chunks_exact(queries.dims());
         rows.map(|query| {
-            let found = self.graph.search(query, k.min(self.len()));
+            let found = self
+                .slots
+                .with(|| self.graph.search(query, k.min(self.len())));
             let found = found.map_err(|error| Error::Embeddings(error.to_string()))?;
             let hits = found.keys.iter().zip(&found.distances);
             let mut hits: Vec<Hit> = hits

@@ -46,6 +46,11 @@ fn nearly_all_of_the_best_are_found_and_a_file_has_them_too() {
     index.save(&path).expect("writes");
     let read = ApproximateIndex::load(&path, GraphSettings::default()).expect("reads");
     assert_eq!(recall(&read), recall(&index));
+    // More threads than the index has made room for wait for each other.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(40).build();
+    pool.expect("threads").install(|| {
+        assert_eq!(recall(&read), recall(&index));
+    });
     std::fs::write(&path, b"no index").expect("writes");
     let error = ApproximateIndex::load(&path, GraphSettings::default());
     assert!(matches!(error, Err(Error::File { .. })), "{error:?}");
