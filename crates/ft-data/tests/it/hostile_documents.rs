@@ -292,6 +292,25 @@ fn deep_and_many_damaged_objects_are_passed_over_or_errors() {
     assert!(error.contains("are damaged"), "{error}");
 }
 
+/// The parser passes over comments, so the rest of the file is a part of each object.
+#[test]
+fn objects_that_overlap_are_errors() {
+    let headers: String = (1..=50)
+        .map(|number| format!("{number} 0 obj [%"))
+        .collect();
+    let file = format!("%PDF-1.5\n{headers}\n{}]\n", "1 ".repeat(150_000));
+    let error = read("a.pdf", file.as_bytes()).unwrap_err();
+    assert!(error.contains("its objects overlap"), "{error}");
+}
+
+/// What looks like objects in a text counts twice.
+#[test]
+fn texts_about_objects_are_read() {
+    let about = format!("[({})]", "7 0 obj [1 1] endobj ".repeat(1000)).into_bytes();
+    let file = page(CONTENTS, "", stream("", TEXT), vec![letters(), about]);
+    assert_eq!(read("a.pdf", &file).as_deref(), Ok("Text"));
+}
+
 fn docx(part: impl Fn(&mut dyn Write)) -> Vec<u8> {
     let mut file = zip::ZipWriter::new(Cursor::new(Vec::new()));
     let options = zip::write::SimpleFileOptions::default();
