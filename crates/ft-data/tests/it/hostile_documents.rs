@@ -29,6 +29,20 @@ fn read(name: &str, bytes: &[u8]) -> Result<String, String> {
     text.map_err(|error| error.to_string())
 }
 
+#[test]
+fn long_texts_are_errors_before_they_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a.txt", "a.md", "a.html"] {
+        let path = folder.path().join(name);
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_len((256 << 20) + 1).unwrap();
+        let (text, most) = peak(|| document_text(&path));
+        let error = text.unwrap_err().to_string();
+        assert!(error.contains("more than 268435456 bytes"), "{error}");
+        assert!(most < 1 << 20, "{name}: {most} bytes");
+    }
+}
+
 fn pdf(objects: &[Vec<u8>]) -> Vec<u8> {
     let mut file = b"%PDF-1.5\n".to_vec();
     for (number, object) in (1..).zip(objects) {
