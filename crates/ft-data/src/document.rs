@@ -23,14 +23,14 @@ const KNOWN: [&str; 7] = ["txt", "md", "markdown", "html", "htm", "docx", "pdf"]
 
 /// The text of a document, by the extension of its name: `.txt`, `.md`, and with the feature `documents` `.html`, `.docx` and `.pdf`.
 ///
-/// Files of unknown origin are read within bounds. A file of text or HTML, the XML of a DOCX file, and the text of a PDF file may have
-/// 256 MiB. In a PDF file, the instructions of a page may have 16 MiB, the objects in compressed streams 32 MiB together, and all that is read
-/// for its pages 1 GiB, counted as often as it is read. Reading HTML, and finding the objects of a PDF file, may take 10 s, and 1 s more for
-/// each MiB of the file.
+/// Files of unknown origin are read within bounds. A file of text or HTML, the XML of a DOCX file, and the text of a PDF file
+/// may have 256 MiB. In a PDF file, the instructions of a page may have 16 MiB, the objects in compressed streams 32 MiB
+/// together, and all that is read for its pages 1 GiB, counted as often as it is read. Reading HTML, and finding the objects of
+/// a PDF file, may take 10 s, and 1 s more for each MiB of the file.
 ///
-/// The whole file is held in memory, and for PDF its values besides. A value that is written as one byte may take 256 bytes, so instructions
-/// take 4 GiB at most while they are read, objects in compressed streams 8 GiB, and all others 512 times the size of the file. Usual values
-/// take a few dozen times their bytes.
+/// The file, its text and the XML are held in memory, and for PDF the values in it. A value that is written as one byte may take
+/// 256 bytes. So instructions take 4 GiB at most while they are read, objects in compressed streams 8 GiB, and all others 512
+/// times the size of the file. Usual values take a few dozen times their bytes.
 ///
 /// # Errors
 ///
