@@ -30,7 +30,8 @@ impl Runs {
         let work = TempDir::new().expect("temporary folder");
         let row = |n: usize| {
             let number = n % 1000;
-            let answer = "so ".repeat(1 + n % 3);
+            // No two rows are equal.
+            let answer = format!("{} {}", n / 1000, "so ".repeat(n % 3));
             let messages = [("user", format!("{number}?")), ("assistant", answer)];
             let messages = messages.map(|(role, text)| json!({"role": role, "content": text}));
             json!({ "messages": messages }).to_string()
@@ -82,6 +83,20 @@ impl Runs {
             .stderr(errors)
             .spawn()
             .expect("starts")
+    }
+
+    /// Whether a run has a checkpoint that is written to its end.
+    fn has_checkpoint(&self, name: &str) -> bool {
+        let Ok(folder) = fs::read_dir(self.work.path().join(name).join("checkpoints")) else {
+            return false;
+        };
+        let is_whole = |name: &str| {
+            name.strip_prefix("step-")
+                .is_some_and(|step| step.parse::<u64>().is_ok())
+        };
+        folder
+            .flatten()
+            .any(|entry| entry.file_name().to_str().is_some_and(is_whole))
     }
 
     fn errors(&self, name: &str) -> String {
@@ -179,23 +194,31 @@ fn a_run_that_is_killed_at_random_moments_ends_with_the_same_bits() {
         "{read} rows before the last window"
     );
 
-    let (mut killed, mut resumed, mut round) = (0, 0, 0);
-    while killed < kills {
+    let (mut killed, mut resumed, mut from_checkpoint, mut round) = (0, 0, 0, 0);
+    // At least one resumes from a checkpoint, however fast the runs are.
+    while killed < kills || from_checkpoint == 0 {
+        assert!(
+            round < kills + 10,
+            "no run was resumed from a checkpoint, seed {seed}"
+        );
         let name = format!("killed-{round}");
         round += 1;
         let mut resume = false;
         loop {
-            let mut child = runs.start(&name, resume);
             resumed += usize::from(resume);
-            // Several kills a run.
-            let share = mix_seed(seed, killed as u64) as f64 / u64::MAX as f64 / 3.0;
+            from_checkpoint += usize::from(resume && runs.has_checkpoint(&name));
+            let mut child = runs.start(&name, resume);
+            // In the middle third of the time of a whole run, the last, the first, and so on.
+            let random = mix_seed(seed, killed as u64) as f64 / u64::MAX as f64;
+            let share = (((resumed + 1) % 3) as f64 + random) / 3.0;
             let began = Instant::now();
             let ended = loop {
                 if let Some(status) = child.try_wait().expect("is a child") {
                     assert!(status.success(), "{name}: {}", runs.errors(&name));
                     break true;
                 }
-                if killed < kills && began.elapsed() >= duration.mul_f64(share) {
+                let more = killed < kills || from_checkpoint == 0;
+                if more && began.elapsed() >= duration.mul_f64(share) {
                     child.kill().expect("is a child");
                     child.wait().expect("ends");
                     killed += 1;
@@ -225,5 +248,7 @@ fn a_run_that_is_killed_at_random_moments_ends_with_the_same_bits() {
         }
     }
     let whole = duration.as_secs_f64();
-    println!("{killed} kills in {round} runs of {whole:.1} s, {resumed} times resumed");
+    println!(
+        "{killed} kills in {round} runs of {whole:.1} s, {resumed} times resumed, {from_checkpoint} of them from a checkpoint"
+    );
 }

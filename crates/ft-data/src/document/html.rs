@@ -32,7 +32,9 @@ fn text_within(html: &str, longest: Duration) -> Result<String, String> {
         // A script would pause the tokenizer; this sink has none.
         let _ = tokenizer.feed(&input);
         if Instant::now() > ends {
-            return Err("reading the HTML takes too long: a tag has too many attributes".into());
+            return Err(format!(
+                "reading the HTML took longer than {longest:?}; a tag may have too many attributes; convert the file to text first"
+            ));
         }
         rest = more;
     }

@@ -25,6 +25,8 @@ const MARK: &[u8] = b"ARROW1\0\0";
 
 pub(super) struct ArrowRows {
     batches: StreamReader<BufReader<File>>,
+    /// Of the file.
+    bytes: usize,
     batch: Option<RecordBatch>,
     /// The next row of the batch.
     next: usize,
@@ -36,11 +38,13 @@ impl ArrowRows {
         let wrong = |reason: String| {
             Error::Dataset(format!("this is not a valid Arrow file: {reason}")).in_file(path)
         };
-        let mut input = BufReader::new(file);
-        let begins = input.fill_buf().map_err(|source| Error::Read {
+        let unread = |source| Error::Read {
             path: path.to_path_buf(),
             source,
-        })?;
+        };
+        let bytes = file.metadata().map_err(unread)?.len();
+        let mut input = BufReader::new(file);
+        let begins = input.fill_buf().map_err(unread)?;
         if begins.starts_with(MARK) {
             input.consume(MARK.len());
         }
@@ -63,6 +67,7 @@ impl ArrowRows {
         }
         Ok(Self {
             batches,
+            bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
             batch: None,
             next: 0,
             ended: false,
@@ -80,8 +85,8 @@ impl ArrowRows {
             let next = catch_unwind(AssertUnwindSafe(|| self.batches.next()))
                 .unwrap_or_else(|_| Some(Err(ArrowError::IpcError("the file is damaged".into()))));
             let wrong = match next {
-                Some(Ok(batch)) if has_more_rows_than_bits(&batch) => {
-                    "a batch has more rows than data".to_string()
+                Some(Ok(batch)) if has_more_values_than_bits(&batch, self.bytes) => {
+                    "a batch has more rows, or longer lists, than data".to_string()
                 }
                 Some(Ok(batch)) => {
                     (self.batch, self.next) = (Some(batch), 0);
@@ -111,10 +116,8 @@ impl ReadRows for ArrowRows {
             let mut left = MAX_ROW;
             let object: Result<Map<String, Value>, String> = columns
                 .map(|(field, column)| {
-                    let value = value(column, row, &mut left);
-                    let value =
-                        value.map_err(|reason| format!("column `{}`: {reason}", field.name()))?;
-                    Ok((field.name().clone(), value))
+                    let entry = entry(field.name(), column, row, &mut left);
+                    entry.map_err(|reason| format!("column `{}`: {reason}", field.name()))
                 })
                 .collect();
             object
@@ -128,9 +131,19 @@ impl ReadRows for ArrowRows {
     }
 }
 
-/// A batch of nothing but nulls can have any number of rows.
-fn has_more_rows_than_bits(batch: &RecordBatch) -> bool {
-    batch.num_rows() > 1024 + 8 * batch.get_array_memory_size()
+/// A batch of nothing but nulls can have any number of rows, and so can lists of values that take no bytes.
+fn has_more_values_than_bits(batch: &RecordBatch, file: usize) -> bool {
+    let bytes = batch.get_array_memory_size().min(file);
+    let most = bytes.saturating_mul(8).saturating_add(1024);
+    let columns = batch.columns().iter();
+    let mut open: Vec<_> = columns.map(|column| column.to_data()).collect();
+    while let Some(array) = open.pop() {
+        if array.len() > most {
+            return true;
+        }
+        open.extend(array.child_data().iter().cloned());
+    }
+    batch.num_rows() > most
 }
 
 fn is_known(kind: &DataType) -> bool {
@@ -151,10 +164,10 @@ fn is_known(kind: &DataType) -> bool {
 
 /// A value of a column as JSON. Bytes become base64, dates and decimal numbers text, as from Parquet.
 ///
-/// `left` is how many more bytes and values the row may have.
+/// `left` is how many more bytes the row may take, in memory.
 fn value(column: &dyn Array, row: usize, left: &mut usize) -> Result<Value, String> {
     use DataType::*;
-    take(left, 1)?;
+    take(left, size_of::<Value>())?;
     if column.is_null(row) {
         return Ok(Value::Null);
     }
@@ -206,8 +219,7 @@ fn value(column: &dyn Array, row: usize, left: &mut usize) -> Result<Value, Stri
         FixedSizeList(..) => list(&column.as_fixed_size_list().value(row), left)?,
         Struct(fields) => {
             let columns = fields.iter().zip(column.as_struct().columns());
-            let values = columns
-                .map(|(field, column)| Ok((field.name().clone(), value(column, row, left)?)));
+            let values = columns.map(|(field, column)| entry(field.name(), column, row, left));
             Value::Object(values.collect::<Result<_, String>>()?)
         }
         Map(..) => {
@@ -239,9 +251,20 @@ fn value(column: &dyn Array, row: usize, left: &mut usize) -> Result<Value, Stri
     })
 }
 
+/// A value with its name.
+fn entry(
+    name: &str,
+    column: &dyn Array,
+    row: usize,
+    left: &mut usize,
+) -> Result<(String, Value), String> {
+    take(left, size_of::<String>() + name.len())?;
+    Ok((name.to_string(), value(column, row, left)?))
+}
+
 fn take(left: &mut usize, count: usize) -> Result<(), String> {
     let more = left.checked_sub(count);
-    *left = more.ok_or_else(|| format!("a row of more than {MAX_ROW} bytes or values"))?;
+    *left = more.ok_or_else(|| format!("a row that takes more than {MAX_ROW} bytes: split it"))?;
     Ok(())
 }
 

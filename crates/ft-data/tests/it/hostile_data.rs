@@ -140,6 +140,47 @@ fn absurd_numbers_of_rows_in_parquet_take_no_memory() {
     }
 }
 
+#[cfg(feature = "arrow")]
+#[test]
+fn lists_that_take_no_bytes_in_arrow_are_errors() {
+    use std::sync::Arc;
+
+    use arrow_array::builder::{BooleanBuilder, ListBuilder, NullBuilder};
+    use arrow_array::{ArrayRef, FixedSizeListArray, NullArray, RecordBatch, StructArray};
+    use arrow_ipc::writer::StreamWriter;
+    use arrow_schema::Field;
+
+    const LENGTH: i32 = 1 << 28;
+    let fixed = |values: ArrayRef| -> ArrayRef {
+        let field = Arc::new(Field::new("item", values.data_type().clone(), true));
+        Arc::new(FixedSizeListArray::try_new(field, LENGTH, values, None).unwrap())
+    };
+    let mut nulls = ListBuilder::new(NullBuilder::new());
+    nulls.values().append_nulls(LENGTH as usize);
+    nulls.append(true);
+    let mut bits = ListBuilder::new(BooleanBuilder::new());
+    bits.values().append_n(1 << 22, false);
+    bits.append(true);
+    let empty = StructArray::new_empty_fields(LENGTH as usize, None);
+    let nothing = "longer lists, than data";
+    for (column, reason) in [
+        (Arc::new(nulls.finish()) as ArrayRef, nothing),
+        (fixed(Arc::new(NullArray::new(LENGTH as usize))), nothing),
+        (fixed(Arc::new(empty)), nothing),
+        // A bit becomes a value.
+        (
+            Arc::new(bits.finish()),
+            "a row that takes more than 16777216 bytes",
+        ),
+    ] {
+        let batch = RecordBatch::try_from_iter([("a", column)]).unwrap();
+        let mut file = StreamWriter::try_new(Vec::new(), &batch.schema()).unwrap();
+        file.write(&batch).unwrap();
+        let error = read("rows.arrow", &file.into_inner().unwrap()).unwrap_err();
+        assert!(error.contains(reason), "{error}");
+    }
+}
+
 /// A message that says that its metadata, or its body, has more bytes than the file.
 #[cfg(feature = "arrow")]
 #[test]

@@ -29,6 +29,20 @@ fn read(name: &str, bytes: &[u8]) -> Result<String, String> {
     text.map_err(|error| error.to_string())
 }
 
+#[test]
+fn long_texts_are_errors_before_they_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a.txt", "a.md", "a.html"] {
+        let path = folder.path().join(name);
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_len((256 << 20) + 1).unwrap();
+        let (text, most) = peak(|| document_text(&path));
+        let error = text.unwrap_err().to_string();
+        assert!(error.contains("more than 268435456 bytes"), "{error}");
+        assert!(most < 1 << 20, "{name}: {most} bytes");
+    }
+}
+
 fn pdf(objects: &[Vec<u8>]) -> Vec<u8> {
     let mut file = b"%PDF-1.5\n".to_vec();
     for (number, object) in (1..).zip(objects) {
@@ -290,6 +304,25 @@ fn deep_and_many_damaged_objects_are_passed_over_or_errors() {
     let damaged = "1 0 obj (".repeat(100_000);
     let error = read("a.pdf", format!("%PDF-1.5\n{damaged}").as_bytes()).unwrap_err();
     assert!(error.contains("are damaged"), "{error}");
+}
+
+/// The parser passes over comments, so the rest of the file is a part of each object.
+#[test]
+fn objects_that_overlap_are_errors() {
+    let headers: String = (1..=50)
+        .map(|number| format!("{number} 0 obj [%"))
+        .collect();
+    let file = format!("%PDF-1.5\n{headers}\n{}]\n", "1 ".repeat(150_000));
+    let error = read("a.pdf", file.as_bytes()).unwrap_err();
+    assert!(error.contains("its objects overlap"), "{error}");
+}
+
+/// What looks like objects in a text counts twice.
+#[test]
+fn texts_about_objects_are_read() {
+    let about = format!("[({})]", "7 0 obj [1 1] endobj ".repeat(1000)).into_bytes();
+    let file = page(CONTENTS, "", stream("", TEXT), vec![letters(), about]);
+    assert_eq!(read("a.pdf", &file).as_deref(), Ok("Text"));
 }
 
 fn docx(part: impl Fn(&mut dyn Write)) -> Vec<u8> {

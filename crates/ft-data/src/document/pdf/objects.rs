@@ -17,14 +17,18 @@ const MAX_OBJECTS: usize = 1 << 25;
 /// The most objects that cannot be read. The text of one that does not end may be the rest of the file.
 const MAX_DAMAGED: usize = 100;
 
+/// `document_text` says what values take in memory: as much as here, or twice as much in a list that has grown.
+const _: () = assert!(size_of::<Object>() <= 128);
+
 /// The document, decrypted if it needs no password.
 pub(super) fn document(bytes: &[u8]) -> Result<Document, String> {
     let mut document = Document::new();
     let mut places: HashMap<ObjectId, usize> = HashMap::new();
     let mut trailer = trailer(bytes);
     let mut reader = reader(bytes);
-    let (mut at, mut damaged) = (0, 0);
-    let ends = Instant::now() + Duration::from_secs(10 + (bytes.len() >> 20) as u64);
+    let (mut at, mut damaged, mut written) = (0, 0, 0);
+    let longest = Duration::from_secs(10 + (bytes.len() >> 20) as u64);
+    let ends = Instant::now() + longest;
     while let Some(header) = next_header(bytes, at) {
         at = header.end;
         let Some(mut object) = read(&mut reader, &header) else {
@@ -47,12 +51,17 @@ pub(super) fn document(bytes: &[u8]) -> Result<Document, String> {
                 trailer = Some((header.start, stream.dict.clone()));
             }
         }
+        // Twice, since a text may have what looks like an object.
+        written += least_bytes(&object);
+        if written > 2 * bytes.len() {
+            return Err("its objects overlap: convert the file to text first".into());
+        }
         places.insert(header.id, header.start);
         document.objects.insert(header.id, object);
         if Instant::now() > ends {
-            return Err(
-                "its objects contradict each other, so that reading it takes too long".into(),
-            );
+            return Err(format!(
+                "reading its objects took longer than {longest:?}; many of them may be damaged; convert the file to text first"
+            ));
         }
     }
     let (_, trailer) = trailer.ok_or("it has no trailer with a document catalog")?;
@@ -60,6 +69,26 @@ pub(super) fn document(bytes: &[u8]) -> Result<Document, String> {
     let packed = decrypted(&mut document)?;
     unpack(&mut document, packed, &places)?;
     Ok(document)
+}
+
+/// The fewest bytes in which an object can be written.
+fn least_bytes(object: &Object) -> usize {
+    let entries = |dictionary: &Dictionary| -> usize {
+        let entries = dictionary.iter();
+        3 + entries
+            .map(|(key, value)| 1 + key.len() + least_bytes(value))
+            .sum::<usize>()
+    };
+    match object {
+        Object::Null | Object::Boolean(_) | Object::Reference(_) => 4,
+        // One of the two parts it from the next, or it is the second bracket of an array.
+        Object::Integer(_) | Object::Real(_) => 2,
+        Object::Name(name) => 1 + name.len(),
+        Object::String(text, _) => 2 + text.len(),
+        Object::Array(items) => 1 + items.iter().map(least_bytes).sum::<usize>(),
+        Object::Dictionary(dictionary) => entries(dictionary),
+        Object::Stream(stream) => entries(&stream.dict) + stream.content.len(),
+    }
 }
 
 /// Where `12 0 obj` begins and ends.
