@@ -12,7 +12,7 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Parser;
 use ft::embed::quantize::Ranges;
-use ft::embed::{BinaryIndex, Embeddings, ExactIndex, Int8Index, VectorIndex};
+use ft::embed::{BinaryIndex, Embeddings, ExactIndex, Hit, Int8Index, VectorIndex};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 #[derive(Parser)]
@@ -62,22 +62,44 @@ fn main() -> Result<()> {
     })?;
     println!("read: {:.1} GB/s\n", bytes / read / 1e9);
     println!(
-        "| | {} queries, s | queries/s | one query, ms | GB/s of documents in f32 |",
-        args.queries
+        "| | {} queries, s | queries/s | one query, ms | GB/s of documents in f32 | of the {} best |",
+        args.queries, args.k
     );
-    println!("|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|");
     let exact = ExactIndex::new(&documents)?;
     let mut int8 = Int8Index::new(Ranges::of(&documents)?);
     int8.add(&documents)?;
     let mut binary = BinaryIndex::new(args.dims, 4)?;
     binary.add(&documents)?;
-    let indexes: [(&str, &dyn VectorIndex); 3] =
-        [("exact", &exact), ("int8", &int8), ("binary", &binary)];
+    #[cfg_attr(not(feature = "approximate"), allow(unused_mut))]
+    let mut indexes: Vec<(&str, &dyn VectorIndex)> =
+        vec![("exact", &exact), ("int8", &int8), ("binary", &binary)];
+    #[cfg(feature = "approximate")]
+    let graph = {
+        let settings = ft::embed::GraphSettings::default();
+        let mut graph = ft::embed::ApproximateIndex::new(args.dims, settings)?;
+        let start = Instant::now();
+        graph.add(&documents)?;
+        eprintln!("the graph took {:.0} s", start.elapsed().as_secs_f64());
+        graph
+    };
+    #[cfg(feature = "approximate")]
+    indexes.push(("graph", &graph));
+    let best = exact.search(&queries, args.k)?;
     for (name, index) in indexes {
+        let found = index.search(&queries, args.k)?;
+        let both = best.iter().zip(&found).flat_map(|(best, found)| {
+            let number = |hit: &Hit| hit.document;
+            let found: Vec<usize> = found.iter().map(number).collect();
+            best.iter()
+                .map(number)
+                .filter(move |document| found.contains(document))
+        });
+        let share = both.count() as f64 / (best.len() * args.k).max(1) as f64;
         let all = median(args.rounds, || index.search(&queries, args.k).map(drop))?;
         let single = median(args.rounds, || index.search(&one, args.k).map(drop))?;
         println!(
-            "| {name} | {all:.3} | {:.0} | {:.2} | {:.1} |",
+            "| {name} | {all:.3} | {:.0} | {:.2} | {:.1} | {share:.3} |",
             args.queries as f64 / all,
             single * 1e3,
             bytes / single / 1e9

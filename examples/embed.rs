@@ -5,7 +5,8 @@
 //! ```
 //!
 //! `--texts` is a file with a text a line, or a JSON list of texts, or JSONL or a JSON list of rows with `--columns`, whose
-//! texts follow each other row by row. `--prompt` names a prompt of the model.
+//! texts follow each other row by row. `--prompt` names a prompt of the model. `--weights int8` computes the linear layers by
+//! products of integers.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -15,6 +16,7 @@ use clap::Parser;
 use ft::burn::module::Module;
 use ft::core::{HubOptions, Weights, resolve};
 use ft::embed::{EmbeddingModel, EncodeOptions, Prompt};
+use ft::kernels::PackedFormat;
 use serde_json::{Value, json};
 
 /// Texts to embeddings.
@@ -47,6 +49,9 @@ struct Args {
     /// Encode so many times more, to measure.
     #[arg(long, default_value_t = 0)]
     passes: usize,
+    /// Round the linear layers to blocks of this format: int8, which also rounds their inputs and is fastest, or q8_0, q4_0, ...
+    #[arg(long)]
+    weights: Option<PackedFormat>,
     /// Threads; as many as the machine has without it.
     #[arg(long)]
     threads: Option<usize>,
@@ -65,7 +70,10 @@ fn main() -> Result<()> {
     let folder = resolve(&args.model, &HubOptions::from_env())?;
     let mut texts = read_texts(&args.texts, &args.columns)?;
     texts.truncate(args.limit.unwrap_or(usize::MAX));
-    let model = EmbeddingModel::from_pretrained_with(&folder, &device, Weights::Stored)?;
+    let mut model = EmbeddingModel::from_pretrained_with(&folder, &device, Weights::Stored)?;
+    if let Some(format) = args.weights {
+        ft::quant::pack_model(&mut model, format)?;
+    }
     let loaded_rss_mb = ft::peak_rss_mb();
     let options = EncodeOptions {
         prompt: args

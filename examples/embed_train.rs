@@ -26,7 +26,7 @@ use ft::embed::{
     TextDataset, TextRow, mine_hard_negatives, retrieval_ndcg, similarity_spearman,
 };
 use ft::peft::LoraConfig;
-use ft::train::{TrainConfig, Trainer};
+use ft::train::{Method, TrainConfig, Trainer};
 use serde_json::{Map, json};
 
 /// Trains an embedding model.
@@ -221,7 +221,8 @@ fn main() -> Result<()> {
     if lora {
         model = ft::peft::attach(model, &LoraConfig::default(), "default", args.seed)?;
     }
-    let method = EmbeddingTraining::new(config, &model, &train, args.batch_size, Some(args.seed))?;
+    let mut method =
+        EmbeddingTraining::new(config, &model, &train, args.batch_size, Some(args.seed))?;
     let settings = TrainConfig {
         learning_rate: args.lr.unwrap_or(if lora { 2e-4 } else { 2e-5 }),
         warmup_ratio: args.warmup_ratio,
@@ -236,7 +237,7 @@ fn main() -> Result<()> {
         ..TrainConfig::default()
     };
     let start = Instant::now();
-    let (model, report) = Trainer::with_method(settings, method).fit(model)?;
+    let (model, report) = Trainer::with_method(settings, &mut method).fit(model)?;
     let seconds = start.elapsed().as_secs_f64();
     let model = match lora {
         true => ft::peft::merge_and_unload(model)?,
@@ -246,7 +247,11 @@ fn main() -> Result<()> {
     model.save_pretrained(&args.output, &SaveOptions::default())?;
 
     let losses = report.train_losses;
-    let seen = (losses.len() * args.batch_size).min((rows as f64 * args.epochs.max(1.0)) as usize);
+    let batches = (0..).flat_map(|epoch| (0..method.len(epoch)).map(move |index| (epoch, index)));
+    let seen = batches.take(losses.len());
+    let seen: usize = seen
+        .map(|(epoch, index)| method.rows_in(epoch, index))
+        .sum();
     let pairs_per_s = seen as f64 / seconds;
     let by_dims = |values: &[f64]| -> Map<String, _> {
         dims.iter()

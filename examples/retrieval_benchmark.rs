@@ -26,7 +26,7 @@
 //! `--languages English,German` measures both directions within and both across two languages, and both in one index. The
 //! chat model translates (`--translate`), or translations are given.
 //!
-//! `--precision int8` or `binary` searches on codes, and `--dims` on the first dimensions. `--rerank` adds each model with a
+//! `--precision int8` or `binary` searches on codes, `--approximate` in a graph, and `--dims` on the first dimensions. `--rerank` adds each model with a
 //! cross-encoder behind it. `--pictures` draws embeddings by t-SNE, and similarities.
 
 use std::collections::HashMap;
@@ -85,6 +85,9 @@ struct Args {
     /// float, int8 or binary.
     #[arg(long, value_enum, default_value = "float")]
     precision: Precision,
+    /// Search in a graph of neighbours instead of comparing all documents (needs --features approximate).
+    #[arg(long, conflicts_with = "precision")]
+    approximate: bool,
     /// Only so many dimensions.
     #[arg(long)]
     dims: Option<usize>,
@@ -120,6 +123,19 @@ enum Precision {
     Float,
     Int8,
     Binary,
+}
+
+#[cfg(feature = "approximate")]
+fn approximate(documents: &Embeddings) -> Result<Box<dyn VectorIndex>> {
+    let settings = ft::embed::GraphSettings::default();
+    let mut index = ft::embed::ApproximateIndex::new(documents.dims(), settings)?;
+    index.add(documents)?;
+    Ok(Box::new(index))
+}
+
+#[cfg(not(feature = "approximate"))]
+fn approximate(_: &Embeddings) -> Result<Box<dyn VectorIndex>> {
+    bail!("--approximate needs a build with --features approximate")
 }
 
 /// The best documents of queries, by their numbers.
@@ -174,6 +190,7 @@ fn main() -> Result<()> {
         let mut details = encoded.details.clone();
         details["similarity"] = json!(encoded.similarity);
         details["precision"] = json!(format!("{:?}", args.precision).to_lowercase());
+        details["approximate"] = json!(args.approximate);
         details["dims"] = dims.into();
         details["search_s"] = found.iter().map(|(_, seconds)| seconds).sum::<f64>().into();
         let found: Vec<Ranked> = found.into_iter().map(|(ranked, _)| ranked).collect();
@@ -246,6 +263,7 @@ impl Args {
         }
         let start = Instant::now();
         let index: Box<dyn VectorIndex> = match self.precision {
+            Precision::Float if self.approximate => approximate(&of_documents)?,
             Precision::Float => Box::new(ExactIndex::new(&of_documents)?),
             Precision::Int8 => Box::new(Int8Index::try_from(&of_documents)?),
             Precision::Binary => {

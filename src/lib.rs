@@ -22,7 +22,7 @@
 //! - `eval` (default): evaluation. Without it about forty fewer crates are compiled;
 //! - `hub`: models by hub id are downloaded;
 //! - `mlflow` (default): a tracker that sends the numbers of a run to an MLflow server;
-//! - `parquet`, `zstd`: data in Parquet files, and compressed with zstd;
+//! - `parquet`, `arrow`, `zstd`: data in Parquet files, in Arrow files, and compressed with zstd;
 //! - `documents`: text from HTML, DOCX and PDF files.
 
 pub use burn;

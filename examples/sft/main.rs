@@ -67,7 +67,7 @@ struct Args {
     /// Model folder, or hub id (needs --features hub).
     #[arg(long)]
     model: String,
-    /// A file, folder or glob: JSON, JSONL, CSV, TSV (also .gz), Parquet with --features parquet; or hf://datasets/ORG/NAME.
+    /// A file, folder or glob: JSON, JSONL, CSV, TSV (also .gz), Parquet and Arrow with --features parquet,arrow; or hf://datasets/ORG/NAME.
     #[arg(long)]
     data: PathBuf,
     /// Read the rows while training, shuffled in a buffer, for data larger than memory. Needs --max-steps and --eval-data.

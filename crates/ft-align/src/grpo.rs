@@ -1,5 +1,6 @@
 //! Group relative policy optimization and its relatives: a policy samples completions, rewards score them.
 
+mod reading;
 mod sampling;
 mod update;
 

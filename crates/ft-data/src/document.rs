@@ -24,12 +24,13 @@ const KNOWN: [&str; 7] = ["txt", "md", "markdown", "html", "htm", "docx", "pdf"]
 
 /// The text of a document, by the extension of its name: `.txt`, `.md`, and with the feature `documents` `.html`, `.docx` and `.pdf`.
 ///
-/// A DOCX file whose text has more than 256 MiB is an error. A PDF file is decompressed without a bound, so one that was made to fill the
-/// memory can do so: read files of unknown origin in a process with a limit (`ulimit -v`).
+/// Files of unknown origin are read within bounds. The text, and the XML of a DOCX file, may have 256 MiB. In a PDF file, the instructions of a
+/// page may have 16 MiB, the objects in compressed streams 32 MiB together, and all that is read for its pages 1 GiB.
 ///
 /// # Errors
 ///
-/// If the file cannot be read, is damaged or of another kind, or has no text, as a scanned page has none.
+/// If the file cannot be read, is damaged or of another kind, is beyond these bounds or circular, or has no text, as a scanned page has
+/// none.
 pub fn document_text(path: impl AsRef<Path>) -> Result<String> {
     let path = path.as_ref();
     let bytes = fs::read(path).map_err(|source| Error::Read {
@@ -43,7 +44,7 @@ pub fn document_text(path: impl AsRef<Path>) -> Result<String> {
     let text = match extension.to_ascii_lowercase().as_str() {
         "txt" | "md" | "markdown" => utf8(bytes),
         #[cfg(feature = "documents")]
-        "html" | "htm" => utf8(bytes).map(|text| html::text(&text)),
+        "html" | "htm" => utf8(bytes).and_then(|text| html::text(&text)),
         #[cfg(feature = "documents")]
         "docx" => docx::text(&bytes),
         #[cfg(feature = "documents")]

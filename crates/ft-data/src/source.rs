@@ -1,8 +1,10 @@
 //! Rows of files: which files a path names, and one reader for each kind of file.
 //!
-//! A path is a file, a folder (all data files in it and below, by name), a glob, or `hf://datasets/ORG/NAME` with any of these behind it. The kind of a file follows from its extension,
-//! compression from its first bytes. Readers hold one row at a time, so that a file may be larger than memory.
+//! A path is a file, a folder (all data files in it and below, by name, or those that `datasets` has saved there), a glob, or
+//! `hf://datasets/ORG/NAME` with any of these behind it. The kind of a file follows from its extension, compression from its first bytes. Readers hold one row at a time, so that a file may be larger than memory.
 
+#[cfg(feature = "arrow")]
+mod arrow_rows;
 mod csv_rows;
 mod decompress;
 mod files;
@@ -12,6 +14,7 @@ mod json_lines;
 mod lines;
 #[cfg(feature = "parquet")]
 mod parquet_rows;
+mod saved_dataset;
 mod text_rows;
 
 use std::fmt;
@@ -208,6 +211,8 @@ pub(crate) enum Kind {
     Text,
     #[cfg(feature = "parquet")]
     Parquet,
+    #[cfg(feature = "arrow")]
+    Arrow,
 }
 
 impl Kind {
@@ -220,6 +225,10 @@ impl Kind {
         #[cfg(feature = "parquet")]
         if self == Self::Parquet {
             return Ok(Box::new(parquet_rows::ParquetRows::open(file, path)?));
+        }
+        #[cfg(feature = "arrow")]
+        if self == Self::Arrow {
+            return Ok(Box::new(arrow_rows::ArrowRows::open(file, path)?));
         }
         let file = decompress::decompressed(file, path)?;
         let mut input = BufReader::with_capacity(1 << 16, file);
@@ -238,6 +247,8 @@ impl Kind {
             Self::Text => Box::new(text_rows::TextRows::new(input)),
             #[cfg(feature = "parquet")]
             Self::Parquet => unreachable!("opened above"),
+            #[cfg(feature = "arrow")]
+            Self::Arrow => unreachable!("opened above"),
         })
     }
 }

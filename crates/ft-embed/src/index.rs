@@ -1,13 +1,18 @@
 //! Search for the documents whose embeddings are nearest to those of queries.
 //!
 //! [`ExactIndex`] computes every product, [`Int8Index`] and [`BinaryIndex`] do so on codes and score the best candidates
-//! again. All of them are [`VectorIndex`], the interface of a store of vectors.
+//! again. All of them are [`VectorIndex`], the interface of a store of vectors. With the feature `approximate` there is
+//! `ApproximateIndex`, for sets that are too large for them.
 
+#[cfg(feature = "approximate")]
+mod approximate;
 mod binary;
 mod exact;
 mod int8;
 mod top;
 
+#[cfg(feature = "approximate")]
+pub use approximate::{ApproximateIndex, GraphSettings};
 pub use binary::BinaryIndex;
 pub use exact::ExactIndex;
 pub use int8::Int8Index;

@@ -42,6 +42,8 @@ pub use encode::{EncodeOptions, Prompt};
 pub use error::{Error, Result};
 pub use folder::Pooling;
 pub use ft_data::{TextBatch, TextTokens};
+#[cfg(feature = "approximate")]
+pub use index::{ApproximateIndex, GraphSettings};
 pub use index::{BinaryIndex, ExactIndex, Hit, Int8Index, VectorIndex};
 pub use layout::text_layout;
 pub use mine::{Mined, MiningConfig, PairScorer, mine_hard_negatives};

@@ -126,6 +126,12 @@ impl EmbeddingTraining {
         })
     }
 
+    /// How many rows a batch of training has: fewer than the batch size where a dataset ends, or where texts that repeat wait
+    /// for other batches.
+    pub fn rows_in(&self, epoch: usize, index: usize) -> usize {
+        self.train.plan.rows(epoch, index).len()
+    }
+
     /// Evaluates the loss on these rows as well.
     ///
     /// # Errors

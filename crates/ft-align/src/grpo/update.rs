@@ -1,17 +1,16 @@
 //! What an update is computed from completions.
 
 use burn::tensor::{Tensor, TensorData};
-use ft_core::{CausalLm, LossSum, predicted_logps_and_entropy};
-use ft_data::Tokenized;
+use ft_core::{CausalLm, LossSum};
 use ft_train::{StepContext, StepOutput, StepResult};
 
+use super::reading::{Reading, read, teaching_first};
 use crate::GrpoConfig;
 use crate::loss::{
     PolicyLoss, PolicySettings, PolicyTokens, Reduction, clipped_terms, k3, top_entropy_mask,
     without_truncated,
 };
-use crate::scored_rollout::{PolicyBatch, ScoredRollout, tokenized};
-use crate::sequences::{collate, reach};
+use crate::scored_rollout::{PolicyBatch, ScoredRollout};
 
 /// The loss and the metrics of a batch in training.
 pub(super) fn update<M: CausalLm>(
@@ -22,19 +21,18 @@ pub(super) fn update<M: CausalLm>(
 ) -> StepResult {
     let device = &context.device;
     let count = batch.rows.len();
-    let sequences = tokenized(&batch.rows);
-    let groups: Vec<Vec<&Tokenized>> = (sequences.chunks(config.num_generations))
-        .map(|group| group.iter().collect())
-        .collect();
-    let branches = collate(reach(model), &groups, device);
-    let hidden = model.hidden_states(&branches.batch.tokens(device), None);
+    let (groups, teaching) = teaching_first(config, &batch.rows);
+    let rows: Vec<&ScoredRollout> = groups.iter().flat_map(|group| group.iter()).collect();
     let temperature = f64::from(config.generation.temperature);
-    let (found, entropy) =
-        predicted_logps_and_entropy(hidden, model.head(), &branches.completions, temperature);
+    let Reading {
+        found,
+        entropy,
+        tokens: read,
+    } = read(model, &groups, teaching, temperature, device);
     let [_, longest] = found.logps.dims();
     let matrix = |values: &dyn Fn(&ScoredRollout) -> &[f32]| {
         let mut flat = vec![0.0; count * longest];
-        for (cells, row) in flat.chunks_exact_mut(longest).zip(&batch.rows) {
+        for (cells, row) in flat.chunks_exact_mut(longest).zip(&rows) {
             let values = values(row);
             cells[..values.len()].copy_from_slice(values);
         }
@@ -42,19 +40,18 @@ pub(super) fn update<M: CausalLm>(
     };
     let mask = match config.mask_truncated_completions {
         true => {
-            let truncated: Vec<bool> = batch.rows.iter().map(|row| !row.rollout.finished).collect();
+            let truncated: Vec<bool> = rows.iter().map(|row| !row.rollout.finished).collect();
             without_truncated(found.mask, &truncated)
         }
         false => found.mask,
     };
-    let kept = |row: &&ScoredRollout| row.rollout.finished || !config.mask_truncated_completions;
-    let lengths = batch
-        .rows
+    let kept = |row: &&&ScoredRollout| row.rollout.finished || !config.mask_truncated_completions;
+    let lengths = rows
         .iter()
         .filter(kept)
         .map(|row| row.rollout.token_ids.len());
     let counted: usize = lengths.sum();
-    let advantages: Vec<f32> = batch.rows.iter().map(|row| row.advantage as f32).collect();
+    let advantages: Vec<f32> = rows.iter().map(|row| row.advantage as f32).collect();
     let tokens = PolicyTokens {
         old_logps: match batch.off_policy {
             true => matrix(&|row| &row.rollout.logps),
@@ -101,7 +98,7 @@ pub(super) fn update<M: CausalLm>(
         sum,
         count: of.max(1),
     })
-    .with_tokens(branches.batch.token_count());
+    .with_tokens(read);
     for (name, value, weight) in metrics {
         output = output.with_metric(name, value, weight);
     }

@@ -14,13 +14,17 @@ pub(super) fn text(bytes: &[u8]) -> Result<String, String> {
     let part = archive
         .by_name("word/document.xml")
         .map_err(|error| damaged(&error))?;
+    let size = part.size();
+    if size > MAX_TEXT {
+        return Err(damaged(&format!("its text has more than {MAX_TEXT} bytes")));
+    }
     let mut xml = String::new();
-    let mut limited = part.take(MAX_TEXT + 1);
+    let mut limited = part.take(size + 1);
     limited
         .read_to_string(&mut xml)
         .map_err(|error| damaged(&error))?;
-    if xml.len() as u64 > MAX_TEXT {
-        return Err(damaged(&format!("its text has more than {MAX_TEXT} bytes")));
+    if xml.len() as u64 > size {
+        return Err(damaged(&"its text is longer than the archive says"));
     }
     paragraphs(&xml).map_err(|error| damaged(&error))
 }

@@ -1,6 +1,7 @@
 //! The text of HTML, from the tokens of a conforming tokenizer. Scripts, styles and what is not shown are left out.
 
 use std::cell::RefCell;
+use std::time::{Duration, Instant};
 
 use html5ever::tendril::StrTendril;
 use html5ever::tokenizer::states::RawKind;
@@ -10,14 +11,33 @@ use html5ever::tokenizer::{
 
 use super::Paragraphs;
 
-pub(super) fn text(html: &str) -> String {
+/// The text of the page.
+///
+/// # Errors
+///
+/// If reading takes longer than ten seconds, and one for each mebibyte: the tokenizer compares each attribute of a tag with all others.
+pub(super) fn text(html: &str) -> Result<String, String> {
+    text_within(html, Duration::from_secs(10 + (html.len() >> 20) as u64))
+}
+
+fn text_within(html: &str, longest: Duration) -> Result<String, String> {
+    const PIECE: usize = 1 << 14;
+    let ends = Instant::now() + longest;
     let input = BufferQueue::default();
-    input.push_back(StrTendril::from_slice(html));
     let tokenizer = Tokenizer::new(Sink::default(), Default::default());
-    // A script would pause the tokenizer; this sink has none.
-    let _ = tokenizer.feed(&input);
+    let mut rest = html;
+    while !rest.is_empty() {
+        let (piece, more) = rest.split_at(rest.floor_char_boundary(PIECE));
+        input.push_back(StrTendril::from_slice(piece));
+        // A script would pause the tokenizer; this sink has none.
+        let _ = tokenizer.feed(&input);
+        if Instant::now() > ends {
+            return Err("reading the HTML takes too long: a tag has too many attributes".into());
+        }
+        rest = more;
+    }
     tokenizer.end();
-    tokenizer.sink.0.into_inner().paragraphs.finish()
+    Ok(tokenizer.sink.0.into_inner().paragraphs.finish())
 }
 
 #[derive(Default)]
@@ -152,15 +172,35 @@ mod tests {
                     <h2>A &amp; B</h2><p>One\n  two<br>three</p><script>if (a < b) { x = '<p>no</p>' }</script>\
                     <ul><li>first<li>second</ul><pre>a\n  b</pre><table><tr><td>1<td>2</table><p>&uuml;</body>";
         assert_eq!(
-            text(html),
-            "## A & B\n\nOne two\nthree\n\n- first\n\n- second\n\na\n  b\n\n1 2\n\nü"
+            text(html).as_deref(),
+            Ok("## A & B\n\nOne two\nthree\n\n- first\n\n- second\n\na\n  b\n\n1 2\n\nü")
         );
     }
 
     #[test]
     fn broken_html_is_read_as_far_as_it_goes() {
-        assert_eq!(text("</script></pre><p>a<b>c</p"), "ac");
-        assert_eq!(text("<p>a<script>b"), "a");
-        assert_eq!(text(""), "");
+        for (html, read) in [
+            ("</script></pre><p>a<b>c</p", "ac"),
+            ("<p>a<script>b", "a"),
+            ("", ""),
+        ] {
+            assert_eq!(text(html).as_deref(), Ok(read));
+        }
+    }
+
+    #[test]
+    fn nesting_has_no_bound_and_attributes_have_one() {
+        let nested = "<div>".repeat(200_000) + "deep";
+        assert_eq!(text(&nested).as_deref(), Ok("deep"));
+        let attributes: String = (0..50_000).map(|number| format!(" a{number}")).collect();
+        let error = text_within(&format!("<p{attributes}>b"), Duration::from_millis(20));
+        assert!(error.is_err_and(|error| error.contains("too many attributes")));
+    }
+
+    #[test]
+    fn pages_are_read_in_pieces() {
+        let word = "ä &amp; <b class='x y'>ö</b> ";
+        let html = format!("<p>{}</p>", word.repeat(5000));
+        assert_eq!(text(&html).as_deref(), Ok("ä & ö ".repeat(5000).trim_end()));
     }
 }

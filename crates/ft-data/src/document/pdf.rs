@@ -1,20 +1,69 @@
-//! The text of a PDF file.
+//! The text of a PDF file, within bounds.
 //!
-//! The parts of a file are decompressed by the parser, which has no bound: a file that is made for it can fill the memory. Files of
-//! unknown origin are to be read in a process with a limit.
+//! The parser of instructions and fonts follows whatever a file says. So a document is put together without its own table of objects,
+//! what its pages need is checked, and only that is left in it; see the files below.
 
+mod content;
+mod objects;
+mod work;
+
+use std::io::Write;
 use std::panic;
+
+use pdf_extract::{Object, PlainTextOutput, output_doc};
+
+use super::MAX_TEXT;
 
 /// The text of all pages. A page that is a picture has none.
 pub(super) fn text(bytes: &[u8]) -> Result<String, String> {
     // The parser panics on some damaged files.
-    let read = panic::catch_unwind(|| pdf_extract::extract_text_from_mem(bytes));
-    match read {
+    match panic::catch_unwind(|| extracted(bytes)) {
         Ok(Ok(text)) => Ok(tidied(&text)),
-        Ok(Err(error)) => Err(format!("the PDF file cannot be read: {error}")),
+        Ok(Err(reason)) => Err(format!("the PDF file cannot be read: {reason}")),
         Err(_) => {
             Err("the PDF file is damaged, or has something that is not supported".to_string())
         }
+    }
+}
+
+fn extracted(bytes: &[u8]) -> Result<String, String> {
+    let mut document = objects::document(bytes)?;
+    let needed = work::needed(&document)?;
+    for object in document.objects.values_mut() {
+        if let Object::Stream(stream) = object
+            && !needed.contains(&work::address(stream))
+        {
+            stream.set_plain_content(Vec::new());
+        }
+    }
+    let mut text = Text::default();
+    let output: &mut dyn Write = &mut text;
+    match output_doc(&document, &mut PlainTextOutput::new(output)) {
+        _ if text.is_full => Err(format!("its text has more than {MAX_TEXT} bytes")),
+        Ok(()) => String::from_utf8(text.bytes).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Text that has an end.
+#[derive(Default)]
+struct Text {
+    bytes: Vec<u8>,
+    is_full: bool,
+}
+
+impl Write for Text {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.is_full |= (self.bytes.len() + bytes.len()) as u64 > MAX_TEXT;
+        if self.is_full {
+            return Err(std::io::Error::other("the text is full"));
+        }
+        self.bytes.extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -71,6 +120,31 @@ mod tests {
                 .as_deref(),
             Ok("Hello from a page.")
         );
+    }
+
+    #[test]
+    fn a_file_that_is_encrypted_without_a_password_is_read() {
+        use pdf_extract::{Document, EncryptionState, EncryptionVersion, Permissions};
+        let encrypted = |password: &str| {
+            let mut document = Document::load_mem(&pdf("Hello")).expect("is a PDF file");
+            let id = Object::string_literal("an id of sixteen");
+            document.trailer.set("ID", vec![id.clone(), id]);
+            let state = EncryptionState::try_from(EncryptionVersion::V2 {
+                document: &document,
+                owner_password: "owner",
+                user_password: password,
+                key_length: 128,
+                permissions: Permissions::empty(),
+            });
+            document
+                .encrypt(&state.expect("has a key"))
+                .expect("encrypts");
+            let mut bytes = Vec::new();
+            document.save_to(&mut bytes).expect("writes");
+            text(&bytes)
+        };
+        assert_eq!(encrypted("").as_deref().map(str::trim), Ok("Hello"));
+        assert!(encrypted("secret").is_err_and(|error| error.contains("it is encrypted")));
     }
 
     #[test]

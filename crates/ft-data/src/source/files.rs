@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use super::Kind;
 use super::hub_dataset::HubDataset;
+use super::saved_dataset::saved_files;
 use crate::{Error, Result};
 
 const KNOWN: &str =
-    ".json, .jsonl, .ndjson, .csv, .tsv or .txt, and .gz or .zst after it, or .parquet";
+    ".json, .jsonl, .ndjson, .csv, .tsv or .txt, and .gz or .zst after it, .parquet or .arrow";
 
 /// The files that a path names: the file itself, the data files of a folder and those below it, those that a glob matches, or those of
-/// a dataset of the hub. They are in the order of their paths.
+/// a dataset of the hub. They are in the order of their paths. A folder that `datasets` wrote has them in its own order.
 ///
 /// # Errors
 ///
@@ -22,6 +23,9 @@ pub(crate) fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
     }
     if let Some(dataset) = HubDataset::of(path) {
         return dataset?.files();
+    }
+    if let Some(files) = saved_files(path)? {
+        return Ok(files);
     }
     let mut files = Vec::new();
     if path.is_dir() {
@@ -117,6 +121,8 @@ pub(super) fn kind_of(path: &Path) -> Option<Kind> {
         "txt" => Some(Kind::Text),
         #[cfg(feature = "parquet")]
         "parquet" if plain.is_none() => Some(Kind::Parquet),
+        #[cfg(feature = "arrow")]
+        "arrow" if plain.is_none() => Some(Kind::Arrow),
         _ => None,
     }
 }
@@ -125,7 +131,7 @@ pub(super) fn kind_of(path: &Path) -> Option<Kind> {
 pub(super) fn kind_of_file(path: &Path) -> Result<Kind> {
     let end = path.extension().and_then(|end| end.to_str());
     match (kind_of(path), end) {
-        (None, Some(feature @ "parquet")) => Err(Error::Settings(format!(
+        (None, Some(feature @ ("parquet" | "arrow"))) => Err(Error::Settings(format!(
             "this program was built without the feature `{feature}`: build with --features {feature}, or convert the file to JSONL"
         ))
         .in_file(path)),

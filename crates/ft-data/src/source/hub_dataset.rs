@@ -116,7 +116,7 @@ fn shards(name: &str) -> Option<(&str, &str, usize)> {
 }
 
 /// The split that a path names: a folder or the beginning of the name of the file, as datasets reads them.
-fn split_of(path: &str) -> Option<&'static str> {
+pub(super) fn split_of(path: &str) -> Option<&'static str> {
     const SPLITS: [(&str, &str); 7] = [
         ("train", "train"),
         ("training", "train"),

@@ -1,13 +1,11 @@
 //! Damaged data: what is read from outside gives an error or rows, and never a panic, a hang, or memory that has nothing to do with the
 //! size of the file. The readers are those of JSON, JSONL, CSV, text, registries, templates, and with their features
-//! Parquet and documents (HTML, DOCX, PDF).
+//! Parquet, Arrow and documents (HTML, DOCX, PDF).
 //!
 //! The test runs some hundred cases from a fixed seed. `FT_FUZZ_MINUTES=10 cargo test -p ft-data --all-features --test it damaged_data --
 //! --nocapture` runs as long as that for each reader, from a seed that it prints (`FT_FUZZ_SEED` sets it). `FT_FUZZ_READER` names one
 //! reader. A failure names its case, and `FT_FUZZ_CASE` runs that case alone.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -20,55 +18,14 @@ use ft_data::document_text;
 use ft_data::{DatasetInfo, Format, built_in_template, read_rows};
 use serde_json::json;
 
-/// The bytes that a thread has allocated and not freed, and the most of them.
-struct Counted;
-
-thread_local! {
-    static LIVE: Cell<isize> = const { Cell::new(0) };
-    static MOST: Cell<isize> = const { Cell::new(0) };
-}
-
-fn note(change: isize) {
-    let _ = LIVE.try_with(|live| {
-        live.set(live.get() + change);
-        MOST.set(MOST.get().max(live.get()));
-    });
-}
-
-// SAFETY: all is left to the system's allocator; numbers in cells are set besides.
-#[allow(unsafe_code)]
-unsafe impl GlobalAlloc for Counted {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note(layout.size() as isize);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        note(layout.size() as isize);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        note(size as isize - layout.size() as isize);
-        // SAFETY: as the caller promises.
-        unsafe { System.realloc(ptr, layout, size) }
-    }
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        note(-(layout.size() as isize));
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counted = Counted;
+use crate::memory::peak;
 
 /// Seconds that a case may take.
 const LONGEST: u64 = 60;
 
 /// The bytes that may be there at once for a file of this size: as values of JSON, rows of small numbers take many times their bytes.
-fn limit(size: usize) -> isize {
-    ((32 << 20) + 400 * size) as isize
+fn limit(size: usize) -> usize {
+    (32 << 20) + 400 * size
 }
 
 /// A sequence of numbers.
@@ -231,7 +188,7 @@ fn template(path: &Path) -> bool {
     })
 }
 
-#[cfg(feature = "parquet")]
+#[cfg(any(feature = "arrow", feature = "parquet"))]
 fn golden(name: &str) -> Vec<u8> {
     std::fs::read(
         Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -295,6 +252,13 @@ fn readers() -> Vec<Reader> {
     }
     #[cfg(feature = "parquet")]
     readers.push(one("parquet", "rows.parquet", golden("rows.parquet"), rows));
+    #[cfg(feature = "arrow")]
+    for (name, file) in [
+        ("arrow stream", "saved/shards/data-00000-of-00002.arrow"),
+        ("arrow file", "saved/others.arrow"),
+    ] {
+        readers.push(one(name, "rows.arrow", golden(file), rows));
+    }
     #[cfg(feature = "documents")]
     {
         let document = |path: &Path| document_text(path).is_ok();
@@ -441,10 +405,7 @@ fn damaged_data_gives_errors() {
             let folder = tempfile::tempdir().unwrap();
             let size = write(files, folder.path(), Some(&mut dice));
             let path = folder.path().join(reader.opened);
-            let before = LIVE.get();
-            MOST.set(before);
-            let result = catch_unwind(AssertUnwindSafe(|| (reader.read)(&path)));
-            let most = MOST.get() - before;
+            let (result, most) = peak(|| catch_unwind(AssertUnwindSafe(|| (reader.read)(&path))));
             if most > limit(size) {
                 failures.push(format!(
                     "{name}, case {case}: {size} bytes take {most} bytes of memory"

@@ -13,11 +13,17 @@ use serde_json::{Value, json};
 
 mod chunks;
 mod fuzz;
+mod hostile_data;
+#[cfg(feature = "documents")]
+mod hostile_documents;
 mod loader;
 mod masked_messages;
+mod memory;
 mod preferences;
 mod prompts;
 mod quality;
+#[cfg(feature = "arrow")]
+mod saved;
 mod streams;
 mod templates;
 

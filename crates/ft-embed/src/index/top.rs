@@ -3,7 +3,7 @@
 use super::Hit;
 
 /// Whether the first hit comes before the second: a higher score, or the lower number among equal ones.
-fn before(a: &Hit, b: &Hit) -> std::cmp::Ordering {
+pub(super) fn before(a: &Hit, b: &Hit) -> std::cmp::Ordering {
     b.score
         .total_cmp(&a.score)
         .then(a.document.cmp(&b.document))

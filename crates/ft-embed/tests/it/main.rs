@@ -1,5 +1,7 @@
 //! Embedding models and losses against sentence-transformers. The golden files are made by the scripts in `golden/`.
 
+#[cfg(feature = "approximate")]
+mod approximate;
 mod losses;
 mod minilm;
 #[cfg(feature = "servers")]
