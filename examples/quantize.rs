@@ -58,9 +58,10 @@ struct Args {
     /// Bits of an integer, from 2 to 8. Without it 4, and 8 for smoothquant, which has no others.
     #[arg(long)]
     bits: Option<u32>,
-    /// Numbers that share a scale: a multiple of 32 that divides the columns of all layers.
-    #[arg(long, default_value_t = 64)]
-    group_size: usize,
+    /// Numbers that share a scale: a multiple of 32 that divides the columns of all layers. Without it 64. Not for smoothquant,
+    /// which has a scale for each row.
+    #[arg(long)]
+    group_size: Option<usize>,
     /// How much of the difference between columns smoothquant moves from inputs to weights, from 0 to 1. Without it 0.5.
     #[arg(long, conflicts_with_all = ["format", "bits_per_weight", "megabytes"])]
     alpha: Option<f32>,
@@ -116,6 +117,7 @@ fn main() -> Result<()> {
 fn file(source: &Path, tokenizer: &Tokenizer, args: &Args) -> Result<Value> {
     let config = BackboneConfig::from_pretrained(source)?.to_json();
     let weights = open_weights(source)?;
+    let name = (source.file_stem()).map(|name| name.to_string_lossy().to_string());
     let megabytes = args
         .megabytes
         .map(|size| Budget::Bytes((size * 1e6) as u64));
@@ -143,6 +145,7 @@ fn file(source: &Path, tokenizer: &Tokenizer, args: &Args) -> Result<Value> {
                 &*weights,
                 &config,
                 tokenizer,
+                name.as_deref(),
                 measured,
                 budget,
                 &mut progress,
@@ -156,7 +159,7 @@ fn file(source: &Path, tokenizer: &Tokenizer, args: &Args) -> Result<Value> {
     let (bar, progress) = bar("tensors")?;
     let options = GgufOptions {
         types: fit.as_ref().map(|fit| &fit.types),
-        name: (source.file_stem()).map(|name| name.to_string_lossy().to_string()),
+        name,
         importance: measured.as_ref().map(|measured| &measured.importance),
         progress: Some(&progress),
         ..GgufOptions::new(mix.context("a budget needs --calibration FILE")?)
@@ -211,12 +214,16 @@ fn folder(
     tokenizer: &Tokenizer,
     args: &Args,
 ) -> Result<Value> {
+    let group_size = args.group_size.unwrap_or(64);
     ensure!(
-        args.group_size > 0 && args.group_size.is_multiple_of(32),
-        "--group-size {}: give a multiple of 32",
-        args.group_size
+        group_size > 0 && group_size.is_multiple_of(32),
+        "--group-size {group_size}: give a multiple of 32"
     );
     let smooth = matches!(algorithm, Algorithm::SmoothQuant { .. });
+    ensure!(
+        !smooth || args.group_size.is_none(),
+        "smoothquant has a scale for each row and no groups: leave out --group-size"
+    );
     ensure!(
         smooth || args.alpha.is_none(),
         "--alpha is for --method smoothquant"
@@ -229,7 +236,7 @@ fn folder(
         },
         scheme: match smooth {
             true => Scheme::rows(bits),
-            false => Scheme::grouped(bits, args.group_size),
+            false => Scheme::grouped(bits, group_size),
         },
     };
     let layout = match algorithm {

@@ -255,6 +255,8 @@ fn a_folder_has_the_perplexity_of_the_model_that_was_quantized() {
         TEXT,
     ]);
     assert!(message.contains("SmoothQuant has 8 bits"), "{message}");
+    let message = refused(&["--method", "smoothquant", "--group-size", "64"]);
+    assert!(message.contains("leave out --group-size"), "{message}");
     let message = refused(&["--method", "abc"]);
     assert!(message.contains("the methods are rtn"), "{message}");
     let message = refused(&["--format", "q4_0", "--bits", "3"]);

@@ -22,7 +22,7 @@ const STEPS: u64 = 1 << 17;
 ///
 /// # Panics
 ///
-/// If a part has no choices, or an error is not a number.
+/// If a part has no choices, or an error is not finite.
 ///
 /// ```
 /// use ft_quant::{Choice, allocate};
@@ -61,7 +61,7 @@ pub fn allocate(parts: &[Vec<Choice>], budget: u64) -> Option<Vec<usize>> {
         let mut pick = vec![(0, 0); room + 1];
         for index in order {
             let (size, error) = (units(&part[index]), part[index].error);
-            assert!(!error.is_nan(), "errors are numbers");
+            assert!(error.is_finite(), "errors are finite");
             let rest = errors.iter().map(|sum| sum + error);
             let places = sums.iter_mut().zip(&mut pick).skip(size);
             for ((sum, pick), found) in places.zip(rest) {
@@ -152,6 +152,13 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "errors are finite")]
+    fn an_infinite_error_is_refused() {
+        let choice = |bytes, error| Choice { bytes, error };
+        allocate(&[vec![choice(4, f64::INFINITY), choice(6, 1.0)]], 5);
     }
 
     /// Sizes without a common unit, which are rounded up.

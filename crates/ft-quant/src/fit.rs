@@ -50,12 +50,14 @@ pub struct Fit {
 ///
 /// The error of a type for a matrix is `Σ a·(w − ŵ)² / Σ a·w²` times the [`Sensitivity`] of the layer, where `a` is the importance of
 /// a column; for embedding and output layer it is the relative error of their numbers, twice that if they are tied. The sum over
-/// matrices is made least by [`allocate`]. Each matrix is rounded to Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_0 and F16, or what llama.cpp takes where
-/// rows are no whole blocks. `progress` gets how many tensors were tried, and how many there are.
+/// matrices is made least by [`allocate`]. Each matrix is rounded to Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_0 and F16, or what llama.cpp
+/// takes where rows are no whole blocks. `name` is the [`GgufOptions::name`] that the file gets, which is part of its size.
+/// `progress` gets how many tensors were tried, and how many there are.
 ///
 /// # Errors
 ///
-/// If the budget is less than the smallest file, or the model cannot be written, see [`write_gguf`](crate::write_gguf).
+/// If the budget is less than the smallest file, a layer has no finite sensitivity, or the model cannot be written, see
+/// [`write_gguf`](crate::write_gguf).
 ///
 /// ```no_run
 /// use std::path::Path;
@@ -71,9 +73,11 @@ pub struct Fit {
 /// let windows = calibration_windows(Path::new("c4.jsonl"), &tokenizer, 512, 32)?;
 /// let sensitivity = Sensitivity::measure(&mut model, &windows, &mut |_, _| {})?;
 /// let (config, weights) = (model.config().to_json(), open_weights(folder)?);
-/// let fit = fit_mix(&*weights, &config, &tokenizer, &sensitivity, Budget::BitsPerWeight(4.5), &mut |_, _| {})?;
+/// let (name, budget) = (Some("smollm2"), Budget::BitsPerWeight(4.5));
+/// let fit = fit_mix(&*weights, &config, &tokenizer, name, &sensitivity, budget, &mut |_, _| {})?;
 /// let options = GgufOptions {
 ///     types: Some(&fit.types),
+///     name: name.map(str::to_string),
 ///     importance: Some(&sensitivity.importance),
 ///     ..GgufOptions::new(fit.mix)
 /// };
@@ -85,12 +89,16 @@ pub fn fit_mix(
     source: &dyn WeightSource,
     config: &Json,
     tokenizer: &Tokenizer,
+    name: Option<&str>,
     sensitivity: &Sensitivity,
     budget: Budget,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Fit> {
     // All that is rounded in any mix has 16 bits in this one.
-    let options = GgufOptions::new(Mix::F16);
+    let options = GgufOptions {
+        name: name.map(str::to_string),
+        ..GgufOptions::new(Mix::F16)
+    };
     let (plan, mut writer) = begin(source, config, tokenizer, &options)?;
     let mut numbers = 0;
     for one in &plan {
@@ -162,11 +170,20 @@ fn tried(
     let numbers = one.numbers(source)?;
     let importance = sensitivity.importance.of(&one.name);
     let path = one.name.strip_suffix(".weight").unwrap_or(&one.name);
-    let factor = match sensitivity.layers.get(path) {
-        Some(factor) => *factor,
-        None if config["tie_word_embeddings"] == true => 2.0,
-        None => 1.0,
+    let factor = match one.placed.name.as_str() {
+        "token_embd.weight" if config["tie_word_embeddings"] == true => 2.0,
+        "token_embd.weight" | "output.weight" => 1.0,
+        _ => *sensitivity.layers.get(path).ok_or_else(|| {
+            Error::Settings(format!(
+                "no sensitivity for {path}: it was measured on another model"
+            ))
+        })?,
     };
+    if !factor.is_finite() {
+        return Err(Error::Settings(format!(
+            "the sensitivity of {path} is {factor}: give finite numbers, as Sensitivity::measure does"
+        )));
+    }
     let mut kinds: Vec<TensorType> = FORMATS.map(|format| fitting(format, width)).to_vec();
     kinds.push(TensorType::F16);
     kinds.dedup();

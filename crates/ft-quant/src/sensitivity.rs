@@ -10,12 +10,14 @@ use crate::cholesky::numbers;
 use crate::fold::{matrix, set_matrix};
 use crate::importance::weighted_squares;
 use crate::moments::{Order, tensor};
-use crate::{Error, Importance, Result, Scheme, round_to_nearest};
+use crate::{Error, Importance, Result, Scheme, relative_error, round_to_nearest};
 
-/// What tries a layer out: it is rounded to groups of this.
-fn probe() -> Scheme {
-    Scheme::grouped(4, 32)
-}
+/// What tries a layer out: it is rounded to groups of 32 with so many bits, with fewer where those before change too little.
+const BITS: [u32; 3] = [4, 3, 2];
+/// The relative error below which fewer bits are tried: almost all groups of the weight lie on a grid of that many bits already.
+const ENOUGH: f64 = 1e-2;
+/// The least relative error from which a sensitivity is computed. Below it changes are those of products in `f32`.
+const LEAST: f64 = 1e-4;
 
 /// What matters of a model on a text: the columns of each linear layer, and the layers among themselves.
 #[derive(Clone, Debug, Default)]
@@ -32,12 +34,13 @@ pub struct Sensitivity {
 
 impl Sensitivity {
     /// Runs a model on windows of a text, block by block. In each block every layer is rounded alone to 4 bits, and the block is
-    /// run again on the first few windows. `progress` is called after each block with how many are done, and how many there are.
+    /// run again on the first few windows. A weight that lies on a grid of 4 bits already is rounded to 3 bits, or to 2.
+    /// `progress` is called after each block with how many are done, and how many there are.
     ///
     /// # Errors
     ///
-    /// If there are no windows, they do not suit the model, the model carries adapters, or a weight or an activation is not
-    /// finite.
+    /// If there are no windows, they do not suit the model, the model carries adapters, a weight or an activation is not finite,
+    /// or rounding changes a weight in none of these numbers of bits: each group of 32 has one number beside zero.
     pub fn measure(
         model: &mut AutoCausalLm,
         windows: &[Vec<u32>],
@@ -66,12 +69,9 @@ impl Sensitivity {
                     if stage.paths.contains(path) {
                         let [error, size] =
                             weighted_squares(weight, rounded, Some(&moments.mean_squares));
-                        let ratio = if error > 0.0 {
-                            change * size / error
-                        } else {
-                            0.0
-                        };
-                        all.layers.insert(path.clone(), ratio);
+                        let ratio = ratio(*change, error, size);
+                        all.layers
+                            .insert(path.clone(), ratio.map_err(|e| e.in_layer(path))?);
                     }
                 }
                 all.importance.insert(stage, moments);
@@ -79,6 +79,28 @@ impl Sensitivity {
             progress(block + 1, total);
         }
         Ok(all)
+    }
+}
+
+/// A change by the relative error that caused it, `error / size`.
+fn ratio(change: f64, error: f64, size: f64) -> Result<f64> {
+    if size == 0.0 {
+        // The weight is zero, or all that it is multiplied with.
+        return Ok(0.0);
+    }
+    if error < LEAST * LEAST * size {
+        return Err(Error::Settings(
+            "rounding the weight to 4, 3 or 2 bits changes nothing, so its sensitivity cannot be measured: give the model from which \
+             this one was rounded, or write a mix, as Q4_K_M"
+                .into(),
+        ));
+    }
+    let ratio = change * size / error;
+    match ratio.is_finite() {
+        true => Ok(ratio),
+        false => Err(Error::Settings(
+            "the output of the block is not finite if this layer is rounded: an activation overflows".into(),
+        )),
     }
 }
 
@@ -91,14 +113,25 @@ fn round_one(model: &mut AutoCausalLm, path: &str) -> Result<[Vec<f32>; 2]> {
         }
         let weight = numbers(matrix(linear));
         let shape = [linear.out_features(), linear.in_features()];
-        found = round_to_nearest(&weight, shape, &probe()).map(|rounded| {
-            let rounded = rounded.dequantize();
+        found = probe(&weight, shape).map(|rounded| {
             let device = linear.weight.lazy_device();
             set_matrix(linear, tensor(rounded.clone(), shape, &device));
             [weight, rounded]
         });
     });
     found.map_err(|error| error.in_layer(path))
+}
+
+/// A weight with the most bits that change enough of it.
+fn probe(weight: &[f32], shape: [usize; 2]) -> Result<Vec<f32>> {
+    let mut rounded = Vec::new();
+    for bits in BITS {
+        rounded = round_to_nearest(weight, shape, &Scheme::grouped(bits, 32))?.dequantize();
+        if relative_error(weight, &rounded) >= ENOUGH {
+            break;
+        }
+    }
+    Ok(rounded)
 }
 
 /// `mean ‖found − expected‖²/‖expected‖²` over tokens.

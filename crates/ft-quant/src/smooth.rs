@@ -12,8 +12,9 @@ const LEAST: f32 = 1e-5;
 /// The scale `[cols]` of a weight's columns, `max|X_j|ᵅ / max|W_j|¹⁻ᵅ` (equation 4). The weight is multiplied by it, its input
 /// divided (equation 3).
 ///
-/// With `alpha` 0 the inputs are as hard to round as they were, with 1 the weight has all of the difference between columns, and
-/// with 0.5 a column has the same largest magnitude in both. Columns that are zero in one of them keep a scale of 1.
+/// With `alpha` 0 the inputs get all of the difference between columns of the weight, with 1 the weight gets all of that of the
+/// inputs, and with 0.5 a column has the same largest magnitude in both. Columns that are zero in one of them keep a scale of 1, and
+/// so do those whose scale is too large for `f32`.
 ///
 /// # Shapes
 ///
@@ -58,9 +59,12 @@ pub fn smooth_scales(
             *most = most.max(w.abs());
         }
     }
-    let scale = |(x, w): (&f32, f32)| match *x > 0.0 && w > 0.0 {
-        true => (x.powf(alpha) / w.powf(1.0 - alpha)).max(LEAST),
-        false => 1.0,
+    let scale = |(x, w): (&f32, f32)| {
+        let scale = x.powf(alpha) / w.powf(1.0 - alpha);
+        match *x > 0.0 && w > 0.0 && scale.is_finite() {
+            true => scale.max(LEAST),
+            false => 1.0,
+        }
     };
     Ok(max_abs.iter().zip(most).map(scale).collect())
 }

@@ -26,7 +26,7 @@ pub enum Target {
     /// Blocks of one format in all linear layers, to nearest: `nf4`, `q4_k`.
     Blocks(PackedFormat),
     /// Groups of integers, as `METHOD-wBITSgSIZE`, with `-sym` for symmetric grids and without `gSIZE` for whole rows. The
-    /// method is `rtn` (to nearest), `gptq`, `awq`, `hqq` or `smoothquant`, which is `smoothquant-w8-sym`.
+    /// method is `rtn` (to nearest), `gptq`, `awq`, `hqq` or `smoothquant`. `smoothquant` has one form, `smoothquant-w8-sym`.
     Groups(QuantizeConfig),
 }
 

@@ -109,6 +109,8 @@ fn smoothquant_has_less_error_with_weight_and_inputs_in_8_bits() {
     let tokens = inputs.len() / cols;
     let scales = smooth_scales(&weight, &golden("max_abs"), SHAPE, 0.5).unwrap();
     assert_same("scales", &scales, &golden("smooth.scales"));
+    // The inverse of so small a weight is infinite.
+    assert_eq!(smooth_scales(&[1e-45], &[1.0], [1, 1], 0.0).unwrap(), [1.0]);
     let by_column = |x: &[f32], change: fn(f32, f32) -> f32| -> Vec<f32> {
         let scales = golden("smooth.scales");
         let pairs = x.iter().zip(scales.iter().cycle());

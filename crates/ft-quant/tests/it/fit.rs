@@ -3,13 +3,21 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use ft_core::gguf::{GgufFile, TensorType};
-use ft_core::{AutoCausalLm, CausalLm, ModelConfig, TokenBatch, causal_lm_loss, open_weights};
-use ft_quant::{Budget, Fit, GgufOptions, Mix, Sensitivity, Written, fit_mix, write_gguf};
+use ft_core::{
+    AutoCausalLm, CausalLm, ModelConfig, Parts, TokenBatch, causal_lm_loss, open_weights,
+};
+use ft_quant::{
+    Budget, Fit, GgufOptions, Mix, ModelWeights, Sensitivity, Written, fit_mix, quantize_model,
+    write_gguf,
+};
 
-use crate::gguf::tokenizer;
-use crate::model::{TINY, load, tiny, windows};
+use crate::gguf::{model_of, tokenizer};
+use crate::model::{TINY, config, load, tiny, windows};
+
+/// What the files of these tests are called.
+const NAME: &str = "a model of this name, which takes bytes of the file";
 
 fn fit(sensitivity: &Sensitivity, budget: Budget) -> ft_quant::Result<Fit> {
     let config = ModelConfig::from_pretrained(Path::new(TINY))
@@ -20,6 +28,7 @@ fn fit(sensitivity: &Sensitivity, budget: Budget) -> ft_quant::Result<Fit> {
         &*weights,
         &config,
         &tokenizer(),
+        Some(NAME),
         sensitivity,
         budget,
         &mut |_, _| {},
@@ -37,6 +46,7 @@ fn write(options: &GgufOptions<'_>, path: &Path) -> Written {
 fn with_types<'a>(fit: &'a Fit, sensitivity: &'a Sensitivity) -> GgufOptions<'a> {
     GgufOptions {
         types: Some(&fit.types),
+        name: Some(NAME.into()),
         importance: Some(&sensitivity.importance),
         ..GgufOptions::new(fit.mix)
     }
@@ -62,6 +72,7 @@ fn types_by_sensitivity_lose_less_than_a_mix_of_the_same_size() {
     let path = folder.path().join("model.gguf");
     for mix in [Mix::Q2_K, Mix::Q3_K_S] {
         let options = GgufOptions {
+            name: Some(NAME.into()),
             importance: Some(&sensitivity.importance),
             ..GgufOptions::new(mix)
         };
@@ -99,6 +110,9 @@ fn files_keep_the_budget_and_larger_ones_have_less_error() {
             fit.bytes,
             fit.error
         );
+        // The file is not larger than itself.
+        let same = self::fit(&sensitivity, Budget::Bytes(fit.bytes)).unwrap();
+        assert_eq!((same.bytes, same.types), (fit.bytes, fit.types.clone()));
         last = (fit.bytes, fit.error);
         // Almost all of the budget is used, up to 16 bits.
         assert!(
@@ -126,9 +140,80 @@ fn files_keep_the_budget_and_larger_ones_have_less_error() {
         copy_for_llama_cpp(&path, &format!("fit_{bits}"));
     }
     // Without a limit all matrices have 16 bits.
-    assert_eq!(
-        last.0,
-        write(&GgufOptions::new(Mix::F16), &folder.path().join("f16.gguf")).bytes as u64
+    let options = GgufOptions {
+        name: Some(NAME.into()),
+        ..GgufOptions::new(Mix::F16)
+    };
+    let written = write(&options, &folder.path().join("f16.gguf"));
+    assert_eq!(last.0, written.bytes as u64);
+}
+
+/// All layers of a model matter the same.
+fn even(model: &AutoCausalLm) -> Sensitivity {
+    let mut sensitivity = Sensitivity::default();
+    model.for_each_linear(&mut |path, _| {
+        sensitivity.layers.insert(path.to_string(), 1.0);
+    });
+    sensitivity
+}
+
+/// Layers with other names, queries, keys and values in one matrix, and a matrix that lies transposed.
+#[test]
+fn layers_of_all_families_have_their_sensitivity() {
+    let windows: Vec<Vec<u32>> = (0..4)
+        .map(|i| (0..16).map(|j| (i * 97 + j * 31) % 500).collect())
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["gpt2", "gpt_neox", "phi", "phi3", "falcon_7b", "gemma2"] {
+        let mut model = model_of(name, &Device::default());
+        let sensitivity = Sensitivity::measure(&mut model, &windows, &mut |_, _| {}).unwrap();
+        assert!(sensitivity.layers.values().all(|x| *x > 0.0), "{name}");
+        let config = model.config().to_json();
+        let weights = ModelWeights::new(&model).unwrap();
+        let found = fit_mix(
+            &weights,
+            &config,
+            &tokenizer(),
+            Some(NAME),
+            &sensitivity,
+            Budget::Bytes(10_000_000),
+            &mut |_, _| {},
+        );
+        let fit = found.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let path = folder.path().join("model.gguf");
+        let options = with_types(&fit, &sensitivity);
+        let written = write_gguf(&weights, &config, &tokenizer(), &path, &options).unwrap();
+        assert_eq!(written.bytes as u64, fit.bytes, "{name}");
+    }
+}
+
+/// A model that was rounded to 4 bits has about the sensitivity that it had before.
+#[test]
+fn weights_on_a_grid_already_are_measured_with_fewer_bits() {
+    let windows = windows(64, 8);
+    let before = Sensitivity::measure(&mut tiny(), &windows, &mut |_, _| {}).unwrap();
+    let mut rounded = tiny();
+    quantize_model(&mut rounded, &config("rtn-w4g32"), None, &mut |_, _| {}).unwrap();
+    let after = Sensitivity::measure(&mut rounded, &windows, &mut |_, _| {}).unwrap();
+    for (path, before) in &before.layers {
+        let ratio = after.layers[path] / before;
+        assert!((0.3..3.0).contains(&ratio), "{path}: {ratio}");
+    }
+    // A weight that all grids have.
+    let mut model = tiny();
+    model.for_each_linear_mut(&mut |path, linear| {
+        if path == "model.layers.1.mlp.up_proj" {
+            let weight = linear.weight.val().cast(DType::F32);
+            let weight = weight.greater_scalar(0.0).float().mul_scalar(0.01);
+            let id = linear.weight.id();
+            linear.weight.replace(weight, id);
+        }
+    });
+    let error = Sensitivity::measure(&mut model, &windows, &mut |_, _| {}).map(drop);
+    let message = error.expect_err("refused").to_string();
+    assert!(
+        message.contains("model.layers.1.mlp.up_proj: rounding the weight"),
+        "{message}"
     );
 }
 
@@ -148,8 +233,9 @@ fn copy_for_llama_cpp(path: &Path, name: &str) {
 
 #[test]
 fn a_budget_below_the_smallest_file_and_types_of_no_tensor_are_refused() {
+    let sensitivity = even(&tiny());
     let message = |budget| {
-        let error = fit(&Sensitivity::default(), budget).expect_err("refused");
+        let error = fit(&sensitivity, budget).expect_err("refused");
         error.to_string()
     };
     for budget in [
@@ -169,12 +255,23 @@ fn a_budget_below_the_smallest_file_and_types_of_no_tensor_are_refused() {
             .0;
         let least: u64 = least.parse().unwrap();
         assert_eq!(
-            fit(&Sensitivity::default(), Budget::Bytes(least))
-                .unwrap()
-                .bytes,
+            fit(&sensitivity, Budget::Bytes(least)).unwrap().bytes,
             least
         );
-        assert!(fit(&Sensitivity::default(), Budget::Bytes(least - 1)).is_err());
+        assert!(fit(&sensitivity, Budget::Bytes(least - 1)).is_err());
+    }
+    // Layers of another model, and a number that is not finite.
+    let (mut other, mut infinite) = (sensitivity.clone(), sensitivity.clone());
+    let path = "model.layers.1.mlp.up_proj";
+    other.layers.remove(path).unwrap();
+    infinite.layers.insert(path.into(), f64::INFINITY);
+    for (sensitivity, words) in [
+        (other, "no sensitivity for model.layers.1.mlp.up_proj"),
+        (infinite, "model.layers.1.mlp.up_proj is inf"),
+    ] {
+        let error = fit(&sensitivity, Budget::BitsPerWeight(4.5)).expect_err("refused");
+        let message = error.to_string();
+        assert!(message.contains(words), "{message}");
     }
     let config = ModelConfig::from_pretrained(Path::new(TINY))
         .unwrap()

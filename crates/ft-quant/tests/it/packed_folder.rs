@@ -427,6 +427,22 @@ fn errors_name_setting_or_tensor() {
     };
     let text = refused(damaged("pack_quantized_8", fixed, same));
     assert!(text.contains("group_0.input_activations"), "{text}");
+    // Two groups, of which one has inputs as they are.
+    let differs = |c: &mut Value| {
+        c["format"] = "int-quantized".into();
+        let groups = &mut c["config_groups"];
+        groups["group_0"]["format"] = "int-quantized".into();
+        groups["group_1"] = groups["group_0"].clone();
+        groups["group_1"]["input_activations"] = Value::Null;
+        groups["group_0"]["input_activations"] = serde_json::json!({
+            "num_bits": 8, "type": "int", "symmetric": true, "strategy": "token", "dynamic": true,
+        });
+    };
+    let text = refused(damaged("pack_quantized_8", differs, same));
+    assert!(
+        text.contains("group_1.input_activations") && text.contains("not of others"),
+        "{text}"
+    );
     let text = refused(damaged("awq", |c| c["bits"] = 8.into(), same));
     assert!(text.contains("bits: 8"), "{text}");
     for (name, tensor) in [

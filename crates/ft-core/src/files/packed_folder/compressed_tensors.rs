@@ -44,6 +44,8 @@ pub(super) fn check(settings: &Value) -> Result<(), String> {
         ],
     )?;
     let groups = settings["config_groups"].as_object();
+    // Whether inputs are rounded in the groups of `int-quantized` so far.
+    let mut rounds = None;
     for (name, group) in groups.into_iter().flatten() {
         one_of(
             group,
@@ -55,18 +57,25 @@ pub(super) fn check(settings: &Value) -> Result<(), String> {
         let per_token = json!({"num_bits": 8, "type": "int", "symmetric": true, "strategy": "token", "dynamic": true});
         let mut wanted = per_token.as_object().into_iter().flatten();
         let format = group["format"].as_str().or(settings["format"].as_str());
-        let is_read = format == Some("int-quantized") && wanted.all(|(key, x)| inputs[key] == *x);
+        let in_bytes = format == Some("int-quantized");
+        let is_read = in_bytes && wanted.all(|(key, x)| inputs[key] == *x);
         if !inputs.is_null() && !is_read {
             return Err(format!(
                 "quantization_config quantizes the input of layers ({name}.input_activations) in another way than int-quantized to 8 \
                  bits with a scale for each token, which is not supported: dequantize the checkpoint with compressed-tensors"
             ));
         }
+        if in_bytes && *rounds.get_or_insert(!inputs.is_null()) == inputs.is_null() {
+            return Err(format!(
+                "quantization_config quantizes the input of some int-quantized layers and not of others \
+                 ({name}.input_activations), which is not supported: dequantize the checkpoint with compressed-tensors"
+            ));
+        }
     }
     Ok(())
 }
 
-/// Whether inputs are rounded, too.
+/// Whether inputs are rounded, too. `check` has seen that all groups of `int-quantized` are the same in this.
 fn rounds_inputs(settings: &Value) -> bool {
     let groups = settings["config_groups"].as_object();
     let mut groups = groups.into_iter().flatten();
