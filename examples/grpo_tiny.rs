@@ -131,7 +131,7 @@ fn main() -> Result<()> {
             .column("answer")
             .and_then(|answer| answer.as_str());
         let bare = |text: &str| text.trim().trim_matches('"').to_string();
-        Ok(answer.map(|answer| overlap(&bare(&completion.text), &bare(answer))))
+        Ok(answer.map(|answer| overlap(&bare(completion.text), &bare(answer))))
     });
     let words: Arc<dyn Reward> = Arc::new(words);
     let form = named("quoted", by_name("regex:^\".*\"$")?);
