@@ -10,7 +10,7 @@ pub struct Choice {
     pub error: f64,
 }
 
-/// Sizes that are told apart.
+/// Largest number of different sizes. Above it, sizes are rounded up.
 const STEPS: u64 = 1 << 17;
 
 /// The choice of each part with which the sum of errors is least, among those whose sum of sizes is not above the budget. None if

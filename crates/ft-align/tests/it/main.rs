@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod grpo;
+mod grpo_reading;
 mod losses;
 mod methods;
 mod online_dpo;
