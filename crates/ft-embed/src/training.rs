@@ -413,20 +413,20 @@ fn embed(
     // Texts of similar lengths go together, so that there is little padding where there is some.
     let mut order: Vec<usize> = (0..texts.len()).collect();
     order.sort_by_key(|&text| std::cmp::Reverse(texts[text].ids.len()));
-    let parts: Vec<Tensor<2>> = order
-        .chunks(size)
-        .map(|chunk| {
-            let chunk: Vec<TextTokens> = chunk.iter().map(|&text| texts[text].clone()).collect();
-            let device = device.clone();
-            let start = Tensor::zeros([1, 1, 1], &device);
-            let embeddings =
-                ft_kernels::recompute(model, start, move |model: &EmbeddingModel, _| {
-                    let texts: Vec<&TextTokens> = chunk.iter().collect();
-                    model.embed(&texts, &device).unsqueeze_dim(0)
-                });
-            embeddings.squeeze_dim(0)
-        })
-        .collect();
+    // A backward pass goes by depth in the graph. Each part begins with a number of the one before, without effect, so that parts
+    // have different depths: side by side, the gradients of all of them would be held before any are summed.
+    let mut start = Tensor::zeros([1, 1, 1], device);
+    let mut parts: Vec<Tensor<2>> = Vec::new();
+    for chunk in order.chunks(size) {
+        let chunk: Vec<TextTokens> = chunk.iter().map(|&text| texts[text].clone()).collect();
+        let device = device.clone();
+        let embeddings = ft_kernels::recompute(model, start, move |model: &EmbeddingModel, _| {
+            let texts: Vec<&TextTokens> = chunk.iter().collect();
+            model.embed(&texts, &device).unsqueeze_dim(0)
+        });
+        start = embeddings.clone().slice([0..1, 0..1, 0..1]);
+        parts.push(embeddings.squeeze_dim(0));
+    }
     let mut places = vec![0i64; texts.len()];
     for (place, text) in order.into_iter().enumerate() {
         places[text] = place as i64;
