@@ -40,6 +40,7 @@ mod packed;
 mod recompute;
 mod rotary;
 mod same;
+mod scale_features;
 mod score_tokens;
 mod sum_of_squares;
 mod token_logps;
@@ -61,6 +62,7 @@ pub use packed::{EncodeError, Packed, PackedFormat, Weight};
 pub use recompute::recompute;
 pub use rotary::apply_rotary;
 pub use same::is_same;
+pub use scale_features::scale_features;
 pub use score_tokens::{TokenScore, score_logits, score_tokens};
 pub use sum_of_squares::SumOfSquares;
 pub use token_logps::{token_logps, token_logps_and_entropy};
@@ -88,6 +90,7 @@ pub mod portable {
     pub use crate::norm::portable_layer_norm as layer_norm;
     pub use crate::norm::portable_rms_norm as rms_norm;
     pub use crate::rotary::portable as apply_rotary;
+    pub use crate::scale_features::portable as scale_features;
     pub use crate::score_tokens::portable as score_tokens;
     pub use crate::token_logps::{
         portable as token_logps, portable_with_entropy as token_logps_and_entropy,

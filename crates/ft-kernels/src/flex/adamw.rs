@@ -11,7 +11,7 @@ use burn::tensor::{DType, Int, Tensor};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::contiguous;
+use super::{contiguous, to_change};
 use crate::adamw::Factors;
 use crate::blockwise::{BLOCK, Blockwise, DynamicMap};
 
@@ -100,12 +100,6 @@ fn flex<const D: usize>(tensor: Tensor<D>) -> FlexTensor {
 
 fn float<const D: usize>(tensor: FlexTensor) -> Tensor<D> {
     Tensor::from_primitive::<Flex>(tensor)
-}
-
-/// A tensor that uses its whole storage in row-major order, so that `storage_mut` returns its numbers. It is copied if
-/// the storage is shared.
-fn to_change(tensor: FlexTensor) -> FlexTensor {
-    tensor.to_contiguous()
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]

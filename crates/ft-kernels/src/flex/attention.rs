@@ -22,7 +22,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::exp::{exp, exp_shifted, max, sum_of_pairs, tanh};
-use super::half::dot;
+use super::half::dot_by;
 use super::pieces::each;
 use super::product::{Matrix, Output, product};
 use super::tensor;
@@ -256,21 +256,35 @@ fn forward_tile<'a>(
 }
 
 /// `s = scale·⟨q, kⱼ⟩` of a query alone, as when text is generated. A matrix product would copy the keys first.
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn scores_of_one(query: &[f32], keys: Matrix<'_>, scale: f32, scores: &mut [f32]) {
     for (key, score) in scores.iter_mut().enumerate() {
         let key = keys.row(key).expect("the width of a head is contiguous");
-        *score = scale * dot(key, query);
+        *score = scale * dot_by(key, query, |x| x);
     }
 }
+
+/// Columns of the values that are summed in registers.
+const COLUMNS: usize = 32;
 
 /// `out += Σ pⱼ vⱼ` of a query alone.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn add_values_of_one(probabilities: &[f32], values: Matrix<'_>, out: &mut [f32]) {
-    for (value, &probability) in probabilities.iter().enumerate() {
-        let value = values
-            .row(value)
-            .expect("the width of a head is contiguous");
-        for (out, value) in out.iter_mut().zip(value) {
+    let value = |row| values.row(row).expect("the width of a head is contiguous");
+    let (parts, rest) = out.as_chunks_mut::<COLUMNS>();
+    let first_of_rest = COLUMNS * parts.len();
+    for (part, out) in parts.iter_mut().enumerate() {
+        let mut sums = *out;
+        for (row, probability) in probabilities.iter().enumerate() {
+            let value = &value(row)[part * COLUMNS..][..COLUMNS];
+            for i in 0..COLUMNS {
+                sums[i] += probability * value[i];
+            }
+        }
+        *out = sums;
+    }
+    for (row, probability) in probabilities.iter().enumerate() {
+        for (out, value) in rest.iter_mut().zip(&value(row)[first_of_rest..]) {
             *out += probability * value;
         }
     }

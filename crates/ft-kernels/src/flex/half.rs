@@ -46,7 +46,7 @@ pub(super) fn widen_f16(narrow: &[f16], wide: &mut [f32]) {
 
 /// `⟨w, x⟩` in 64 partial sums, which hide the latency of the addition.
 #[inline(always)]
-fn dot_by<T: Copy>(w: &[T], x: &[f32], widen: impl Fn(T) -> f32) -> f32 {
+pub(super) fn dot_by<T: Copy>(w: &[T], x: &[f32], widen: impl Fn(T) -> f32) -> f32 {
     let (w_chunks, w_rest) = w.as_chunks::<64>();
     let (x_chunks, x_rest) = x.as_chunks::<64>();
     let (mut a, mut b, mut c, mut d) = ([0.0f32; 16], [0.0f32; 16], [0.0f32; 16], [0.0f32; 16]);

@@ -23,6 +23,7 @@ mod pieces;
 mod product;
 pub(crate) mod rms_norm;
 pub(crate) mod rotary;
+pub(crate) mod scale_features;
 pub(crate) mod score_tokens;
 mod some_rows;
 pub(crate) mod sum_of_squares;
@@ -103,6 +104,12 @@ fn contiguous(tensor: FlexTensor) -> FlexTensor {
         Some(_) => tensor,
         None => tensor.to_contiguous(),
     }
+}
+
+/// A tensor that uses its whole storage in row-major order, so that `storage_mut` returns its numbers. It is copied if
+/// the storage is shared.
+fn to_change(tensor: FlexTensor) -> FlexTensor {
+    tensor.to_contiguous()
 }
 
 /// The slice of a contiguous tensor.

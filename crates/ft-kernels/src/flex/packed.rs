@@ -123,7 +123,12 @@ pub(super) struct Blocks<'a> {
 impl<'a> Blocks<'a> {
     /// The blocks of a row.
     pub(super) fn row(&self, row: usize) -> &'a [u8] {
-        let size = self.format.bytes_of(self.shape[1]);
-        &self.bytes[row * size..][..size]
+        self.by_row()(row)
+    }
+
+    /// The same for many rows, whose size is computed once.
+    pub(super) fn by_row(&self) -> impl Fn(usize) -> &'a [u8] + use<'a> {
+        let (bytes, size) = (self.bytes, self.format.bytes_of(self.shape[1]));
+        move |row| &bytes[row * size..][..size]
     }
 }

@@ -8,8 +8,10 @@
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, bf16, f16};
+use gemm::Parallelism;
 use rayon::prelude::*;
 
+use super::columns::Columns;
 use super::half::{dot, dot_bf16, dot_f16, widen_bf16, widen_f16};
 use super::int8;
 use super::packed::Blocks;
@@ -26,6 +28,9 @@ const PANEL: usize = 1 << 18;
 const FEW: usize = 4;
 /// Up to this many rows, a pass over the weight's rows with 16 rows at a time is faster than `gemm`.
 const SOME: usize = 48;
+/// Up to this many rows, as in a prompt, each thread has panels of its own: copying a panel into `gemm`'s order takes long beside
+/// its product, and is done by one thread.
+const MANY: usize = 512;
 /// The number of elements of the weight for each task of such a pass.
 const PIECE: usize = 1 << 16;
 
@@ -186,6 +191,7 @@ impl<'a> Stored<'a> {
                 let threads = threads_for(x.rows(), self.rows, self.cols);
                 product(x, weight.t(), scale, out, Output::Overwrite, threads);
             }
+            _ if x.rows() <= MANY => self.panels_side_by_side(x, scale, out),
             _ => self.for_each_panel(|first, panel| {
                 let (out, threads) = (
                     &mut out[first..],
@@ -262,6 +268,28 @@ impl<'a> Stored<'a> {
                 .for_each(|(row, wide)| self.widen_row(first + row, wide));
             f(first, Matrix::new(panel, rows, self.cols));
         }
+    }
+
+    /// The same with a panel for each thread.
+    fn panels_side_by_side(&self, x: Matrix<'_>, scale: f32, out: &mut [f32]) {
+        let (rows, cols) = (x.rows(), self.cols);
+        let most = (PANEL / 2 / cols).clamp(1, self.rows.div_ceil(rayon::current_num_threads()));
+        let out = Columns::new(out, self.rows);
+        let scratch = || (vec![0.0; most * cols], vec![0.0; rows * most]);
+        let firsts = (0..self.rows).into_par_iter().step_by(most);
+        firsts.for_each_init(scratch, |(panel, part), first| {
+            let count = most.min(self.rows - first);
+            let (panel, part) = (&mut panel[..count * cols], &mut part[..rows * count]);
+            for (row, wide) in panel.chunks_exact_mut(cols).enumerate() {
+                self.widen_row(first + row, wide);
+            }
+            let panel = Matrix::new(panel, count, cols).t();
+            product(x, panel, scale, part, Output::Overwrite, Parallelism::None);
+            for (row, numbers) in part.chunks_exact(count).enumerate() {
+                // SAFETY: the columns of a panel are written to by its thread alone.
+                unsafe { out.write(row, first, numbers) };
+            }
+        });
     }
 
     fn widen_row(&self, row: usize, wide: &mut [f32]) {

@@ -5,6 +5,7 @@ use ft_kernels::{Activation, gated_mlp, layer_norm, rms_norm};
 
 use crate::operations::{
     ACTIVATIONS, Twin, activation_of, gated_of, layer_norm_of, rms_norm_of, rotary_of,
+    scale_features_of,
 };
 use crate::{assert_close, cpu, device, gradient, leaf, numbers, on_the_cpu, read, values};
 
@@ -30,6 +31,13 @@ fn rms_norm_and_its_gradients() {
 fn layer_norm_and_its_gradients() {
     for shape in SHAPES {
         layer_norm_of(shape).check(2e-5);
+    }
+}
+
+#[test]
+fn scaled_features_and_their_gradients() {
+    for shape in SHAPES {
+        scale_features_of(shape).check(1e-5);
     }
 }
 

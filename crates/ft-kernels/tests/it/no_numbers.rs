@@ -1,7 +1,7 @@
 //! Empty inputs: no rows give no rows, and what has no sense is refused by name.
 
 use burn::tensor::Tensor;
-use ft_kernels::{LowRank, apply_rotary, gated_mlp, layer_norm, linear, rms_norm};
+use ft_kernels::{LowRank, apply_rotary, gated_mlp, layer_norm, linear, rms_norm, scale_features};
 
 use crate::operations::ACTIVATIONS;
 use crate::{device, gradient, leaf, on_the_cpu};
@@ -40,6 +40,23 @@ fn norms_of_no_rows() {
                 assert_eq!(gradient(parameter, &grads), zeros);
             }
         }
+    }
+}
+
+#[test]
+fn scaled_features_of_no_rows() {
+    if !on_the_cpu(NO_EMPTY_TENSORS) {
+        return;
+    }
+    let device = device();
+    for shape in [[0, 3, 5], [3, 0, 5]] {
+        let (x, factors): (Tensor<3>, _) = (leaf(shape, &device), leaf([5], &device));
+        let y = scale_features(x.clone(), factors.clone());
+        assert_eq!(y.dims(), shape);
+        let grads = y.sum().backward();
+        assert_eq!(gradient(&x, &grads).shape().to_vec(), shape);
+        let zeros = Tensor::<1>::zeros([5], &device).into_data();
+        assert_eq!(gradient(&factors, &grads), zeros);
     }
 }
 

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ft_kernels::{
     Activation, AttentionMask, Dropout, LowRank, apply_rotary, attention, gated_mlp, layer_norm,
-    linear, portable, rms_norm,
+    linear, portable, rms_norm, scale_features,
 };
 
 use crate::{assert_close, cpu, device, numbers, read, values, weights};
@@ -171,6 +171,20 @@ pub(crate) fn layer_norm_of(shape: [usize; 3]) -> Operation {
     )
 }
 
+pub(crate) fn scale_features_of(shape: [usize; 3]) -> Operation {
+    operation(
+        format!("scale_features {shape:?}"),
+        &[("x", &shape), ("factors", &shape[2..])],
+        |twin, x, _| {
+            let f = match twin {
+                Twin::Fused => scale_features::<3>,
+                Twin::Portable => portable::scale_features::<3>,
+            };
+            flat(f(x[0].tensor(), x[1].tensor()))
+        },
+    )
+}
+
 /// `x` lies in memory as models have it, `[batch, seq, heads, width]`; the angles are of one row for all or of every
 /// row for itself.
 pub(crate) fn rotary_of(
@@ -332,6 +346,7 @@ pub(crate) fn all() -> Vec<Operation> {
     let mut all = vec![
         rms_norm_of([2, 3, 7]),
         layer_norm_of([2, 3, 7]),
+        scale_features_of([2, 3, 7]),
         rotary_of([2, 3, 5, 4], 2),
         attention_of(heads),
         attention_of(Heads {

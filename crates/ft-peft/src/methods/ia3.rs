@@ -144,15 +144,20 @@ pub(super) struct Ia3 {
     feedforward: bool,
 }
 
+/// `l`, `[out_features]` or `[in_features]`.
+fn factors(at: &At<'_>) -> Tensor<1> {
+    at.adapter.val2(L).flatten(0, 1)
+}
+
 impl AdapterKind for Ia3 {
     fn input(&self, at: &At<'_>, x: &Tensor<2>) -> Option<Tensor<2>> {
-        self.feedforward.then(|| x.clone() * at.adapter.val2(L))
+        (self.feedforward).then(|| ft_kernels::scale_features(x.clone(), factors(at)))
     }
 
     fn output(&self, at: &At<'_>, _: &Tensor<2>, y: Tensor<2>) -> Tensor<2> {
         match self.feedforward {
             true => y,
-            false => y * at.adapter.val2(L).transpose(),
+            false => ft_kernels::scale_features(y, factors(at)),
         }
     }
 

@@ -82,8 +82,15 @@ fn round(x: &[f32], levels: &mut [i8], scales: &mut [f32]) {
                 not_finite[i] += x[i] * 0.0;
             }
         }
-        let most = most.into_iter().fold(0.0, f32::max);
-        *scale = most / 127.0 + not_finite.into_iter().sum::<f32>();
+        for width in [4, 2, 1] {
+            for i in 0..width {
+                let other = most[i + width];
+                most[i] = if other > most[i] { other } else { most[i] };
+                not_finite[i] += not_finite[i + width];
+            }
+        }
+        let most = most[0];
+        *scale = most / 127.0 + not_finite[0];
         // The reciprocal of less is infinite; a sum of such numbers rounds to 0.
         let inverse = if most > 1e-35 { 127.0 / most } else { 0.0 };
         for (level, x) in levels.iter_mut().zip(x) {

@@ -13,6 +13,8 @@ use super::{has_vnni, with_reader};
 
 /// Up to this many rows. For more, putting the weight's rows side by side pays.
 pub(super) const MOST: usize = 2;
+/// How far memory is fetched ahead, in bytes.
+const AHEAD: usize = 4096;
 /// The number of elements of the weight for each task.
 const PIECE: usize = 1 << 16;
 
@@ -109,10 +111,11 @@ unsafe fn columns<F: Reader, const VNNI: bool, const N: usize, const R: usize>(
     out: &mut [f32],
 ) {
     let rows = out.len() / N;
+    let blocks_of = weight.by_row();
     for row in (0..rows).step_by(R) {
         // The last row again in place of those that are missing.
         let rows_here: [&[u8]; R] =
-            std::array::from_fn(|r| weight.row(first + (row + r).min(rows - 1)));
+            std::array::from_fn(|r| blocks_of(first + (row + r).min(rows - 1)));
         // SAFETY: as for this function; rows have the blocks of all columns.
         let dots = unsafe { dots::<F, VNNI, N, R>(rows_here, x) };
         for (r, dots) in dots.iter().enumerate().take(rows - row) {
@@ -146,12 +149,9 @@ unsafe fn dots<F: Reader, const VNNI: bool, const N: usize, const R: usize>(
         let mut sums = [[[_mm256_setzero_ps(); 2]; N]; R];
         let mut minima = [[_mm256_setzero_ps(); N]; R];
         for block in 0..blocks {
+            fetch(rows[0], block * R * F::BYTES, R * F::BYTES);
             for r in 0..R {
                 let at = rows[r].as_ptr().add(block * F::BYTES);
-                // Rows are too short for the processor to see that the next ones follow.
-                for line in (0..F::BYTES).step_by(64) {
-                    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(R * rows[r].len() + line).cast());
-                }
                 let of_block = F::scales(at);
                 each_chunk!(F, chunk => {
                     let k = block * F::CHUNKS + chunk;
@@ -208,9 +208,10 @@ unsafe fn in_pairs<F: Reader, const VNNI: bool>(
     assert!(x.scales.len() == blocks && x.sums.len() == blocks);
     assert!(F::OFFSET == 0 || x.pairs.len() == x.levels.len() / 2);
     let last = out.len() - 1;
+    let blocks_of = weight.by_row();
     for (row, out) in out.chunks_mut(4).enumerate() {
         // The last row again in place of those that are missing.
-        let rows: [&[u8]; 4] = std::array::from_fn(|r| weight.row(first + (4 * row + r).min(last)));
+        let rows: [&[u8]; 4] = std::array::from_fn(|r| blocks_of(first + (4 * row + r).min(last)));
         assert!(rows.iter().all(|row| row.len() == blocks * F::BYTES));
         // SAFETY: as for this function; blocks are below the lengths that were just checked, and loads need no alignment.
         unsafe {
@@ -223,10 +224,7 @@ unsafe fn in_pairs<F: Reader, const VNNI: bool>(
             for block in 0..blocks {
                 let at = rows.map(|row| row.as_ptr().add(block * F::BYTES));
                 if block % 2 == 0 {
-                    // Rows are too short for the processor to see that the next ones follow.
-                    for at in at {
-                        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(4 * rows[0].len()).cast());
-                    }
+                    fetch(rows[0], block * 4 * F::BYTES, 8 * F::BYTES);
                 }
                 let scale = _mm_broadcast_ss(&x.scales[block]);
                 let s = _mm256_castps128_ps256(_mm_mul_ps(four_halves(at), scale));
@@ -285,6 +283,17 @@ unsafe fn in_pairs<F: Reader, const VNNI: bool>(
             }
             out.copy_from_slice(&dots[..out.len()]);
         }
+    }
+}
+
+/// Fetches bytes that will be read soon: so many, at a distance from the start of a row. Rows lie one behind the other; read
+/// side by side, they are too short for the processor to see that.
+#[inline(always)]
+fn fetch(row: &[u8], from: usize, bytes: usize) {
+    let start = row.as_ptr().wrapping_add(from + AHEAD);
+    for line in (0..bytes).step_by(64) {
+        // SAFETY: nothing is read.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line).cast()) };
     }
 }
 

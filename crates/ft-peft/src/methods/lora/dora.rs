@@ -59,11 +59,11 @@ impl Dora {
         })
     }
 
-    /// `m/‖V‖`, `[1, out_features]`.
-    fn scale(&self, at: &At<'_>) -> Tensor<2> {
+    /// `m/‖V‖`, `[out_features]`.
+    fn scale(&self, at: &At<'_>) -> Tensor<1> {
         let magnitude = at.adapter.val1(MAGNITUDE);
         let norms = ft_kernels::constant(self.norms(at.layer, at.adapter), &magnitude);
-        (magnitude / norms).unsqueeze()
+        magnitude / norms
     }
 }
 
@@ -124,7 +124,7 @@ impl AdapterKind for Dora {
     fn product(&self, at: &At<'_>, x: &Tensor<2>, y: Tensor<2>) -> Tensor<2> {
         let scale = self.scale(at);
         if !at.adapter.drops_out(x) {
-            return self.lora.product(at, x, y) * scale;
+            return ft_kernels::scale_features(self.lora.product(at, x, y), scale);
         }
         let taken_off =
             |x: &Tensor<2>, y: Tensor<2>| match self.lora.taken_off(at.adapter, x.clone()) {
@@ -135,12 +135,13 @@ impl AdapterKind for Dora {
         let base = ft_kernels::linear(dropped.clone(), at.layer.product_weight(), None);
         let base = taken_off(&dropped, base);
         let added = self.lora.added(at.adapter, dropped);
-        taken_off(x, y) + base * (scale.clone() - 1.0) + added * scale
+        let changed = ft_kernels::scale_features(base, scale.clone() - 1.0);
+        taken_off(x, y) + changed + ft_kernels::scale_features(added, scale)
     }
 
     fn merge(&self, at: &At<'_>, merged: Merged) -> Option<Merged> {
         let delta = self.lora.delta(at.adapter);
-        let scale = self.scale(at).transpose();
+        let scale = self.scale(at).unsqueeze_dim(1);
         Some(Merged {
             weight: (merged.weight + delta) * scale,
             ..merged
