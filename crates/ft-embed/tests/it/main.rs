@@ -3,6 +3,7 @@
 #[cfg(feature = "approximate")]
 mod approximate;
 mod losses;
+mod memory;
 mod minilm;
 #[cfg(feature = "servers")]
 #[path = "../../../ft-eval/tests/it/judges/mock_server.rs"]
