@@ -7,7 +7,8 @@
 //! `--student` is a model folder, a `config.json` (random weights), or some of the teacher's layers. The same student is also
 //! trained without the teacher, from the same start, on the same batches, and both are compared on held-out rows; `--no-twin`
 //! leaves that out. With `--offline-logits DIR` the teacher's likeliest tokens are written once, for all rows, and its passes are
-//! left out of the steps, also of later runs with other seeds or students. With `--own-answers` the student learns along answers that it samples, the
+//! left out of the steps, also of later runs with other seeds or students. With `--endpoint` a server writes them (vLLM), for a teacher
+//! that does not fit here: `--teacher` is then a folder with its tokenizer. With `--own-answers` the student learns along answers that it samples, the
 //! twin those of the data.
 
 use std::path::{Path, PathBuf};
@@ -21,18 +22,29 @@ use ft::core::{
 };
 use ft::data::{Collation, Format, SftDataset};
 use ft::distill::{
-    Distill, DistillConfig, Divergence, OwnAnswers, TeacherSource, compare, narrow_student_of,
-    write_top_logits,
+    Distill, DistillConfig, Divergence, OwnAnswers, ServerTeacher, TeacherSource, compare,
+    narrow_student_of, write_top_logits,
 };
+use ft::eval::server::ServerOptions;
 use ft::train::{TrainConfig, Trainer, evaluate, next_token_loss};
 use serde_json::json;
 
 /// Distillation of a language model.
 #[derive(Parser)]
 struct Args {
-    /// Model folder of the teacher, or hub id (needs --features hub).
+    /// Model folder of the teacher, or hub id (needs --features hub); with --endpoint only its tokenizer is read.
     #[arg(long)]
     teacher: String,
+    /// Address of a server that gives prompt_logprobs, as vLLM does, for --offline-logits; it gives 20 tokens unless it is started with
+    /// --max-logprobs.
+    #[arg(long, requires = "offline_logits")]
+    endpoint: Option<String>,
+    /// The teacher's name on the server.
+    #[arg(long, default_value = "default")]
+    endpoint_model: String,
+    /// Environment variable with the server's key.
+    #[arg(long)]
+    api_key_env: Option<String>,
     /// Model folder, a config.json, or `layers:0,2,4` for these layers of the teacher.
     #[arg(long)]
     student: String,
@@ -150,6 +162,10 @@ fn main() -> Result<()> {
     };
     config.validate()?;
     ensure!(
+        args.endpoint.is_none() || temperature == 1.0,
+        "a server's log-probabilities have a temperature of 1: leave out --temperature"
+    );
+    ensure!(
         args.cosine == 0.0 || args.offline_logits.is_none(),
         "--cosine compares hidden states, which --offline-logits does not have: leave one of them out"
     );
@@ -178,37 +194,65 @@ fn main() -> Result<()> {
     let batches = |data: SftDataset, seed| data.into_batches(args.batch_size, padded, seed, pad);
     let held_out_batches = batches(held_out.clone(), None)?;
 
-    let teacher = AutoCausalLm::from_pretrained_with(&folder, &device, Weights::Stored)?;
-    tokenizer.check_vocab(teacher.dims().vocab_size)?;
-    let student = student(&args, &teacher, &tokenizer, &device)?;
-    for model in [&teacher, &student] {
+    let teacher = match args.endpoint {
+        Some(_) => None,
+        None => Some(AutoCausalLm::from_pretrained_with(
+            &folder,
+            &device,
+            Weights::Stored,
+        )?),
+    };
+    let student = student(&args, teacher.as_ref(), &tokenizer, &device)?;
+    for model in teacher.iter().chain([&student]) {
+        tokenizer.check_vocab(model.dims().vocab_size)?;
         model.dims().check_length(args.seq_len)?;
     }
     let parameters = |model: &AutoCausalLm| -> usize {
         let shapes = ft::core::module_path::shapes(model);
         shapes.iter().map(|(_, shape)| shape.num_elements()).sum()
     };
-    eprintln!(
-        "teacher: {} layers, {} parameters; student: {} layers, {}",
-        teacher.dims().num_layers,
-        parameters(&teacher),
-        student.dims().num_layers,
-        parameters(&student)
-    );
-    let of_teacher = evaluate(&teacher, &held_out_batches, next_token_loss)?.loss;
+    for (name, model) in teacher
+        .iter()
+        .map(|model| ("teacher", model))
+        .chain([("student", &student)])
+    {
+        eprintln!(
+            "{name}: {} layers, {} parameters",
+            model.dims().num_layers,
+            parameters(model)
+        );
+    }
+    let loss_of = |model: &AutoCausalLm| -> Result<f64> {
+        Ok(evaluate(model, &held_out_batches, next_token_loss)?.loss)
+    };
+    let of_teacher = teacher.as_ref().map(loss_of).transpose()?;
 
-    let source = match &args.offline_logits {
-        None => TeacherSource::model(&teacher),
-        Some(folder) => {
-            let top = write_top_logits(
-                &teacher,
-                &rows,
-                args.top_k,
-                temperature,
-                args.batch_size,
-                folder,
-                &mut |done, of| eprintln!("teacher: {done} of {of} rows"),
-            )?;
+    let source = match (&args.offline_logits, &teacher) {
+        (None, Some(teacher)) => TeacherSource::model(teacher),
+        (None, None) => bail!("--endpoint needs --offline-logits"),
+        (Some(folder), teacher) => {
+            let mut listen = |done, of| eprintln!("teacher: {done} of {of} rows");
+            let top = match teacher {
+                Some(teacher) => write_top_logits(
+                    teacher,
+                    &rows,
+                    args.top_k,
+                    temperature,
+                    args.batch_size,
+                    folder,
+                    &mut listen,
+                )?,
+                None => {
+                    let vocab_size = student.dims().vocab_size;
+                    server(&args)?.write_top_logits(
+                        &rows,
+                        vocab_size,
+                        args.top_k,
+                        folder,
+                        &mut listen,
+                    )?
+                }
+            };
             eprintln!(
                 "{} positions with {} tokens each, which leave out {:.2}% of the probability",
                 top.positions(),
@@ -238,8 +282,11 @@ fn main() -> Result<()> {
         ..TrainConfig::default()
     };
     let identity = format!(
-        "{} {} {:?} {print} {} {:?} {} {} {} {:?} {} {}",
+        "{} {:?} {} {:?} {print} {} {:?} {} {} {} {:?} {} {}",
         args.teacher,
+        args.endpoint
+            .as_ref()
+            .map(|endpoint| (endpoint, &args.endpoint_model)),
         args.student,
         args.sizes,
         args.batch_size,
@@ -293,21 +340,30 @@ fn main() -> Result<()> {
             Some(twin)
         }
     };
-    // Both are compared with the teacher as a model, also if the training did without it.
+    // Both are compared with the teacher as a model, also if the training did without it, where it is not on a server.
     let measure = |model: &AutoCausalLm| -> Result<[f64; 3]> {
-        let found = compare(config, &teacher, model, &held_out_batches)?;
+        let Some(teacher) = &teacher else {
+            return Ok([loss_of(model)?, f64::NAN, f64::NAN]);
+        };
+        let found = compare(config, teacher, model, &held_out_batches)?;
         let metric = |name: &str| found.metrics.get(name).copied().unwrap_or(f64::NAN);
         Ok([found.loss, metric("divergence"), metric("agreement")])
     };
     let own = measure(&trained)?;
     let twin = alone.as_ref().map(measure).transpose()?;
     let show = |name: &str, [loss, divergence, agreement]: [f64; 3]| {
-        eprintln!(
-            "{name}: held-out loss {loss:.4}, {divergence:.4} nats from the teacher, the same first choice {:.1}%",
-            100.0 * agreement
-        );
+        eprint!("{name}: held-out loss {loss:.4}");
+        match divergence.is_nan() {
+            true => eprintln!(),
+            false => eprintln!(
+                ", {divergence:.4} nats from the teacher, the same first choice {:.1}%",
+                100.0 * agreement
+            ),
+        }
     };
-    eprintln!("teacher: held-out loss {of_teacher:.4}");
+    if let Some(loss) = of_teacher {
+        eprintln!("teacher: held-out loss {loss:.4}");
+    }
     show("student with the teacher", own);
     if let Some(twin) = twin {
         show("student without the teacher", twin);
@@ -344,10 +400,20 @@ fn size(text: &str) -> Result<(String, u64)> {
     Ok((name.to_string(), number))
 }
 
+/// The teacher behind a server.
+fn server(args: &Args) -> Result<ServerTeacher> {
+    let options = ServerOptions {
+        api_key_env: args.api_key_env.clone(),
+        ..ServerOptions::default()
+    };
+    let endpoint = args.endpoint.as_deref().unwrap_or_default();
+    Ok(ServerTeacher::new(endpoint, &args.endpoint_model, options)?)
+}
+
 /// The student before the training.
 fn student(
     args: &Args,
-    teacher: &AutoCausalLm,
+    teacher: Option<&AutoCausalLm>,
     tokenizer: &Tokenizer,
     device: &ft::burn::tensor::Device,
 ) -> Result<AutoCausalLm> {
@@ -358,6 +424,10 @@ fn student(
             .with_context(|| format!("--student {}: layers are numbers from 0", args.student))?;
         let sizes = args.sizes.iter().cloned();
         let sizes = sizes.map(|(name, size)| (name, size.into())).collect();
+        let teacher = teacher.context(
+            "--student layers:... is cut from the teacher's weights, which are on the server: cut the student of a smaller model \
+             first, and give its folder",
+        )?;
         return Ok(narrow_student_of(teacher, &layers, &sizes)?);
     }
     ensure!(

@@ -5,6 +5,8 @@ mod error;
 pub mod loss;
 mod own_answers;
 mod reasoning;
+#[cfg(feature = "servers")]
+mod server_teacher;
 mod step_by_step;
 mod student;
 mod top_logits;
@@ -14,6 +16,8 @@ pub use error::{Error, Result};
 pub use ft_kernels::Divergence;
 pub use own_answers::OwnAnswers;
 pub use reasoning::{Reasoned, split_thinking};
+#[cfg(feature = "servers")]
+pub use server_teacher::ServerTeacher;
 pub use step_by_step::{
     EXPLAIN, PREDICT, StepByStep, StepByStepBatch, StepByStepExample, step_by_step_batches,
 };

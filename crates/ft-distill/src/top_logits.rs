@@ -33,7 +33,7 @@ struct Manifest {
     temperature: f64,
     /// Tokens of the teacher's vocabulary.
     vocab_size: usize,
-    /// A hash of the teacher's settings and weights.
+    /// A hash of the teacher's settings and weights, or the address and name of a model on a server.
     teacher: String,
     /// A hash of each row, in order, and how many positions it has.
     rows: Vec<(String, usize)>,
@@ -82,10 +82,47 @@ pub fn write_top_logits<M: CausalLm>(
     listen: &mut dyn FnMut(usize, usize),
 ) -> Result<TopLogits> {
     let teacher = teacher.valid();
-    let vocab = teacher.dims().vocab_size;
+    let source = Source {
+        k,
+        temperature,
+        vocab_size: teacher.dims().vocab_size,
+        teacher: model_fingerprint(&teacher),
+    };
+    let of_rows = |rows: &[Tokenized]| Ok(of_rows(&teacher, rows, k, temperature, batch_size));
+    write_shards(source, rows, folder, of_rows, listen)
+}
+
+/// Whose distributions a folder has, and what of them.
+pub(crate) struct Source {
+    pub(crate) k: usize,
+    pub(crate) temperature: f64,
+    pub(crate) vocab_size: usize,
+    pub(crate) teacher: String,
+}
+
+/// Tokens and log-probabilities, `k` of each for every position.
+pub(crate) type TopOfRows = (Vec<i32>, Vec<f32>);
+
+/// Writes a folder; `of_rows` is asked for what a shard lacks.
+pub(crate) fn write_shards(
+    source: Source,
+    rows: &[Tokenized],
+    folder: &Path,
+    mut of_rows: impl FnMut(&[Tokenized]) -> Result<TopOfRows>,
+    listen: &mut dyn FnMut(usize, usize),
+) -> Result<TopLogits> {
+    let Source {
+        k,
+        temperature,
+        vocab_size,
+        teacher,
+    } = source;
     let mut mistakes = Vec::new();
-    if !(1..vocab).contains(&k) {
-        mistakes.push(format!("k must be from 1 to {}, not {k}", vocab - 1));
+    if !(1..vocab_size).contains(&k) {
+        mistakes.push(format!(
+            "k must be from 1 to {}, not {k}",
+            vocab_size.saturating_sub(1)
+        ));
     }
     if !(temperature > 0.0 && temperature.is_finite()) {
         mistakes.push(format!("temperature must be above 0, not {temperature}"));
@@ -96,8 +133,8 @@ pub fn write_top_logits<M: CausalLm>(
     let manifest = Manifest {
         k,
         temperature,
-        vocab_size: vocab,
-        teacher: model_fingerprint(&teacher),
+        vocab_size,
+        teacher,
         rows: rows
             .iter()
             .map(|row| (key(&row.input_ids, &row.labels), row.label_count()))
@@ -120,7 +157,12 @@ pub fn write_top_logits<M: CausalLm>(
     for (number, rows_of_shard) in rows.chunks(SHARD).enumerate() {
         let file = shard(folder, number);
         if !file.is_file() {
-            let tensors = of_rows(&teacher, rows_of_shard, k, temperature, batch_size);
+            let (tokens, logps) = of_rows(rows_of_shard)?;
+            let shape = [logps.len() / k, k];
+            let tensors = [
+                ("tokens".to_string(), TensorData::new(tokens, shape)),
+                ("logps".to_string(), TensorData::new(logps, shape)),
+            ];
             let of = HashMap::from([(MANIFEST.to_string(), hash.clone())]);
             write_tensors(&file, &tensors, &of)?;
         }
@@ -132,14 +174,14 @@ pub fn write_top_logits<M: CausalLm>(
     TopLogits::open(folder)
 }
 
-/// The tensors of a shard.
+/// What a teacher finds likeliest.
 fn of_rows<M: CausalLm>(
     teacher: &M,
     rows: &[Tokenized],
     k: usize,
     temperature: f64,
     batch_size: usize,
-) -> Vec<(String, TensorData)> {
+) -> TopOfRows {
     let device = teacher.devices().first().cloned().unwrap_or_default();
     let (mut tokens, mut logps) = (Vec::<i32>::new(), Vec::<f32>::new());
     for rows in rows.chunks(batch_size) {
@@ -160,11 +202,7 @@ fn of_rows<M: CausalLm>(
             }
         }
     }
-    let shape = [logps.len() / k, k];
-    vec![
-        ("tokens".to_string(), TensorData::new(tokens, shape)),
-        ("logps".to_string(), TensorData::new(logps, shape)),
-    ]
+    (tokens, logps)
 }
 
 fn log_probabilities(head: Head<'_>, hidden: Tensor<2>, temperature: f64) -> Vec<f32> {

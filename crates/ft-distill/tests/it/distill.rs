@@ -26,7 +26,7 @@ pub(crate) fn teacher() -> AutoCausalLm {
     AutoCausalLm::from_pretrained(&folder, &device()).unwrap()
 }
 
-fn rows(count: usize) -> Vec<Tokenized> {
+pub(crate) fn rows(count: usize) -> Vec<Tokenized> {
     let rows = (0..count).map(|row| {
         let ids: Vec<u32> = (0..5 + row % 4)
             .map(|i| ((i * 31 + row * 47 + i * i * row) % 97) as u32)
