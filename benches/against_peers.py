@@ -1,9 +1,10 @@
 """ft and its peers in turn, with the same batches and threads: a row of Markdown for each comparison.
 
 The peers are scripts that print one JSON line: `sft_step.py`, `peft_step.py`, `distill_step.py` (PyTorch, PEFT), `dpo_step.py`,
-`grpo_step.py` (TRL), `generate.py`, `encoder_step.py` (transformers), `embed_encode.py` and `embed_train.py` (sentence-transformers), in
-the folder `--peers`; `--python` is an interpreter that has what they import. ft's side is built by `cargo bench --no-run`. Each figure is
-the median of `--pairs` runs; the losses of the first step, the greedy texts, or the embeddings, must agree.
+`grpo_step.py` (TRL), `generate.py` (transformers, llama.cpp), `encoder_step.py` (transformers), `embed_encode.py` and
+`embed_train.py` (sentence-transformers), in the folder `--peers`; `--python` is an interpreter that has what they import. ft's side
+is built by `cargo bench --no-run`. Each figure is the median of `--pairs` runs; the losses of the first step, the greedy texts, or the
+embeddings, must agree. Beside llama.cpp texts may differ, since both round inputs, each in its own way.
 
     python3 benches/against_peers.py --model DIR --data alpaca.json --peers DIR --python PYTHON
 """
@@ -34,6 +35,8 @@ NOT_IN_PEFT = ["bitfit"]
 # one term more a row than here.
 OTHER_LOSS = ["prompt"]
 DECODE = [("decoding, f32", WIDE), ("decoding, weights as stored", STORED)]
+# Beside llama.cpp, on the same file, with the logits of the prompt's last token.
+GGUF = ["q4_0", "q4_k_m", "q8_0", "f16"]
 
 
 def built(checkout=".", names=("sft_step", "decode"), kind="bench"):
@@ -149,6 +152,17 @@ def encoders(a, ft):
         row("classification, 32 texts", theirs, ours, "examples_per_s")
 
 
+def packed(a, ft, mixes):
+    with tempfile.TemporaryDirectory() as folder:
+        for mix in mixes:
+            file, threads = f"{folder}/{mix}.gguf", ["--threads", a.threads]
+            run([ft["quantize"], "--model", a.model, "--format", mix, "--output", file, "--json"])
+            theirs, ours = [a.python, f"{a.peers}/generate.py", "--gguf", file], [ft["decode"], "--model", file, "--last"]
+            theirs, ours = pairs(theirs + threads, ours + threads, a.pairs)
+            row(f"decoding, {mix}", theirs, ours, "decode_tokens_per_s", memory=False)
+            row(f"prompt, {mix}", theirs, ours, "prompt_tokens_per_s", memory=False)
+
+
 def agree(name, theirs, ours, steps):
     for step, losses in enumerate(zip(*[r["losses"][:steps] for r in theirs + ours])):
         if max(losses) - min(losses) > 1e-3 * max(1, abs(losses[0])):
@@ -198,6 +212,9 @@ def main():
             raise SystemExit(f"{name}: the texts differ: {texts}")
         row(name, theirs, ours, "decode_tokens_per_s", memory=False)
         row(name.replace("decoding", "prompt"), theirs, ours, "prompt_tokens_per_s", memory=False)
+    mixes = [mix for mix in GGUF if a.only in f"decoding, {mix}"]
+    if mixes:
+        packed(a, ft | built(names=("quantize",), kind="example"), mixes)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 //! Speed of reading a prompt and of greedy decoding; prints one JSON line.
 //!
-//! As in the peer, the prompt is read once to warm up and once for the time, with the logits of all its tokens. Then
+//! As in the peer, the prompt is read once to warm up and once for the time: with the logits of all its tokens as in
+//! transformers, or with `--last` those of the last one, as in llama.cpp. Then
 //! `--new` tokens are generated, without regard to end tokens. Decoding is timed from the first to the last of them.
 //! With `--rows` several prompts of different lengths are continued at once, and all their tokens count.
 //!
@@ -24,12 +25,16 @@ const SENTENCE: &str =
 
 #[derive(Parser)]
 struct Args {
+    /// Model folder or .gguf file.
     #[arg(long)]
     model: PathBuf,
     #[arg(long)]
     prompt: Option<String>,
     #[arg(long, default_value_t = 96)]
     new: usize,
+    /// Compute logits of the prompt's last token only.
+    #[arg(long)]
+    last: bool,
     /// How many prompts are continued at once; each is a token shorter than the one before.
     #[arg(long, default_value_t = 1)]
     rows: usize,
@@ -67,7 +72,14 @@ fn main() -> Result<()> {
 
     let read = || -> Result<f64> {
         let start = Instant::now();
-        model.logits(&TokenBatch::from_ids(&ids, &device), None);
+        let tokens = TokenBatch::from_ids(&ids, &device);
+        match args.last {
+            true => {
+                let hidden = model.hidden_states(&tokens, None);
+                model.head().forward(hidden.narrow(1, ids.len() - 1, 1))
+            }
+            false => model.logits(&tokens, None),
+        };
         device.sync()?;
         Ok(start.elapsed().as_secs_f64())
     };
