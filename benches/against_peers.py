@@ -18,6 +18,7 @@ LORA = ["--mode", "lora"]
 LONG = ["--batch", "1", "--seq", "2048"]
 AGAIN = ["--recompute"]
 STORED, WIDE = ["--weights", "stored"], ["--weights", "f32"]
+NF4 = ["--weights", "nf4"]
 # name, arguments of both, arguments of ft alone
 STEPS = [
     ("LoRA 4×256", LORA, WIDE),
@@ -35,6 +36,8 @@ NOT_IN_PEFT = ["bitfit"]
 # one term more a row than here.
 OTHER_LOSS = ["prompt"]
 DECODE = [("decoding, f32", WIDE), ("decoding, weights as stored", STORED)]
+# `qlora_step.py` needs bitsandbytes. Its NF4 has the numbers of ft's, but its embedding is in f32.
+QLORA = "QLoRA 4×256, NF4"
 # Beside llama.cpp, on the same file, with the logits of the prompt's last token.
 GGUF = ["q4_0", "q4_k_m", "q8_0", "f16"]
 
@@ -180,6 +183,7 @@ def main():
     p.add_argument("--threads", default="2")
     p.add_argument("--only", default="", help="rows whose name contains this")
     p.add_argument("--preferences", help="pairs in LLaMA-Factory's form, for the row of DPO")
+    p.add_argument("--qlora", action="store_true", help="the row of QLoRA, too")
     p.add_argument("--encoder", help="all-MiniLM-L6-v2, for the rows of encoders")
     a = p.parse_args()
     ft = built(names=("sft_step", "decode", "peft_step", "dpo_step", "grpo_step", "distill_step", "embed_step", "encoder_step"))
@@ -194,6 +198,12 @@ def main():
         if max(first) - min(first) > 1e-4:
             raise SystemExit(f"{name}: the first losses differ: {first}")
         row(name, theirs, ours, "tokens_per_s")
+    if a.qlora and a.only in QLORA:
+        both = common + ["--data", a.data, "--steps", a.steps]
+        theirs = [a.python, f"{a.peers}/qlora_step.py"] + both
+        theirs, ours = pairs(theirs, [ft["sft_step"]] + both + LORA + NF4, a.pairs)
+        agree(QLORA, theirs, ours, 1)
+        row(QLORA, theirs, ours, "tokens_per_s")
     for method in [method for method in ADAPTERS if a.only in f"adapter {method}"]:
         adapter(method, a, ft, common)
     if a.preferences and a.only in "DPO":

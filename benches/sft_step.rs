@@ -53,8 +53,8 @@ struct Args {
     /// cpu, cuda, wgpu, vulkan or metal.
     #[arg(long, default_value = "cpu")]
     device: String,
-    /// The type of the weights: f32, or that of the file, which is the default with LoRA and not supported without it, or 8 bits
-    /// in the linear layers below an adapter.
+    /// The type of the weights: f32, or that of the file, which is the default with LoRA and not supported without it, or 8 or 4
+    /// bits in the linear layers below an adapter.
     #[arg(long, value_enum)]
     weights: Option<Held>,
     /// `cargo bench` passes this to every benchmark.
@@ -75,6 +75,18 @@ enum Held {
     F32,
     Stored,
     Int8,
+    Nf4,
+}
+
+impl Held {
+    /// The format of linear layers below an adapter.
+    fn packed(self) -> Option<PackedFormat> {
+        match self {
+            Held::F32 | Held::Stored => None,
+            Held::Int8 => Some(PackedFormat::INT8),
+            Held::Nf4 => Some(PackedFormat::NF4),
+        }
+    }
 }
 
 fn main() -> Result<()> {
@@ -93,15 +105,14 @@ fn main() -> Result<()> {
     let tokenizer = Tokenizer::from_pretrained(&args.model)?;
     let batches = batches::blocks(&args.data, &tokenizer, args.batch * args.seq, args.steps)?;
     let weights = match (args.mode, args.weights) {
-        (Mode::Lora | Mode::Dora, None | Some(Held::Stored | Held::Int8)) => Weights::Stored,
-        (_, None | Some(Held::F32)) => Weights::F32,
-        (Mode::Full, Some(Held::Stored | Held::Int8)) => {
-            bail!("--mode full trains all weights: they are held in f32")
-        }
+        (_, Some(Held::F32)) | (Mode::Full, None) => Weights::F32,
+        (Mode::Full, Some(_)) => bail!("--mode full trains all weights: they are held in f32"),
+        _ => Weights::Stored,
     };
     let mut model = AutoCausalLm::from_pretrained_with(&args.model, &device, weights)?;
-    if args.weights == Some(Held::Int8) {
-        ft::quant::pack_model(&mut model, PackedFormat::INT8)?;
+    let packed = args.weights.and_then(Held::packed);
+    if let Some(format) = packed {
+        ft::quant::pack_model(&mut model, format)?;
     }
     tokenizer.check_vocab(model.dims().vocab_size)?;
     model.dims().check_length(args.seq)?;
@@ -132,10 +143,10 @@ fn main() -> Result<()> {
             Mode::Full => "full",
         },
         "dtype": "float32",
-        "weights": match args.weights {
-            Some(Held::Int8) => "int8",
-            _ if weights == Weights::F32 => "f32",
-            _ => "stored",
+        "weights": match packed {
+            Some(format) => format.name().to_lowercase(),
+            None if weights == Weights::F32 => "f32".to_string(),
+            None => "stored".to_string(),
         },
         "batch": args.batch,
         "seq": args.seq,
