@@ -168,8 +168,8 @@ fn tried(
     let shape = one.shape();
     let width = shape[shape.len() - 1];
     let numbers = one.numbers(source)?;
-    let importance = sensitivity.importance.of(&one.name);
-    let path = one.name.strip_suffix(".weight").unwrap_or(&one.name);
+    let importance = sensitivity.importance.of(&one.path);
+    let path = one.path.strip_suffix(".weight").unwrap_or(&one.path);
     let factor = match one.placed.name.as_str() {
         "token_embd.weight" if config["tie_word_embeddings"] == true => 2.0,
         "token_embd.weight" | "output.weight" => 1.0,

@@ -23,6 +23,9 @@ const PIECE: usize = 1 << 16;
 /// `general.quantization_version` of ggml.
 const QUANTIZATION_VERSION: u32 = 2;
 
+/// The weights of output layers.
+const HEADS: [&str; 2] = ["lm_head.weight", "embed_out.weight"];
+
 /// How a model is written.
 #[derive(Clone)]
 pub struct GgufOptions<'a> {
@@ -90,8 +93,10 @@ impl Written {
 
 /// A tensor before it is written.
 pub(crate) struct Planned {
-    /// In Hugging Face.
+    /// In the source.
     pub(crate) name: String,
+    /// In the model, whose names begin with that of the body.
+    pub(crate) path: String,
     pub(crate) placed: Placed,
     shape: Vec<usize>,
     pub(crate) kind: TensorType,
@@ -140,7 +145,7 @@ pub fn write_gguf(
         let width = shape[shape.len() - 1];
         writer.add(one.placed.name.as_str(), &shape, one.kind, move || {
             let numbers = one.numbers(source)?;
-            let importance = options.importance.and_then(|all| all.of(&one.name));
+            let importance = options.importance.and_then(|all| all.of(&one.path));
             let rounded = Rounding {
                 kind: one.kind,
                 width,
@@ -227,7 +232,7 @@ fn name_in_file(name: &str, tied: bool, is_encoder: bool) -> Option<String> {
         || name.ends_with(".attn.bias")
         || name.ends_with(".masked_bias")
         || name.ends_with(".attention.bias");
-    let is_tied = tied && matches!(name, "lm_head.weight" | "embed_out.weight");
+    let is_tied = tied && HEADS.contains(&name);
     (!is_buffer && !is_tied).then(|| name.to_string())
 }
 
@@ -240,13 +245,20 @@ fn plan(
 ) -> Result<Vec<Planned>> {
     let tied = config["tie_word_embeddings"] == true;
     let mut plan = Vec::new();
+    let is_encoder = layout.architecture().is_encoder();
+    let body = layout.architecture().body();
+    // GPT-2's own checkpoints and those of embedding models have the names of the body alone.
+    let is_bare = !source.names().any(|name| name.starts_with(body));
     for name in source.names() {
-        let is_encoder = layout.architecture().is_encoder();
-        let Some(place) = name_in_file(name, tied, is_encoder) else {
+        let Some(mut path) = name_in_file(name, tied, is_encoder) else {
             continue;
         };
+        if is_bare && !HEADS.contains(&name) {
+            path.insert_str(0, body);
+        }
         plan.push(Planned {
-            placed: layout.place(&place)?,
+            placed: layout.place(&path)?,
+            path,
             shape: source.shape(name)?,
             name: name.to_string(),
             kind: TensorType::F32,

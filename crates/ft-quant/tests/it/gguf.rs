@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Int, Tensor};
 use ft_core::gguf::{GgufFile, GgufModel};
-use ft_core::safetensors_folder::module_tensors;
+use ft_core::safetensors_folder::{module_tensors, read_tensors, write_tensors};
 use ft_core::{
-    AutoCausalLm, CausalLm, ModelConfig, TokenBatch, Tokenizer, Weights, dequantize, open_weights,
+    AutoCausalLm, CausalLm, ModelConfig, SaveOptions, TokenBatch, Tokenizer, Weights, dequantize,
+    open_weights,
 };
 use ft_quant::{GgufOptions, Mix, ModelWeights, write_gguf};
 
@@ -160,6 +161,37 @@ fn every_architecture_comes_back() {
         .filter_map(|name| Some((name, difference(name, folder.path()).err()?)));
     let wrong: Vec<_> = wrong.collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// GPT-2's own checkpoints name the tensors of the body without `transformer.`, embedding models theirs without `model.`.
+#[test]
+fn a_checkpoint_of_the_bare_body_gives_the_same_file() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, body) in [("gpt2", "transformer."), ("qwen3", "model.")] {
+        let model = model_of(name, &Device::default());
+        let (whole, bare) = (folder.path().join(name), folder.path().join("bare"));
+        model
+            .save_pretrained(&whole, &SaveOptions::default())
+            .unwrap();
+        let tensors = read_tensors(&whole.join("model.safetensors")).unwrap();
+        let without = |name: &str| name.strip_prefix(body).unwrap_or(name).to_string();
+        let tensors: Vec<_> = (tensors.into_iter())
+            .map(|(name, data)| (without(&name), data))
+            .collect();
+        std::fs::create_dir_all(&bare).unwrap();
+        let none = std::collections::HashMap::new();
+        write_tensors(&bare.join("model.safetensors"), &tensors, &none).unwrap();
+        std::fs::copy(whole.join("config.json"), bare.join("config.json")).unwrap();
+        let [whole, bare] = [whole, bare].map(|from| {
+            let to = from.with_extension("gguf");
+            let weights = open_weights(&from).unwrap();
+            let config = model.config().to_json();
+            let options = GgufOptions::new(Mix::Q8_0);
+            write_gguf(&*weights, &config, &tokenizer(), &to, &options).unwrap();
+            std::fs::read(to).unwrap()
+        });
+        assert!(whole == bare, "{name}");
+    }
 }
 
 #[test]

@@ -286,6 +286,14 @@ impl Architecture {
         self.name == "bert"
     }
 
+    /// What the names of a decoder's body begin with: `transformer.`, `model.`; empty for an encoder.
+    pub fn body(&self) -> &'static str {
+        match self.blocks.split_once('.') {
+            Some((body, _)) if !self.is_encoder() => &self.blocks[..=body.len()],
+            _ => "",
+        }
+    }
+
     /// The architecture of a name; `two_norms` tells which of the two Falcons.
     pub fn of_name(name: &str, two_norms: bool) -> Option<&'static Self> {
         let mut found = ARCHITECTURES.iter().filter(|one| one.name == name);
