@@ -2,12 +2,51 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use super::words::Words;
+use crate::in_parallel::in_parallel;
 use crate::quality::Removal;
 
 /// The upper ends of the classes of lengths, in words.
 const CLASSES: [usize; 9] = [10, 20, 50, 100, 200, 500, 1000, 2000, usize::MAX];
+
+/// Texts whose words are hashed at a time.
+const WINDOW: usize = 4096;
+
+/// Numbers that are hashes already.
+type Hashes = HashSet<u64, BuildHasherDefault<AsItIs>>;
+
+/// A number as its own hash.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only numbers are hashed")
+    }
+}
+
+/// How many words a text has, and the hashes of its words and pairs of words.
+fn hashes(text: &str) -> (usize, [Vec<u64>; 2]) {
+    let text = Words::of(text);
+    let of = |n| {
+        let hash = |ngram: &str| xxhash_rust::xxh3::xxh3_64(ngram.as_bytes());
+        let mut hashes: Vec<u64> = text.ngrams(n).map(hash).collect();
+        hashes.sort_unstable();
+        hashes.dedup();
+        hashes
+    };
+    (text.len(), [of(1), of(2)])
+}
 
 /// What a [`Cleaning`](crate::Cleaning) removed, and what is left.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,19 +67,19 @@ impl CleaningReport {
     pub(super) fn new(kept: &[String], removed: Vec<Removal>) -> Self {
         let mut lengths: Vec<(usize, usize)> = CLASSES.iter().map(|&class| (class, 0)).collect();
         let (mut words, mut pairs) = (0, 0);
-        let mut distinct = [HashSet::new(), HashSet::new()];
-        for text in kept {
-            let text = Words::of(text);
-            if let Some(class) = lengths.iter_mut().find(|(most, _)| text.len() <= *most) {
-                class.1 += 1;
-            }
-            words += text.len();
-            pairs += text.len().saturating_sub(1);
-            for (n, distinct) in (1..).zip(&mut distinct) {
-                distinct.extend(
-                    text.ngrams(n)
-                        .map(|ngram| xxhash_rust::xxh3::xxh3_64(ngram.as_bytes())),
-                );
+        let mut distinct = [Hashes::default(), Hashes::default()];
+        for texts in kept.chunks(WINDOW) {
+            // It has no errors.
+            let found = in_parallel(texts, |text| Ok(hashes(text))).unwrap_or_default();
+            for (len, hashes) in found {
+                if let Some(class) = lengths.iter_mut().find(|(most, _)| len <= *most) {
+                    class.1 += 1;
+                }
+                words += len;
+                pairs += len.saturating_sub(1);
+                for (distinct, hashes) in distinct.iter_mut().zip(hashes) {
+                    distinct.extend(hashes);
+                }
             }
         }
         let share = |count: usize, of: usize| count as f64 / of.max(1) as f64;
