@@ -1,7 +1,7 @@
 """ft and its peers in turn, with the same batches and threads: a row of Markdown for each comparison.
 
 The peers are scripts that print one JSON line: `sft_step.py`, `peft_step.py`, `distill_step.py` (PyTorch, PEFT), `dpo_step.py`,
-`grpo_step.py` (TRL), `generate.py` (transformers, llama.cpp), `encoder_step.py` (transformers), `embed_encode.py` and
+`grpo_step.py` (TRL), `qlora_step.py` (bitsandbytes), `generate.py` (transformers, llama.cpp), `encoder_step.py` (transformers), `embed_encode.py` and
 `embed_train.py` (sentence-transformers), in the folder `--peers`; `--python` is an interpreter that has what they import. ft's side
 is built by `cargo bench --no-run`. Each figure is the median of `--pairs` runs; the losses of the first step, the greedy texts, or the
 embeddings, must agree. Beside llama.cpp texts may differ, since both round inputs, each in its own way.
@@ -183,7 +183,8 @@ def main():
     p.add_argument("--threads", default="2")
     p.add_argument("--only", default="", help="rows whose name contains this")
     p.add_argument("--preferences", help="pairs in LLaMA-Factory's form, for the row of DPO")
-    p.add_argument("--qlora", action="store_true", help="the row of QLoRA, too")
+    p.add_argument("--qlora", action="store_true", help="the row of QLoRA, too; needs bitsandbytes")
+    p.add_argument("--gguf", action="store_true", help="the rows of GGUF files, too; needs llama-cpp-python")
     p.add_argument("--encoder", help="all-MiniLM-L6-v2, for the rows of encoders")
     a = p.parse_args()
     ft = built(names=("sft_step", "decode", "peft_step", "dpo_step", "grpo_step", "distill_step", "embed_step", "encoder_step"))
@@ -223,7 +224,7 @@ def main():
         row(name, theirs, ours, "decode_tokens_per_s", memory=False)
         row(name.replace("decoding", "prompt"), theirs, ours, "prompt_tokens_per_s", memory=False)
     mixes = [mix for mix in GGUF if a.only in f"decoding, {mix}"]
-    if mixes:
+    if a.gguf and mixes:
         packed(a, ft | built(names=("quantize",), kind="example"), mixes)
 
 

@@ -37,13 +37,13 @@ struct Args {
     teacher: String,
     /// Address of a server that gives prompt_logprobs, as vLLM does, for --offline-logits; it gives 20 tokens unless it is started with
     /// --max-logprobs.
-    #[arg(long, requires = "offline_logits")]
+    #[arg(long, requires_all = ["offline_logits", "endpoint_model"])]
     endpoint: Option<String>,
-    /// The teacher's name on the server.
-    #[arg(long, default_value = "default")]
-    endpoint_model: String,
+    /// The teacher's name on the server; vLLM's is the path or id that it was started with.
+    #[arg(long, requires = "endpoint")]
+    endpoint_model: Option<String>,
     /// Environment variable with the server's key.
-    #[arg(long)]
+    #[arg(long, requires = "endpoint")]
     api_key_env: Option<String>,
     /// Model folder, a config.json, or `layers:0,2,4` for these layers of the teacher.
     #[arg(long)]
@@ -170,6 +170,8 @@ fn main() -> Result<()> {
         "--cosine compares hidden states, which --offline-logits does not have: leave one of them out"
     );
 
+    let server = server(&args)?;
+
     // The data before the models, so that errors in a file are reported at once.
     let folder = resolve(&args.teacher, &HubOptions::from_env())?;
     let tokenizer = Tokenizer::from_pretrained(&folder)?;
@@ -194,7 +196,7 @@ fn main() -> Result<()> {
     let batches = |data: SftDataset, seed| data.into_batches(args.batch_size, padded, seed, pad);
     let held_out_batches = batches(held_out.clone(), None)?;
 
-    let teacher = match args.endpoint {
+    let teacher = match server {
         Some(_) => None,
         None => Some(AutoCausalLm::from_pretrained_with(
             &folder,
@@ -231,27 +233,22 @@ fn main() -> Result<()> {
         (None, Some(teacher)) => TeacherSource::model(teacher),
         (None, None) => bail!("--endpoint needs --offline-logits"),
         (Some(folder), teacher) => {
+            let (k, vocab_size) = (args.top_k, student.dims().vocab_size);
             let mut listen = |done, of| eprintln!("teacher: {done} of {of} rows");
-            let top = match teacher {
-                Some(teacher) => write_top_logits(
+            let top = match (teacher, &server) {
+                (Some(teacher), _) => write_top_logits(
                     teacher,
                     &rows,
-                    args.top_k,
+                    k,
                     temperature,
                     args.batch_size,
                     folder,
                     &mut listen,
                 )?,
-                None => {
-                    let vocab_size = student.dims().vocab_size;
-                    server(&args)?.write_top_logits(
-                        &rows,
-                        vocab_size,
-                        args.top_k,
-                        folder,
-                        &mut listen,
-                    )?
+                (None, Some(server)) => {
+                    server.write_top_logits(&rows, vocab_size, k, folder, &mut listen)?
                 }
+                (None, None) => bail!("there is no teacher"),
             };
             eprintln!(
                 "{} positions with {} tokens each, which leave out {:.2}% of the probability",
@@ -282,11 +279,11 @@ fn main() -> Result<()> {
         ..TrainConfig::default()
     };
     let identity = format!(
-        "{} {:?} {} {:?} {print} {} {:?} {} {} {} {:?} {} {}",
-        args.teacher,
-        args.endpoint
-            .as_ref()
-            .map(|endpoint| (endpoint, &args.endpoint_model)),
+        "{} {} {:?} {print} {} {:?} {} {} {} {:?} {} {}",
+        match (&args.endpoint, &args.endpoint_model) {
+            (Some(endpoint), Some(model)) => format!("{} {endpoint} {model}", args.teacher),
+            _ => args.teacher.clone(),
+        },
         args.student,
         args.sizes,
         args.batch_size,
@@ -400,14 +397,21 @@ fn size(text: &str) -> Result<(String, u64)> {
     Ok((name.to_string(), number))
 }
 
-/// The teacher behind a server.
-fn server(args: &Args) -> Result<ServerTeacher> {
+/// The teacher behind a server, if there is one.
+fn server(args: &Args) -> Result<Option<ServerTeacher>> {
+    let (Some(endpoint), Some(model)) = (&args.endpoint, &args.endpoint_model) else {
+        return Ok(None);
+    };
+    ensure!(
+        !args.student.starts_with("layers:"),
+        "--student layers:... is cut from the teacher's weights, which are on the server: cut the student of a smaller model first, \
+         and give its folder"
+    );
     let options = ServerOptions {
         api_key_env: args.api_key_env.clone(),
         ..ServerOptions::default()
     };
-    let endpoint = args.endpoint.as_deref().unwrap_or_default();
-    Ok(ServerTeacher::new(endpoint, &args.endpoint_model, options)?)
+    Ok(Some(ServerTeacher::new(endpoint, model, options)?))
 }
 
 /// The student before the training.
@@ -424,10 +428,7 @@ fn student(
             .with_context(|| format!("--student {}: layers are numbers from 0", args.student))?;
         let sizes = args.sizes.iter().cloned();
         let sizes = sizes.map(|(name, size)| (name, size.into())).collect();
-        let teacher = teacher.context(
-            "--student layers:... is cut from the teacher's weights, which are on the server: cut the student of a smaller model \
-             first, and give its folder",
-        )?;
+        let teacher = teacher.context("--student layers:... needs the teacher's weights")?;
         return Ok(narrow_student_of(teacher, &layers, &sizes)?);
     }
     ensure!(

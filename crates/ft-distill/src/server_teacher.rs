@@ -1,6 +1,7 @@
 //! A teacher behind a server that gives the log-probabilities of a prompt.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ft_core::IGNORE_INDEX;
 use ft_data::Tokenized;
@@ -62,8 +63,8 @@ impl ServerTeacher {
         self
     }
 
-    /// [`write_top_logits`](crate::write_top_logits) with the answers of the server, at a temperature of 1. `vocab_size` is how many
-    /// tokens the tokenizer has that both models share.
+    /// [`write_top_logits`](crate::write_top_logits) with the answers of the server, at a temperature of 1. `vocab_size` is that of the
+    /// student's [`dims`](ft_core::CausalLm::dims).
     ///
     /// # Errors
     ///
@@ -84,11 +85,18 @@ impl ServerTeacher {
             teacher: format!("{} {}", self.client.base_url(), self.model),
         };
         let of_rows = |rows: &[Tokenized]| {
-            let of_row = |row: usize| self.of_row(&rows[row], k, vocab_size);
+            // After a failure no further row is asked for.
+            let failed = AtomicBool::new(false);
+            let of_row = |row: usize| {
+                let go_on = !failed.load(Ordering::Relaxed);
+                let found = go_on.then(|| self.of_row(&rows[row], k, vocab_size))?;
+                failed.fetch_or(found.is_err(), Ordering::Relaxed);
+                Some(found)
+            };
             let found = in_parallel(rows.len(), self.concurrency, of_row, &mut |_, _| ());
+            let found: Vec<TopOfRows> = found.into_iter().flatten().collect::<Result<_>>()?;
             let (mut tokens, mut logps) = (Vec::new(), Vec::new());
-            for row in found {
-                let (of_tokens, of_logps) = row?;
+            for (of_tokens, of_logps) in found {
                 tokens.extend(of_tokens);
                 logps.extend(of_logps);
             }
@@ -163,7 +171,7 @@ fn read_row(
             .find(|(token, _)| *token as usize >= vocab_size)
         {
             return Err(format!(
-                "token {token}, where the tokenizer has {vocab_size}: teacher and student need the same tokenizer"
+                "token {token}, where the student has {vocab_size}: teacher and student need the same tokenizer"
             ));
         }
         tokens.extend(found[..k].iter().map(|(token, _)| *token as i32));

@@ -142,7 +142,8 @@ pub(crate) fn write_shards(
     };
     let hash = manifest.hash();
     let path = folder.join("manifest.json");
-    if path.is_file() {
+    // A manifest without shards is that of a run that got nothing.
+    if path.is_file() && has_shards(folder) {
         let found = read_manifest(folder)?;
         if found != manifest {
             return Err(Error::TopLogits {
@@ -358,6 +359,16 @@ fn positions(batch: &Batch) -> impl Iterator<Item = usize> + '_ {
 
 fn shard(folder: &Path, number: usize) -> PathBuf {
     folder.join(format!("top-{number:05}.safetensors"))
+}
+
+/// Whether a folder holds the tokens of any row.
+fn has_shards(folder: &Path) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names = entries.map(|entry| entry.file_name());
+    names.any(|name| {
+        let name = name.to_string_lossy();
+        name.starts_with("top-") && name.ends_with(".safetensors")
+    })
 }
 
 fn read_manifest(folder: &Path) -> Result<Manifest> {

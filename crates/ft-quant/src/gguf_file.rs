@@ -23,8 +23,10 @@ const PIECE: usize = 1 << 16;
 /// `general.quantization_version` of ggml.
 const QUANTIZATION_VERSION: u32 = 2;
 
-/// The weights of output layers.
-const HEADS: [&str; 2] = ["lm_head.weight", "embed_out.weight"];
+/// Whether a tensor is of the output layer.
+fn is_head(name: &str) -> bool {
+    name.starts_with("lm_head.") || name.starts_with("embed_out.")
+}
 
 /// How a model is written.
 #[derive(Clone)]
@@ -232,7 +234,7 @@ fn name_in_file(name: &str, tied: bool, is_encoder: bool) -> Option<String> {
         || name.ends_with(".attn.bias")
         || name.ends_with(".masked_bias")
         || name.ends_with(".attention.bias");
-    let is_tied = tied && HEADS.contains(&name);
+    let is_tied = tied && is_head(name) && name.ends_with(".weight");
     (!is_buffer && !is_tied).then(|| name.to_string())
 }
 
@@ -249,11 +251,18 @@ fn plan(
     let body = layout.architecture().body();
     // GPT-2's own checkpoints and those of embedding models have the names of the body alone.
     let is_bare = !source.names().any(|name| name.starts_with(body));
+    if is_bare && config["tie_word_embeddings"] == false && !source.names().any(is_head) {
+        return Err(Error::Settings(format!(
+            "{} has no output layer, and tie_word_embeddings is false: a file without it would give other logits; add the weight of the \
+             model with its head",
+            source.path().display()
+        )));
+    }
     for name in source.names() {
         let Some(mut path) = name_in_file(name, tied, is_encoder) else {
             continue;
         };
-        if is_bare && !HEADS.contains(&name) {
+        if is_bare && !is_head(name) {
             path.insert_str(0, body);
         }
         plan.push(Planned {

@@ -11,8 +11,8 @@ use crate::quality::Removal;
 /// The upper ends of the classes of lengths, in words.
 const CLASSES: [usize; 9] = [10, 20, 50, 100, 200, 500, 1000, 2000, usize::MAX];
 
-/// Texts whose words are hashed at a time.
-const WINDOW: usize = 4096;
+/// Bytes of texts whose words are hashed at a time.
+const WINDOW: usize = 1 << 23;
 
 /// Numbers that are hashes already.
 type Hashes = HashSet<u64, BuildHasherDefault<AsItIs>>;
@@ -68,7 +68,16 @@ impl CleaningReport {
         let mut lengths: Vec<(usize, usize)> = CLASSES.iter().map(|&class| (class, 0)).collect();
         let (mut words, mut pairs) = (0, 0);
         let mut distinct = [Hashes::default(), Hashes::default()];
-        for texts in kept.chunks(WINDOW) {
+        let mut rest = kept;
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let whole = rest.iter().take_while(|text| {
+                let is_next = bytes < WINDOW;
+                bytes += text.len();
+                is_next
+            });
+            let texts;
+            (texts, rest) = rest.split_at(whole.count());
             // It has no errors.
             let found = in_parallel(texts, |text| Ok(hashes(text))).unwrap_or_default();
             for (len, hashes) in found {

@@ -104,6 +104,26 @@ fn a_server_that_misbehaves_gives_the_files_of_the_model() {
     assert_eq!(server.requests(), asked);
 }
 
+/// vLLM refuses more tokens than it was started for. Nothing further is asked for, and the folder takes another `k`.
+#[test]
+fn a_refusal_ends_the_run_and_leaves_the_folder_usable() {
+    let replies = replies(12, K);
+    let server = MockServer::start(move |request, _| match request["prompt_logprobs"] == K {
+        true => Act::Reply(replies[&request["prompt"].to_string()].to_string()),
+        false => Act::Status(400, "", "{\"error\": {\"message\": \"at most 5\"}}"),
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let teacher = ServerTeacher::new(&server.url, "mock", options()).unwrap();
+    let teacher = teacher.with_concurrency(1);
+    let write = |k| teacher.write_top_logits(&rows(12), VOCAB, k, folder.path(), &mut |_, _| ());
+    let error = write(64).unwrap_err().to_string();
+    assert!(error.contains("at most 5"), "{error}");
+    assert_eq!(server.requests(), 1);
+    assert_eq!(write(K).unwrap().k(), K);
+    let error = write(4).unwrap_err().to_string();
+    assert!(error.contains("another folder"), "{error}");
+}
+
 #[test]
 fn replies_that_cannot_be_used_are_errors() {
     let error = |change: fn(&mut Value)| {

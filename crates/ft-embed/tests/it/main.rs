@@ -3,6 +3,7 @@
 #[cfg(feature = "approximate")]
 mod approximate;
 mod losses;
+#[cfg(target_os = "linux")]
 mod memory;
 mod minilm;
 #[cfg(feature = "servers")]

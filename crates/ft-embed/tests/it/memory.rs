@@ -56,7 +56,6 @@ fn step(mini_batch: usize) {
 }
 
 /// Two gradients of all numbers and one mini-batch are there at a time: not the gradients of all mini-batches.
-#[cfg(target_os = "linux")]
 #[test]
 fn the_gradients_of_one_mini_batch_are_held_at_a_time() {
     if let Ok(case) = std::env::var(CASE) {

@@ -3,7 +3,7 @@
 //! An operation is a trait over backends, which Burn's macro connects to its run-time dispatch, an implementation for
 //! [`Flex`](burn::backend::Flex), and one for `Autodiff<Flex>` that keeps the tensors for the gradient. The mathematics
 //! are functions on slices of `f32`. They are split over threads in pieces whose size does not depend on the number of
-//! threads, so neither do the results.
+//! threads, so neither do the results, except for the rounding of matrix products.
 
 pub(crate) mod adamw;
 pub(crate) mod attention;

@@ -28,11 +28,11 @@ const PANEL: usize = 1 << 18;
 const FEW: usize = 4;
 /// Up to this many rows, a pass over the weight's rows with 16 rows at a time is faster than `gemm`.
 const SOME: usize = 48;
+/// The number of elements of the weight for each task of such a pass.
+const PIECE: usize = 1 << 16;
 /// Up to this many rows, as in a prompt, each thread has panels of its own: copying a panel into `gemm`'s order takes long beside
 /// its product, and is done by one thread.
 const MANY: usize = 512;
-/// The number of elements of the weight for each task of such a pass.
-const PIECE: usize = 1 << 16;
 
 /// A matrix `[rows, cols]` with contiguous rows.
 #[derive(Clone, Copy)]

@@ -149,7 +149,7 @@ unsafe fn dots<F: Reader, const VNNI: bool, const N: usize, const R: usize>(
         let mut sums = [[[_mm256_setzero_ps(); 2]; N]; R];
         let mut minima = [[_mm256_setzero_ps(); N]; R];
         for block in 0..blocks {
-            fetch(rows[0], block * R * F::BYTES, R * F::BYTES);
+            fetch(&rows, block * F::BYTES, F::BYTES);
             for r in 0..R {
                 let at = rows[r].as_ptr().add(block * F::BYTES);
                 let of_block = F::scales(at);
@@ -224,7 +224,7 @@ unsafe fn in_pairs<F: Reader, const VNNI: bool>(
             for block in 0..blocks {
                 let at = rows.map(|row| row.as_ptr().add(block * F::BYTES));
                 if block % 2 == 0 {
-                    fetch(rows[0], block * 4 * F::BYTES, 8 * F::BYTES);
+                    fetch(&rows, block * F::BYTES, 2 * F::BYTES);
                 }
                 let scale = _mm_broadcast_ss(&x.scales[block]);
                 let s = _mm256_castps128_ps256(_mm_mul_ps(four_halves(at), scale));
@@ -286,11 +286,20 @@ unsafe fn in_pairs<F: Reader, const VNNI: bool>(
     }
 }
 
-/// Fetches bytes that will be read soon: so many, at a distance from the start of a row. Rows lie one behind the other; read
-/// side by side, they are too short for the processor to see that.
+/// Fetches what will be read when the rows have been read from here for some bytes. Short rows lie one behind the other and end soon,
+/// so memory is fetched in its own order; of long rows each is fetched.
 #[inline(always)]
-fn fetch(row: &[u8], from: usize, bytes: usize) {
-    let start = row.as_ptr().wrapping_add(from + AHEAD);
+fn fetch<const R: usize>(rows: &[&[u8]; R], from: usize, bytes: usize) {
+    if (R - 1) * rows[0].len() <= AHEAD {
+        return fetch_at(rows[0].as_ptr().wrapping_add(R * from + AHEAD), R * bytes);
+    }
+    for row in rows {
+        fetch_at(row.as_ptr().wrapping_add(from + AHEAD / R), bytes);
+    }
+}
+
+#[inline(always)]
+fn fetch_at(start: *const u8, bytes: usize) {
     for line in (0..bytes).step_by(64) {
         // SAFETY: nothing is read.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line).cast()) };
