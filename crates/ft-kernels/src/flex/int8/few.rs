@@ -15,6 +15,8 @@ use super::{has_vnni, with_reader};
 pub(super) const MOST: usize = 2;
 /// How far memory is fetched ahead, in bytes.
 const AHEAD: usize = 4096;
+/// Rows of at most so many bytes are short.
+const SHORT: usize = 2048;
 /// The number of elements of the weight for each task.
 const PIECE: usize = 1 << 16;
 
@@ -286,15 +288,15 @@ unsafe fn in_pairs<F: Reader, const VNNI: bool>(
     }
 }
 
-/// Fetches what will be read when the rows have been read from here for some bytes. Short rows lie one behind the other and end soon,
-/// so memory is fetched in its own order; of long rows each is fetched.
+/// Fetches what will be read soon, when the rows have been read from here for some bytes. Short rows lie one behind the other and end
+/// soon, so memory is fetched in its own order; of long rows the same place of the next ones is far enough ahead.
 #[inline(always)]
 fn fetch<const R: usize>(rows: &[&[u8]; R], from: usize, bytes: usize) {
-    if (R - 1) * rows[0].len() <= AHEAD {
+    if rows[0].len() <= SHORT {
         return fetch_at(rows[0].as_ptr().wrapping_add(R * from + AHEAD), R * bytes);
     }
     for row in rows {
-        fetch_at(row.as_ptr().wrapping_add(from + AHEAD / R), bytes);
+        fetch_at(row.as_ptr().wrapping_add(from + R * row.len()), bytes);
     }
 }
 
