@@ -109,6 +109,7 @@ fn main() -> Result<()> {
         temperature: args.temperature,
         alpha: args.alpha,
         cosine: 0.0,
+        layers: 0.0,
     };
     let shape = [args.batch, args.seq];
     let source = TeacherSource::model(&teacher);

@@ -73,6 +73,10 @@ struct Args {
     /// The weight of 1 - cos between the last hidden states, for a student as wide as its teacher.
     #[arg(long, default_value_t = 0.0)]
     cosine: f64,
+    /// The weight of the mean squared difference between hidden states of blocks at the same share of the depth, for a student as wide as
+    /// its teacher.
+    #[arg(long, default_value_t = 0.0)]
+    layers: f64,
     /// Folder for the teacher's likeliest tokens; what it has is used.
     #[arg(long)]
     offline_logits: Option<PathBuf>,
@@ -159,6 +163,7 @@ fn main() -> Result<()> {
         temperature,
         alpha: args.alpha,
         cosine: args.cosine,
+        layers: args.layers,
     };
     config.validate()?;
     ensure!(
@@ -166,8 +171,8 @@ fn main() -> Result<()> {
         "a server's log-probabilities have a temperature of 1: leave out --temperature"
     );
     ensure!(
-        args.cosine == 0.0 || args.offline_logits.is_none(),
-        "--cosine compares hidden states, which --offline-logits does not have: leave one of them out"
+        (args.cosine == 0.0 && args.layers == 0.0) || args.offline_logits.is_none(),
+        "--cosine and --layers compare hidden states, which --offline-logits does not have: leave them out"
     );
 
     let server = server(&args)?;
@@ -279,7 +284,7 @@ fn main() -> Result<()> {
         ..TrainConfig::default()
     };
     let identity = format!(
-        "{} {} {:?} {print} {} {:?} {} {} {} {:?} {} {}",
+        "{} {} {:?} {print} {} {:?} {} {} {} {} {:?} {} {}",
         match (&args.endpoint, &args.endpoint_model) {
             (Some(endpoint), Some(model)) => format!("{} {endpoint} {model}", args.teacher),
             _ => args.teacher.clone(),
@@ -291,6 +296,7 @@ fn main() -> Result<()> {
         temperature,
         args.alpha,
         args.cosine,
+        args.layers,
         args.offline_logits.is_some().then_some(args.top_k),
         args.own_answers,
         args.max_new_tokens

@@ -80,6 +80,7 @@ fn main() -> Result<()> {
         temperature: args.temperature,
         alpha: 1.0,
         cosine: 0.0,
+        layers: 0.0,
     };
     let batches = || -> Result<SftBatches> {
         let padded = Collation::Padded { multiple: 1 };

@@ -2,6 +2,7 @@
 
 pub mod gguf;
 pub(crate) mod hub;
+mod mapped_file;
 pub mod packed_folder;
 pub(crate) mod pretrained;
 pub mod safetensors_folder;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use ft_core::{
-    CausalLm, IGNORE_INDEX, LossSum, TeacherStates, causal_lm_loss, check_distillation_head,
-    distillation_loss,
+    CausalLm, IGNORE_INDEX, LossSum, TeacherStates, TokenBatch, causal_lm_loss,
+    check_distillation_head, distillation_loss,
 };
 use ft_data::{Batch, Batches};
 use ft_kernels::{DistillationOptions, Divergence};
@@ -13,7 +13,7 @@ use ft_train::{
     BoxError, EvalMetrics, Method, ModelView, StepContext, StepOutput, StepResult, evaluate,
 };
 
-use crate::loss::cosine;
+use crate::loss::{cosine, hidden_mse};
 use crate::{Error, OwnAnswers, Result, TopLogits};
 
 /// The settings of [`Distill`].
@@ -28,6 +28,10 @@ pub struct DistillConfig {
     /// The weight of `1 − cos` between the last hidden states of both, beside the loss above: DistilBERT's third loss (Sanh et al.,
     /// 2019, section 3). Above 0, it needs a student as wide as its teacher, which is a model.
     pub cosine: f64,
+    /// The weight of the mean squared difference between the hidden states of the student's blocks and those of the teacher's
+    /// blocks at the same share of the depth, beside the loss above: TinyBERT's loss of hidden states (Jiao et al., 2020,
+    /// arXiv:1909.10351, equation 8), with `g(m) = m·N/M`, rounded. Above 0, it needs what [`cosine`](Self::cosine) needs.
+    pub layers: f64,
 }
 
 impl Default for DistillConfig {
@@ -38,6 +42,7 @@ impl Default for DistillConfig {
             temperature: 2.0,
             alpha: 0.5,
             cosine: 0.0,
+            layers: 0.0,
         }
     }
 }
@@ -62,11 +67,12 @@ impl DistillConfig {
                 self.alpha
             ));
         }
-        if !(self.cosine >= 0.0 && self.cosine.is_finite()) {
-            mistakes.push(format!(
-                "cosine must be 0 (hidden states are not compared) or more, not {}",
-                self.cosine
-            ));
+        for (name, weight) in [("cosine", self.cosine), ("layers", self.layers)] {
+            if !(weight >= 0.0 && weight.is_finite()) {
+                mistakes.push(format!(
+                    "{name} must be 0 (hidden states are not compared) or more, not {weight}"
+                ));
+            }
         }
         if let Divergence::JensenShannon(beta) = self.divergence
             && !(beta > 0.0 && beta < 1.0)
@@ -79,6 +85,11 @@ impl DistillConfig {
             true => Ok(()),
             false => Err(Error::Settings(mistakes)),
         }
+    }
+
+    /// Whether hidden states are part of the loss.
+    fn compares_states(self) -> bool {
+        self.cosine > 0.0 || self.layers > 0.0
     }
 
     fn options(self) -> DistillationOptions {
@@ -114,7 +125,7 @@ type BoxedBatches<'a> = Box<dyn Batches<Batch = Batch> + 'a>;
 ///
 /// The loss is `α T² D(p‖q) + (1 − α) CE`, a mean over positions. Metrics are `divergence` (`D`), `cross_entropy`, and
 /// `agreement`, the share of positions at which both find the same token likeliest; with [`cosine`](DistillConfig::cosine) also
-/// `hidden_cosine`, the mean of `1 − cos`.
+/// `hidden_cosine`, the mean of `1 − cos`, and with [`layers`](DistillConfig::layers) `layer_mse`.
 ///
 /// The loss of an evaluation is the cross-entropy, so that it compares with other trainings; with a model as teacher it
 /// reports the same metrics.
@@ -181,7 +192,7 @@ impl<'a, T: CausalLm> Distill<'a, T> {
                  differs, resize those of one model (resize_token_embeddings)"
             )));
         }
-        if config.cosine > 0.0 {
+        if config.compares_states() {
             let width = student.dims().hidden_size;
             let reason = match &teacher {
                 TeacherSource::Top(_) => "a teacher on disk has no hidden states".to_string(),
@@ -193,7 +204,7 @@ impl<'a, T: CausalLm> Distill<'a, T> {
             };
             if !reason.is_empty() {
                 return Err(Error::Teacher(format!(
-                    "hidden states cannot be compared, since {reason}: set `cosine` to 0"
+                    "hidden states cannot be compared, since {reason}: set `cosine` and `layers` to 0"
                 )));
             }
         }
@@ -262,11 +273,10 @@ pub struct DistillBatch {
     output: TeacherOutput,
 }
 
-#[expect(clippy::large_enum_variant, reason = "there is one for a whole batch")]
 #[derive(Clone, Debug)]
 enum TeacherOutput {
-    /// The teacher's hidden states.
-    Hidden(Tensor<3>),
+    /// The teacher's hidden states: those that are compared, and the last.
+    Hidden(Vec<Tensor<3>>),
     /// Its likeliest tokens and their log-probabilities.
     Top(Vec<i64>, Vec<f32>),
     /// Nothing, in evaluations without a model.
@@ -316,7 +326,11 @@ impl<M: CausalLm, T: CausalLm> Method<M> for Distill<'_, T> {
         let output = match &self.teacher {
             TeacherSource::Model(teacher) => {
                 let device = teacher.devices().first().cloned().unwrap_or_default();
-                TeacherOutput::Hidden(teacher.hidden_states(&batch.tokens(&device), None))
+                let depth = student.dims().num_layers;
+                TeacherOutput::Hidden(
+                    self.config
+                        .states(&**teacher, &batch.tokens(&device), depth),
+                )
             }
             TeacherSource::Top(_) if !context.is_training() => TeacherOutput::Nothing,
             TeacherSource::Top(top) => {
@@ -337,29 +351,33 @@ impl<M: CausalLm, T: CausalLm> Method<M> for Distill<'_, T> {
             own_answers,
             output,
         } = batch;
-        let hidden = model.hidden_states(&batch.tokens(&context.device), None);
-        let states = match (output, &self.teacher) {
-            (TeacherOutput::Hidden(hidden), TeacherSource::Model(teacher)) => {
-                TeacherStates::Head(hidden, teacher.head())
+        let tokens = batch.tokens(&context.device);
+        let depth = model.dims().num_layers;
+        let states = self.config.states(model, &tokens, depth);
+        let (of_teacher, compared) = match (output, &self.teacher) {
+            (TeacherOutput::Hidden(found), TeacherSource::Model(teacher)) => {
+                let last = found.last().expect("the last states");
+                (TeacherStates::Head(last, teacher.head()), Some(&found[..]))
             }
-            (TeacherOutput::Top(tokens, logps), TeacherSource::Top(top)) => TeacherStates::Top {
-                k: top.k(),
-                tokens,
-                logps,
-            },
+            (TeacherOutput::Top(tokens, logps), TeacherSource::Top(top)) => {
+                let k = top.k();
+                (TeacherStates::Top { k, tokens, logps }, None)
+            }
             _ => {
+                let hidden = states.into_iter().next_back().expect("the last states");
                 let loss = causal_lm_loss(hidden, model.head(), &batch.labels);
                 return Ok(StepOutput::from(loss).with_tokens(batch.token_count()));
             }
         };
+        let states = (states, compared);
         if !own_answers {
-            return teacher_step(self.config, model, hidden, states, batch, context);
+            return teacher_step(self.config, model, states, of_teacher, batch, context);
         }
         let config = DistillConfig {
             alpha: 1.0,
             ..self.config
         };
-        let mut output = teacher_step(config, model, hidden, states, batch, context)?;
+        let mut output = teacher_step(config, model, states, of_teacher, batch, context)?;
         output
             .metrics
             .retain(|metric| metric.name != "cross_entropy");
@@ -368,36 +386,63 @@ impl<M: CausalLm, T: CausalLm> Method<M> for Distill<'_, T> {
     }
 }
 
-/// The loss and the metrics of a batch, given the teacher's states.
+impl DistillConfig {
+    /// The hidden states of a model that are compared with those of a student of `depth` blocks, the last ones at the end.
+    fn states<M: CausalLm>(self, model: &M, tokens: &TokenBatch, depth: usize) -> Vec<Tensor<3>> {
+        if self.layers == 0.0 {
+            return vec![model.hidden_states(tokens, None)];
+        }
+        let all = model.all_hidden_states(tokens);
+        let blocks = all.len() - 1;
+        let of = (1..=depth).map(|block| (2 * block * blocks + depth) / (2 * depth));
+        of.map(|block| all[block].clone()).collect()
+    }
+}
+
+/// The loss and the metrics of a batch, given the student's hidden states, those of the teacher if it has some, and what the
+/// teacher knows of the next tokens.
 fn teacher_step<M: CausalLm>(
     config: DistillConfig,
     model: &M,
-    hidden: Tensor<3>,
-    states: TeacherStates<'_>,
+    (mut states, compared): (Vec<Tensor<3>>, Option<&[Tensor<3>]>),
+    of_teacher: TeacherStates<'_>,
     batch: &Batch,
     context: &StepContext,
 ) -> StepResult {
-    let options = config.options();
-    let cosines = match states {
-        TeacherStates::Head(teacher, _) if config.cosine > 0.0 => {
-            Some(cosines(hidden.clone(), teacher.clone(), batch))
+    let compared = compared.unwrap_or_default();
+    let mut of_states = Vec::new();
+    if config.compares_states() && !compared.is_empty() {
+        let learned = learned(batch, &context.device);
+        let pairs: Vec<_> = states.iter().zip(compared).collect();
+        if let (true, Some(&last)) = (config.cosine > 0.0, pairs.last()) {
+            let sum = learned.sum(cosine, last);
+            of_states.push(("hidden_cosine", config.cosine, sum));
         }
-        _ => None,
-    };
-    let found = distillation_loss(hidden, model.head(), states, &batch.labels, options)?;
+        if config.layers > 0.0 {
+            let mse = |student, teacher| hidden_mse(student, teacher, None);
+            let count = pairs.len() as f64;
+            let sums = pairs.into_iter().map(|pair| learned.sum(mse, pair));
+            let sum = sums.reduce(|a, b| a + b).expect("a student has blocks") / count;
+            of_states.push(("layer_mse", config.layers, sum));
+        }
+    }
+    let hidden = states.pop().expect("the last states");
+    let options = config.options();
+    let found = distillation_loss(hidden, model.head(), of_teacher, &batch.labels, options)?;
     let Some((found, count)) = found else {
         let sum = Tensor::zeros([1], &context.device);
         return Ok(LossSum { sum, count: 0 }.into());
     };
-    let sum = match (context.is_training(), &cosines) {
-        (true, Some(cosines)) => found.loss + cosines.clone() * config.cosine,
-        (true, None) => found.loss,
-        (false, _) => found.cross_entropy.clone(),
+    let sum = match context.is_training() {
+        true => (of_states.iter()).fold(found.loss, |loss, (_, weight, sum)| {
+            loss + sum.clone() * *weight
+        }),
+        false => found.cross_entropy.clone(),
     };
     let positions = count as f64;
     let mut output = StepOutput::from(LossSum { sum, count });
-    if let Some(cosines) = cosines {
-        output = output.with_metric("hidden_cosine", cosines, positions);
+    for (name, _, sum) in of_states {
+        output = output.with_metric(name, sum, positions);
     }
     Ok(output
         .with_metric("divergence", found.divergence, positions)
@@ -406,19 +451,30 @@ fn teacher_step<M: CausalLm>(
         .with_tokens(batch.token_count()))
 }
 
-/// `Σ 1 − cos` between hidden states `[batch, seq, width]`, over the positions whose next token has a label.
-fn cosines(student: Tensor<3>, teacher: Tensor<3>, batch: &Batch) -> Tensor<1> {
-    let device = student.device();
-    let (rows, width) = (batch.batch * batch.seq, student.dims()[2]);
-    let mut counts = vec![0.0f32; rows];
+/// 1 at positions whose next token has a label, 0 at others: `[batch · seq]`.
+struct Learned(Tensor<1>);
+
+fn learned(batch: &Batch, device: &Device) -> Learned {
+    let mut counts = vec![0.0f32; batch.batch * batch.seq];
     for (counts, labels) in (counts.chunks_mut(batch.seq)).zip(batch.labels.chunks(batch.seq)) {
         for (count, &next) in counts.iter_mut().zip(&labels[1..]) {
             *count = f32::from(u8::from(next != IGNORE_INDEX));
         }
     }
-    let counts = Tensor::from_data(TensorData::new(counts, [rows]), &device);
-    let of = |states: Tensor<3>| states.reshape([rows, width]);
-    (cosine(of(student), of(teacher)) * counts).sum()
+    let shape = [counts.len()];
+    Learned(Tensor::from_data(TensorData::new(counts, shape), device))
+}
+
+impl Learned {
+    /// The sum of a loss of hidden states, `[batch, seq, width]`, over these positions.
+    fn sum(
+        &self,
+        loss: impl Fn(Tensor<2>, Tensor<2>) -> Tensor<1>,
+        (student, teacher): (&Tensor<3>, &Tensor<3>),
+    ) -> Tensor<1> {
+        let rows = |states: &Tensor<3>| states.clone().flatten(0, 1);
+        (loss(rows(student), rows(teacher)) * self.0.clone()).sum()
+    }
 }
 
 /// How far a student is from its teacher on held-out rows: the loss is the student's cross-entropy with the data, and the
@@ -436,19 +492,25 @@ pub fn compare<M: CausalLm, T: CausalLm>(
     config.validate()?;
     let teacher = teacher.valid();
     let same_width = teacher.dims().hidden_size == student.dims().hidden_size;
-    let config = DistillConfig {
-        cosine: if same_width { config.cosine } else { 0.0 },
-        ..config
+    let config = match same_width {
+        true => config,
+        false => DistillConfig {
+            cosine: 0.0,
+            layers: 0.0,
+            ..config
+        },
     };
     let found = evaluate(
         student,
         batches,
         |student: &M, batch: &Batch, context: &StepContext| {
             let tokens = batch.tokens(&context.device);
-            let output = teacher.hidden_states(&tokens, None);
-            let states = TeacherStates::Head(&output, teacher.head());
-            let hidden = student.hidden_states(&tokens, None);
-            teacher_step(config, student, hidden, states, batch, context)
+            let depth = student.dims().num_layers;
+            let found = config.states(&teacher, &tokens, depth);
+            let last = found.last().expect("the last states");
+            let of_teacher = TeacherStates::Head(last, teacher.head());
+            let states = (config.states(student, &tokens, depth), Some(&found[..]));
+            teacher_step(config, student, states, of_teacher, batch, context)
         },
     )?;
     Ok(found)

@@ -55,7 +55,7 @@ pub use exact::exact;
 pub use gated_mlp::{Activation, gated_mlp};
 pub use graph::constant;
 pub use input::Input;
-pub use linear::{LowRank, linear, takes_16_bits};
+pub use linear::{LowRank, linear, linears, takes_16_bits};
 pub use logit_options::LogitOptions;
 pub use norm::{layer_norm, rms_norm};
 pub use packed::{EncodeError, Packed, PackedFormat, Weight};

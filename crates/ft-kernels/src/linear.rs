@@ -80,6 +80,49 @@ pub fn linear(
     }
 }
 
+/// The products of one input with several weights, `x·Wᵀ` each. On the CPU, for a row alone outside a graph, all are one piece
+/// of work.
+///
+/// # Shapes
+///
+/// - `x`: `[rows, in]`, a tensor or an [`Input`]
+/// - `weights`: `[out, in]`, as those of [`linear`]
+/// - outputs: `[rows, out]`
+///
+/// # Panics
+///
+/// As [`linear`].
+pub fn linears<const N: usize>(x: impl Into<Input<2>>, weights: [Weight; N]) -> [Tensor<2>; N] {
+    let x = x.into();
+    #[cfg(feature = "cpu")]
+    if let Some(products) = products_of_a_row(&x.value, &weights) {
+        return products;
+    }
+    weights.map(|weight| linear(x.clone(), weight, None))
+}
+
+#[cfg(feature = "cpu")]
+fn products_of_a_row<const N: usize>(
+    x: &Tensor<2>,
+    weights: &[Weight; N],
+) -> Option<[Tensor<2>; N]> {
+    use crate::flex::{one_row, packed::Held, takes, takes_operand};
+    use burn::tensor::TensorData;
+    let device = x.device();
+    let alone = x.dims()[0] == 1 && takes(x) && !device.is_autodiff();
+    if !alone || !weights.iter().all(takes_operand) {
+        return None;
+    }
+    let held = weights.clone().map(Held::outside);
+    let x = x.clone().try_into_primitive::<burn::backend::Flex>().ok()?;
+    let products = one_row::products(x, &held)?;
+    let tensors = products.into_iter().map(|product| {
+        let shape = [1, product.len()];
+        Tensor::from_data(TensorData::new(product, shape), &device)
+    });
+    tensors.collect::<Vec<_>>().try_into().ok()
+}
+
 /// Whether [`linear`] and the losses read a frozen weight in 16 bits directly on this device. On other devices they
 /// widen the whole weight at every use, so that 16 bits save no memory.
 pub fn takes_16_bits(device: &Device) -> bool {
@@ -158,6 +201,49 @@ mod tests {
     use super::*;
     use crate::PackedFormat;
     use burn::tensor::{Bytes, Tolerance};
+
+    /// Weights of all kinds as one piece of work give what they give alone.
+    #[test]
+    fn several_products_are_those_of_each() {
+        let device = Device::default();
+        let noise = |rows: usize, cols: usize| {
+            let place = Tensor::<1, burn::tensor::Int>::arange(0..(rows * cols) as i64, &device);
+            (place.float() * 0.7).sin().reshape([rows, cols])
+        };
+        let packed = |format: PackedFormat, rows: usize| {
+            let bytes = (0..rows * format.bytes_of(256)).map(|i| (i * 37 % 60) as u8);
+            let bytes = Bytes::from_bytes_vec(bytes.collect());
+            Weight::from(Packed::from_bytes(format, bytes, [rows, 256], &device))
+        };
+        let weights = || {
+            [
+                packed(PackedFormat::Q4_0, 301),
+                packed(PackedFormat::Q4_K, 5),
+                packed(PackedFormat::NF4, 7),
+                packed(PackedFormat::INT8, 9),
+                noise(130, 256).into(),
+                noise(3, 256).cast(burn::tensor::DType::F16).into(),
+                noise(256, 6).transpose().into(),
+            ]
+        };
+        for rows in [1, 2] {
+            let x = noise(rows, 256);
+            let check = |found: &[Tensor<2>], weights: &[Weight]| {
+                for (found, weight) in found.iter().zip(weights) {
+                    let expected = linear(x.clone(), weight.clone(), None);
+                    assert_eq!(found.dims(), [rows, weight.rows()]);
+                    found
+                        .to_data()
+                        .assert_approx_eq::<f32>(&expected.into_data(), Tolerance::relative(1e-5));
+                }
+            };
+            let [a, b, c, d, e, f, g] = weights();
+            let by_row = [a, b, c, e, f];
+            check(&linears(x.clone(), by_row.clone()), &by_row);
+            check(&linears(x.clone(), [d, g]), &weights()[3..4]);
+            check(&linears(x.clone(), weights()), &weights());
+        }
+    }
 
     /// Blocks that are decoded twice give what the decoded matrix gives, with gradients of input and adapter.
     #[test]

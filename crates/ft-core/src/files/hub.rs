@@ -137,28 +137,47 @@ pub fn resolve(id_or_folder: &str, options: &HubOptions) -> Result<PathBuf> {
     }
 }
 
-/// The folder of a dataset's snapshot in the hub's cache, which may have a part of the files only. Nothing is downloaded: `hf download
-/// ORG/NAME --repo-type dataset` of `huggingface_hub` does so.
+/// The folder of a dataset's snapshot in the hub's cache, with the files that `wanted` chooses from the names of all files of
+/// the dataset, after fetching what is missing there.
+///
+/// Offline, and without the cargo feature `hub`, the snapshot in the cache is the answer, which may have a part of the files only:
+/// `wanted` is not asked. That is so, too, when the hub cannot be reached.
 ///
 /// # Errors
 ///
-/// [`Error::Hub`] if the id or the revision cannot be one, or the revision is not in the cache.
+/// [`Error::Hub`], which says what was tried and what to do: no possible id or revision; no such dataset; private or gated; or
+/// nothing in the cache while the hub cannot be asked.
 ///
 /// ```
 /// use ft_core::{HubOptions, resolve_dataset};
 ///
 /// let cache = std::env::temp_dir().join("an-empty-cache");
-/// let options = HubOptions { cache_dir: Some(cache), ..HubOptions::default() };
-/// let error = resolve_dataset("org/name", &options).unwrap_err();
+/// let options = HubOptions { cache_dir: Some(cache), offline: true, ..HubOptions::default() };
+/// let all = |files: &[String]| files.to_vec();
+/// let error = resolve_dataset("org/name", &all, &options).unwrap_err();
 /// assert!(error.to_string().contains("not in the cache"));
 /// ```
-pub fn resolve_dataset(id: &str, options: &HubOptions) -> Result<PathBuf> {
+pub fn resolve_dataset(
+    id: &str,
+    wanted: &dyn Fn(&[String]) -> Vec<String>,
+    options: &HubOptions,
+) -> Result<PathBuf> {
     let id = RepoId::parse(id)?;
     let revision = Revision::parse(options.revision.as_deref())?;
     let repo = CachedRepo::of_dataset(&options.cache_folder()?, &id);
-    repo.find_folder(&revision)?.ok_or_else(|| {
+    let cached = repo.find_folder(&revision)?;
+    #[cfg(feature = "hub")]
+    if !options.offline {
+        return download::fetch_dataset(&id, &revision, &repo, cached, wanted, options);
+    }
+    let _ = wanted;
+    let fix = match cfg!(feature = "hub") {
+        true => "unset HF_HUB_OFFLINE",
+        false => "build with --features hub",
+    };
+    cached.ok_or_else(|| {
         Error::Hub(format!(
-            "the revision {revision} of the dataset {id} is not in the cache ({}): download it with `hf download {id} \
+            "the revision {revision} of the dataset {id} is not in the cache ({}): {fix}, download it with `hf download {id} \
              --repo-type dataset`, or give files",
             repo.folder().display()
         ))

@@ -17,7 +17,6 @@ pub use finite::check_finite;
 pub use module_weights::{Weights, load_module, module_tensors, write_module, write_shards};
 pub use tensor_file::{read_metadata, read_tensors, write_tensors, write_tensors_and_json};
 pub use weight_files::WeightFiles;
-pub(super) use weight_files::map_file;
 pub(crate) use weight_files::read_json;
 
 /// The name of an unsharded checkpoint.

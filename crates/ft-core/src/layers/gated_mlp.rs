@@ -25,9 +25,7 @@ pub struct GatedMlp {
 impl GatedMlp {
     /// `[batch, seq, hidden]` to the same.
     pub fn forward(&self, x: impl Into<Input<3>>) -> Tensor<3> {
-        let x = x.into();
-        let gate = self.gate_proj.forward(x.clone());
-        let up = self.up_proj.forward(x);
+        let [gate, up] = Linear::forward_all([&self.gate_proj, &self.up_proj], x);
         self.down_proj.forward(Input::gated_mlp(gate, up, self.act))
     }
 }

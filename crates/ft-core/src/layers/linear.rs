@@ -113,6 +113,34 @@ impl Linear {
         y.reshape([batch, seq, self.out_features()])
     }
 
+    /// The outputs of several layers for one input. Without active adapters they are computed together, which is faster for a
+    /// token alone.
+    ///
+    /// # Shapes
+    ///
+    /// As those of [`forward`](Self::forward).
+    pub fn forward_all<const N: usize>(
+        layers: [&Self; N],
+        x: impl Into<Input<3>>,
+    ) -> [Tensor<3>; N] {
+        let x = x.into();
+        if layers
+            .iter()
+            .any(|layer| layer.adapters.active().next().is_some())
+        {
+            return layers.map(|layer| layer.forward(x.clone()));
+        }
+        let [batch, seq, _] = x.value().dims();
+        let weights = layers.map(Self::product_weight);
+        let mut layers = layers.iter();
+        ft_kernels::linears(x.into_rows(), weights).map(|y| {
+            let layer = layers.next().expect("an output for each layer");
+            layer
+                .plus_bias(y)
+                .reshape([batch, seq, layer.out_features()])
+        })
+    }
+
     fn adapted(&self, input: Input<2>) -> Tensor<2> {
         let active = self.adapters.active().map(|adapter| At {
             layer: self,

@@ -48,10 +48,10 @@ impl SelfAttention {
         mask: &AttentionMask,
         cache: Option<&mut KvCache>,
     ) -> Tensor<3> {
-        let x = x.into();
-        let q = split(self.q_proj.forward(x.clone()), self.heads, &self.q_norm);
-        let k = split(self.k_proj.forward(x.clone()), self.kv_heads, &self.k_norm);
-        let v = split_heads(self.v_proj.forward(x), self.kv_heads);
+        let [q, k, v] = Linear::forward_all([&self.q_proj, &self.k_proj, &self.v_proj], x);
+        let q = split(q, self.heads, &self.q_norm);
+        let k = split(k, self.kv_heads, &self.k_norm);
+        let v = split_heads(v, self.kv_heads);
         let [q, k] = [q, k].map(|x| match angles {
             Some(angles) => angles.rotate(x),
             None => x,

@@ -40,32 +40,24 @@ pub trait CausalLm: Module + Parts {
     /// With a cache, `tokens` continue what the cache already holds. Virtual tokens come before the first ones; the result
     /// has no places for them.
     fn hidden_states(&self, tokens: &TokenBatch, cache: Option<&mut KvCache>) -> Tensor<3> {
-        let body = self.body();
-        let embeddings = body.embed(tokens.input_ids.clone());
-        let [batch, seq, _] = embeddings.dims();
-        let continues = cache.as_ref().is_some_and(|cache| !cache.is_empty());
-        let pass = tokens.pass().with_cache(cache);
-        let virtual_tokens = (!continues).then(|| VirtualTokens::of(self)).flatten();
-        match virtual_tokens {
-            None => body.forward(embeddings, pass),
-            Some(VirtualTokens::Prefix(prefix)) => {
-                let prefix = Some(prefix);
-                body.forward(embeddings, Pass { prefix, ..pass })
-            }
-            Some(VirtualTokens::Prompt(prompt)) => {
-                let [count, width] = prompt.dims();
-                let rows = prompt.unsqueeze::<3>().expand([batch, count, width]);
-                let embeddings = Tensor::cat(vec![rows, embeddings], 1);
-                let hidden = body.forward(
-                    embeddings,
-                    Pass {
-                        prompt: count,
-                        ..pass
-                    },
-                );
-                hidden.narrow(1, count, seq)
-            }
-        }
+        run(self, tokens, tokens.pass().with_cache(cache))
+    }
+
+    /// The embeddings and the output of every block, `[batch, seq, hidden]` each, as `output_hidden_states` in transformers: the
+    /// last is that of [`hidden_states`](Self::hidden_states), after the final norm.
+    fn all_hidden_states(&self, tokens: &TokenBatch) -> Vec<Tensor<3>> {
+        let mut states = Vec::new();
+        let pass = Pass {
+            states: Some(&mut states),
+            ..tokens.pass()
+        };
+        let [_, seq, _] = run(self, tokens, pass).dims();
+        let own = states.into_iter().map(|state| {
+            // Virtual tokens of a prompt come first.
+            let all = state.dims()[1];
+            state.narrow(1, all - seq, seq)
+        });
+        own.collect()
     }
 
     /// Logits of the whole batch: `[batch, seq, vocab]`.
@@ -76,5 +68,34 @@ pub trait CausalLm: Module + Parts {
     /// An empty cache that fits this model.
     fn new_cache(&self) -> KvCache {
         KvCache::new(self.dims().num_layers)
+    }
+}
+
+/// The last hidden states of the tokens.
+fn run<M: CausalLm>(model: &M, tokens: &TokenBatch, pass: Pass<'_>) -> Tensor<3> {
+    let body = model.body();
+    let embeddings = body.embed(tokens.input_ids.clone());
+    let [batch, seq, _] = embeddings.dims();
+    let continues = pass.cache.as_ref().is_some_and(|cache| !cache.is_empty());
+    let virtual_tokens = (!continues).then(|| VirtualTokens::of(model)).flatten();
+    match virtual_tokens {
+        None => body.forward(embeddings, pass),
+        Some(VirtualTokens::Prefix(prefix)) => {
+            let prefix = Some(prefix);
+            body.forward(embeddings, Pass { prefix, ..pass })
+        }
+        Some(VirtualTokens::Prompt(prompt)) => {
+            let [count, width] = prompt.dims();
+            let rows = prompt.unsqueeze::<3>().expand([batch, count, width]);
+            let embeddings = Tensor::cat(vec![rows, embeddings], 1);
+            let hidden = body.forward(
+                embeddings,
+                Pass {
+                    prompt: count,
+                    ..pass
+                },
+            );
+            hidden.narrow(1, count, seq)
+        }
     }
 }

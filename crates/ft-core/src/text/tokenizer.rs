@@ -13,6 +13,7 @@ mod gguf;
 mod pre_tokenizer;
 pub(crate) mod token_bytes;
 mod word_pieces;
+mod words;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -22,6 +23,7 @@ pub(crate) use gguf::{end_tokens, from_gguf};
 use serde_json::{Map, Value};
 use tokenizers::{PaddingParams, TruncationParams};
 
+use self::words::Words;
 use crate::gguf::{GgufFile, Metadata, is_gguf};
 use crate::{ChatOptions, ChatTemplate, Error, Message, Result};
 
@@ -43,6 +45,8 @@ pub(crate) type IdsWithOffsets = (Vec<u32>, Vec<(usize, usize)>);
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: Arc<tokenizers::Tokenizer>,
+    /// Tokens of words that were encoded before.
+    words: Arc<Option<Words>>,
     truncation: Option<TruncationParams>,
     padding: Option<PaddingParams>,
     /// `tokenizer_config.json` as it was read, without the chat template.
@@ -130,6 +134,11 @@ impl Tokenizer {
     ///
     /// If the tokenizer refuses the text, which happens with vocabularies that lack an unknown token.
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>> {
+        if let Some(words) = self.words(add_special_tokens) {
+            let mut ids = Vec::with_capacity(text.len() / 4);
+            words.encode(&self.inner, text, |id, _| ids.push(id))?;
+            return Ok(ids);
+        }
         let encoding = self
             .inner
             .encode_fast(text, add_special_tokens)
@@ -150,11 +159,27 @@ impl Tokenizer {
         text: &str,
         add_special_tokens: bool,
     ) -> Result<IdsWithOffsets> {
+        if let Some(words) = self.words(add_special_tokens) {
+            let (mut ids, mut offsets) = (Vec::new(), Vec::new());
+            words.encode(&self.inner, text, |id, range| {
+                ids.push(id);
+                offsets.push((range.start, range.end));
+            })?;
+            // Datasets keep them.
+            ids.shrink_to_fit();
+            return Ok((ids, offsets));
+        }
         let encoding = self
             .inner
             .encode(text, add_special_tokens)
             .map_err(|error| Error::Tokenizer(error.to_string()))?;
         Ok((encoding.get_ids().to_vec(), encoding.get_offsets().to_vec()))
+    }
+
+    /// The words, if texts are those of their pieces.
+    fn words(&self, add_special_tokens: bool) -> Option<&Words> {
+        let words = self.words.as_ref().as_ref();
+        words.filter(|words| words.has(add_special_tokens))
     }
 
     /// The text of `ids`; ids that the vocabulary lacks are ignored.

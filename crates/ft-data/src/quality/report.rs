@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::num::NonZero;
+use std::thread;
 
 use super::words::Words;
 use crate::in_parallel::in_parallel;
@@ -32,6 +34,39 @@ impl Hasher for AsItIs {
 
     fn write(&mut self, _: &[u8]) {
         unreachable!("only numbers are hashed")
+    }
+}
+
+/// The hashes of distinct words and pairs of words, a part for each thread.
+struct Distinct(Vec<[Hashes; 2]>);
+
+impl Distinct {
+    fn new() -> Self {
+        let threads = thread::available_parallelism().map_or(1, NonZero::get);
+        Self((0..threads).map(|_| Default::default()).collect())
+    }
+
+    /// Adds those of some texts, on all cores.
+    fn extend(&mut self, found: &[(usize, [Vec<u64>; 2])]) {
+        let count = self.0.len() as u64;
+        thread::scope(|scope| {
+            for (part, sets) in self.0.iter_mut().enumerate() {
+                scope.spawn(move || {
+                    for (_, hashes) in found {
+                        for (set, hashes) in sets.iter_mut().zip(hashes) {
+                            // A set finds its places by the lowest and the highest bits.
+                            let own = |hash: &&u64| (**hash >> 40) % count == part as u64;
+                            set.extend(hashes.iter().filter(own));
+                        }
+                    }
+                });
+            }
+        });
+    }
+
+    /// How many words and pairs there are.
+    fn counts(&self) -> [usize; 2] {
+        [0, 1].map(|kind| self.0.iter().map(|sets| sets[kind].len()).sum())
     }
 }
 
@@ -67,7 +102,7 @@ impl CleaningReport {
     pub(super) fn new(kept: &[String], removed: Vec<Removal>) -> Self {
         let mut lengths: Vec<(usize, usize)> = CLASSES.iter().map(|&class| (class, 0)).collect();
         let (mut words, mut pairs) = (0, 0);
-        let mut distinct = [Hashes::default(), Hashes::default()];
+        let mut distinct = Distinct::new();
         let mut rest = kept;
         while !rest.is_empty() {
             let mut bytes = 0;
@@ -80,26 +115,22 @@ impl CleaningReport {
             (texts, rest) = rest.split_at(whole.count());
             // It has no errors.
             let found = in_parallel(texts, |text| Ok(hashes(text))).unwrap_or_default();
-            for (len, hashes) in found {
+            distinct.extend(&found);
+            for (len, _) in found {
                 if let Some(class) = lengths.iter_mut().find(|(most, _)| len <= *most) {
                     class.1 += 1;
                 }
                 words += len;
                 pairs += len.saturating_sub(1);
-                for (distinct, hashes) in distinct.iter_mut().zip(hashes) {
-                    distinct.extend(hashes);
-                }
             }
         }
+        let distinct = distinct.counts();
         let share = |count: usize, of: usize| count as f64 / of.max(1) as f64;
         Self {
             kept: kept.len(),
             removed,
             words,
-            distinct: [
-                share(distinct[0].len(), words),
-                share(distinct[1].len(), pairs),
-            ],
+            distinct: [share(distinct[0], words), share(distinct[1], pairs)],
             lengths,
         }
     }

@@ -14,27 +14,40 @@ impl Words {
             text: String::with_capacity(text.len()),
             ranges: Vec::with_capacity(text.len() / 5),
         };
-        let mut begin = None;
-        for character in text.chars() {
-            if character.is_alphanumeric() || character == '_' {
-                if begin.is_none() {
-                    if !words.text.is_empty() {
-                        words.text.push(' ');
-                    }
-                    begin = Some(words.text.len());
-                }
-                match character.is_ascii() {
-                    true => words.text.push(character.to_ascii_lowercase()),
-                    false => words.text.extend(character.to_lowercase()),
-                }
-            } else if let Some(begin) = begin.take() {
-                words.ranges.push(begin..words.text.len());
+        let mut rest = text;
+        loop {
+            rest = rest.trim_start_matches(|c| !is_of_word(c));
+            if rest.is_empty() {
+                break;
             }
-        }
-        if let Some(begin) = begin {
+            if !words.text.is_empty() {
+                words.text.push(' ');
+            }
+            let begin = words.text.len();
+            rest = words.push(rest);
             words.ranges.push(begin..words.text.len());
         }
         words
+    }
+
+    /// Adds the word that a text begins with. Returns the rest.
+    fn push<'a>(&mut self, text: &'a str) -> &'a str {
+        let mut rest = text;
+        loop {
+            let ascii =
+                (rest.bytes()).take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+            let (word, behind) = rest.split_at(ascii.count());
+            let begin = self.text.len();
+            self.text.push_str(word);
+            self.text[begin..].make_ascii_lowercase();
+            match behind.chars().next() {
+                Some(c) if !c.is_ascii() && c.is_alphanumeric() => {
+                    self.text.extend(c.to_lowercase());
+                    rest = &behind[c.len_utf8()..];
+                }
+                _ => return behind,
+            }
+        }
     }
 
     /// How many words there are.
@@ -51,6 +64,13 @@ impl Words {
     pub(super) fn ngrams(&self, n: usize) -> impl Iterator<Item = &str> {
         let runs = self.ranges.windows(n.max(1));
         runs.map(|run| &self.text[run[0].start..run[run.len() - 1].end])
+    }
+}
+
+fn is_of_word(c: char) -> bool {
+    match c.is_ascii() {
+        true => c.is_ascii_alphanumeric() || c == '_',
+        false => c.is_alphanumeric(),
     }
 }
 

@@ -1,13 +1,14 @@
 //! Datasets of the hub: `hf://datasets/ORG/NAME[@REVISION][/PATH]`, as the file systems of `huggingface_hub` write them.
 //!
 //! The path is a file, a folder or a glob in the repository. Without one, the files of the split `train` are meant, if names of files tell
-//! splits apart (`data/train-00000-of-00002.parquet`), so that no test rows are learnt.
+//! splits apart (`data/train-00000-of-00002.parquet`), so that no test rows are learnt. With the cargo feature `hub` of ft-core these
+//! files are downloaded, and no others.
 
 use std::path::{Path, PathBuf};
 
 use ft_core::{HubOptions, resolve_dataset};
 
-use super::files::files_of;
+use super::files::{files_of, kind_of};
 use crate::{Error, Result};
 
 const PREFIX: &str = "hf://datasets/";
@@ -56,7 +57,7 @@ impl HubDataset {
             revision: self.revision.clone().or(options.revision.clone()),
             ..options
         };
-        let folder = resolve_dataset(&self.id, &options)?;
+        let folder = resolve_dataset(&self.id, &|all| self.wanted(all), &options)?;
         let files = match self.path.as_str() {
             "" => {
                 let all = files_of(&folder)?;
@@ -64,11 +65,7 @@ impl HubDataset {
                     let name = file.strip_prefix(&folder).unwrap_or(file);
                     name.to_string_lossy().replace('\\', "/")
                 };
-                let of_train = |file: &PathBuf| split_of(&below(file)) == Some("train");
-                match all.iter().any(|file| split_of(&below(file)).is_some()) {
-                    true => all.into_iter().filter(of_train).collect(),
-                    false => all,
-                }
+                of_train(all, |file| split_of(&below(file)))
             }
             path => files_of(&folder.join(path))?,
         };
@@ -80,6 +77,33 @@ impl HubDataset {
         }
         self.check_shards(&files)?;
         Ok(files)
+    }
+
+    /// The names that are meant, of all names in the repository.
+    fn wanted(&self, all: &[String]) -> Vec<String> {
+        let data = all.iter().filter(|name| kind_of(Path::new(name)).is_some());
+        if self.path.is_empty() {
+            return of_train(data.cloned().collect(), |name| split_of(name));
+        }
+        let pattern = glob::Pattern::new(&self.path).ok();
+        // As `files_of`: a file, the data files of a folder, or a glob, whose stars do not cross folders.
+        let options = glob::MatchOptions {
+            require_literal_separator: true,
+            ..glob::MatchOptions::default()
+        };
+        let below = format!("{}/", self.path);
+        let mut wanted: Vec<String> = data
+            .filter(|name| name.starts_with(&below))
+            .cloned()
+            .collect();
+        wanted.extend(all.iter().filter(|name| **name == self.path).cloned());
+        if wanted.is_empty()
+            && let Some(pattern) = pattern
+        {
+            let matches = |name: &&String| pattern.matches_with(name, options);
+            wanted.extend(all.iter().filter(matches).cloned());
+        }
+        wanted
     }
 
     /// A cache may have a part of the files only: `train-00000-of-00003` says how many there are.
@@ -102,6 +126,16 @@ impl HubDataset {
             }
         }
         Ok(())
+    }
+}
+
+/// The files of the split `train`, or all of them if no name tells a split.
+fn of_train<F>(files: Vec<F>, split: impl Fn(&F) -> Option<&'static str>) -> Vec<F> {
+    match files.iter().any(|file| split(file).is_some()) {
+        true => (files.into_iter())
+            .filter(|file| split(file) == Some("train"))
+            .collect(),
+        false => files,
     }
 }
 
@@ -174,6 +208,36 @@ mod tests {
             Some(("train-", ".parquet", 3))
         );
         assert_eq!(shards("one-of-many.json"), None);
+    }
+
+    #[test]
+    fn files_are_chosen_by_split_folder_name_or_pattern() {
+        let all = [
+            "README.md",
+            "data/test-00000-of-00001.parquet",
+            "data/train-00000-of-00001.parquet",
+            "en/a.jsonl",
+            "en/deep/b.csv.gz",
+            "x.jsonl",
+        ]
+        .map(String::from);
+        for (path, expected) in [
+            ("", &["data/train-00000-of-00001.parquet"][..]),
+            ("/data/test-*", &["data/test-00000-of-00001.parquet"]),
+            ("/en", &["en/a.jsonl", "en/deep/b.csv.gz"]),
+            ("/*.jsonl", &["x.jsonl"]),
+            ("/**/*.jsonl", &["en/a.jsonl", "x.jsonl"]),
+            ("/x.jsonl", &["x.jsonl"]),
+            ("/absent", &[]),
+        ] {
+            let dataset = dataset(&format!("hf://datasets/org/name{path}"));
+            assert_eq!(dataset.wanted(&all), expected, "{path}");
+        }
+        let plain = ["a.jsonl", "b.txt", "notes.md"].map(String::from);
+        assert_eq!(
+            dataset("hf://datasets/org/name").wanted(&plain),
+            ["a.jsonl", "b.txt"]
+        );
     }
 
     #[test]

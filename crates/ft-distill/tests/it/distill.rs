@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 
+use burn::module::Module;
 use burn::tensor::Device;
 use ft_core::safetensors_folder::module_tensors;
 use ft_core::{
     AutoCausalLm, CausalLm, GenerationConfig, IGNORE_INDEX, ModelConfig, TokenBatch, Tokenizer,
 };
-use ft_data::{Collation, SftBatches, SftDataset, Tokenized};
+use ft_data::{Batches, Collation, SftBatches, SftDataset, Tokenized};
 use ft_distill::{
-    Distill, DistillConfig, Divergence, Error, OwnAnswers, TeacherSource, TopLogits, student_of,
-    write_top_logits,
+    Distill, DistillConfig, Divergence, Error, OwnAnswers, TeacherSource, TopLogits, compare,
+    student_of, write_top_logits,
 };
 use ft_train::{Method, ModelView, Schedule, StepContext, TrainConfig, TrainReport, Trainer};
 use serde_json::{Value, json};
@@ -19,7 +20,7 @@ pub(crate) fn device() -> Device {
     Device::default().autodiff()
 }
 
-/// A Llama of 4 layers and 97 tokens with random weights, the same in every test.
+/// A Llama of 2 layers and 97 tokens with random weights, the same in every test.
 pub(crate) fn teacher() -> AutoCausalLm {
     let folder =
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../ft-peft/tests/golden/peft_llama");
@@ -445,36 +446,80 @@ fn own_answers_that_cannot_be_sampled_are_errors() {
 #[test]
 fn hidden_states_come_nearer_where_they_are_compared() {
     let (teacher, student) = (teacher(), student_of(&teacher(), &[0]).unwrap());
-    let first = |cosine: f64| {
-        let config = DistillConfig {
-            cosine,
-            ..settings()
-        };
-        let source = TeacherSource::model(&teacher);
-        let method = Distill::new(config, source, &student, batches(8)).unwrap();
-        let trainer = Trainer::with_method(training(20), method);
-        trainer.fit(student.clone()).unwrap().1
-    };
-    let (without, with) = (first(0.0), first(3.0));
-    assert!(!without.train_metrics[0].contains_key("hidden_cosine"));
-    let apart = with.train_metrics[0]["hidden_cosine"];
-    let expected = without.train_losses[0] + 3.0 * apart;
-    assert!(apart > 0.01, "{apart}");
-    assert!((with.train_losses[0] - expected).abs() < 1e-5, "{expected}");
-    let last = with.train_metrics.last().unwrap()["hidden_cosine"];
-    assert!(last < 0.7 * apart, "{apart} {last}");
-    // A student that is its teacher has nothing to learn from them.
     let all: Vec<usize> = (0..teacher.dims().num_layers).collect();
     let same = student_of(&teacher, &all).unwrap();
+    let run = |config: DistillConfig, student: &AutoCausalLm, steps: usize| {
+        let source = TeacherSource::model(&teacher);
+        let method = Distill::new(config, source, student, batches(8)).unwrap();
+        let trainer = Trainer::with_method(training(steps), method);
+        trainer.fit(student.clone()).unwrap().1
+    };
+    let without = run(settings(), &student, 20);
+    for (metric, weight, config) in [
+        (
+            "hidden_cosine",
+            3.0,
+            DistillConfig {
+                cosine: 3.0,
+                ..settings()
+            },
+        ),
+        (
+            "layer_mse",
+            2.0,
+            DistillConfig {
+                layers: 2.0,
+                ..settings()
+            },
+        ),
+    ] {
+        let with = run(config, &student, 20);
+        assert!(!without.train_metrics[0].contains_key(metric));
+        let apart = with.train_metrics[0][metric];
+        let expected = without.train_losses[0] + weight * apart;
+        assert!(apart > 0.01, "{metric}: {apart}");
+        assert!((with.train_losses[0] - expected).abs() < 1e-4, "{expected}");
+        let last = with.train_metrics.last().unwrap()[metric];
+        assert!(last < 0.7 * apart, "{metric}: {apart} {last}");
+        // A student that is its teacher has nothing to learn from them.
+        let nothing = run(config, &same, 1).train_metrics[0][metric];
+        assert!(nothing.abs() < 1e-5, "{metric}: {nothing}");
+    }
+}
+
+/// Blocks at the same share of the depth are compared: of a student of two blocks those of the middle and of the end.
+#[test]
+fn blocks_are_compared_at_the_same_share_of_the_depth() {
+    let deep = student_of(&teacher(), &[0, 1, 1, 0]).unwrap();
+    let student = student_of(&deep, &[0, 1]).unwrap();
     let config = DistillConfig {
-        cosine: 1.0,
+        layers: 1.0,
         ..settings()
     };
-    let method = Distill::new(config, TeacherSource::model(&teacher), &same, batches(4)).unwrap();
-    let (_, report) = Trainer::with_method(training(1), method)
-        .fit(same.clone())
-        .unwrap();
-    assert!(report.train_metrics[0]["hidden_cosine"].abs() < 1e-5);
+    let rows = batches(8);
+    let found = compare(config, &deep, &student, &rows).unwrap().metrics["layer_mse"];
+    let (mut sum, mut count) = (0.0, 0.0);
+    for index in 0..rows.len(0) {
+        let batch = rows.batch(0, index);
+        let device = Device::default();
+        let tokens = batch.tokens(&device);
+        let [own, other] = [&student, &deep].map(|model| model.valid().all_hidden_states(&tokens));
+        assert_eq!((own.len(), other.len()), (3, 5));
+        for (own, other) in [(&own[1], &other[2]), (&own[2], &other[4])] {
+            let apart = (own.clone() - other.clone()).powi_scalar(2).mean_dim(2);
+            let apart: Vec<f32> = apart.into_data().try_to_vec().unwrap();
+            for (place, apart) in apart.iter().enumerate() {
+                let next = batch.labels.get(place + 1);
+                if (place + 1) % batch.seq != 0 && next.is_some_and(|label| *label != IGNORE_INDEX)
+                {
+                    sum += f64::from(*apart) / 2.0;
+                    count += 0.5;
+                }
+            }
+        }
+    }
+    let expected = sum / count;
+    assert!((found / expected - 1.0).abs() < 1e-4, "{found} {expected}");
 }
 
 #[test]
@@ -491,11 +536,12 @@ fn teachers_and_settings_that_do_not_fit_are_refused() {
         alpha: 1.5,
         divergence: Divergence::JensenShannon(1.0),
         cosine: -1.0,
+        layers: f64::NAN,
     };
     let Error::Settings(mistakes) = new(config, TeacherSource::model(&teacher)) else {
         panic!("another error");
     };
-    assert_eq!(mistakes.len(), 4, "{mistakes:?}");
+    assert_eq!(mistakes.len(), 5, "{mistakes:?}");
 
     let folder = tempfile::tempdir().unwrap();
     let top = write_top_logits(&teacher, &rows(2), 3, 1.0, 2, folder.path(), &mut |_, _| ());

@@ -5,6 +5,7 @@
 //! Keys that no query of a tile may attend to, by the mask or by where the segments of its queries begin and end, are
 //! skipped.
 
+mod one_query;
 mod rule;
 
 use std::ops::Range;
@@ -22,15 +23,14 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::exp::{exp, exp_shifted, max, sum_of_pairs, tanh};
-use super::half::dot_by;
-use super::pieces::each;
+use super::pieces::{each, zeros};
 use super::product::{Matrix, Output, product};
 use super::tensor;
 use rule::{KEYS, QUERIES, tiles};
 pub(crate) use rule::{Rule, Segments};
 
 /// With fewer multiplications than this, the heads of a tile are computed on one thread.
-const FEW: usize = 1 << 19;
+const FEW: usize = 1 << 16;
 
 #[backend_extension(Flex, Autodiff)]
 pub(crate) trait Attention: Backend {
@@ -149,7 +149,7 @@ fn forward(q: &FlexTensor, k: &FlexTensor, v: &FlexTensor, rule: &Rule) -> (Flex
     let [_, kv_heads, keys, _] = k.shape().dims();
     let group = heads / kv_heads;
     let (q, k, v) = (Heads::new(&q), Heads::new(&k), Heads::new(&v));
-    let mut out = vec![0.0; batch * heads * queries * width];
+    let mut out = zeros(batch * heads * queries * width);
     let mut log_sums = vec![0.0; batch * heads * queries];
     // One task for each tile of queries, and within it one for each head.
     let mut tasks = Vec::new();
@@ -229,7 +229,7 @@ fn forward_tile<'a>(
             _ => None,
         };
         match alone {
-            Some(query) => scores_of_one(query, keys, scale, scores),
+            Some(query) => one_query::scores(query, keys, scale, scores),
             None => product(queries, keys.t(), scale, scores, Output::Overwrite, none),
         }
         if let Some(cap) = rule.softcap {
@@ -240,7 +240,7 @@ fn forward_tile<'a>(
         }
         accumulate_softmax(scores, tile.len(), &mut most, &mut sums, &mut out, width);
         match alone {
-            Some(_) => add_values_of_one(scores, values, &mut out),
+            Some(_) => one_query::add_values(scores, values, &mut out),
             None => {
                 let probabilities = Matrix::new(scores, rows, tile.len());
                 product(probabilities, values, 1.0, &mut out, Output::Add, none);
@@ -253,41 +253,6 @@ fn forward_tile<'a>(
         *sum = sum.ln() + most;
     }
     (out, sums)
-}
-
-/// `s = scale·⟨q, kⱼ⟩` of a query alone, as when text is generated. A matrix product would copy the keys first.
-#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn scores_of_one(query: &[f32], keys: Matrix<'_>, scale: f32, scores: &mut [f32]) {
-    for (key, score) in scores.iter_mut().enumerate() {
-        let key = keys.row(key).expect("the width of a head is contiguous");
-        *score = scale * dot_by(key, query, |x| x);
-    }
-}
-
-/// Columns of the values that are summed in registers.
-const COLUMNS: usize = 32;
-
-/// `out += Σ pⱼ vⱼ` of a query alone.
-#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn add_values_of_one(probabilities: &[f32], values: Matrix<'_>, out: &mut [f32]) {
-    let value = |row| values.row(row).expect("the width of a head is contiguous");
-    let (parts, rest) = out.as_chunks_mut::<COLUMNS>();
-    let first_of_rest = COLUMNS * parts.len();
-    for (part, out) in parts.iter_mut().enumerate() {
-        let mut sums = *out;
-        for (row, probability) in probabilities.iter().enumerate() {
-            let value = &value(row)[part * COLUMNS..][..COLUMNS];
-            for i in 0..COLUMNS {
-                sums[i] += probability * value[i];
-            }
-        }
-        *out = sums;
-    }
-    for (row, probability) in probabilities.iter().enumerate() {
-        for (out, value) in rest.iter_mut().zip(&value(row)[first_of_rest..]) {
-            *out += probability * value;
-        }
-    }
 }
 
 /// `cap·tanh(s/cap)`
@@ -349,10 +314,10 @@ fn backward(
     let (out, d_out) = (readable(out), readable(d_out));
     let (q, k, v) = (Heads::new(&q), Heads::new(&k), Heads::new(&v));
     let (out, d_out) = (Heads::new(&out), Heads::new(&d_out));
-    let mut dq = vec![0.0; batch * heads * queries * width];
+    let mut dq = zeros(batch * heads * queries * width);
     // For each query head; the heads that share keys are added below.
-    let mut dk = vec![0.0; batch * heads * keys * width];
-    let mut dv = vec![0.0; dk.len()];
+    let mut dk = zeros(batch * heads * keys * width);
+    let mut dv = zeros(dk.len());
     let outputs = dk
         .par_chunks_mut((keys * width).max(1))
         .zip(dv.par_chunks_mut((keys * width).max(1)));
@@ -430,7 +395,7 @@ fn backward(
         if group == 1 {
             return tensor(by_head, shape);
         }
-        let mut sum = vec![0.0; by_head.len() / group];
+        let mut sum = zeros(by_head.len() / group);
         sum.par_chunks_mut((keys * width).max(1))
             .zip(by_head.par_chunks((group * keys * width).max(1)))
             .for_each(|(sum, parts)| {

@@ -11,7 +11,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::exp::{normal, sigmoid, tanh};
-use super::pieces::each;
+use super::pieces::{each, zeros};
 use super::{contiguous, slice, tensor};
 use crate::Activation;
 
@@ -74,7 +74,7 @@ impl Backward<Flex, 1> for Slope {
         let [node] = ops.parents;
         if let Some(node) = node {
             let (values, dy) = (slice(&x), slice(&dy));
-            let mut dx = vec![0.0; dy.len()];
+            let mut dx = zeros(dy.len());
             let inputs = values.par_chunks(PIECE).zip(dy.par_chunks(PIECE));
             dx.par_chunks_mut(PIECE)
                 .zip(inputs)
@@ -86,7 +86,7 @@ impl Backward<Flex, 1> for Slope {
 
 fn activated(x: &FlexTensor, act: Activation) -> FlexTensor {
     let values = slice(x);
-    let mut y = vec![0.0; values.len()];
+    let mut y = zeros(values.len());
     let pieces = y.par_chunks_mut(PIECE).zip(values.par_chunks(PIECE));
     each(pieces, |(y, x)| activations(x, act, y));
     tensor(y, x.shape())
@@ -137,8 +137,8 @@ impl Backward<Flex, 2> for Gradient {
         let (gate, up, act) = ops.state;
         let shape = gate.shape();
         let (gate, up, dy) = (slice(&gate), slice(&up), slice(&dy));
-        let mut d_gate = vec![0.0; dy.len()];
-        let mut d_up = vec![0.0; dy.len()];
+        let mut d_gate = zeros(dy.len());
+        let mut d_up = zeros(dy.len());
         let outputs = d_gate.par_chunks_mut(PIECE).zip(d_up.par_chunks_mut(PIECE));
         let inputs = gate.par_chunks(PIECE).zip(up.par_chunks(PIECE));
         outputs.zip(inputs.zip(dy.par_chunks(PIECE))).for_each(
@@ -156,7 +156,7 @@ impl Backward<Flex, 2> for Gradient {
 
 fn forward(gate: &FlexTensor, up: &FlexTensor, act: Activation) -> FlexTensor {
     let (gates, ups) = (slice(gate), slice(up));
-    let mut y = vec![0.0; gates.len()];
+    let mut y = zeros(gates.len());
     let inputs = gates.par_chunks(PIECE).zip(ups.par_chunks(PIECE));
     let pieces = y.par_chunks_mut(PIECE).zip(inputs);
     each(pieces, |(y, (gate, up))| products(gate, up, act, y));

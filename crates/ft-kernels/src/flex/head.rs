@@ -8,6 +8,7 @@ use burn::backend::flex::FlexTensor;
 
 use super::exp::exp;
 use super::packed::Held;
+use super::pieces::zeros;
 use super::product::{Matrix, Output, product, threads_for};
 use super::{contiguous, slice, tensor};
 use crate::LogitOptions;
@@ -68,9 +69,9 @@ impl Head {
     ) -> [Option<FlexTensor>; 2] {
         let hidden = contiguous(hidden);
         let ([count, width], vocab) = (hidden.shape().dims(), self.vocab());
-        let mut d_hidden = vec![0.0; if want_hidden { count * width } else { 0 }];
-        let mut d_weight = vec![0.0; if want_weight { vocab * width } else { 0 }];
-        let mut logits = vec![0.0; chunk.min(count) * vocab];
+        let mut d_hidden = zeros(if want_hidden { count * width } else { 0 });
+        let mut d_weight = zeros(if want_weight { vocab * width } else { 0 });
+        let mut logits = zeros(chunk.min(count) * vocab);
         for start in (0..count).step_by(chunk) {
             let size = chunk.min(count - start);
             let here = start * width..(start + size) * width;

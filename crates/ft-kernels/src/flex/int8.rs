@@ -15,6 +15,7 @@ mod levels;
 #[cfg(target_arch = "x86_64")]
 mod many;
 
+use super::one_row::Outputs;
 use super::packed::Blocks;
 use crate::PackedFormat;
 
@@ -173,15 +174,69 @@ pub(super) fn times_transposed(weight: &Blocks<'_>, x: &[f32], out: &mut [f32]) 
     assert_eq!(x.len() % cols, 0, "whole rows");
     #[cfg(target_arch = "x86_64")]
     {
-        let rows = x.len() / cols;
-        use levels::Reader;
-        let (group, offset) = with_reader!(weight.format, F => (F::GROUP, F::OFFSET));
-        let factor = if rows <= few::MOST { offset } else { 0 };
-        let x = activations::Activations::new(x, cols, group, factor);
-        if rows <= few::MOST {
+        let x = rounded(weight.format, x, cols);
+        if x.rows() <= few::MOST {
             few::product(weight, &x, out);
         } else {
             many::product(weight, &x, out);
         }
     }
+}
+
+/// A row of an input as the products with these formats need it: those that need the same share it.
+#[derive(Default)]
+pub(super) struct RoundedRow {
+    #[cfg(target_arch = "x86_64")]
+    kinds: Vec<((usize, i16), activations::Activations)>,
+}
+
+impl RoundedRow {
+    /// # Panics
+    ///
+    /// If a format is not supported.
+    pub(super) fn new(x: &[f32], formats: impl Iterator<Item = PackedFormat>) -> Self {
+        let mut this = Self::default();
+        for format in formats {
+            assert!(supports(format), "see `supports`");
+            #[cfg(target_arch = "x86_64")]
+            if this.of(format).is_none() {
+                this.kinds
+                    .push((needs(format), rounded(format, x, x.len())));
+            }
+            let _ = (&mut this, x);
+        }
+        this
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn of(&self, format: PackedFormat) -> Option<&activations::Activations> {
+        let mut kinds = self.kinds.iter();
+        kinds.find_map(|(kind, x)| (*kind == needs(format)).then_some(x))
+    }
+
+    /// What computes some outputs of a weight, from the first.
+    ///
+    /// # Panics
+    ///
+    /// If the weight has a format that it was not rounded for.
+    pub(super) fn outputs<'a>(&'a self, weight: Blocks<'a>) -> Outputs<'a> {
+        #[cfg(target_arch = "x86_64")]
+        return few::rows(weight, self.of(weight.format).expect("rounded for it"));
+        #[cfg(not(target_arch = "x86_64"))]
+        unreachable!("no format is supported: {:?}", weight.format)
+    }
+}
+
+/// Numbers that share a scale in the weight, and the factor of the sums of pairs.
+#[cfg(target_arch = "x86_64")]
+fn needs(format: PackedFormat) -> (usize, i16) {
+    use levels::Reader;
+    with_reader!(format, F => (F::GROUP, F::OFFSET))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn rounded(format: PackedFormat, x: &[f32], cols: usize) -> activations::Activations {
+    let (group, offset) = needs(format);
+    let few = x.len() / cols <= few::MOST;
+    activations::Activations::new(x, cols, group, if few { offset } else { 0 })
 }

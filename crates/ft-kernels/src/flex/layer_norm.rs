@@ -16,7 +16,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::exp::sum_of_pairs;
-use super::pieces::each;
+use super::pieces::{each, zeros};
 use super::rms_norm::rows_a_piece;
 use super::{contiguous, slice, tensor};
 
@@ -105,7 +105,7 @@ impl Backward<Flex, 3> for Gradient {
             }
         }
         if let Some(node) = x_node {
-            let mut dx = vec![0.0; x.len()];
+            let mut dx = zeros(x.len());
             dx.par_chunks_mut(piece)
                 .zip(x.par_chunks(piece).zip(dy.par_chunks(piece)))
                 .for_each(|(dx, (x, dy))| input_gradient(x, dy, w, epsilon, dx));
@@ -117,7 +117,7 @@ impl Backward<Flex, 3> for Gradient {
 fn forward(x: &FlexTensor, weight: &FlexTensor, bias: &FlexTensor, epsilon: f32) -> FlexTensor {
     let (numbers, w, b) = (slice(x), slice(weight), slice(bias));
     let piece = rows_a_piece(w.len()) * w.len();
-    let mut y = vec![0.0; numbers.len()];
+    let mut y = zeros(numbers.len());
     let rows = y.par_chunks_mut(piece).zip(numbers.par_chunks(piece));
     each(rows, |(y, x)| normalize(x, w, b, epsilon, y));
     tensor(y, x.shape())

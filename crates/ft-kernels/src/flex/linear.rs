@@ -14,6 +14,7 @@ use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
 
 use super::dropout;
 use super::packed::{Held, Operand};
+use super::pieces::zeros;
 use super::product::{Matrix, Output, product, threads_for};
 use super::weight::{Weight, with_rows};
 use super::{contiguous, matrix, tensor, unreversed};
@@ -166,7 +167,7 @@ impl Backward<Flex, 2> for Plain {
         if let Some(node) = x_node {
             let [rows, _] = dy.shape().dims();
             let [_, features] = weight.dims();
-            let mut dx = vec![0.0; rows * features];
+            let mut dx = zeros(rows * features);
             weight.weight().backward(matrix(&dy), 1.0, &mut dx);
             grads.register::<Flex>(node.id, tensor(dx, [rows, features]));
         }
@@ -222,7 +223,7 @@ impl Backward<Flex, 4> for LowRank {
             grads.register::<Flex>(node.id, d_a);
         }
         if let Some(node) = x_node {
-            let mut dx = vec![0.0; rows * features];
+            let mut dx = zeros(rows * features);
             weight.weight().backward(dy, 1.0, &mut dx);
             match mask {
                 Some(mask) => dropout::add_gradient_of_input(d_reduced, &a, mask, &mut dx),
@@ -238,7 +239,7 @@ impl Backward<Flex, 4> for LowRank {
 
 fn times(a: Matrix<'_>, b: Matrix<'_>) -> FlexTensor {
     let (m, n, k) = (a.rows(), b.cols(), a.cols());
-    let mut out = vec![0.0; m * n];
+    let mut out = zeros(m * n);
     product(a, b, 1.0, &mut out, Output::Overwrite, threads_for(m, n, k));
     tensor(out, [m, n])
 }
@@ -246,7 +247,7 @@ fn times(a: Matrix<'_>, b: Matrix<'_>) -> FlexTensor {
 /// `x·Wᵀ`, where `x` may be rounded if the weight has few bits.
 fn times_transposed(x: &FlexTensor, weight: Weight<'_>, rounded: bool) -> FlexTensor {
     let (rows, out) = (x.shape()[0], weight.features());
-    let mut y = vec![0.0; rows * out];
+    let mut y = zeros(rows * out);
     match rounded {
         true => weight.forward_rounded(matrix(x), 1.0, &mut y),
         false => weight.forward(matrix(x), 1.0, &mut y),
@@ -273,7 +274,7 @@ fn with_lora(
 ) -> FlexTensor {
     let rows = x.shape()[0];
     let [out, rank] = b.shape().dims();
-    let mut y = vec![0.0; rows * out];
+    let mut y = zeros(rows * out);
     match rounded {
         true => weight.forward_rounded(matrix(x), 1.0, &mut y),
         false => weight.forward(matrix(x), 1.0, &mut y),

@@ -18,6 +18,7 @@ mod head;
 mod int8;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
+pub(crate) mod one_row;
 pub(crate) mod packed;
 mod pieces;
 mod product;

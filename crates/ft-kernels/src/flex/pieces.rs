@@ -3,8 +3,13 @@
 //! A thread outside the pool passes work to it and sleeps until it is done, which takes longer than the norm or the
 //! activation of one token. In decoding most operations are one piece.
 
+use std::mem::MaybeUninit;
+
 use rayon::iter::plumbing::{Producer, ProducerCallback};
 use rayon::prelude::*;
+
+/// Zeros that a thread writes at a time.
+const ZEROS: usize = 1 << 17;
 
 /// Calls `f` with every piece.
 pub(super) fn each<I>(pieces: I, f: impl Fn(I::Item) + Send + Sync)
@@ -16,6 +21,20 @@ where
     } else {
         pieces.with_producer(Here(f));
     }
+}
+
+/// So many zeros. If they are many, all threads write them: one thread takes as long for the output of a large layer as for a tenth of its
+/// product.
+pub(super) fn zeros(len: usize) -> Vec<f32> {
+    if len <= ZEROS {
+        return vec![0.0; len];
+    }
+    let mut numbers = Vec::with_capacity(len);
+    let all = &mut numbers.spare_capacity_mut()[..len];
+    (all.par_chunks_mut(ZEROS)).for_each(|part| part.fill(MaybeUninit::new(0.0)));
+    // SAFETY: the capacity is at least that large, and all of them were just written.
+    unsafe { numbers.set_len(len) };
+    numbers
 }
 
 struct Here<F>(F);
@@ -32,6 +51,14 @@ impl<T, F: Fn(T)> ProducerCallback<T> for Here<F> {
 mod tests {
     use super::*;
     use std::sync::Mutex;
+
+    #[test]
+    fn zeros_are_zeros() {
+        for len in [0, 5, ZEROS, ZEROS + 1, 3 * ZEROS + 7] {
+            let found = zeros(len);
+            assert!(found.len() == len && found.iter().all(|number| *number == 0.0));
+        }
+    }
 
     #[test]
     fn every_piece_is_processed_once_and_a_single_one_on_this_thread() {

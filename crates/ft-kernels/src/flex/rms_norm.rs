@@ -11,7 +11,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::exp::sum_of_pairs;
-use super::pieces::each;
+use super::pieces::{each, zeros};
 use super::{contiguous, slice, tensor};
 
 /// The number of elements of a piece: half of a core's cache.
@@ -80,7 +80,7 @@ impl Backward<Flex, 2> for Gradient {
             grads.register::<Flex>(node.id, tensor(dw, weight.shape()));
         }
         if let Some(node) = x_node {
-            let mut dx = vec![0.0; x.len()];
+            let mut dx = zeros(x.len());
             dx.par_chunks_mut(piece)
                 .zip(x.par_chunks(piece).zip(dy.par_chunks(piece)))
                 .for_each(|(dx, (x, dy))| input_gradient(x, dy, w, epsilon, dx));
@@ -97,7 +97,7 @@ pub(super) fn rows_a_piece(features: usize) -> usize {
 fn forward(x: &FlexTensor, weight: &FlexTensor, epsilon: f32) -> FlexTensor {
     let (numbers, w) = (slice(x), slice(weight));
     let piece = rows_a_piece(w.len()) * w.len();
-    let mut y = vec![0.0; numbers.len()];
+    let mut y = zeros(numbers.len());
     let rows = y.par_chunks_mut(piece).zip(numbers.par_chunks(piece));
     each(rows, |(y, x)| normalize(x, w, epsilon, y));
     tensor(y, x.shape())

@@ -10,7 +10,7 @@ use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::pieces::each;
+use super::pieces::{each, zeros};
 use super::{contiguous, slice, tensor, unreversed};
 
 /// The number of elements of a piece.
@@ -82,7 +82,7 @@ fn rotate(x: &FlexTensor, cos: &FlexTensor, sin: &FlexTensor, direction: f32) ->
     );
     let numbers = &x.storage::<f32>()[x.layout().start_offset()..];
     let (cos, sin) = (slice(cos), slice(sin));
-    let mut y = vec![0.0; batch * heads * seq * width];
+    let mut y = zeros(batch * heads * seq * width);
     if y.is_empty() {
         return tensor(y, [batch, heads, seq, width]);
     }

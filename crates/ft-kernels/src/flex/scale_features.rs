@@ -10,7 +10,7 @@ use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::pieces::each;
+use super::pieces::{each, zeros};
 use super::rms_norm::rows_a_piece;
 use super::{contiguous, slice, tensor, to_change};
 
@@ -86,7 +86,7 @@ fn piece_of(factors: &FlexTensor) -> usize {
 
 fn forward(x: &FlexTensor, factors: &FlexTensor) -> FlexTensor {
     let numbers = slice(x);
-    let mut y = vec![0.0; numbers.len()];
+    let mut y = zeros(numbers.len());
     let piece = piece_of(factors);
     each(
         y.par_chunks_mut(piece).zip(numbers.par_chunks(piece)),

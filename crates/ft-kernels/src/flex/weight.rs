@@ -14,8 +14,9 @@ use rayon::prelude::*;
 use super::columns::Columns;
 use super::half::{dot, dot_bf16, dot_f16, widen_bf16, widen_f16};
 use super::int8;
+use super::one_row::Outputs;
 use super::packed::Blocks;
-use super::pieces::each;
+use super::pieces::{each, zeros};
 use super::product::{Matrix, Output, product, product_in_rows, threads_for};
 use super::some_rows::{Memory, SideBySide, TOGETHER};
 use super::vector_wise;
@@ -127,18 +128,39 @@ impl<'a> Weight<'a> {
     /// [`forward`](Self::forward), but an input that is multiplied with blocks may be rounded to 8 bits: for results that
     /// need no gradient.
     pub(super) fn forward_rounded(&self, x: Matrix<'_>, scale: f32, out: &mut [f32]) {
-        match self.stored.numbers {
-            Numbers::Packed(blocks)
-                if int8::supports(blocks.format)
-                    && self.stored.cols > 0
-                    && !out.is_empty()
-                    && !is_exact() =>
-            {
+        match self.rounds() {
+            Some(blocks) if !out.is_empty() => {
                 int8::times_transposed(&blocks, &x.in_rows(), out);
                 scale_by(scale, out);
             }
             _ => self.forward(x, scale, out),
         }
+    }
+
+    /// The blocks whose products without a gradient round their input.
+    pub(super) fn rounds(&self) -> Option<Blocks<'a>> {
+        match self.stored.numbers {
+            Numbers::Packed(blocks)
+                if int8::supports(blocks.format) && self.stored.cols > 0 && !is_exact() =>
+            {
+                Some(blocks)
+            }
+            _ => None,
+        }
+    }
+
+    /// What computes some outputs for one row; none if the outputs are not products with rows of what is stored.
+    pub(super) fn outputs(&self, x: &'a [f32]) -> Option<Outputs<'a>> {
+        let stored = self.stored;
+        let by_row = !self.transposed && stored.vector_wise(stored.cols).is_none();
+        by_row.then(|| -> Outputs<'a> {
+            Box::new(move |first, out| {
+                let mut wide = vec![0.0; stored.cols];
+                for (row, out) in out.chunks_exact_mut(1).enumerate() {
+                    stored.dot_row(first + row, x, &mut wide, out);
+                }
+            })
+        })
     }
 
     /// `out = scale·x·Wᵀ`, `[rows, out]`.
@@ -317,7 +339,7 @@ impl<'a> Stored<'a> {
             let pieces = out.par_chunks_mut(rows).enumerate();
             return each(pieces, |(i, piece)| dot_piece(i * rows, piece));
         }
-        let mut by_row = vec![0.0; out.len()];
+        let mut by_row = zeros(out.len());
         let pieces = by_row.par_chunks_mut(rows * count).enumerate();
         each(pieces, |(i, piece)| dot_piece(i * rows, piece));
         self.transpose(&by_row, out);
@@ -331,7 +353,7 @@ impl<'a> Stored<'a> {
         let rows = (PIECE / self.cols)
             .clamp(1, self.rows)
             .next_multiple_of(TOGETHER);
-        let mut by_row = vec![0.0; out.len()];
+        let mut by_row = zeros(out.len());
         let pieces = by_row.par_chunks_mut(rows * count).enumerate();
         each(pieces, |(i, piece)| {
             let mut wide = vec![0.0; TOGETHER * self.cols];

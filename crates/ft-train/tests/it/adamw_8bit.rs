@@ -80,6 +80,7 @@ fn maps_and_codes_are_those_of_bitsandbytes() {
 
 #[test]
 fn four_steps_in_8_bits_are_those_of_bitsandbytes() {
+    let _turn = alone();
     let golden = Golden::read();
     let [steps, size] = golden.0["gradients"].shape().dims();
     let gradients = Tensor::<2>::from_data(golden.0["gradients"].clone(), &Device::default());
@@ -334,6 +335,7 @@ fn states_are_not_loaded_into_another_optimizer() {
 
 #[test]
 fn two_optimizers_for_one_run_are_refused() {
+    let _turn = alone();
     let sgd = || SgdConfig::new().build();
     let refused = Trainer::new(config(Optim::AdamW8bit), Rows, squared_error)
         .with_optimizer(OptimizerStates::new(sgd(), sgd()))

@@ -337,6 +337,7 @@ fn an_earlier_run_is_overwritten_only_if_asked_for() {
 
 #[test]
 fn there_must_be_a_run_to_resume() {
+    let _turn = alone();
     let folder = tempfile::tempdir().expect("temporary folder");
     let missing = error(run(resume(&folder.path().join("typo"))));
     assert!(
@@ -348,6 +349,7 @@ fn there_must_be_a_run_to_resume() {
 
 #[test]
 fn a_folder_that_cannot_be_written_is_named() {
+    let _turn = alone();
     let folder = tempfile::tempdir().expect("temporary folder");
     let file = folder.path().join("file");
     fs::write(&file, "").expect("writes");

@@ -1,5 +1,6 @@
 //! The estimate of a step's memory beside the peak of a process that trains, which is another run of this test.
 
+use crate::model::alone;
 use std::process::Command;
 
 use burn::tensor::Device;
@@ -106,6 +107,7 @@ fn train(case: &Value) {
 /// The peaks of SmolLM2-135M that docs/performance.md has, in MB.
 #[test]
 fn estimates_are_within_a_tenth_of_measured_peaks() {
+    let _turn = alone();
     let config = json!({
         "model_type": "llama", "vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
         "num_attention_heads": 9, "num_key_value_heads": 3, "max_position_embeddings": 8192, "tie_word_embeddings": true,

@@ -214,6 +214,7 @@ fn numbers_are_sent_again_when_a_server_comes_back() {
 
 #[test]
 fn a_server_that_does_not_answer_refuses_the_run() {
+    let _turn = alone();
     let address = {
         let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
         listener.local_addr().expect("has an address")

@@ -105,6 +105,7 @@ fn a_gradient_that_is_not_a_number_is_an_error_although_the_loss_is_fine() {
 
 #[test]
 fn a_model_with_nothing_to_train_is_an_error() {
+    let _turn = alone();
     let error = trainer(config(), Data::of(&[4]))
         .fit(Net::new(0.0).no_grad())
         .map(|_| ())
@@ -129,6 +130,7 @@ fn a_loss_without_a_way_back_to_the_parameters_is_an_error() {
 
 #[test]
 fn an_empty_dataset_and_wrong_settings_are_said_before_work_starts() {
+    let _turn = alone();
     let empty = trainer(config(), Data::of(&[]))
         .fit(Net::new(0.0))
         .map(|_| ());

@@ -12,7 +12,7 @@ use super::cursor::Cursor;
 use super::{
     ALIGNMENT, ALIGNMENT_KEY, MAGIC, MOST_DIMS, Metadata, NAME_LIMIT, TensorType, VERSION, Value,
 };
-use crate::files::safetensors_folder::map_file;
+use crate::files::mapped_file::MappedFile;
 use crate::files::weight_source::PackedBytes;
 use crate::{Error, Result};
 
@@ -37,7 +37,7 @@ pub struct TensorInfo {
 /// A GGUF file, mapped into memory.
 pub struct GgufFile {
     path: PathBuf,
-    map: bytes::Bytes,
+    map: MappedFile,
     version: u32,
     metadata: Metadata,
     tensors: Vec<TensorInfo>,
@@ -65,7 +65,7 @@ impl GgufFile {
     /// tensors that are there twice, types that do not exist, dimensions that are no whole blocks, and tensors that overlap,
     /// leave gaps, or end beyond the file. The message names the key or the tensor.
     pub fn open(path: &Path) -> Result<Self> {
-        let map = map_file(path)?;
+        let map = MappedFile::open(path)?;
         let parsed = Header::read(&map).map_err(|reason| Error::invalid(path, reason))?;
         let places = parsed.tensors.iter().enumerate();
         Ok(Self {
@@ -120,7 +120,7 @@ impl GgufFile {
         let end = start + tensor.bytes;
         let whole = (end - start).next_multiple_of(4) + start;
         let end = if whole <= self.map.len() { whole } else { end };
-        Bytes::from_shared(self.map.slice(start..end), AllocationProperty::File)
+        Bytes::from_shared(self.map.piece(start..end), AllocationProperty::File)
     }
 
     /// The numbers of a tensor in `f32`.
@@ -165,7 +165,7 @@ impl GgufFile {
             _ => return self.widened(tensor),
         };
         let start = self.data + tensor.offset;
-        let bytes = self.map.slice(start..start + tensor.bytes);
+        let bytes = self.map.piece(start..start + tensor.bytes);
         let aligned = bytes.as_ptr().addr().is_multiple_of(dtype.size());
         if cfg!(target_endian = "big") || !aligned {
             return Ok(self.widened(tensor)?.convert_dtype(dtype));

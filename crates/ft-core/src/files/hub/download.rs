@@ -5,12 +5,14 @@
 //! 3. Compare every size with the hub's list. `hf-hub` 1.0 stores the body of a failed answer as if
 //!    it were the file, and takes a blob that is there for complete, so this is needed.
 //! 4. Write the reference, last.
+//!
+//! Of a dataset the files are fetched that the caller chooses from the list.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use hf_hub::repository::{RepoTreeEntry, RepoTypeModel};
-use hf_hub::{HFClient, HFError, HFRepositorySync};
+use hf_hub::repository::{RepoTreeEntry, RepoType, RepoTypeDataset, RepoTypeModel};
+use hf_hub::{HFClient, HFError, HFRepositorySync, HFResult};
 
 use super::HubOptions;
 use super::cache::{self, ADAPTER_WEIGHTS, CachedRepo, INDEX, Snapshot, WEIGHTS};
@@ -48,8 +50,8 @@ pub(super) fn fetch(
     cached: Option<Snapshot>,
     options: &HubOptions,
 ) -> Result<PathBuf> {
-    let download = Download::new(id, revision, repo, options)?;
-    match download.run() {
+    let download = Download::new(RepoTypeModel, id, revision, repo, options)?;
+    match download.model() {
         Ok(folder) => Ok(folder),
         Err(Failure::Unreachable(reason)) => match cached {
             Some(snapshot) if snapshot.missing.is_empty() => {
@@ -59,6 +61,32 @@ pub(super) fn fetch(
             _ => Err(Error::Hub(format!(
                 "{reason}; the cache has no complete copy of {id}: connect to the network, or give \
                  a folder"
+            ))),
+        },
+        Err(Failure::Other(error)) => Err(error),
+    }
+}
+
+/// The folder of a dataset's snapshot with the files that `wanted` chooses from the names of all. `cached` is what the cache has for
+/// the revision: it is the answer when the hub cannot be reached.
+pub(super) fn fetch_dataset(
+    id: &RepoId,
+    revision: &Revision,
+    repo: &CachedRepo,
+    cached: Option<PathBuf>,
+    wanted: &dyn Fn(&[String]) -> Vec<String>,
+    options: &HubOptions,
+) -> Result<PathBuf> {
+    let download = Download::new(RepoTypeDataset, id, revision, repo, options)?;
+    match download.dataset(wanted) {
+        Ok(folder) => Ok(folder),
+        Err(Failure::Unreachable(reason)) => match cached {
+            Some(folder) => {
+                tracing::warn!("{reason}; using the copy in the cache, which may be out of date");
+                Ok(folder)
+            }
+            None => Err(Error::Hub(format!(
+                "{reason}; the cache has no copy of the dataset {id}: connect to the network, or give files"
             ))),
         },
         Err(Failure::Other(error)) => Err(error),
@@ -79,16 +107,39 @@ impl From<Error> for Failure {
     }
 }
 
-struct Download<'a> {
+/// Asks which commit a revision is, which each kind of repository answers in its own form.
+trait Commits {
+    fn sha(&self, revision: &str) -> HFResult<Option<String>>;
+}
+
+macro_rules! commits {
+    ($($kind:ty),*) => {
+        $(impl Commits for HFRepositorySync<$kind> {
+            fn sha(&self, revision: &str) -> HFResult<Option<String>> {
+                let info = self.info().revision(revision).expand(vec!["sha".into()]).send()?;
+                Ok(info.sha)
+            }
+        })*
+    };
+}
+
+commits!(RepoTypeModel, RepoTypeDataset);
+
+struct Download<'a, T: RepoType> {
+    kind: T,
     id: &'a RepoId,
     revision: &'a Revision,
     repo: &'a CachedRepo,
     options: &'a HubOptions,
-    remote: HFRepositorySync<RepoTypeModel>,
+    remote: HFRepositorySync<T>,
 }
 
-impl<'a> Download<'a> {
+impl<'a, T: RepoType> Download<'a, T>
+where
+    HFRepositorySync<T>: Commits,
+{
     fn new(
+        kind: T,
         id: &'a RepoId,
         revision: &'a Revision,
         repo: &'a CachedRepo,
@@ -118,15 +169,36 @@ impl<'a> Download<'a> {
             .map_err(|e| Error::Hub(format!("cannot set up access to the hub {endpoint}: {e}")))?;
         let (org, name) = id.parts();
         Ok(Self {
+            kind,
             id,
             revision,
             repo,
             options,
-            remote: client.model(org, name),
+            remote: client.repository(kind, org, name),
         })
     }
 
-    fn run(&self) -> std::result::Result<PathBuf, Failure> {
+    fn dataset(
+        &self,
+        wanted: &dyn Fn(&[String]) -> Vec<String>,
+    ) -> std::result::Result<PathBuf, Failure> {
+        let commit = self.commit()?;
+        let sizes = self.list(&commit)?;
+        let all: Vec<String> = sizes.keys().cloned().collect();
+        let wanted: BTreeSet<String> = wanted(&all).into_iter().collect();
+        if let Some(strange) = wanted.iter().find(|path| !is_plain_path(path)) {
+            return Err(Failure::Other(Error::Hub(format!(
+                "the dataset {} has a file {strange:?}, whose name is not supported here: download it with `hf download {} \
+                 --repo-type dataset`",
+                self.id, self.id
+            ))));
+        }
+        self.fetch_files(&commit, wanted, &sizes, true)?;
+        self.write_reference(&commit)?;
+        Ok(self.repo.snapshot(&commit))
+    }
+
+    fn model(&self) -> std::result::Result<PathBuf, Failure> {
         let commit = self.commit()?;
         let sizes = self.list(&commit)?;
         let folder = self.repo.snapshot(&commit);
@@ -136,10 +208,16 @@ impl<'a> Download<'a> {
         let weights = self.weights(&folder, &sizes)?;
         self.fetch_files(&commit, weights, &sizes, true)?;
 
-        if !self.revision.is_commit() {
-            safetensors_folder::write_file(&self.repo.reference(self.revision), commit.as_bytes())?;
-        }
+        self.write_reference(&commit)?;
         Ok(folder)
+    }
+
+    /// Says in the cache which commit the revision is.
+    fn write_reference(&self, commit: &str) -> Result<()> {
+        if self.revision.is_commit() {
+            return Ok(());
+        }
+        safetensors_folder::write_file(&self.repo.reference(self.revision), commit.as_bytes())
     }
 
     /// Which commit the revision is now.
@@ -147,14 +225,8 @@ impl<'a> Download<'a> {
         if self.revision.is_commit() {
             return Ok(self.revision.as_str().to_string());
         }
-        let info = self
-            .remote
-            .info()
-            .revision(self.revision.as_str())
-            .expand(vec!["sha".into()])
-            .send()
-            .map_err(|e| self.explain(e))?;
-        match info.sha {
+        let sha = self.remote.sha(self.revision.as_str());
+        match sha.map_err(|e| self.explain(e))? {
             Some(sha) if is_commit(&sha) => Ok(sha),
             other => Err(Failure::Other(Error::Hub(format!(
                 "{} does not say which commit the revision {} of {} is (it says {other:?}): is it \
@@ -298,6 +370,8 @@ impl<'a> Download<'a> {
     /// What a failure means for the user.
     fn explain(&self, error: HFError) -> Failure {
         let (id, revision, endpoint) = (self.id, self.revision, self.options.endpoint());
+        let (kind, prefix) = (self.kind.singular(), self.kind.url_prefix());
+        let of_model = kind == RepoTypeModel.singular();
         let refused = |status: u16, server: Option<&str>| {
             let token = match (&self.options.token, status) {
                 (None, _) => {
@@ -311,19 +385,26 @@ impl<'a> Download<'a> {
             let server = server
                 .map(|text| format!(", \"{text}\""))
                 .unwrap_or_default();
+            let guess = match of_model {
+                true => "there was no such folder, so it was read as a hub id; it",
+                false => "the dataset",
+            };
             Error::Hub(format!(
-                "{endpoint} refuses {id} ({status}{server}): there was no such folder, so it was \
-                 read as a hub id; it does not exist, is private, or is gated; {token}, and accept \
-                 its terms at {endpoint}/{id} if it has any"
+                "{endpoint} refuses {id} ({status}{server}): {guess} does not exist, is private, or is gated; {token}, and accept \
+                 its terms at {endpoint}/{prefix}{id} if it has any"
             ))
         };
         let unknown = |code: Option<&str>| {
             let what = if code == Some("RevisionNotFound") {
                 format!("{id} has no revision {revision} on {endpoint}")
-            } else {
+            } else if of_model {
                 format!(
                     "there is neither a folder {id} nor a model of this id (revision {revision}) \
                      on {endpoint}: check the spelling"
+                )
+            } else {
+                format!(
+                    "there is no {kind} {id} (revision {revision}) on {endpoint}: check the spelling"
                 )
             };
             Error::Hub(what)
@@ -379,6 +460,11 @@ fn is_small(path: &str) -> bool {
         || path
             .strip_prefix(TEMPLATES)
             .is_some_and(|name| name.ends_with(".jinja") && cache::is_plain_name(name))
+}
+
+/// Plain names with `/` between them: no pattern, and nothing outside the repository.
+fn is_plain_path(path: &str) -> bool {
+    path.split('/').all(cache::is_plain_name)
 }
 
 /// Removes a file of a snapshot together with the blob that it links to. Failures show when the file

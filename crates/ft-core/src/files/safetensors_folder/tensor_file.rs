@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::WeightFiles;
 use super::atomic_write::{json_bytes, replace, replace_both};
-use super::weight_files::map_file;
+use crate::files::mapped_file::MappedFile;
 use crate::{Error, Result};
 
 struct Numbers<'a>(&'a TensorData, Dtype);
@@ -126,7 +126,7 @@ pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, TensorData>> {
 ///
 /// If the file cannot be read or is not whole.
 pub fn read_metadata(path: &Path) -> Result<HashMap<String, String>> {
-    let map = map_file(path)?;
+    let map = MappedFile::open(path)?;
     let (_, header) = SafeTensors::read_metadata(&map)
         .map_err(|e| Error::invalid(path, format!("not a whole safetensors file ({e})")))?;
     Ok(header.metadata().clone().unwrap_or_default())

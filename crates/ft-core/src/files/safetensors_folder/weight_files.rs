@@ -1,16 +1,16 @@
 //! The weights of a model folder, mapped into memory.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{AllocationProperty, Bytes, DType, TensorData};
 use half::{bf16, f16};
-use memmap2::Mmap;
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde_json::Value;
 
 use super::{INDEX, WEIGHTS};
+use crate::files::mapped_file::MappedFile;
 use crate::files::weight_source::{RawTensor, WeightSource};
 use crate::{Error, Result};
 
@@ -113,12 +113,12 @@ impl WeightFiles {
     fn from_files(path: PathBuf, files: Vec<PathBuf>) -> Result<Self> {
         let mut tensors = BTreeMap::new();
         for file in files {
-            let map = map_file(&file)?;
+            let map = MappedFile::open(&file)?;
             for (name, view) in parse(&file, &map)?.tensors() {
                 let stored = Stored {
                     dtype: view.dtype(),
                     shape: view.shape().to_vec(),
-                    bytes: map.slice_ref(view.data()),
+                    bytes: map.piece(range_of(view.data(), &map)),
                 };
                 if tensors.insert(name.clone(), stored).is_some() {
                     return Err(Error::invalid(
@@ -240,15 +240,10 @@ pub(crate) fn read_json(path: &Path) -> Result<Value> {
     serde_json::from_str(&text).map_err(|e| Error::invalid(path, format!("not valid JSON: {e}")))
 }
 
-pub(in crate::files) fn map_file(path: &Path) -> Result<bytes::Bytes> {
-    let file = File::open(path).map_err(Error::read(path))?;
-    // SAFETY: the map is read-only and checkpoints are replaced by renaming, never written in
-    // place, so the bytes do not change while they are mapped, which with `Weights::Stored` is as long
-    // as the model lives. Another program that truncates the
-    // file under us would be an error that no mapping reader is safe from.
-    #[allow(unsafe_code)]
-    let map = unsafe { Mmap::map(&file) }.map_err(Error::read(path))?;
-    Ok(bytes::Bytes::from_owner(map))
+/// Where a part of some bytes lies in them.
+fn range_of(part: &[u8], all: &[u8]) -> Range<usize> {
+    let start = part.as_ptr().addr() - all.as_ptr().addr();
+    start..start + part.len()
 }
 
 fn parse<'a>(path: &Path, map: &'a [u8]) -> Result<SafeTensors<'a>> {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::words::Words;
 use super::{NamedTemplate, Tokenizer, added_tokens};
 use crate::{Error, Result};
 
@@ -77,6 +78,7 @@ pub(super) fn assemble(
 
     Ok(Tokenizer {
         templates,
+        words: Arc::new(Words::new(&inner)),
         inner: Arc::new(inner),
         truncation,
         padding,

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use ft_core::{HubOptions, resolve};
+use ft_core::{HubOptions, resolve, resolve_dataset};
 
 use super::mock_hub::{MockHub, Says};
 use super::{COMMIT, Cache, MODEL, OTHER_COMMIT, refused};
@@ -346,4 +346,57 @@ fn a_file_that_arrives_damaged_is_thrown_away_and_the_older_copy_stays() {
     assert_eq!(resolve("org/name", &options).unwrap(), folder);
     let weights = fs::read_to_string(folder.join("model.safetensors")).unwrap();
     assert_eq!(weights, "weights");
+}
+
+#[test]
+fn of_a_dataset_the_chosen_files_are_fetched_and_are_there_offline() {
+    let hub = hub(&[
+        ("README.md", "card"),
+        ("data/train-0.jsonl", "{}"),
+        ("data/test-0.jsonl", "[]"),
+        ("evil[1].jsonl", "x"),
+    ]);
+    let cache = tempfile::tempdir().unwrap();
+    let options = options(&hub, cache.path());
+    let train = |all: &[String]| -> Vec<String> {
+        let of_train = all.iter().filter(|name| name.contains("train"));
+        of_train.cloned().collect()
+    };
+    let folder = resolve_dataset("org/name", &train, &options).unwrap();
+    assert_eq!(hub.take_fetched(), ["train-0.jsonl"]);
+    let text = fs::read_to_string(folder.join("data/train-0.jsonl")).unwrap();
+    assert_eq!(text, "{}");
+    assert!(!folder.join("README.md").exists());
+    let repo = cache.path().join("datasets--org--name");
+    assert_eq!(fs::read_to_string(repo.join("refs/main")).unwrap(), COMMIT);
+    // What is there is not fetched again; another choice is.
+    resolve_dataset("org/name", &train, &options).unwrap();
+    assert!(hub.take_fetched().is_empty());
+    let data = |all: &[String]| all[1..3].to_vec();
+    resolve_dataset("org/name", &data, &options).unwrap();
+    assert_eq!(hub.take_fetched(), ["test-0.jsonl"]);
+
+    let all = |all: &[String]| all.to_vec();
+    let error = resolve_dataset("org/name", &all, &options).unwrap_err();
+    assert!(error.to_string().contains("evil[1]"), "{error}");
+    let error = resolve_dataset("org/other", &train, &options).unwrap_err();
+    assert!(
+        error.to_string().contains("no dataset org/other"),
+        "{error}"
+    );
+    let offline = HubOptions {
+        offline: true,
+        ..options.clone()
+    };
+    assert_eq!(
+        resolve_dataset("org/name", &train, &offline).unwrap(),
+        folder
+    );
+    let gone = HubOptions {
+        endpoint: Some(unreachable()),
+        ..options
+    };
+    assert_eq!(resolve_dataset("org/name", &train, &gone).unwrap(), folder);
+    let error = resolve_dataset("org/other", &train, &gone).unwrap_err();
+    assert!(error.to_string().contains("cannot reach"), "{error}");
 }

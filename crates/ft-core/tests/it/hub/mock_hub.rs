@@ -1,4 +1,4 @@
-//! A hub on the loopback device: enough of its interface to list and fetch models.
+//! A hub on the loopback device: enough of its interface to list and fetch models and datasets.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -134,7 +134,9 @@ fn respond(says: &Says, method: &str, path: &str) -> String {
     if !path.contains("org/name") {
         return error(404, "RepoNotFound");
     }
-    if let Some(revision) = path.strip_prefix("/api/models/org/name/revision/") {
+    let of_repository = (path.strip_prefix("/api/models/org/name/"))
+        .or_else(|| path.strip_prefix("/api/datasets/org/name/"));
+    if let Some(revision) = of_repository.and_then(|path| path.strip_prefix("revision/")) {
         return match revision {
             "main" | "refs%2Fpr%2F1" => {
                 let info = json!({"id": "org/name", "sha": commit});
@@ -143,7 +145,7 @@ fn respond(says: &Says, method: &str, path: &str) -> String {
             _ => error(404, "RevisionNotFound"),
         };
     }
-    if path == format!("/api/models/org/name/tree/{commit}") {
+    if of_repository.is_some_and(|path| path == format!("tree/{commit}")) {
         let entries: Vec<_> = says
             .files
             .iter()
@@ -151,6 +153,7 @@ fn respond(says: &Says, method: &str, path: &str) -> String {
             .collect();
         return write(200, "", &json!(entries).to_string());
     }
+    let path = path.strip_prefix("/datasets").unwrap_or(path);
     let file = path.strip_prefix(&format!("/org/name/resolve/{commit}/"));
     match file.and_then(|file| Some((file, says.files.get(file)?))) {
         Some((file, body)) => {

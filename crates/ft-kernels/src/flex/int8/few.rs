@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use rayon::prelude::*;
 
+use super::super::one_row::Outputs;
 use super::super::packed::Blocks;
 use super::super::pieces::each;
 use super::activations::{Activations, CHUNK};
@@ -22,27 +23,8 @@ const PIECE: usize = 1 << 16;
 
 /// The output is `[rows of x, rows of the weight]`.
 pub(super) fn product(weight: &Blocks<'_>, x: &Activations, out: &mut [f32]) {
-    let vnni = has_vnni();
-    with_reader!(weight.format, F => {
-        if vnni {
-            // SAFETY: the instructions are there, as was just asked.
-            in_pieces(weight, x, out, |first, out| unsafe { vnni_rows::<F>(weight, x, first, out) })
-        } else {
-            // SAFETY: the caller has asked for the instructions.
-            in_pieces(weight, x, out, |first, out| unsafe { avx2_rows::<F>(weight, x, first, out) })
-        }
-    });
-}
-
-/// Calls `rows(first, out)` for some rows of the weight at a time, with an output `[rows of the weight, rows of x]`.
-fn in_pieces(
-    weight: &Blocks<'_>,
-    x: &Activations,
-    out: &mut [f32],
-    rows: impl Fn(usize, &mut [f32]) + Send + Sync,
-) {
     let [features, cols] = weight.shape;
-    let count = x.rows();
+    let (rows, count) = (rows(*weight, x), x.rows());
     let piece = (PIECE / cols).clamp(1, features).next_multiple_of(4);
     if count == 1 {
         let pieces = out.par_chunks_mut(piece).enumerate();
@@ -56,6 +38,20 @@ fn in_pieces(
             *out = row[i];
         }
     }
+}
+
+/// What computes the products of some rows of the weight from the first, `[rows of the weight, rows of x]`.
+pub(super) fn rows<'a>(weight: Blocks<'a>, x: &'a Activations) -> Outputs<'a> {
+    let vnni = has_vnni();
+    with_reader!(weight.format, F => Box::new(move |first, out| {
+        // SAFETY: the instructions are there: the caller has asked for the first, and those of VNNI were just asked for.
+        unsafe {
+            match vnni {
+                true => vnni_rows::<F>(&weight, x, first, out),
+                false => avx2_rows::<F>(&weight, x, first, out),
+            }
+        }
+    }))
 }
 
 /// # Safety
