@@ -30,7 +30,8 @@ pub struct DistillConfig {
     pub cosine: f64,
     /// The weight of the mean squared difference between the hidden states of the student's blocks and those of the teacher's
     /// blocks at the same share of the depth, beside the loss above: TinyBERT's loss of hidden states (Jiao et al., 2020,
-    /// arXiv:1909.10351, equation 8), with `g(m) = m·N/M`, rounded. Above 0, it needs what [`cosine`](Self::cosine) needs.
+    /// arXiv:1909.10351, equation 8), with `g(m) = m·N/M`, rounded. Above 0, it needs what [`cosine`](Self::cosine) needs, and a student of no more blocks than
+    /// its teacher.
     pub layers: f64,
 }
 
@@ -200,6 +201,16 @@ impl<'a, T: CausalLm> Distill<'a, T> {
                     "the student's have {width} numbers and the teacher's {}",
                     teacher.dims().hidden_size
                 ),
+                TeacherSource::Model(teacher)
+                    if config.layers > 0.0
+                        && teacher.dims().num_layers < student.dims().num_layers =>
+                {
+                    format!(
+                        "the student has {} blocks and the teacher only {}",
+                        student.dims().num_layers,
+                        teacher.dims().num_layers
+                    )
+                }
                 TeacherSource::Model(_) => String::new(),
             };
             if !reason.is_empty() {
@@ -491,9 +502,14 @@ pub fn compare<M: CausalLm, T: CausalLm>(
 ) -> Result<EvalMetrics> {
     config.validate()?;
     let teacher = teacher.valid();
-    let same_width = teacher.dims().hidden_size == student.dims().hidden_size;
+    let (own, other) = (student.dims(), teacher.dims());
+    let same_width = own.hidden_size == other.hidden_size;
     let config = match same_width {
-        true => config,
+        true if own.num_layers <= other.num_layers => config,
+        true => DistillConfig {
+            layers: 0.0,
+            ..config
+        },
         false => DistillConfig {
             cosine: 0.0,
             layers: 0.0,

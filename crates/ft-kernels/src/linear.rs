@@ -80,8 +80,8 @@ pub fn linear(
     }
 }
 
-/// The products of one input with several weights, `x·Wᵀ` each. On the CPU, for a row alone outside a graph, all are one piece
-/// of work.
+/// The products of one input with several weights, `x·Wᵀ` each. On the CPU, for a row alone and weights outside any graph, all are
+/// one piece of work.
 ///
 /// # Shapes
 ///
@@ -107,10 +107,18 @@ fn products_of_a_row<const N: usize>(
     weights: &[Weight; N],
 ) -> Option<[Tensor<2>; N]> {
     use crate::flex::{one_row, packed::Held, takes, takes_operand};
-    use burn::tensor::TensorData;
+    use burn::tensor::{DType, TensorData};
     let device = x.device();
     let alone = x.dims()[0] == 1 && takes(x) && !device.is_autodiff();
-    if !alone || !weights.iter().all(takes_operand) {
+    let constant = |weight: &Weight| match weight {
+        Weight::Dense(weight) => !weight.device().is_autodiff(),
+        Weight::Packed(_) => true,
+    };
+    if !alone
+        || !weights
+            .iter()
+            .all(|weight| takes_operand(weight) && constant(weight))
+    {
         return None;
     }
     let held = weights.clone().map(Held::outside);
@@ -118,7 +126,7 @@ fn products_of_a_row<const N: usize>(
     let products = one_row::products(x, &held)?;
     let tensors = products.into_iter().map(|product| {
         let shape = [1, product.len()];
-        Tensor::from_data(TensorData::new(product, shape), &device)
+        Tensor::from_data(TensorData::new(product, shape), (&device, DType::F32))
     });
     tensors.collect::<Vec<_>>().try_into().ok()
 }

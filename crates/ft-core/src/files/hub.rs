@@ -13,7 +13,7 @@
 //! Reading it needs nothing but the file system and is always compiled in. Downloading needs the
 //! cargo feature `hub`. What differs from `huggingface_hub`'s `snapshot_download`:
 //!
-//! - only files that a model or adapter is made of are fetched, and never a pickle (`.bin`, `.pt`),
+//! - of a model or adapter only the files that it is made of are fetched, of a dataset those that are asked for, and never a pickle (`.bin`, `.pt`),
 //!   since reading one can run code;
 //! - a reference is written when its snapshot is complete, so a broken-off download does not hide
 //!   the complete snapshot of before;
@@ -36,7 +36,7 @@ use crate::{Error, Result};
 use cache::{CachedRepo, Snapshot};
 use repo_id::{RepoId, Revision};
 
-/// Where [`resolve`] looks, and as whom.
+/// Where [`resolve`] and [`resolve_dataset`] look, and as whom.
 ///
 /// The default reads no environment variable: the default cache of the home folder, the public hub,
 /// no token. [`HubOptions::from_env`] is what programs want.
@@ -48,7 +48,7 @@ pub struct HubOptions {
     pub cache_dir: Option<PathBuf>,
     /// Whether only the cache is asked.
     pub offline: bool,
-    /// Access token, for private and gated models.
+    /// Access token, for private and gated models and datasets.
     pub token: Option<String>,
     /// Address of the hub; `None` is `https://huggingface.co`.
     pub endpoint: Option<String>,
@@ -141,12 +141,13 @@ pub fn resolve(id_or_folder: &str, options: &HubOptions) -> Result<PathBuf> {
 /// the dataset, after fetching what is missing there.
 ///
 /// Offline, and without the cargo feature `hub`, the snapshot in the cache is the answer, which may have a part of the files only:
-/// `wanted` is not asked. That is so, too, when the hub cannot be reached.
+/// `wanted` is not asked. That is so, too, when the hub cannot be reached for its list of files. A download that breaks off is an error;
+/// files that are there are kept.
 ///
 /// # Errors
 ///
-/// [`Error::Hub`], which says what was tried and what to do: no possible id or revision; no such dataset; private or gated; or
-/// nothing in the cache while the hub cannot be asked.
+/// [`Error::Hub`], which says what was tried and what to do: no possible id or revision; no such dataset; private or gated; no file
+/// is wanted, or one that the dataset does not have; a download that breaks off; or nothing in the cache while the hub cannot be asked.
 ///
 /// ```
 /// use ft_core::{HubOptions, resolve_dataset};

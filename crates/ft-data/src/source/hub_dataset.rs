@@ -47,7 +47,7 @@ impl HubDataset {
         }))
     }
 
-    /// Its files in the cache.
+    /// Its files in the cache, after downloading those that are missing.
     pub(super) fn files(&self) -> Result<Vec<PathBuf>> {
         self.files_with(HubOptions::from_env())
     }
@@ -81,27 +81,48 @@ impl HubDataset {
 
     /// The names that are meant, of all names in the repository.
     fn wanted(&self, all: &[String]) -> Vec<String> {
-        let data = all.iter().filter(|name| kind_of(Path::new(name)).is_some());
-        if self.path.is_empty() {
-            return of_train(data.cloned().collect(), |name| split_of(name));
-        }
-        let pattern = glob::Pattern::new(&self.path).ok();
-        // As `files_of`: a file, the data files of a folder, or a glob, whose stars do not cross folders.
-        let options = glob::MatchOptions {
-            require_literal_separator: true,
-            ..glob::MatchOptions::default()
+        let is_data = |name: &&String| {
+            let hidden = name.split('/').any(|part| part.starts_with('.'));
+            !hidden && kind_of(Path::new(name)).is_some()
         };
-        let below = format!("{}/", self.path);
-        let mut wanted: Vec<String> = data
-            .filter(|name| name.starts_with(&below))
-            .cloned()
-            .collect();
-        wanted.extend(all.iter().filter(|name| **name == self.path).cloned());
+        let mut wanted: Vec<String> = match self.path.as_str() {
+            "" => {
+                let of_train = of_train(all.iter().collect(), |name| split_of(name));
+                of_train.into_iter().filter(is_data).cloned().collect()
+            }
+            path => {
+                let below = format!("{path}/");
+                let named =
+                    |name: &&String| *name == path || name.starts_with(&below) && is_data(name);
+                all.iter().filter(named).cloned().collect()
+            }
+        };
         if wanted.is_empty()
-            && let Some(pattern) = pattern
+            && let Ok(pattern) = glob::Pattern::new(&self.path)
         {
-            let matches = |name: &&String| pattern.matches_with(name, options);
+            // As `files_of`, whose stars do not cross folders.
+            let options = glob::MatchOptions {
+                require_literal_separator: true,
+                ..glob::MatchOptions::new()
+            };
+            let matches = |name: &&String| pattern.matches_with(name, options) && is_data(name);
             wanted.extend(all.iter().filter(matches).cloned());
+        }
+        // What `save_to_disk` of Hugging Face's datasets writes beside the rows, which says what belongs together.
+        let saved = |name: &&String| {
+            let name = name.rsplit('/').next().unwrap_or(name);
+            matches!(
+                name,
+                "state.json" | "dataset_info.json" | "dataset_dict.json"
+            )
+        };
+        if all.iter().any(|name| name.ends_with("state.json")) {
+            let more = all
+                .iter()
+                .filter(saved)
+                .filter(|name| !wanted.contains(name));
+            let more: Vec<String> = more.cloned().collect();
+            wanted.extend(more);
         }
         wanted
     }
@@ -214,19 +235,23 @@ mod tests {
     fn files_are_chosen_by_split_folder_name_or_pattern() {
         let all = [
             "README.md",
-            "data/test-00000-of-00001.parquet",
-            "data/train-00000-of-00001.parquet",
+            "data/test-00000-of-00001.csv",
+            "data/train-00000-of-00001.csv",
+            ".gitattributes",
+            ".devcontainer/x.json",
             "en/a.jsonl",
             "en/deep/b.csv.gz",
             "x.jsonl",
         ]
         .map(String::from);
         for (path, expected) in [
-            ("", &["data/train-00000-of-00001.parquet"][..]),
-            ("/data/test-*", &["data/test-00000-of-00001.parquet"]),
+            ("", &["data/train-00000-of-00001.csv"][..]),
+            ("/data/test-*", &["data/test-00000-of-00001.csv"]),
             ("/en", &["en/a.jsonl", "en/deep/b.csv.gz"]),
             ("/*.jsonl", &["x.jsonl"]),
             ("/**/*.jsonl", &["en/a.jsonl", "x.jsonl"]),
+            ("/*", &["x.jsonl"]),
+            ("/X.JSONL", &[]),
             ("/x.jsonl", &["x.jsonl"]),
             ("/absent", &[]),
         ] {
@@ -238,6 +263,16 @@ mod tests {
             dataset("hf://datasets/org/name").wanted(&plain),
             ["a.jsonl", "b.txt"]
         );
+        let saved = [
+            "dataset_dict.json",
+            "test/state.json",
+            "train/data-00000-of-00001.csv",
+            "train/state.json",
+        ]
+        .map(String::from);
+        let mut wanted = dataset("hf://datasets/org/name").wanted(&saved);
+        wanted.sort();
+        assert_eq!(wanted, saved);
     }
 
     #[test]

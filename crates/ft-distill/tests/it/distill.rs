@@ -554,6 +554,15 @@ fn teachers_and_settings_that_do_not_fit_are_refused() {
     };
     let error = new(config, TeacherSource::Top(top)).to_string();
     assert!(error.contains("no hidden states"), "{error}");
+    let deep = student_of(&teacher, &[0, 1, 1]).unwrap();
+    let config = DistillConfig {
+        layers: 1.0,
+        ..settings()
+    };
+    let source = TeacherSource::model(&teacher);
+    let error = Distill::new(config, source, &deep, batches(4)).map(|_| ());
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("3 blocks and the teacher only 2"), "{error}");
     // A row that the file lacks.
     let top = TopLogits::open(folder.path()).unwrap();
     let config = DistillConfig {

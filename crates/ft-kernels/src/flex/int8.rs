@@ -195,17 +195,27 @@ impl RoundedRow {
     ///
     /// If a format is not supported.
     pub(super) fn new(x: &[f32], formats: impl Iterator<Item = PackedFormat>) -> Self {
-        let mut this = Self::default();
-        for format in formats {
-            assert!(supports(format), "see `supports`");
-            #[cfg(target_arch = "x86_64")]
-            if this.of(format).is_none() {
-                this.kinds
-                    .push((needs(format), rounded(format, x, x.len())));
+        #[cfg(target_arch = "x86_64")]
+        {
+            let mut this = Self::default();
+            for format in formats {
+                assert!(supports(format), "see `supports`");
+                if this.of(format).is_none() {
+                    this.kinds
+                        .push((needs(format), rounded(format, x, x.len())));
+                }
             }
-            let _ = (&mut this, x);
+            this
         }
-        this
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            assert!(
+                formats.count() == 0,
+                "no format is supported: {} numbers",
+                x.len()
+            );
+            Self::default()
+        }
     }
 
     #[cfg(target_arch = "x86_64")]

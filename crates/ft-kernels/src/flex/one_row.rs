@@ -1,8 +1,7 @@
 //! Products of one row with several weights, as when text is generated: the threads go through all of them at once.
 //!
-//! A small product takes a few microseconds, as long as it takes to pass work to a sleeping thread and to wait for it. Three
-//! projections of one input as one piece of work have that once, and threads end at the same time. A row that is rounded for blocks
-//! is rounded once.
+//! A small product takes a few microseconds, and so does passing work to another thread and waiting for it. Several projections of
+//! one input are therefore one piece of work, which is passed once. A row that is rounded for blocks is rounded once.
 
 use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
@@ -10,6 +9,7 @@ use rayon::prelude::*;
 use super::int8::RoundedRow;
 use super::packed::Held;
 use super::pieces::each;
+use super::weight::Weight;
 use super::{contiguous, slice};
 
 /// The number of elements of a weight for each task.
@@ -34,6 +34,10 @@ pub(crate) fn products(x: FlexTensor, weights: &[Held]) -> Option<Vec<Vec<f32>>>
         return None;
     }
     let weights: Vec<_> = weights.iter().map(Held::weight).collect();
+    let by_row = |weight: &Weight<'_>| weight.rounds().is_some() || weight.outputs(x).is_some();
+    if !weights.iter().all(by_row) {
+        return None;
+    }
     let formats = weights.iter().filter_map(|weight| weight.rounds());
     let rounded = RoundedRow::new(x, formats.map(|blocks| blocks.format));
     let outputs = weights.iter().map(|weight| match weight.rounds() {

@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use hf_hub::progress::Progress;
 use hf_hub::repository::{RepoTreeEntry, RepoType, RepoTypeDataset, RepoTypeModel};
 use hf_hub::{HFClient, HFError, HFRepositorySync, HFResult};
 
@@ -78,8 +79,17 @@ pub(super) fn fetch_dataset(
     options: &HubOptions,
 ) -> Result<PathBuf> {
     let download = Download::new(RepoTypeDataset, id, revision, repo, options)?;
-    match download.dataset(wanted) {
-        Ok(folder) => Ok(folder),
+    let listed = (download.commit()).and_then(|commit| Ok((download.list(&commit)?, commit)));
+    match listed {
+        Ok((sizes, commit)) => (download.dataset(&commit, &sizes, wanted)).map_err(|failure| {
+            match failure {
+                // What is there may be a part of what is wanted.
+                Failure::Unreachable(reason) => Error::Hub(format!(
+                    "{reason}, and files of the dataset {id} are missing in the cache: run again, files that are there are kept"
+                )),
+                Failure::Other(error) => error,
+            }
+        }),
         Err(Failure::Unreachable(reason)) => match cached {
             Some(folder) => {
                 tracing::warn!("{reason}; using the copy in the cache, which may be out of date");
@@ -178,24 +188,50 @@ where
         })
     }
 
+    /// The files of a commit that are wanted, one after the other.
     fn dataset(
         &self,
+        commit: &str,
+        sizes: &BTreeMap<String, u64>,
         wanted: &dyn Fn(&[String]) -> Vec<String>,
     ) -> std::result::Result<PathBuf, Failure> {
-        let commit = self.commit()?;
-        let sizes = self.list(&commit)?;
+        const SHOWN: usize = 8;
         let all: Vec<String> = sizes.keys().cloned().collect();
         let wanted: BTreeSet<String> = wanted(&all).into_iter().collect();
-        if let Some(strange) = wanted.iter().find(|path| !is_plain_path(path)) {
-            return Err(Failure::Other(Error::Hub(format!(
-                "the dataset {} has a file {strange:?}, whose name is not supported here: download it with `hf download {} \
-                 --repo-type dataset`",
-                self.id, self.id
-            ))));
+        let refuse = |reason: String| Failure::Other(Error::Hub(reason));
+        if wanted.is_empty() {
+            let some = &all[..all.len().min(SHOWN)];
+            return Err(refuse(format!(
+                "no file of the dataset {} (revision {}) is one of those that are asked for; it has {} files, such as {}. Parquet and \
+                 Arrow files are read with --features parquet,arrow",
+                self.id,
+                self.revision,
+                all.len(),
+                some.join(", ")
+            )));
         }
-        self.fetch_files(&commit, wanted, &sizes, true)?;
-        self.write_reference(&commit)?;
-        Ok(self.repo.snapshot(&commit))
+        if let Some(absent) = wanted.iter().find(|path| !sizes.contains_key(*path)) {
+            return Err(refuse(format!(
+                "the dataset {} has no file {absent}",
+                self.id
+            )));
+        }
+        let lacking = self.lacking(commit, &wanted, sizes);
+        if let Some(strange) = lacking.iter().find(|path| !is_safe_path(path)) {
+            return Err(refuse(format!(
+                "the dataset {0} has a file {strange:?}, whose name is not supported here: download it with `hf download {0} \
+                 --repo-type dataset`, then set HF_HUB_OFFLINE=1",
+                self.id
+            )));
+        }
+        self.fetch(commit, &lacking, sizes, true, |progress| {
+            lacking.iter().try_for_each(|file| {
+                let download = self.remote.download_file().filename(file).revision(commit);
+                download.maybe_progress(progress.clone()).send().map(drop)
+            })
+        })?;
+        self.write_reference(commit)?;
+        Ok(self.repo.snapshot(commit))
     }
 
     fn model(&self) -> std::result::Result<PathBuf, Failure> {
@@ -325,33 +361,52 @@ where
         sizes: &BTreeMap<String, u64>,
         show: bool,
     ) -> std::result::Result<(), Failure> {
+        let lacking = self.lacking(commit, &files, sizes);
+        self.fetch(commit, &lacking, sizes, show, |progress| {
+            let download = (self.remote.snapshot_download())
+                .revision(commit)
+                // Patterns to hf-hub; plain names by construction, so each matches itself only.
+                .allow_patterns(lacking.clone());
+            download.maybe_progress(progress).send().map(drop)
+        })
+    }
+
+    /// Those of these files that the cache does not have with the size that the hub lists.
+    fn lacking(
+        &self,
+        commit: &str,
+        files: &BTreeSet<String>,
+        sizes: &BTreeMap<String, u64>,
+    ) -> Vec<String> {
         let folder = self.repo.snapshot(commit);
-        let is_whole = |file: &String| {
-            std::fs::metadata(folder.join(file))
-                .is_ok_and(|m| m.is_file() && m.len() == sizes[file])
-        };
-        let lacking: Vec<String> = files.iter().filter(|f| !is_whole(f)).cloned().collect();
+        let lacks = |file: &&String| !is_whole(&folder.join(file), sizes[*file]);
+        files.iter().filter(lacks).cloned().collect()
+    }
+
+    /// Downloads files that are lacking by `send`, and throws away what arrives with another size.
+    fn fetch(
+        &self,
+        commit: &str,
+        lacking: &[String],
+        sizes: &BTreeMap<String, u64>,
+        show: bool,
+        send: impl FnOnce(Option<Progress>) -> HFResult<()>,
+    ) -> std::result::Result<(), Failure> {
         if lacking.is_empty() {
             return Ok(());
         }
+        let folder = self.repo.snapshot(commit);
         // What is there with another size would be taken for complete.
         lacking.iter().for_each(|file| discard(&folder.join(file)));
         let bytes = lacking.iter().map(|file| sizes[file]).sum();
         let progress = show.then(|| DownloadProgress::start(self.id, lacking.len(), bytes));
-        let outcome = self
-            .remote
-            .snapshot_download()
-            .revision(commit)
-            // Patterns to hf-hub; plain names by construction, so each matches itself only.
-            .allow_patterns(lacking.clone())
-            .maybe_progress(progress.as_ref().map(DownloadProgress::handler))
-            .send();
+        let outcome = send(progress.as_ref().map(DownloadProgress::handler));
         if let Some(progress) = progress {
             progress.finish();
         }
         let broken: Vec<&str> = lacking
             .iter()
-            .filter(|file| !is_whole(file))
+            .filter(|file| !is_whole(&folder.join(file), sizes[*file]))
             .map(String::as_str)
             .collect();
         broken.iter().for_each(|file| discard(&folder.join(file)));
@@ -462,9 +517,14 @@ fn is_small(path: &str) -> bool {
             .is_some_and(|name| name.ends_with(".jinja") && cache::is_plain_name(name))
 }
 
-/// Plain names with `/` between them: no pattern, and nothing outside the repository.
-fn is_plain_path(path: &str) -> bool {
-    path.split('/').all(cache::is_plain_name)
+/// A path inside the repository that an address can name as it is.
+fn is_safe_path(path: &str) -> bool {
+    let is_strange = |c: char| c.is_control() || matches!(c, '\\' | '%' | '#' | '?' | ':');
+    !path.contains(is_strange) && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
+fn is_whole(path: &Path, size: u64) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == size)
 }
 
 /// Removes a file of a snapshot together with the blob that it links to. Failures show when the file

@@ -34,11 +34,12 @@ const PRODUCT: [&str; 4] = ["*", "/", "//", "%"];
 
 /// Rewrites a whole tag, delimiters included; its first `head` bytes after the delimiter hold the name of the tag.
 pub(super) fn rewrite(tag: &str, head: usize) -> String {
-    if tag.len() < 4 || !tag[2..tag.len() - 2].contains(['%', '~']) {
+    let closed = tag.ends_with("}}") || tag.ends_with("%}");
+    // A tag that is not closed may end with a character of several bytes.
+    let close = if closed { tag.len() - 2 } else { tag.len() };
+    if tag.len() < 4 || !tag[2..close].contains(['%', '~']) {
         return tag.to_string();
     }
-    let closed = tag.ends_with("}}") || tag.ends_with("%}");
-    let close = if closed { tag.len() - 2 } else { tag.len() };
     let mut start = 2 + head;
     if head == 0 && tag[start..close].starts_with(['-', '+']) {
         start += 1;
@@ -226,4 +227,24 @@ fn plain(items: &[Item]) -> String {
         .iter()
         .flat_map(|item| [item.space.as_str(), &item.text])
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rewrite;
+
+    #[test]
+    fn tags_that_are_not_closed_stay_as_they_are_or_are_rewritten_to_their_end() {
+        for tag in [
+            "{% if too\u{fffd}",
+            "{{ x\u{fffd}",
+            "{{",
+            "{%}",
+            "{% \u{1f600}",
+        ] {
+            assert_eq!(rewrite(tag, 0), tag);
+        }
+        assert_eq!(rewrite("{{ a % b }}", 0), "{{ (a)|_percent(b) }}");
+        assert!(rewrite("{{ a % \u{e9}", 0).contains("_percent"));
+    }
 }

@@ -6,6 +6,7 @@
 //! would divide, has no words.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 use std::sync::RwLock;
@@ -18,13 +19,12 @@ use crate::{Error, Result};
 
 /// Longer pieces are not kept: they seldom come again.
 const LONGEST: usize = 64;
-/// Words that are kept in each part, of about 100 bytes each.
+/// Words that are kept in each part, of about 100 bytes each, 600 at most.
 const WORDS: usize = 8192;
 /// Parts, each of which one thread writes to at a time.
 const PARTS: usize = 16;
 
 /// The tokens of words.
-#[derive(Debug)]
 pub(super) struct Words {
     parts: [RwLock<Part>; PARTS],
     hasher: RandomState,
@@ -42,6 +42,17 @@ struct Token {
     end: u8,
 }
 
+impl fmt::Debug for Words {
+    /// How many there are: they are parts of somebody's texts.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = |part: &RwLock<Part>| part.read().map_or(0, |part| part.len());
+        let count: usize = self.parts.iter().map(count).sum();
+        f.debug_struct("Words")
+            .field("count", &count)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Words {
     /// No words yet; none if the tokens of a text are not those of its pieces.
     pub(super) fn new(tokenizer: &tokenizers::Tokenizer) -> Option<Self> {
@@ -57,7 +68,9 @@ impl Words {
             let around = format!("a{}a", token.content);
             let inside = 2..around.len() - 1;
             let cut = pieces(&around).any(|piece| inside.contains(&piece.start));
-            !(token.lstrip || token.rstrip || token.single_word || cut)
+            // Such a token is looked for in another form, which a cut may divide.
+            let other_form = token.normalized && !normalizer.is_null() && !token.content.is_ascii();
+            !(token.lstrip || token.rstrip || token.single_word || cut || other_form)
         });
         let model = match tokenizer.get_model() {
             ModelWrapper::BPE(model) => model.dropout.is_none_or(|share| share == 0.0),
@@ -93,16 +106,19 @@ impl Words {
                 let hash = self.hasher.hash_one(piece) as usize;
                 &self.parts[hash % PARTS]
             });
-            if let Some(part) = part
-                && let Some(tokens) = part.read().expect("no thread panics here").get(piece)
-            {
-                for token in tokens {
-                    each(
-                        token.id,
-                        first + usize::from(token.start)..first + usize::from(token.end),
-                    );
+            let mut room = false;
+            if let Some(part) = part {
+                let known = part.read().expect("no thread panics here");
+                if let Some(tokens) = known.get(piece) {
+                    for token in tokens {
+                        each(
+                            token.id,
+                            first + usize::from(token.start)..first + usize::from(token.end),
+                        );
+                    }
+                    continue;
                 }
-                continue;
+                room = known.len() < WORDS;
             }
             let encoding = (tokenizer.encode(piece, false))
                 .map_err(|error| Error::Tokenizer(error.to_string()))?;
@@ -110,17 +126,16 @@ impl Words {
             for (&id, &(start, end)) in tokens.clone() {
                 each(id, first + start..first + end);
             }
-            if let Some(part) = part {
+            if let Some(part) = part.filter(|_| room) {
+                let small = |place: usize| u8::try_from(place).expect("a short piece");
+                let tokens = tokens.map(|(&id, &(start, end))| Token {
+                    id,
+                    start: small(start),
+                    end: small(end),
+                });
+                let tokens = tokens.collect();
                 let mut part = part.write().expect("no thread panics here");
-                if part.len() < WORDS {
-                    let small = |place: usize| u8::try_from(place).expect("a short piece");
-                    let tokens = tokens.map(|(&id, &(start, end))| Token {
-                        id,
-                        start: small(start),
-                        end: small(end),
-                    });
-                    part.insert(piece.into(), tokens.collect());
-                }
+                part.insert(piece.into(), tokens);
             }
         }
         Ok(())
@@ -155,7 +170,7 @@ fn pieces(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
     ends.map(move |end| std::mem::replace(&mut start, end)..end)
 }
 
-/// Whether a character is certainly no space for any rule, and is no mark that joins the one before it.
+/// Whether a character is certainly no space for any rule. A mark counts as visible: it composes with no space and no line break.
 fn is_visible(character: Option<char>) -> bool {
     character.is_some_and(|c| c.is_ascii_graphic() || (!c.is_ascii() && c.is_alphanumeric()))
 }
@@ -239,6 +254,13 @@ mod tests {
         assert!(!of(added("x y", false)));
         assert!(!of(added("x\ny", false)));
         assert!(!of(added("<mask>", true)));
+        // NFC makes one character of two, which is then visible.
+        let decomposed = |normalized: bool| {
+            let mut token = added("e\u{301} b", false);
+            token["normalized"] = normalized.into();
+            byte_level(gpt2, &json!({"type": "NFC"}), json!([token]))
+        };
+        assert!(has(decomposed(false)) && !has(decomposed(true)));
         let prefix = json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true});
         assert!(!has(byte_level(&prefix, &Value::Null, json!([]))));
         assert!(!has(byte_level(

@@ -354,7 +354,8 @@ fn of_a_dataset_the_chosen_files_are_fetched_and_are_there_offline() {
         ("README.md", "card"),
         ("data/train-0.jsonl", "{}"),
         ("data/test-0.jsonl", "[]"),
-        ("evil[1].jsonl", "x"),
+        ("b [1].jsonl", "long enough"),
+        ("evil%.jsonl", "x"),
     ]);
     let cache = tempfile::tempdir().unwrap();
     let options = options(&hub, cache.path());
@@ -372,13 +373,27 @@ fn of_a_dataset_the_chosen_files_are_fetched_and_are_there_offline() {
     // What is there is not fetched again; another choice is.
     resolve_dataset("org/name", &train, &options).unwrap();
     assert!(hub.take_fetched().is_empty());
-    let data = |all: &[String]| all[1..3].to_vec();
+    let data = |_: &[String]| vec!["data/test-0.jsonl".into(), "data/train-0.jsonl".into()];
     resolve_dataset("org/name", &data, &options).unwrap();
     assert_eq!(hub.take_fetched(), ["test-0.jsonl"]);
 
-    let all = |all: &[String]| all.to_vec();
-    let error = resolve_dataset("org/name", &all, &options).unwrap_err();
-    assert!(error.to_string().contains("evil[1]"), "{error}");
+    let refused = |wanted: &dyn Fn(&[String]) -> Vec<String>| {
+        let error = resolve_dataset("org/name", wanted, &options).unwrap_err();
+        error.to_string()
+    };
+    assert!(refused(&|all| all.to_vec()).contains("evil%"));
+    assert!(refused(&|_| vec!["x.jsonl".into()]).contains("has no file x.jsonl"));
+    let none = refused(&|_| Vec::new());
+    assert!(none.contains("data/test-0.jsonl"), "{none}");
+    // A download that breaks off is no smaller dataset.
+    hub.change(|says| says.truncate = Some("b [1].jsonl"));
+    let both = |_: &[String]| vec!["data/train-0.jsonl".into(), "b [1].jsonl".into()];
+    let broken = refused(&both);
+    assert!(broken.contains("run again"), "{broken}");
+    assert!(!folder.join("b [1].jsonl").exists());
+    hub.change(|says| says.truncate = None);
+    resolve_dataset("org/name", &both, &options).unwrap();
+    assert!(folder.join("b [1].jsonl").exists());
     let error = resolve_dataset("org/other", &train, &options).unwrap_err();
     assert!(
         error.to_string().contains("no dataset org/other"),

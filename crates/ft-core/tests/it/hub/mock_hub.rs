@@ -154,6 +154,7 @@ fn respond(says: &Says, method: &str, path: &str) -> String {
         return write(200, "", &json!(entries).to_string());
     }
     let path = path.strip_prefix("/datasets").unwrap_or(path);
+    let path = &path.replace("%20", " ");
     let file = path.strip_prefix(&format!("/org/name/resolve/{commit}/"));
     match file.and_then(|file| Some((file, says.files.get(file)?))) {
         Some((file, body)) => {
