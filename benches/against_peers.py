@@ -115,14 +115,14 @@ def policies(a, ft, common):
 def distillation(a, ft):
     with tempfile.TemporaryDirectory() as folder:
         both = ["--teacher", a.model, "--student", f"{folder}/student", "--data", a.data, "--threads", a.threads]
-        for name, alone in [("distillation 4×256", ["--f32"]), ("distillation 4×256, teacher's weights as stored", [])]:
+        for name, alone in [("distillation 4×256", WIDE), ("distillation 4×256, teacher's weights as stored", STORED)]:
             theirs, ours = pairs([a.python, f"{a.peers}/distill_step.py"] + both, [ft["distill_step"]] + both + alone, a.pairs)
             agree("distillation", theirs, ours, 8)
             row(name, theirs, ours, "tokens_per_s")
         # Other divergences and weights agree too.
         for settings in (["--beta", "0.5"], ["--beta", "1"], ["--alpha", "0.5"]):
             both_with = both + settings
-            theirs, ours = pairs([a.python, f"{a.peers}/distill_step.py"] + both_with, [ft["distill_step"], "--f32"] + both_with, 1)
+            theirs, ours = pairs([a.python, f"{a.peers}/distill_step.py"] + both_with, [ft["distill_step"]] + WIDE + both_with, 1)
             agree(" ".join(settings), theirs, ours, 8)
 
 

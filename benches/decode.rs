@@ -14,11 +14,13 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use clap::{Parser, ValueEnum};
-use ft::core::{
-    AutoCausalLm, CausalLm, GenerationConfig, TokenBatch, Tokenizer, Weights, generate,
-};
+use clap::Parser;
+use ft::core::{CausalLm, GenerationConfig, TokenBatch, Tokenizer, generate};
 use serde_json::json;
+
+#[path = "shared/held.rs"]
+mod held;
+use held::Held;
 
 const SENTENCE: &str =
     "Once upon a time, in a small village by the sea, there lived an old man who ";
@@ -40,8 +42,8 @@ struct Args {
     rows: usize,
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// The type of the weights: that of the file, or f32.
-    #[arg(long, value_enum, default_value_t = Held::Stored)]
+    /// The type of the weights: stored (that of the file), f32, or a packed format, such as int8.
+    #[arg(long, default_value_t = Held::Stored)]
     weights: Held,
     /// cpu, cuda, wgpu, vulkan or metal.
     #[arg(long, default_value = "cpu")]
@@ -51,22 +53,12 @@ struct Args {
     bench: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Held {
-    F32,
-    Stored,
-}
-
 fn main() -> Result<()> {
     let args = Args::parse();
     ft::compute_threads(Some(args.threads));
     let device = ft::device(&args.device)?;
     let tokenizer = Tokenizer::from_pretrained(&args.model)?;
-    let weights = match args.weights {
-        Held::F32 => Weights::F32,
-        Held::Stored => Weights::Stored,
-    };
-    let model = AutoCausalLm::from_pretrained_with(&args.model, &device, weights)?;
+    let model = args.weights.load(&args.model, &device)?;
     let prompt = args.prompt.unwrap_or_else(|| SENTENCE.repeat(8));
     let ids = tokenizer.encode(&prompt, true)?;
 
@@ -113,7 +105,7 @@ fn main() -> Result<()> {
     let round = |x: f64| (x * 10.0).round() / 10.0;
     let line = json!({
         "peer": concat!("ft ", env!("CARGO_PKG_VERSION")),
-        "weights": if args.weights == Held::F32 { "f32" } else { "stored" },
+        "weights": args.weights.to_string(),
         "rows": args.rows,
         "prompt_tokens": ids.len(),
         "prompt_tokens_per_s": round(ids.len() as f64 / prompt_s),

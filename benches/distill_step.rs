@@ -12,13 +12,17 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use ft::core::{AutoCausalLm, Tokenizer, Weights};
+use ft::core::{AutoCausalLm, Tokenizer};
 use ft::data::{Batch, Batches};
 use ft::distill::{Distill, DistillConfig, Divergence, TeacherSource};
 use serde_json::json;
 
 #[path = "shared/batches.rs"]
 mod batches;
+
+#[path = "shared/held.rs"]
+mod held;
+use held::Held;
 
 #[path = "shared/method_step.rs"]
 mod method_step;
@@ -48,9 +52,9 @@ struct Args {
     threads: usize,
     #[arg(long, default_value_t = 1e-3)]
     lr: f64,
-    /// The teacher's weights in f32 instead of the type of the file.
-    #[arg(long)]
-    f32: bool,
+    /// The type of the teacher's weights: f32, stored (that of the file), or a packed format, such as int8 or nf4.
+    #[arg(long, default_value_t = Held::Stored)]
+    weights: Held,
     /// `cargo bench` passes this to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -93,12 +97,7 @@ fn main() -> Result<()> {
     device.seed(0);
     let tokenizer = Tokenizer::from_pretrained(&args.teacher)?;
     let blocks = batches::blocks(&args.data, &tokenizer, args.batch * args.seq, args.steps)?;
-    let weights = if args.f32 {
-        Weights::F32
-    } else {
-        Weights::Stored
-    };
-    let teacher = AutoCausalLm::from_pretrained_with(&args.teacher, &device, weights)?;
+    let teacher = args.weights.load(&args.teacher, &device)?;
     let mut student = AutoCausalLm::from_pretrained(&args.student, &device)?;
     let config = DistillConfig {
         divergence: match args.beta {
@@ -137,6 +136,7 @@ fn main() -> Result<()> {
         "tokens_per_s": round((args.batch * args.seq) as f64 / step, 1),
         "teacher_states_s": round(median(&teacher_times), 3),
         "step_s": round(step, 3),
+        "weights": args.weights.to_string(),
         "peak_rss_mb": ft::peak_rss_mb(),
         "losses": losses,
         "divergences": divergences,

@@ -15,10 +15,14 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use ft::align::loss::{PairLosses, PairSettings};
 use ft::align::{Dpo, DpoConfig, Reference};
-use ft::core::{AutoCausalLm, IGNORE_INDEX, Message, Tokenizer, Weights};
+use ft::core::{IGNORE_INDEX, Message, Tokenizer};
 use ft::data::{PreferenceDataset, PreferenceExample, Tokenized};
 use ft::peft::LoraConfig;
 use serde_json::{Value, json};
+
+#[path = "shared/held.rs"]
+mod held;
+use held::Held;
 
 #[path = "shared/method_step.rs"]
 mod method_step;
@@ -53,9 +57,9 @@ struct Args {
     /// Folder of the adapter to start from, such as the one that the peer saved.
     #[arg(long)]
     adapter: Option<PathBuf>,
-    /// Weights in f32 instead of the type of the file.
-    #[arg(long)]
-    f32: bool,
+    /// The type of the frozen weights: f32, stored (that of the file), or a packed format, such as int8 or nf4.
+    #[arg(long, default_value_t = Held::Stored)]
+    weights: Held,
     /// `cargo bench` passes this to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -85,12 +89,7 @@ fn main() -> Result<()> {
         })
         .collect();
 
-    let weights = if args.f32 {
-        Weights::F32
-    } else {
-        Weights::Stored
-    };
-    let base = AutoCausalLm::from_pretrained_with(&args.model, &device, weights)?;
+    let base = args.weights.load(&args.model, &device)?;
     let mut model = match &args.adapter {
         Some(folder) => ft::peft::load_adapter(base, folder, "default", true)?,
         None => {
@@ -147,6 +146,7 @@ fn main() -> Result<()> {
         "seconds": {"reference": round(median(&reference_times), 3), "step": round(step, 3)},
         "tokens": real,
         "loaded_rss_mb": loaded,
+        "weights": args.weights.to_string(),
         "peak_rss_mb": ft::peak_rss_mb(),
         "losses": losses,
         "rewards/margins": margins,

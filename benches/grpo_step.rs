@@ -18,10 +18,14 @@ use clap::Parser;
 use ft::align::loss::PolicyLoss;
 use ft::align::reward::{Reward, WeightedSum, from_fn};
 use ft::align::{Grpo, GrpoConfig, Reference};
-use ft::core::{AutoCausalLm, GenerationConfig, Message, Tokenizer, Weights};
+use ft::core::{GenerationConfig, Message, Tokenizer};
 use ft::data::{Prompt, PromptDataset, PromptSample};
 use ft::peft::LoraConfig;
 use serde_json::{Map, Value, json};
+
+#[path = "shared/held.rs"]
+mod held;
+use held::Held;
 
 #[path = "shared/method_step.rs"]
 mod method_step;
@@ -55,9 +59,9 @@ struct Args {
     /// Compute each block again in the backward pass.
     #[arg(long)]
     recompute: bool,
-    /// Weights in f32 instead of the type of the file.
-    #[arg(long)]
-    f32: bool,
+    /// The type of the frozen weights: f32, stored (that of the file), or a packed format, such as int8 or nf4.
+    #[arg(long, default_value_t = Held::Stored)]
+    weights: Held,
     /// `cargo bench` passes this to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -84,12 +88,7 @@ fn main() -> Result<()> {
         })
         .collect();
 
-    let weights = if args.f32 {
-        Weights::F32
-    } else {
-        Weights::Stored
-    };
-    let base = AutoCausalLm::from_pretrained_with(&args.model, &device, weights)?;
+    let base = args.weights.load(&args.model, &device)?;
     let lora = LoraConfig {
         r: 16,
         lora_alpha: 32.0,
@@ -152,6 +151,7 @@ fn main() -> Result<()> {
         "steps_per_hour": round(3600.0 / all, 1),
         "prompt_tokens": prompt_tokens,
         "loaded_rss_mb": loaded,
+        "weights": args.weights.to_string(),
         "peak_rss_mb": ft::peak_rss_mb(),
         "losses": losses,
         "rewards": rewards,

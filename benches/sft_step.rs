@@ -12,14 +12,17 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
 use clap::{Parser, ValueEnum};
-use ft::core::{AutoCausalLm, CausalLm, Tokenizer, Weights};
-use ft::kernels::PackedFormat;
+use ft::core::{CausalLm, Tokenizer};
 use ft::peft::LoraConfig;
 use ft::train::Optim;
 use serde_json::json;
 
 #[path = "shared/batches.rs"]
 mod batches;
+#[path = "shared/held.rs"]
+mod held;
+use held::Held;
+
 #[path = "shared/steps.rs"]
 mod steps;
 
@@ -53,9 +56,9 @@ struct Args {
     /// cpu, cuda, wgpu, vulkan or metal.
     #[arg(long, default_value = "cpu")]
     device: String,
-    /// The type of the weights: f32, or that of the file, which is the default with LoRA and not supported without it, or 8 or 4
-    /// bits in the linear layers below an adapter.
-    #[arg(long, value_enum)]
+    /// The type of the frozen weights: f32, stored (that of the file), which is the default with LoRA, or a packed format, such as
+    /// int8 or nf4. Without LoRA it is f32.
+    #[arg(long)]
     weights: Option<Held>,
     /// `cargo bench` passes this to every benchmark.
     #[arg(long, hide = true)]
@@ -68,25 +71,6 @@ enum Mode {
     /// LoRA with `use_dora`.
     Dora,
     Full,
-}
-
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Held {
-    F32,
-    Stored,
-    Int8,
-    Nf4,
-}
-
-impl Held {
-    /// The format of linear layers below an adapter.
-    fn packed(self) -> Option<PackedFormat> {
-        match self {
-            Held::F32 | Held::Stored => None,
-            Held::Int8 => Some(PackedFormat::INT8),
-            Held::Nf4 => Some(PackedFormat::NF4),
-        }
-    }
 }
 
 fn main() -> Result<()> {
@@ -104,16 +88,15 @@ fn main() -> Result<()> {
 
     let tokenizer = Tokenizer::from_pretrained(&args.model)?;
     let batches = batches::blocks(&args.data, &tokenizer, args.batch * args.seq, args.steps)?;
-    let weights = match (args.mode, args.weights) {
-        (_, Some(Held::F32)) | (Mode::Full, None) => Weights::F32,
-        (Mode::Full, Some(_)) => bail!("--mode full trains all weights: they are held in f32"),
-        _ => Weights::Stored,
+    let held = match (args.mode, args.weights) {
+        (Mode::Full, None) => Held::F32,
+        (_, None) => Held::Stored,
+        (Mode::Full, Some(held)) if held != Held::F32 => {
+            bail!("--mode full trains all weights: they are held in f32")
+        }
+        (_, Some(held)) => held,
     };
-    let mut model = AutoCausalLm::from_pretrained_with(&args.model, &device, weights)?;
-    let packed = args.weights.and_then(Held::packed);
-    if let Some(format) = packed {
-        ft::quant::pack_model(&mut model, format)?;
-    }
+    let mut model = held.load(&args.model, &device)?;
     tokenizer.check_vocab(model.dims().vocab_size)?;
     model.dims().check_length(args.seq)?;
     if args.mode != Mode::Full {
@@ -143,11 +126,7 @@ fn main() -> Result<()> {
             Mode::Full => "full",
         },
         "dtype": "float32",
-        "weights": match packed {
-            Some(format) => format.name().to_lowercase(),
-            None if weights == Weights::F32 => "f32".to_string(),
-            None => "stored".to_string(),
-        },
+        "weights": held.to_string(),
         "batch": args.batch,
         "seq": args.seq,
         "dropout": args.dropout,

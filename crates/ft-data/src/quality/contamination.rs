@@ -44,6 +44,9 @@ impl Contamination {
 
     /// The first n-gram of a text that the sets have too.
     pub fn found(&self, text: &str) -> Option<String> {
+        if self.hashes.is_empty() {
+            return None;
+        }
         let words = Words::of(text);
         let mut ngrams = words.ngrams(self.n);
         ngrams

@@ -10,43 +10,45 @@ pub(super) struct Words {
 
 impl Words {
     pub(super) fn of(text: &str) -> Self {
-        let mut words = Self {
-            text: String::with_capacity(text.len()),
-            ranges: Vec::with_capacity(text.len() / 5),
+        let mut lower: Vec<u8> = Vec::with_capacity(text.len() + 1);
+        let mut ranges = Vec::with_capacity(text.len() / 5);
+        let mut rest = text;
+        let mut begin = 0;
+        let mut end_word = |lower: &mut Vec<u8>| {
+            if lower.len() > begin {
+                ranges.push(begin..lower.len());
+                lower.push(b' ');
+                begin = lower.len();
+            }
         };
-        let mut rest = text;
-        loop {
-            rest = rest.trim_start_matches(|c| !is_of_word(c));
-            if rest.is_empty() {
-                break;
-            }
-            if !words.text.is_empty() {
-                words.text.push(' ');
-            }
-            let begin = words.text.len();
-            rest = words.push(rest);
-            words.ranges.push(begin..words.text.len());
-        }
-        words
-    }
-
-    /// Adds the word that a text begins with. Returns the rest.
-    fn push<'a>(&mut self, text: &'a str) -> &'a str {
-        let mut rest = text;
-        loop {
-            let ascii =
-                (rest.bytes()).take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
-            let (word, behind) = rest.split_at(ascii.count());
-            let begin = self.text.len();
-            self.text.push_str(word);
-            self.text[begin..].make_ascii_lowercase();
-            match behind.chars().next() {
-                Some(c) if !c.is_ascii() && c.is_alphanumeric() => {
-                    self.text.extend(c.to_lowercase());
-                    rest = &behind[c.len_utf8()..];
+        while let Some(c) = rest.chars().next() {
+            if c.is_ascii() {
+                let bytes = rest.as_bytes();
+                let mut read = 0;
+                while let Some(byte) = bytes.get(read).filter(|byte| byte.is_ascii()) {
+                    match LOWER[*byte as usize] {
+                        0 => end_word(&mut lower),
+                        letter => lower.push(letter),
+                    }
+                    read += 1;
                 }
-                _ => return behind,
+                rest = &rest[read..];
+            } else {
+                match c.is_alphanumeric() {
+                    true => c.to_lowercase().for_each(|c| {
+                        lower.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+                    }),
+                    false => end_word(&mut lower),
+                }
+                rest = &rest[c.len_utf8()..];
             }
+        }
+        end_word(&mut lower);
+        lower.pop();
+        Self {
+            // Whole characters were copied.
+            text: String::from_utf8(lower).unwrap_or_default(),
+            ranges,
         }
     }
 
@@ -67,12 +69,18 @@ impl Words {
     }
 }
 
-fn is_of_word(c: char) -> bool {
-    match c.is_ascii() {
-        true => c.is_ascii_alphanumeric() || c == '_',
-        false => c.is_alphanumeric(),
+/// The small letter of each ASCII letter, itself for a digit and the underscore, and 0 for all else.
+const LOWER: [u8; 128] = {
+    let mut lower = [0; 128];
+    let mut byte: u8 = 0;
+    while byte < 128 {
+        if byte.is_ascii_alphanumeric() || byte == b'_' {
+            lower[byte as usize] = byte.to_ascii_lowercase();
+        }
+        byte += 1;
     }
-}
+    lower
+};
 
 #[cfg(test)]
 mod tests {
@@ -90,6 +98,29 @@ mod tests {
             ["über größe a_1", "größe a_1 x"]
         );
         assert_eq!(words.ngrams(5).count(), 0);
+        // A mark behind a letter is part of no word, but what a letter becomes is part of its word.
+        assert_eq!(Words::of("İb—ЖЗ e\u{301}x").as_str(), "i\u{307}b жз e x");
         assert_eq!(Words::of(" .-").len(), 0);
+    }
+
+    /// By characters instead of bytes.
+    #[test]
+    fn words_are_runs_of_letters_digits_and_underscores() {
+        let characters: Vec<char> = "aZ09_ .\n-\u{301}éÉßİ—中١²\u{1F600}".chars().collect();
+        for seed in 0..500 {
+            let draw = |i| ft_core::mix_seed(seed, i) as usize;
+            let text: String = (0..seed % 40)
+                .map(|i| characters[draw(i) % characters.len()])
+                .collect();
+            let of_word = |c: char| c.is_alphanumeric() || c == '_';
+            let expected: Vec<String> = text
+                .split(|c| !of_word(c))
+                .filter(|word| !word.is_empty())
+                .map(|word| word.chars().flat_map(char::to_lowercase).collect())
+                .collect();
+            let words = Words::of(&text);
+            assert_eq!(words.ngrams(1).collect::<Vec<_>>(), expected, "{text:?}");
+            assert_eq!(words.as_str(), expected.join(" "));
+        }
     }
 }
