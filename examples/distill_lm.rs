@@ -26,6 +26,7 @@ use ft::distill::{
     narrow_student_of, write_top_logits,
 };
 use ft::eval::server::ServerOptions;
+use ft::kernels::PackedFormat;
 use ft::train::{TrainConfig, Trainer, evaluate, next_token_loss};
 use serde_json::json;
 
@@ -35,6 +36,10 @@ struct Args {
     /// Model folder of the teacher, or hub id (needs --features hub); with --endpoint only its tokenizer is read.
     #[arg(long)]
     teacher: String,
+    /// Round the teacher's linear layers to blocks of this format: q8_0, q4_k, nf4, ... int8 also rounds what they are multiplied
+    /// with, and halves the time of the teacher.
+    #[arg(long, conflicts_with = "endpoint")]
+    teacher_format: Option<PackedFormat>,
     /// Address of a server that gives prompt_logprobs, as vLLM does, for --offline-logits; it gives 20 tokens unless it is started with
     /// --max-logprobs.
     #[arg(long, requires_all = ["offline_logits", "endpoint_model"])]
@@ -201,7 +206,7 @@ fn main() -> Result<()> {
     let batches = |data: SftDataset, seed| data.into_batches(args.batch_size, padded, seed, pad);
     let held_out_batches = batches(held_out.clone(), None)?;
 
-    let teacher = match server {
+    let mut teacher = match server {
         Some(_) => None,
         None => Some(AutoCausalLm::from_pretrained_with(
             &folder,
@@ -228,6 +233,11 @@ fn main() -> Result<()> {
             model.dims().num_layers,
             parameters(model)
         );
+    }
+    // A student of the teacher's layers has them as they were.
+    if let (Some(teacher), Some(format)) = (&mut teacher, args.teacher_format) {
+        ft::quant::pack_model(teacher, format)?;
+        eprintln!("teacher: linear layers in {format}");
     }
     let loss_of = |model: &AutoCausalLm| -> Result<f64> {
         Ok(evaluate(model, &held_out_batches, next_token_loss)?.loss)
@@ -287,7 +297,10 @@ fn main() -> Result<()> {
         "{} {} {:?} {print} {} {:?} {} {} {} {} {:?} {} {}",
         match (&args.endpoint, &args.endpoint_model) {
             (Some(endpoint), Some(model)) => format!("{} {endpoint} {model}", args.teacher),
-            _ => args.teacher.clone(),
+            _ => match args.teacher_format {
+                Some(format) => format!("{} in {format}", args.teacher),
+                None => args.teacher.clone(),
+            },
         },
         args.student,
         args.sizes,

@@ -85,6 +85,10 @@ fn unescaped(text: &str) -> Result<String, String> {
 fn main() -> Result<()> {
     let args = Args::parse();
     let common = &args.common;
+    ensure!(
+        common.base_format.is_none(),
+        "--base-format is for policies: a reward model trains on the weights as they are stored"
+    );
     // The data before the model, so that errors in a file are reported at once.
     let start = common.start("reward_model")?;
     let (tokenizer, device) = (&start.tokenizer, &start.device);

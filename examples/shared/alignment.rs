@@ -12,6 +12,7 @@ use ft::core::{
     copy_generation_config, fnv1a, resolve, weights_hash,
 };
 use ft::data::{PreferenceDataset, PromptDataset, SftDataset, UnpairedDataset, read_rows};
+use ft::kernels::PackedFormat;
 use ft::peft::LoraConfig;
 use ft::train::{EvalMetrics, Method, TrainConfig, TrainReport, Trainer};
 use serde_json::{Map, Value, json};
@@ -62,6 +63,10 @@ pub(crate) struct Common {
     /// Rank of the LoRA factors on all linear layers; alpha is twice the rank.
     #[arg(long, default_value_t = 16)]
     pub(crate) r: usize,
+    /// Round the frozen linear layers of the policy below the adapter to blocks of this format: nf4, q4_k, q8_0, ... (QLoRA). int8
+    /// also rounds what they are multiplied with, which is fast.
+    #[arg(long, conflicts_with = "full")]
+    pub(crate) base_format: Option<PackedFormat>,
     /// Compute each block again in the backward pass: less memory, more time.
     #[arg(long)]
     pub(crate) gradient_checkpointing: bool,
@@ -140,10 +145,14 @@ impl Common {
         } else {
             Weights::Stored
         };
-        let model = AutoCausalLm::from_pretrained_with(&start.folder, &start.device, weights)?;
+        let mut model = AutoCausalLm::from_pretrained_with(&start.folder, &start.device, weights)?;
         start.tokenizer.check_vocab(model.dims().vocab_size)?;
         if self.full {
             return Ok(model);
+        }
+        if let Some(format) = self.base_format {
+            let layers = ft::quant::pack_model(&mut model, format)?;
+            eprintln!("{} layers of the base in {format}", layers.len());
         }
         if let Some(folder) = &self.adapter {
             return Ok(ft::peft::load_adapter(model, folder, "default", true)?);
@@ -237,6 +246,7 @@ impl Common {
             .with_identity("eval_fraction", self.eval_fraction)
             .with_identity("eval_data", eval_data)
             .with_identity("full", self.full)
+            .with_identity("base_format", self.base_format.map(PackedFormat::name))
             .with_identity("r", self.r);
         for (name, value) in identity {
             trainer = trainer.with_identity(name, value.clone());
@@ -283,6 +293,10 @@ impl Common {
             ("seed", json!(config.seed)),
             ("eval_fraction", json!(self.eval_fraction)),
             ("full", json!(self.full)),
+            (
+                "base_format",
+                json!(self.base_format.map(PackedFormat::name)),
+            ),
             ("adapter", json!(self.adapter)),
             (
                 "r",

@@ -1,60 +1,32 @@
 //! Words of a text, and the n-grams of words.
 
-use std::ops::Range;
-
 /// A text in lower case whose words, runs of letters, digits and underscores, are separated by one space.
 pub(super) struct Words {
     text: String,
-    ranges: Vec<Range<usize>>,
+    /// Where words end in the text. The next word begins behind the space.
+    ends: Vec<usize>,
 }
 
 impl Words {
     pub(super) fn of(text: &str) -> Self {
-        let mut lower: Vec<u8> = Vec::with_capacity(text.len() + 1);
-        let mut ranges = Vec::with_capacity(text.len() / 5);
+        let mut found = Found::default();
         let mut rest = text;
-        let mut begin = 0;
-        let mut end_word = |lower: &mut Vec<u8>| {
-            if lower.len() > begin {
-                ranges.push(begin..lower.len());
-                lower.push(b' ');
-                begin = lower.len();
-            }
-        };
         while let Some(c) = rest.chars().next() {
-            if c.is_ascii() {
-                let bytes = rest.as_bytes();
-                let mut read = 0;
-                while let Some(byte) = bytes.get(read).filter(|byte| byte.is_ascii()) {
-                    match LOWER[*byte as usize] {
-                        0 => end_word(&mut lower),
-                        letter => lower.push(letter),
-                    }
-                    read += 1;
+            let read = match c.is_ascii() {
+                true => found.read_ascii(rest.as_bytes()),
+                false => {
+                    found.read(c);
+                    c.len_utf8()
                 }
-                rest = &rest[read..];
-            } else {
-                match c.is_alphanumeric() {
-                    true => c.to_lowercase().for_each(|c| {
-                        lower.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-                    }),
-                    false => end_word(&mut lower),
-                }
-                rest = &rest[c.len_utf8()..];
-            }
+            };
+            rest = &rest[read..];
         }
-        end_word(&mut lower);
-        lower.pop();
-        Self {
-            // Whole characters were copied.
-            text: String::from_utf8(lower).unwrap_or_default(),
-            ranges,
-        }
+        found.words()
     }
 
     /// How many words there are.
     pub(super) fn len(&self) -> usize {
-        self.ranges.len()
+        self.ends.len()
     }
 
     /// The whole text.
@@ -64,14 +36,82 @@ impl Words {
 
     /// Every run of `n` words.
     pub(super) fn ngrams(&self, n: usize) -> impl Iterator<Item = &str> {
-        let runs = self.ranges.windows(n.max(1));
-        runs.map(|run| &self.text[run[0].start..run[run.len() - 1].end])
+        let starts = std::iter::once(0).chain(self.ends.iter().map(|end| end + 1));
+        let ends = self.ends.iter().skip(n.max(1) - 1);
+        starts.zip(ends).map(|(start, end)| &self.text[start..*end])
     }
 }
 
-/// The small letter of each ASCII letter, itself for a digit and the underscore, and 0 for all else.
+/// What was found of a text so far: words in lower case with a space behind each, but behind the last if it goes on.
+#[derive(Default)]
+struct Found {
+    text: Vec<u8>,
+    ends: Vec<usize>,
+    in_word: bool,
+}
+
+/// Bytes that are read at a time.
+const BLOCK: usize = 4096;
+
+impl Found {
+    /// Reads the ASCII characters that some text begins with, but not more than a block of them. Returns how many these are.
+    fn read_ascii(&mut self, bytes: &[u8]) -> usize {
+        let bytes = &bytes[..bytes.len().min(BLOCK)];
+        let (mut len, mut count) = (self.text.len(), self.ends.len());
+        // Every byte writes to the next place, which only moves on if something is there: branches would often be predicted wrong.
+        self.text.resize(len + bytes.len(), 0);
+        self.ends.resize(count + bytes.len() / 2 + 1, 0);
+        let (text, ends) = (&mut self.text[..], &mut self.ends[..]);
+        let mut in_word = self.in_word;
+        let mut read = 0;
+        for byte in bytes {
+            if !byte.is_ascii() {
+                break;
+            }
+            let letter = LOWER[*byte as usize];
+            let of_word = letter != b' ';
+            text[len] = letter;
+            ends[count] = len;
+            len += usize::from(of_word | in_word);
+            count += usize::from(!of_word & in_word);
+            in_word = of_word;
+            read += 1;
+        }
+        self.text.truncate(len);
+        self.ends.truncate(count);
+        self.in_word = in_word;
+        read
+    }
+
+    /// Reads any character.
+    fn read(&mut self, c: char) {
+        if c.is_alphanumeric() || c == '_' {
+            self.in_word = true;
+            for c in c.to_lowercase() {
+                self.text
+                    .extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+        } else if self.in_word {
+            self.in_word = false;
+            self.ends.push(self.text.len());
+            self.text.push(b' ');
+        }
+    }
+
+    fn words(mut self) -> Words {
+        self.read(' ');
+        self.text.pop();
+        Words {
+            // Whole characters were copied.
+            text: String::from_utf8(self.text).unwrap_or_default(),
+            ends: self.ends,
+        }
+    }
+}
+
+/// The small letter of each ASCII letter, a digit or underscore itself, and a space for all else.
 const LOWER: [u8; 128] = {
-    let mut lower = [0; 128];
+    let mut lower = [b' '; 128];
     let mut byte: u8 = 0;
     while byte < 128 {
         if byte.is_ascii_alphanumeric() || byte == b'_' {
@@ -121,6 +161,15 @@ mod tests {
             let words = Words::of(&text);
             assert_eq!(words.ngrams(1).collect::<Vec<_>>(), expected, "{text:?}");
             assert_eq!(words.as_str(), expected.join(" "));
+            let pairs: Vec<String> = expected.windows(2).map(|pair| pair.join(" ")).collect();
+            assert_eq!(words.ngrams(2).collect::<Vec<_>>(), pairs);
+        }
+        // Blocks end in words and between them.
+        for length in 1..7 {
+            let text = format!("{} ", "x".repeat(length)).repeat(3 * BLOCK / length);
+            let words = Words::of(&text);
+            assert_eq!(words.as_str(), text.trim_end());
+            assert!(words.ngrams(1).all(|word| word.len() == length));
         }
     }
 }

@@ -16,7 +16,8 @@ use super::dropout;
 use super::packed::{Held, Operand};
 use super::pieces::zeros;
 use super::product::{Matrix, Output, product, threads_for};
-use super::weight::{Weight, with_rows};
+use super::some_rows::add_product;
+use super::weight::{SOME, Weight, with_rows};
 use super::{contiguous, matrix, tensor, unreversed};
 use crate::dropout::Mask;
 use crate::input::Recipe;
@@ -279,8 +280,12 @@ fn with_lora(
         true => weight.forward_rounded(matrix(x), 1.0, &mut y),
         false => weight.forward(matrix(x), 1.0, &mut y),
     }
-    let threads = threads_for(rows, out, rank);
-    let (reduced, b) = (matrix(reduced), matrix(b).t());
-    product(reduced, b, scale, &mut y, Output::Add, threads);
+    let (reduced, b) = (matrix(reduced), matrix(b));
+    if (2..=SOME).contains(&rows) && rank > 0 {
+        add_product(&reduced.in_rows(), &b.in_rows(), rank, scale, &mut y);
+    } else {
+        let threads = threads_for(rows, out, rank);
+        product(reduced, b.t(), scale, &mut y, Output::Add, threads);
+    }
     tensor(y, [rows, out])
 }

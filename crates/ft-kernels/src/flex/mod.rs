@@ -12,6 +12,7 @@ pub(crate) mod cross_entropy;
 pub(crate) mod distillation;
 mod dropout;
 mod exp;
+mod fetch;
 pub(crate) mod gated;
 mod half;
 mod head;

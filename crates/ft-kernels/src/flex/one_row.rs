@@ -10,7 +10,7 @@ use super::int8::RoundedRow;
 use super::packed::Held;
 use super::pieces::each;
 use super::weight::Weight;
-use super::{contiguous, slice};
+use super::{contiguous, slice, vector_wise};
 
 /// The number of elements of a weight for each task.
 const PIECE: usize = 1 << 15;
@@ -34,17 +34,22 @@ pub(crate) fn products(x: FlexTensor, weights: &[Held]) -> Option<Vec<Vec<f32>>>
         return None;
     }
     let weights: Vec<_> = weights.iter().map(Held::weight).collect();
-    let by_row = |weight: &Weight<'_>| weight.rounds().is_some() || weight.outputs(x).is_some();
-    if !weights.iter().all(by_row) {
+    if !weights.iter().all(Weight::is_by_row) {
         return None;
     }
     let formats = weights.iter().filter_map(|weight| weight.rounds());
     let rounded = RoundedRow::new(x, formats.map(|blocks| blocks.format));
-    let outputs = weights.iter().map(|weight| match weight.rounds() {
-        Some(blocks) => Some(rounded.outputs(blocks)),
-        None => weight.outputs(x),
-    });
-    let outputs: Vec<Outputs<'_>> = outputs.collect::<Option<_>>()?;
+    let as_a_whole = weights.iter().any(|weight| weight.rounds_rows().is_some());
+    let as_a_whole = as_a_whole.then(|| vector_wise::Inputs::new(x, x.len(), None));
+    let outputs =
+        weights.iter().map(
+            |weight| match (weight.rounds(), weight.rounds_rows(), &as_a_whole) {
+                (Some(blocks), _, _) => rounded.outputs(blocks),
+                (None, Some(blocks), Some(x)) => vector_wise::outputs(blocks, x),
+                _ => weight.outputs(x),
+            },
+        );
+    let outputs: Vec<Outputs<'_>> = outputs.collect();
     let mut results: Vec<_> = (weights.iter())
         .map(|weight| vec![0.0; weight.features()])
         .collect();

@@ -22,11 +22,9 @@ impl SideBySide {
     pub(super) fn new(x: &[f32], cols: usize) -> Self {
         let rows = x.len() / cols;
         let mut numbers = vec![[0.0; LANES]; rows.div_ceil(LANES) * cols];
-        for (row, values) in x.chunks_exact(cols).enumerate() {
-            let block = &mut numbers[row / LANES * cols..][..cols];
-            for (lanes, value) in block.iter_mut().zip(values) {
-                lanes[row % LANES] = *value;
-            }
+        let blocks = numbers.chunks_exact_mut(cols);
+        for (block, x) in blocks.zip(x.chunks(LANES * cols)) {
+            put(x, cols, block);
         }
         Self {
             numbers,
@@ -47,6 +45,51 @@ impl SideBySide {
             for (out, sums) in out.chunks_exact_mut(self.rows).zip(&sums) {
                 out[first..first + count].copy_from_slice(&sums[..count]);
             }
+        }
+    }
+}
+
+/// Adds `scale·x·Wᵀ` for a small weight `w`, `[out, cols]`; `out` is `[rows, out]`.
+pub(super) fn add_product(x: &[f32], w: &[f32], cols: usize, scale: f32, out: &mut [f32]) {
+    let features = w.len() / cols;
+    let x = SideBySide::new(x, cols);
+    let mut sums = vec![0.0; TOGETHER * x.rows];
+    for (group, rows) in w.chunks(TOGETHER * cols).enumerate() {
+        let first = group * TOGETHER;
+        let mut rows = rows.chunks_exact(cols);
+        let count = rows.len();
+        let last = [&w[..cols]; TOGETHER];
+        let rows = last.map(|other| rows.next().unwrap_or(other));
+        x.times(&rows, &Memory::NONE, &mut sums);
+        for (i, out) in out.chunks_exact_mut(features).enumerate() {
+            let out = &mut out[first..first + count];
+            for (j, out) in out.iter_mut().enumerate() {
+                *out += scale * sums[j * x.rows + i];
+            }
+        }
+    }
+}
+
+/// Puts rows `x`, at most 16, side by side.
+fn put(x: &[f32], cols: usize, block: &mut [[f32; LANES]]) {
+    let mut done = 0;
+    #[cfg(target_arch = "x86_64")]
+    if supported() {
+        done = cols / 8 * 8;
+        for (i, rows) in x.chunks_exact(8 * cols).enumerate() {
+            // SAFETY: the processor has AVX2.
+            unsafe { x86::put_eight(rows, cols, 8 * i, block) };
+        }
+    }
+    let whole = match done {
+        0 => 0,
+        _ => x.len() / cols / 8 * 8,
+    };
+    for (row, values) in x.chunks_exact(cols).enumerate() {
+        let first = if row < whole { done } else { 0 };
+        let values = values[first..].iter();
+        for (lanes, value) in block[first..].iter_mut().zip(values) {
+            lanes[row] = *value;
         }
     }
 }
@@ -108,7 +151,36 @@ fn product(
 mod x86 {
     use std::arch::x86_64::*;
 
+    use super::super::transposed::transposed;
     use super::{LANES, Memory, TOGETHER};
+
+    /// Puts eight rows side by side, from the lane `lane`: whole eights of their columns.
+    ///
+    /// # Safety
+    ///
+    /// The processor has AVX2.
+    #[target_feature(enable = "avx2")]
+    pub(super) unsafe fn put_eight(
+        rows: &[f32],
+        cols: usize,
+        lane: usize,
+        block: &mut [[f32; LANES]],
+    ) {
+        assert!(rows.len() == 8 * cols && block.len() >= cols && lane + 8 <= LANES);
+        for col in (0..cols / 8 * 8).step_by(8) {
+            let mut words = [_mm256_setzero_si256(); 8];
+            for (row, words) in words.iter_mut().enumerate() {
+                // SAFETY: eight numbers of a row, as was just checked; the load needs no alignment.
+                *words = unsafe { _mm256_loadu_si256(rows.as_ptr().add(row * cols + col).cast()) };
+            }
+            // SAFETY: the processor has AVX2.
+            let words = unsafe { transposed(words) };
+            for (lanes, words) in block[col..col + 8].iter_mut().zip(words) {
+                // SAFETY: eight lanes, as was just checked; the store needs no alignment.
+                unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().add(lane).cast(), words) };
+            }
+        }
+    }
 
     /// # Safety
     ///
@@ -158,6 +230,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_product_is_added() {
+        for (rows, out, cols) in [(1, 1, 1), (5, 7, 16), (16, 12, 3), (21, 64, 8)] {
+            let number = |i: usize| ((i * 29 + cols) % 83) as f32 / 41.0 - 1.0;
+            let x: Vec<f32> = (0..rows * cols).map(number).collect();
+            let w: Vec<f32> = (0..out * cols).map(|i| number(i + 5)).collect();
+            let mut found: Vec<f32> = (0..rows * out).map(|i| i as f32).collect();
+            add_product(&x, &w, cols, 0.5, &mut found);
+            for (i, x) in x.chunks_exact(cols).enumerate() {
+                for (j, w) in w.chunks_exact(cols).enumerate() {
+                    let dot: f32 = x.iter().zip(w).map(|(x, w)| x * w).sum();
+                    let expected = (i * out + j) as f32 + 0.5 * dot;
+                    assert!((found[i * out + j] - expected).abs() < 1e-3);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn rows_of_any_number_are_multiplied_alike() {
         for (rows, cols) in [(1, 3), (5, 64), (16, 33), (17, 100), (40, 7)] {
             let number = |i: usize| ((i * 37 + rows) % 101) as f32 / 50.0 - 1.0;
@@ -166,6 +256,15 @@ mod tests {
             let w: Vec<&[f32]> = w.chunks_exact(cols).collect();
             let w: &[&[f32]; TOGETHER] = w[..].try_into().expect("six rows");
             let side_by_side = SideBySide::new(&x, cols);
+            for (row, x) in x.chunks_exact(cols).enumerate() {
+                let block = &side_by_side.numbers[row / LANES * cols..][..cols];
+                assert!(
+                    block
+                        .iter()
+                        .map(|lanes| lanes[row % LANES])
+                        .eq(x.iter().copied())
+                );
+            }
             let mut found = vec![f32::NAN; TOGETHER * rows];
             side_by_side.times(w, &Memory::of(&x), &mut found);
             for (j, w) in w.iter().enumerate() {

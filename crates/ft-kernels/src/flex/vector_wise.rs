@@ -9,6 +9,7 @@
 //! A row of the output depends on its row of the input only. Integers are exact, so results are equal on all processors, to the
 //! bit.
 
+mod few;
 mod inputs;
 mod panel;
 mod tile;
@@ -18,9 +19,10 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::columns::Columns;
+use super::one_row::Outputs;
 use super::packed::Blocks;
 use super::pieces::each;
-use inputs::Inputs;
+pub(super) use inputs::Inputs;
 use panel::{Fours, LANES, Levels, Lines};
 use tile::{Instructions, Portable, Tile};
 
@@ -103,6 +105,9 @@ fn product(kind: Kind, weight: &Blocks<'_>, lines: Lines, x: &[f32], out: &mut [
     );
     let x = Inputs::new(x, terms, factors.as_deref());
     let out = Columns::new(out, features);
+    if lines == Lines::Rows && x.rows() <= few::MOST {
+        return few_rows(kind, weight, &x, &out);
+    }
     let threads = rayon::current_num_threads();
     let panels = features.div_ceil(LANES);
     let group = (CACHED / (x.fours() * size_of::<Fours>()))
@@ -134,6 +139,33 @@ fn product(kind: Kind, weight: &Blocks<'_>, lines: Lines, x: &[f32], out: &mut [
             }
         }
     });
+}
+
+/// The number of integers of the weight for each task of a product with a few rows.
+const PIECE: usize = 1 << 16;
+
+/// `out = x·Wᵀ` for a few rows of `x`, reading the weight once.
+fn few_rows(kind: Kind, weight: Levels<'_>, x: &Inputs, out: &Columns<'_>) {
+    let size = (PIECE / weight.cols).max(1).next_multiple_of(few::TOGETHER);
+    let firsts = (0..weight.rows.div_ceil(size)).into_par_iter();
+    each(firsts, |piece| {
+        let features = piece * size..((piece + 1) * size).min(weight.rows);
+        few::products(kind, weight, features, x, |row, first, numbers| {
+            // SAFETY: columns of a piece are written by its thread alone.
+            unsafe { out.write(row, first, numbers) };
+        });
+    });
+}
+
+/// What computes some products of a row of the input, from the first, into a slice.
+pub(super) fn outputs<'a>(weight: Blocks<'a>, x: &'a Inputs) -> Outputs<'a> {
+    let (kind, weight) = (best(), Levels::new(&weight));
+    Box::new(move |first, out| {
+        let features = first..first + out.len();
+        few::products(kind, weight, features, x, |_, feature, numbers| {
+            out[feature - first..][..numbers.len()].copy_from_slice(numbers);
+        });
+    })
 }
 
 /// A product, of which threads compute parts.
@@ -269,7 +301,7 @@ mod tests {
     }
 
     /// Rows, outputs and inputs: whole panels and parts of them, whole fours and parts.
-    const SIZES: [[usize; 3]; 7] = [
+    const SIZES: [[usize; 3]; 10] = [
         [1, 1, 1],
         [3, 33, 70],
         [8, 32, 32],
@@ -277,6 +309,9 @@ mod tests {
         [21, 95, 259],
         [5, 200, 36],
         [600, 40, 64],
+        [33, 33, 70],
+        [45, 95, 259],
+        [50, 1, 1],
     ];
 
     #[test]
@@ -337,22 +372,27 @@ mod tests {
         }
     }
 
+    /// All rows are multiplied with panels, and one without.
     #[test]
     fn a_row_does_not_depend_on_others() {
-        let [rows, out, features] = [37, 70, 90];
-        let bytes = encoded(&noise(out * features, 1), [out, features]);
-        let weight = Blocks {
-            format: PackedFormat::INT8,
-            bytes: &bytes,
-            shape: [out, features],
-        };
-        let x = noise(rows * features, 2);
-        let mut all = vec![0.0; rows * out];
-        times_transposed(&weight, &x, &mut all);
-        for (x, y) in x.chunks_exact(features).zip(all.chunks_exact(out)) {
-            let mut alone = vec![0.0; out];
-            times_transposed(&weight, x, &mut alone);
-            assert_eq!(alone, y);
+        for [rows, out, features] in [[37, 70, 90], [33, 7, 64], [40, 97, 130]] {
+            assert!(rows > few::MOST);
+            let bytes = encoded(&noise(out * features, 1), [out, features]);
+            let weight = Blocks {
+                format: PackedFormat::INT8,
+                bytes: &bytes,
+                shape: [out, features],
+            };
+            let x = noise(rows * features, 2);
+            for kind in kinds() {
+                let mut all = vec![0.0; rows * out];
+                product(kind, &weight, Lines::Rows, &x, &mut all);
+                for (x, y) in x.chunks_exact(features).zip(all.chunks_exact(out)) {
+                    let mut alone = vec![0.0; out];
+                    product(kind, &weight, Lines::Rows, x, &mut alone);
+                    assert_eq!(alone, y, "{kind:?} {rows} {out} {features}");
+                }
+            }
         }
     }
 

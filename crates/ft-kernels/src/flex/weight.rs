@@ -28,7 +28,7 @@ const PANEL: usize = 1 << 18;
 /// Up to this many rows, a pass over the weight's rows is fastest.
 const FEW: usize = 4;
 /// Up to this many rows, a pass over the weight's rows with 16 rows at a time is faster than `gemm`.
-const SOME: usize = 48;
+pub(super) const SOME: usize = 48;
 /// The number of elements of the weight for each task of such a pass.
 const PIECE: usize = 1 << 16;
 /// Up to this many rows, as in a prompt, each thread has panels of its own: copying a panel into `gemm`'s order takes long beside
@@ -149,17 +149,24 @@ impl<'a> Weight<'a> {
         }
     }
 
-    /// What computes some outputs for one row; none if the outputs are not products with rows of what is stored.
-    pub(super) fn outputs(&self, x: &'a [f32]) -> Option<Outputs<'a>> {
+    /// The blocks whose products round a row of the input as a whole.
+    pub(super) fn rounds_rows(&self) -> Option<Blocks<'a>> {
+        self.stored.vector_wise(self.stored.cols)
+    }
+
+    /// Whether the outputs are products with rows of what is stored.
+    pub(super) fn is_by_row(&self) -> bool {
+        !self.transposed
+    }
+
+    /// What computes some outputs for one row. The outputs are products with rows of what is stored.
+    pub(super) fn outputs(&self, x: &'a [f32]) -> Outputs<'a> {
         let stored = self.stored;
-        let by_row = !self.transposed && stored.vector_wise(stored.cols).is_none();
-        by_row.then(|| -> Outputs<'a> {
-            Box::new(move |first, out| {
-                let mut wide = vec![0.0; stored.cols];
-                for (row, out) in out.chunks_exact_mut(1).enumerate() {
-                    stored.dot_row(first + row, x, &mut wide, out);
-                }
-            })
+        Box::new(move |first, out| {
+            let mut wide = vec![0.0; stored.cols];
+            for (row, out) in (first..).zip(out.chunks_exact_mut(1)) {
+                stored.dot_row(row, x, &mut wide, out);
+            }
         })
     }
 

@@ -17,7 +17,7 @@ const PIECE: usize = 1 << 14;
 const LEAST_SQUARES: f32 = 1e-30;
 
 /// `x ≈ scale·level` or an outlier, whose level is 0; `[rows, cols]`.
-pub(super) struct Inputs {
+pub(in super::super) struct Inputs {
     /// `cols`, rounded up to whole fours; the levels behind a row are 0.
     stride: usize,
     /// `[rows, stride]`, from −127 to 127.
@@ -46,7 +46,7 @@ impl Inputs {
     /// # Panics
     ///
     /// If the sizes do not match, or `cols` is 0.
-    pub(super) fn new(x: &[f32], cols: usize, factors: Option<&[f32]>) -> Self {
+    pub(in super::super) fn new(x: &[f32], cols: usize, factors: Option<&[f32]>) -> Self {
         assert!(cols > 0 && x.len().is_multiple_of(cols), "whole rows");
         assert!(
             factors.is_none_or(|factors| factors.len() == cols),

@@ -5,6 +5,8 @@
 //! for each product, so that the weight is stored once. For hundreds of rows of the input this takes a few hundredths of the
 //! time of the product.
 
+use std::ops::Range;
+
 use super::super::packed::Blocks;
 use super::tile::Instructions;
 use crate::packed::int8_rows::{HEAD, scale};
@@ -40,8 +42,15 @@ impl<'a> Levels<'a> {
     }
 
     /// The integers of a row.
-    fn row(&self, row: usize) -> &'a [u8] {
+    pub(super) fn row(&self, row: usize) -> &'a [u8] {
         &self.bytes[row * (HEAD + self.cols) + HEAD..][..self.cols]
+    }
+
+    /// The memory of some rows; of those that there are.
+    pub(super) fn bytes_of(&self, rows: Range<usize>) -> &'a [u8] {
+        let size = HEAD + self.cols;
+        let [start, end] = [rows.start, rows.end].map(|row| row.min(self.rows) * size);
+        &self.bytes[start..end]
     }
 
     /// The scale of a row.

@@ -2,7 +2,10 @@
 //!
 //! All of them give the same sums of integers, and what follows is the same code, so results are equal to the bit.
 
+use std::ops::Range;
+
 use super::super::columns::Columns;
+use super::few::TOGETHER;
 use super::inputs::Inputs;
 use super::panel::{self, Fours, LANES};
 use crate::packed::int8_rows::ZERO;
@@ -37,6 +40,55 @@ pub(super) trait Instructions {
         x: [*const i8; N],
         sums: [i32; N],
     ) -> [[i32; LANES]; N];
+
+    /// The sums of `level·(q − 128)` for each of the rows `x` of the input and each of these rows of the weight. `sums` are those of
+    /// the levels.
+    ///
+    /// # Panics
+    ///
+    /// If a row is shorter than the first row of the weight.
+    ///
+    /// # Safety
+    ///
+    /// The processor has the instructions.
+    unsafe fn row_dots<const N: usize>(
+        weights: [&[u8]; TOGETHER],
+        x: [&[i8]; N],
+        sums: [i32; N],
+    ) -> [[i32; TOGETHER]; N];
+}
+
+/// Adds the products of some columns.
+#[inline(always)]
+fn add_row_dots<const N: usize>(
+    weights: [&[u8]; TOGETHER],
+    x: [&[i8]; N],
+    cols: Range<usize>,
+    dots: &mut [[i32; TOGETHER]; N],
+) {
+    for (dots, x) in dots.iter_mut().zip(x) {
+        for (dot, weight) in dots.iter_mut().zip(weights) {
+            for (q, level) in weight[cols.clone()].iter().zip(&x[cols.clone()]) {
+                *dot += (i32::from(*q) - i32::from(ZERO)) * i32::from(*level);
+            }
+        }
+    }
+}
+
+/// The products of a row of the input: `dots·(scale·scales) + beside·scales`.
+#[inline(always)]
+pub(super) fn finished<const L: usize>(
+    dots: &[i32; L],
+    scale: f32,
+    beside: &[f32; L],
+    scales: &[f32; L],
+) -> [f32; L] {
+    let mut numbers = [0.0; L];
+    for lane in 0..L {
+        let rounded = dots[lane] as f32 * (scale * scales[lane]);
+        numbers[lane] = rounded + beside[lane] * scales[lane];
+    }
+    numbers
 }
 
 /// For any processor.
@@ -75,6 +127,17 @@ impl Instructions for Portable {
         }
         dots
     }
+
+    #[inline(always)]
+    unsafe fn row_dots<const N: usize>(
+        weights: [&[u8]; TOGETHER],
+        x: [&[i8]; N],
+        _: [i32; N],
+    ) -> [[i32; TOGETHER]; N] {
+        let mut dots = [[0; TOGETHER]; N];
+        add_row_dots(weights, x, 0..weights[0].len(), &mut dots);
+        dots
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -85,7 +148,7 @@ mod x86 {
     use std::arch::x86_64::*;
 
     use super::super::super::transposed::transposed;
-    use super::{Fours, Instructions, LANES, ZERO, panel};
+    use super::{Fours, Instructions, LANES, TOGETHER, ZERO, add_row_dots, panel};
 
     /// With AVX2.
     pub(in super::super) struct Avx2;
@@ -178,6 +241,64 @@ mod x86 {
             }
             dots
         }
+
+        #[inline(always)]
+        unsafe fn row_dots<const N: usize>(
+            weights: [&[u8]; TOGETHER],
+            x: [&[i8]; N],
+            _: [i32; N],
+        ) -> [[i32; TOGETHER]; N] {
+            let cols = weights[0].len();
+            assert!(weights.iter().all(|row| row.len() >= cols));
+            assert!(x.iter().all(|row| row.len() >= cols));
+            let whole = cols / 32 * 32;
+            let mut dots = [[0; TOGETHER]; N];
+            // SAFETY: the columns are in all rows, as was just checked; loads and stores need no alignment.
+            unsafe {
+                let (zero, ones) = (_mm256_set1_epi8(ZERO as i8), _mm256_set1_epi16(1));
+                let mut all = [[_mm256_setzero_si256(); TOGETHER]; N];
+                for col in (0..whole).step_by(32) {
+                    let x: [__m256i; N] =
+                        std::array::from_fn(|n| _mm256_loadu_si256(x[n].as_ptr().add(col).cast()));
+                    for i in 0..TOGETHER {
+                        let w = _mm256_loadu_si256(weights[i].as_ptr().add(col).cast());
+                        // 128 less, as a signed byte.
+                        let w = _mm256_xor_si256(w, zero);
+                        let size = _mm256_abs_epi8(w);
+                        for n in 0..N {
+                            // Two products are at most 2·128·127, which fits 16 bits.
+                            let pairs = _mm256_maddubs_epi16(size, _mm256_sign_epi8(x[n], w));
+                            let fours = _mm256_madd_epi16(pairs, ones);
+                            all[n][i] = _mm256_add_epi32(all[n][i], fours);
+                        }
+                    }
+                }
+                for n in 0..N {
+                    _mm_storeu_si128(dots[n].as_mut_ptr().cast(), totals(all[n]));
+                }
+            }
+            add_row_dots(weights, x, whole..cols, &mut dots);
+            dots
+        }
+    }
+
+    /// The sums of each vector.
+    ///
+    /// # Safety
+    ///
+    /// The processor has AVX2.
+    #[inline(always)]
+    unsafe fn totals(vectors: [__m256i; TOGETHER]) -> __m128i {
+        // SAFETY: the instructions are there.
+        unsafe {
+            let [a, b, c, d] = vectors;
+            let both = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+            let (low, high) = (
+                _mm256_castsi256_si128(both),
+                _mm256_extracti128_si256(both, 1),
+            );
+            _mm_add_epi32(low, high)
+        }
     }
 
     impl Instructions for Vnni {
@@ -227,6 +348,52 @@ mod x86 {
             }
             dots
         }
+
+        #[inline(always)]
+        unsafe fn row_dots<const N: usize>(
+            weights: [&[u8]; TOGETHER],
+            x: [&[i8]; N],
+            sums: [i32; N],
+        ) -> [[i32; TOGETHER]; N] {
+            let cols = weights[0].len();
+            assert!(weights.iter().all(|row| row.len() >= cols));
+            assert!(x.iter().all(|row| row.len() >= cols));
+            let mut dots = [[0; TOGETHER]; N];
+            // SAFETY: the columns are in all rows, as was just checked, and masks leave out what is behind them; loads and stores
+            // need no alignment.
+            unsafe {
+                let mut all = [[_mm512_setzero_si512(); TOGETHER]; N];
+                for col in (0..cols).step_by(64) {
+                    let mask = match cols - col {
+                        64.. => u64::MAX,
+                        left => (1 << left) - 1,
+                    };
+                    let x: [__m512i; N] = std::array::from_fn(|n| {
+                        _mm512_maskz_loadu_epi8(mask, x[n].as_ptr().add(col))
+                    });
+                    for i in 0..TOGETHER {
+                        let w = weights[i].as_ptr().add(col).cast();
+                        let w = _mm512_maskz_loadu_epi8(mask, w);
+                        for n in 0..N {
+                            all[n][i] = _mm512_dpbusd_epi32(all[n][i], w, x[n]);
+                        }
+                    }
+                }
+                for n in 0..N {
+                    let halves = all[n].map(|all| {
+                        _mm256_add_epi32(
+                            _mm512_castsi512_si256(all),
+                            _mm512_extracti64x4_epi64(all, 1),
+                        )
+                    });
+                    // Σ level·q = Σ level·(q − 128) + 128·Σ level
+                    let less = _mm_set1_epi32(i32::from(ZERO) * sums[n]);
+                    let totals = _mm_sub_epi32(totals(halves), less);
+                    _mm_storeu_si128(dots[n].as_mut_ptr().cast(), totals);
+                }
+            }
+            dots
+        }
     }
 }
 
@@ -263,13 +430,8 @@ impl Tile<'_> {
         // SAFETY: rows have as many levels as the panel, as was just checked.
         let dots = unsafe { I::dots(self.panel, levels, sums) };
         for (n, dots) in dots.iter().enumerate() {
-            let mut numbers = [0.0; LANES];
             let beside = self.outliers(x, row + n);
-            let scale = x.scale(row + n);
-            for lane in 0..LANES {
-                let rounded = dots[lane] as f32 * (scale * self.scales[lane]);
-                numbers[lane] = rounded + beside[lane] * self.scales[lane];
-            }
+            let numbers = finished(dots, x.scale(row + n), &beside, &self.scales);
             // SAFETY: these places are the caller's alone.
             unsafe { out.write(row + n, self.first, &numbers[..self.lanes]) };
         }
