@@ -1,17 +1,39 @@
-"""Reads a run of WandbTracker with the package wandb, and prints its records as JSON lines.
+"""Reads a run of WandbTracker with the records of the package wandb, and prints them as JSON lines.
 
-pip install wandb
+pip install wandb        (checked with 0.28.0 and 0.31.0)
 python tests/reference/read_wandb.py runs/track/wandb
+
+`wandb leet inspect --summary RUN_FOLDER` (0.31.0) prints what the package's own reader finds.
 """
 import json
+import struct
 import sys
+import zlib
 from pathlib import Path
 
-import wandb
 from wandb.proto import wandb_internal_pb2
-from wandb.sdk.internal import datastore
 
-wandb._assert_is_internal_process = True
+BLOCK, HEADER = 32768, 7
+
+
+def records(data):
+    """The records of a file: blocks as LevelDB's log has them, behind a header of seven bytes."""
+    ident, magic, version = struct.unpack("<4sHB", data[:HEADER])
+    assert (ident, magic, version) == (b":W&B", 0xBEE1, 0), (ident, magic, version)
+    at, record = HEADER, b""
+    while at < len(data):
+        if BLOCK - at % BLOCK < HEADER:
+            at += BLOCK - at % BLOCK
+            continue
+        checksum, size, kind = struct.unpack("<IHB", data[at : at + HEADER])
+        part = data[at + HEADER : at + HEADER + size]
+        assert zlib.crc32(bytes([kind]) + part) == checksum, f"the checksum at {at} differs"
+        at += HEADER + size
+        record += part
+        if kind in (1, 4):
+            yield record
+            record = b""
+    assert not record, "the last record has no end"
 
 
 def value(text):
@@ -21,9 +43,7 @@ def value(text):
 files = sorted(Path(sys.argv[1]).glob("offline-run-*/run-*.wandb"))
 assert files, f"no offline runs in {sys.argv[1]}"
 for path in files:
-    store = datastore.DataStore()
-    store.open_for_scan(str(path))
-    while (data := store.scan_data()) is not None:
+    for data in records(path.read_bytes()):
         record = wandb_internal_pb2.Record()
         record.ParseFromString(data)
         kind = record.WhichOneof("record_type")
@@ -35,6 +55,7 @@ for path in files:
         if kind == "history":
             line["step"] = record.history.step.num
             line["numbers"] = {item.key: value(item.value_json) for item in record.history.item}
+            assert line["numbers"]["_step"] == line["step"], line
         if kind == "summary":
             line["summary"] = {item.key: value(item.value_json) for item in record.summary.update}
         print(json.dumps(line))

@@ -26,8 +26,8 @@ use crate::BoxError;
 const BLOCK: usize = 1 << 15;
 /// Bytes before the data of a record, and at the beginning of the file.
 const HEADER: usize = 7;
-/// `:W&B`, 0xBEE1, and the version: 1, which wandb reads after 0.30.0, has steps as fields of their own and not among the numbers.
-const BEGIN: [u8; HEADER] = [b':', b'W', b'&', b'B', 0xe1, 0xbe, 1];
+/// `:W&B`, 0xBEE1, and the version, which readers compare: wandb 0.19 to 0.31 write 0.
+const BEGIN: [u8; HEADER] = [b':', b'W', b'&', b'B', 0xe1, 0xbe, 0];
 
 /// Fields of `Record`.
 const HISTORY: u64 = 2;
@@ -36,7 +36,7 @@ const CONFIG: u64 = 5;
 const RUN: u64 = 17;
 const EXIT: u64 = 18;
 
-/// Writes a folder that `wandb sync` (after version 0.30.0) sends to a server of Weights & Biases.
+/// Writes a folder that `wandb sync` sends to a server of Weights & Biases.
 ///
 /// A run that is resumed goes on in the same folder, without what an earlier process logged of later steps.
 ///
@@ -199,6 +199,8 @@ impl WandbTracker {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
         numbers.insert("_timestamp".into(), now.into());
         numbers.insert("_runtime".into(), (now - self.began).into());
+        // Readers take the step from the numbers or from the field behind them.
+        numbers.insert("_step".into(), step.into());
         let mut history = Vec::new();
         for (name, value) in &numbers {
             bytes(1, &item(name, value), &mut history);
