@@ -193,6 +193,8 @@ fn value_stage(args: &Args, start: &Start, policy: &StageManifest) -> Result<Sta
         stage: "ppo_value".into(),
         ..policy.clone()
     };
+    // The value model has the weights as they are stored.
+    stage.settings.remove("base_format");
     if let Some(folder) = &args.value_model {
         let base = folder.display().to_string();
         let name = &stage.stage;

@@ -87,7 +87,7 @@ fn main() -> Result<()> {
     let common = &args.common;
     ensure!(
         common.base_format.is_none(),
-        "--base-format is for policies: a reward model trains on the weights as they are stored"
+        "--base-format is for policies, and not for reward models: leave it out"
     );
     // The data before the model, so that errors in a file are reported at once.
     let start = common.start("reward_model")?;

@@ -34,6 +34,7 @@ use ft::core::safetensors_folder::write_file;
 use ft::core::{AutoCausalLm, RolloutConfig};
 use ft::data::{PreferenceDataset, Prompt, PromptDataset, PromptExample};
 use ft::eval::judges::{CachedModel, PairItem, PairJudge, Preference, judge_pairs};
+use ft::kernels::PackedFormat;
 use serde_json::{Map, Value};
 
 #[path = "shared/alignment.rs"]
@@ -167,6 +168,10 @@ fn header(args: &Args, start: &Start, prompts: &PromptDataset) -> Result<Value> 
             (
                 "adapter",
                 with_contents(adapter.as_deref().and_then(Path::to_str))?,
+            ),
+            (
+                "base_format",
+                args.common.base_format.map(PackedFormat::name).into(),
             ),
             ("samples", args.samples.into()),
             ("seed", args.common.seed.into()),

@@ -44,7 +44,7 @@ impl fmt::Display for Held {
 }
 
 impl Held {
-    /// The model of a folder, its weights held so.
+    /// Loads the model of a folder with its weights in this form.
     pub(crate) fn load(self, folder: &Path, device: &Device) -> Result<AutoCausalLm> {
         let weights = match self {
             Held::F32 => Weights::F32,

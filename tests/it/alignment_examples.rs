@@ -176,6 +176,31 @@ fn a_run_is_not_resumed_on_another_base_or_with_settings_without_an_effect() {
 }
 
 #[test]
+fn a_policy_trains_on_a_base_of_few_bits() {
+    let at = tempfile::tempdir().expect("temporary folder");
+    let (data, model, output) = (pairs(at.path()), folder(), at.path().join("dpo"));
+    let base = common(path(&model), path(&data), path(&output));
+    let steps = ["--max-steps", "8", "--save-every", "4"];
+    let found = json(
+        "dpo",
+        &[&base[..], &steps, &["--base-format", "int8"]].concat(),
+    );
+    let [before, after] = [&found["eval_before"], &found["eval_after"]];
+    assert!((number(before, "loss") - 2f64.ln()).abs() < 1e-5);
+    assert!(number(after, "loss") < number(before, "loss"), "{found}");
+    for other in [&["--base-format", "nf4"][..], &[]] {
+        let resumed = [&base[..], &steps, &["--resume"], other].concat();
+        let message = refused("dpo", &resumed);
+        assert!(message.contains("base_format"), "{message}");
+    }
+    let message = refused(
+        "dpo",
+        &[&base[..], &["--full", "--base-format", "int8"]].concat(),
+    );
+    assert!(message.contains("--full"), "{message}");
+}
+
+#[test]
 fn four_stages_are_reported() {
     let at = tempfile::tempdir().expect("temporary folder");
     let model = copy(at.path());

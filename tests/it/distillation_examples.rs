@@ -9,7 +9,7 @@ use crate::examples::{DATA, json, number, path, run};
 use crate::shipped_model::folder;
 
 #[test]
-fn a_student_learns_along_its_own_answers() {
+fn a_student_learns_along_its_own_answers_from_a_teacher_in_few_bits() {
     let at = TempDir::new().expect("folder");
     let (teacher, output) = (folder(), at.path().join("student"));
     let arguments = [
@@ -32,9 +32,12 @@ fn a_student_learns_along_its_own_answers() {
         "--lr",
         "1e-3",
         "--no-twin",
+        "--teacher-format",
+        "q8_0",
     ];
     let found = json("distill_lm", &arguments);
     assert_eq!(number(&found, "steps"), 8.0);
+    assert!(number(&found, "eval_loss_teacher") < number(&found, "eval_loss_before"));
     let log = std::fs::read_to_string(output.join("train_log.jsonl")).expect("a log");
     assert!(log.contains("own_answers/mean_length"), "{log}");
 }

@@ -228,7 +228,7 @@ mod tests {
                 packed(PackedFormat::Q4_0, 301),
                 packed(PackedFormat::Q4_K, 5),
                 packed(PackedFormat::NF4, 7),
-                packed(PackedFormat::INT8, 9),
+                packed(PackedFormat::INT8, 301),
                 noise(130, 256).into(),
                 noise(3, 256).cast(burn::tensor::DType::F16).into(),
                 noise(256, 6).transpose().into(),
@@ -246,9 +246,9 @@ mod tests {
                 }
             };
             let [a, b, c, d, e, f, g] = weights();
-            let by_row = [a, b, c, e, f];
+            let by_row = [a, b, c, d, e, f];
             check(&linears(x.clone(), by_row.clone()), &by_row);
-            check(&linears(x.clone(), [d, g]), &weights()[3..4]);
+            check(&linears(x.clone(), [g]), &weights()[6..]);
             check(&linears(x.clone(), weights()), &weights());
         }
     }

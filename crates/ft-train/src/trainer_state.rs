@@ -79,10 +79,17 @@ impl TrainerState {
         let mut names: Vec<_> = self.settings.keys().chain(settings.keys()).collect();
         names.sort();
         names.dedup();
-        let shown = |value: Option<&Value>| value.map_or("absent".to_string(), Value::to_string);
+        let shown =
+            |value: Option<Value>| value.map_or("absent".to_string(), |value| value.to_string());
         names
             .into_iter()
-            .map(|name| (name, self.settings.get(name), settings.get(name)))
+            // What an older checkpoint does not know has no value there.
+            .map(|name| {
+                let of = |settings: &Settings| {
+                    settings.get(name).filter(|value| !value.is_null()).cloned()
+                };
+                (name, of(&self.settings), of(settings))
+            })
             .filter(|(_, saved, now)| saved != now)
             .map(|(name, saved, now)| {
                 format!(

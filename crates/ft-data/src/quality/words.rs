@@ -42,7 +42,7 @@ impl Words {
     }
 }
 
-/// What was found of a text so far: words in lower case with a space behind each, but behind the last if it goes on.
+/// What was found of a text so far: words in lower case. A word that has ended has a space behind it.
 #[derive(Default)]
 struct Found {
     text: Vec<u8>,
@@ -57,17 +57,15 @@ impl Found {
     /// Reads the ASCII characters that some text begins with, but not more than a block of them. Returns how many these are.
     fn read_ascii(&mut self, bytes: &[u8]) -> usize {
         let bytes = &bytes[..bytes.len().min(BLOCK)];
+        let ascii = bytes.iter().position(|byte| !byte.is_ascii());
+        let bytes = &bytes[..ascii.unwrap_or(bytes.len())];
         let (mut len, mut count) = (self.text.len(), self.ends.len());
         // Every byte writes to the next place, which only moves on if something is there: branches would often be predicted wrong.
         self.text.resize(len + bytes.len(), 0);
         self.ends.resize(count + bytes.len() / 2 + 1, 0);
         let (text, ends) = (&mut self.text[..], &mut self.ends[..]);
         let mut in_word = self.in_word;
-        let mut read = 0;
         for byte in bytes {
-            if !byte.is_ascii() {
-                break;
-            }
             let letter = LOWER[*byte as usize];
             let of_word = letter != b' ';
             text[len] = letter;
@@ -75,23 +73,29 @@ impl Found {
             len += usize::from(of_word | in_word);
             count += usize::from(!of_word & in_word);
             in_word = of_word;
-            read += 1;
         }
         self.text.truncate(len);
         self.ends.truncate(count);
         self.in_word = in_word;
-        read
+        bytes.len()
     }
 
-    /// Reads any character.
+    /// Reads a character of several bytes.
     fn read(&mut self, c: char) {
-        if c.is_alphanumeric() || c == '_' {
+        if c.is_alphanumeric() {
             self.in_word = true;
             for c in c.to_lowercase() {
                 self.text
                     .extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
             }
-        } else if self.in_word {
+        } else {
+            self.end_word();
+        }
+    }
+
+    /// The next character is of another word.
+    fn end_word(&mut self) {
+        if self.in_word {
             self.in_word = false;
             self.ends.push(self.text.len());
             self.text.push(b' ');
@@ -99,11 +103,11 @@ impl Found {
     }
 
     fn words(mut self) -> Words {
-        self.read(' ');
+        self.end_word();
+        // The space behind the last word.
         self.text.pop();
         Words {
-            // Whole characters were copied.
-            text: String::from_utf8(self.text).unwrap_or_default(),
+            text: String::from_utf8(self.text).expect("whole characters were copied"),
             ends: self.ends,
         }
     }

@@ -22,6 +22,9 @@ use super::{contiguous, matrix, tensor, unreversed};
 use crate::dropout::Mask;
 use crate::input::Recipe;
 
+/// Up to this many elements the factor `B` of an adapter is multiplied with a few rows by one thread.
+const SMALL: usize = 1 << 16;
+
 #[backend_extension(Flex, Autodiff)]
 pub(crate) trait Linear: Backend {
     /// `x`: `[rows, in]`, `weight`: `[out, in]`.
@@ -281,7 +284,8 @@ fn with_lora(
         false => weight.forward(matrix(x), 1.0, &mut y),
     }
     let (reduced, b) = (matrix(reduced), matrix(b));
-    if (2..=SOME).contains(&rows) && rank > 0 {
+    // For a few rows of a small model `gemm` takes longer to copy the factors into its order than to multiply them.
+    if (2..=SOME).contains(&rows) && (1..=SMALL).contains(&(out * rank)) {
         add_product(&reduced.in_rows(), &b.in_rows(), rank, scale, &mut y);
     } else {
         let threads = threads_for(rows, out, rank);

@@ -34,6 +34,8 @@ const CACHED: usize = 1 << 17;
 const TASKS: usize = 4;
 /// The least number of rows of a task where there are few panels.
 const ROWS: usize = 256;
+/// The number of integers of the weight for each task of a product with a few rows.
+const PIECE: usize = 1 << 16;
 
 /// Whether sums over so many numbers fit in 32 bits.
 pub(super) fn supports(terms: usize) -> bool {
@@ -140,9 +142,6 @@ fn product(kind: Kind, weight: &Blocks<'_>, lines: Lines, x: &[f32], out: &mut [
         }
     });
 }
-
-/// The number of integers of the weight for each task of a product with a few rows.
-const PIECE: usize = 1 << 16;
 
 /// `out = x·Wᵀ` for a few rows of `x`, reading the weight once.
 fn few_rows(kind: Kind, weight: Levels<'_>, x: &Inputs, out: &Columns<'_>) {
@@ -301,7 +300,7 @@ mod tests {
     }
 
     /// Rows, outputs and inputs: whole panels and parts of them, whole fours and parts.
-    const SIZES: [[usize; 3]; 10] = [
+    const SIZES: [[usize; 3]; 12] = [
         [1, 1, 1],
         [3, 33, 70],
         [8, 32, 32],
@@ -312,6 +311,9 @@ mod tests {
         [33, 33, 70],
         [45, 95, 259],
         [50, 1, 1],
+        // Several pieces of the weight.
+        [3, 700, 130],
+        [16, 1001, 70],
     ];
 
     #[test]
@@ -361,13 +363,14 @@ mod tests {
             };
             let expected = sign * terms as f32 * (f32::from(level) - 128.0);
             for kind in kinds() {
-                let mut y = [0.0];
-                product(kind, &weight, Lines::Rows, &vec![sign; terms], &mut y);
-                assert!(
-                    (y[0] / expected - 1.0).abs() < 1e-6,
-                    "{kind:?} {} {expected}",
-                    y[0]
-                );
+                // Without panels, and with them.
+                for rows in [1, few::MOST + 1] {
+                    let mut y = vec![0.0; rows];
+                    let x = vec![sign; rows * terms];
+                    product(kind, &weight, Lines::Rows, &x, &mut y);
+                    let right = |y: &f32| (y / expected - 1.0).abs() < 1e-6;
+                    assert!(y.iter().all(right), "{kind:?} {rows} {y:?} {expected}");
+                }
             }
         }
     }

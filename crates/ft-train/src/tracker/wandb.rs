@@ -435,6 +435,15 @@ mod tests {
 
         assert_eq!(fs::read_dir(folder.path()).expect("reads").count(), 1);
         let file = fs::read(path).expect("reads");
+        // `wandb` compares the version, and reads the step among the numbers, too.
+        assert_eq!(file[..HEADER], *b":W&B\xe1\xbe\x00");
+        let histories = records(&file).into_iter();
+        let histories =
+            histories.filter(|record| matches!(kind_and_step(record), Some((HISTORY, Some(_)))));
+        for (step, history) in (1..=5).zip(histories) {
+            let expected = item("_step", &Value::from(step));
+            assert!(history.windows(expected.len()).any(|part| part == expected));
+        }
         let found: Vec<_> = records(&file)
             .iter()
             .filter_map(|record| kind_and_step(record))

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::super::one_row::Outputs;
 use super::super::packed::Blocks;
 use super::super::pieces::each;
+use super::super::prefetch::prefetch;
 use super::activations::{Activations, CHUNK};
 use super::each_chunk;
 use super::levels::{Reader, Scales, four_halves};
@@ -289,18 +290,10 @@ unsafe fn in_pairs<F: Reader, const VNNI: bool>(
 #[inline(always)]
 fn fetch<const R: usize>(rows: &[&[u8]; R], from: usize, bytes: usize) {
     if rows[0].len() <= SHORT {
-        return fetch_at(rows[0].as_ptr().wrapping_add(R * from + AHEAD), R * bytes);
+        return prefetch(rows[0].as_ptr().wrapping_add(R * from + AHEAD), R * bytes);
     }
     for row in rows {
-        fetch_at(row.as_ptr().wrapping_add(from + R * row.len()), bytes);
-    }
-}
-
-#[inline(always)]
-fn fetch_at(start: *const u8, bytes: usize) {
-    for line in (0..bytes).step_by(64) {
-        // SAFETY: nothing is read.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line).cast()) };
+        prefetch(row.as_ptr().wrapping_add(from + R * row.len()), bytes);
     }
 }
 

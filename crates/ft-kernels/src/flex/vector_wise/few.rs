@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::super::fetch::fetch;
+use super::super::prefetch::prefetch;
 use super::Kind;
 use super::inputs::Inputs;
 use super::panel::Levels;
@@ -18,11 +18,10 @@ pub(super) const MOST: usize = 16;
 /// Rows of the weight that are multiplied together.
 pub(super) const TOGETHER: usize = 4;
 
-/// How many rows of the weight further ones are fetched into the cache. Otherwise they come from memory one after the other.
+/// The distance of the prefetch in rows of the weight.
 const AHEAD: usize = 2 * TOGETHER;
 
-/// Gives the products of rows of the weight with the input to `put`, as a row of the input, a row of the weight, and the products
-/// from there.
+/// Calls `put(row, first, products)` with the products of a row of the input and a few rows of the weight from `first`.
 pub(super) fn products(
     kind: Kind,
     weight: Levels<'_>,
@@ -90,7 +89,8 @@ impl Task<'_> {
             let mut next = next.chunks(part);
             let mut row = 0;
             while row < self.x.rows() {
-                fetch(next.next().unwrap_or_default());
+                let next = next.next().unwrap_or_default();
+                prefetch(next.as_ptr(), next.len());
                 // SAFETY: as for this function.
                 row += unsafe {
                     match self.x.rows() - row {

@@ -46,7 +46,7 @@ impl<'a> Levels<'a> {
         &self.bytes[row * (HEAD + self.cols) + HEAD..][..self.cols]
     }
 
-    /// The memory of some rows; of those that there are.
+    /// The bytes of these rows, without those that do not exist.
     pub(super) fn bytes_of(&self, rows: Range<usize>) -> &'a [u8] {
         let size = HEAD + self.cols;
         let [start, end] = [rows.start, rows.end].map(|row| row.min(self.rows) * size);

@@ -1,4 +1,4 @@
-//! Products of a panel with some rows of the input, by the instructions that the processor has.
+//! Products of a panel, or of a few rows of the weight, with some rows of the input, by the instructions that the processor has.
 //!
 //! All of them give the same sums of integers, and what follows is the same code, so results are equal to the bit.
 
