@@ -18,6 +18,10 @@ use ft::burn::tensor::{Device, Distribution, Tensor};
 use ft::kernels::linear;
 use serde_json::json;
 
+#[path = "shared/sum.rs"]
+mod sum;
+use sum::sum;
+
 #[derive(Parser)]
 struct Args {
     #[arg(long, default_value_t = 2)]
@@ -110,15 +114,4 @@ fn multiply_adds(rounds: usize) -> Option<f32> {
 #[cfg(not(target_arch = "x86_64"))]
 fn multiply_adds(_: usize) -> Option<f32> {
     None
-}
-
-/// The sum, in lanes that the compiler adds at once.
-fn sum(values: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; 32];
-    for chunk in values.chunks_exact(32) {
-        for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *lane += x;
-        }
-    }
-    lanes.iter().sum()
 }

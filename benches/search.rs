@@ -15,6 +15,10 @@ use ft::embed::quantize::Ranges;
 use ft::embed::{BinaryIndex, Embeddings, ExactIndex, Hit, Int8Index, VectorIndex};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
+#[path = "shared/sum.rs"]
+mod sum;
+use sum::sum;
+
 #[derive(Parser)]
 struct Args {
     #[arg(long, default_value_t = 100_000)]
@@ -106,17 +110,6 @@ fn main() -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// The sum, in lanes that the compiler adds at once.
-fn sum(values: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; 32];
-    for chunk in values.chunks_exact(32) {
-        for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *lane += x;
-        }
-    }
-    lanes.iter().sum()
 }
 
 /// The median time of some rounds after one that is not counted, in seconds.
