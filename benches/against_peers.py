@@ -112,6 +112,21 @@ def policies(a, ft, common):
     row("GRPO 4 prompts × 4 completions × 64, steps a minute", theirs, ours, "steps_a_minute")
 
 
+def in_bf16(a, ft, common):
+    """Weights and all operations are of `bf16` there, the factors of matrix products here: losses are near, not equal."""
+    rows = [("LoRA 4×256", "sft_step", a.data, LORA, STORED), ("GRPO 4 × 4 × 64, steps a minute", "grpo_step", a.data, [], [])]
+    if a.preferences:
+        rows.insert(1, ("DPO 4 pairs × 256", "dpo_step", a.preferences, [], []))
+    for name, script, data, both, alone in [row for row in rows if a.only in f"{row[0]}, bf16"]:
+        both = common + ["--data", data, "--steps", a.steps] + both
+        theirs = [a.python, f"{a.peers}/{script}.py", "--dtype", "bfloat16"] + both
+        theirs, ours = pairs(theirs, [ft[script], "--matmul-precision", "bf16"] + both + alone, a.pairs)
+        for result in theirs + ours:
+            if "seconds" in result:
+                result["steps_a_minute"] = 60 / result["seconds"]["step"]
+        row(f"{name}, bf16", theirs, ours, "steps_a_minute" if script == "grpo_step" else "tokens_per_s")
+
+
 def distillation(a, ft):
     with tempfile.TemporaryDirectory() as folder:
         both = ["--teacher", a.model, "--student", f"{folder}/student", "--data", a.data, "--threads", a.threads]
@@ -184,6 +199,7 @@ def main():
     p.add_argument("--only", default="", help="rows whose name contains this")
     p.add_argument("--preferences", help="pairs in LLaMA-Factory's form, for the row of DPO")
     p.add_argument("--qlora", action="store_true", help="the row of QLoRA, too; needs bitsandbytes")
+    p.add_argument("--bf16", action="store_true", help="the rows in bf16, too; needs a processor with AVX-512 BF16")
     p.add_argument("--gguf", action="store_true", help="the rows of GGUF files, too; needs llama-cpp-python")
     p.add_argument("--encoder", help="all-MiniLM-L6-v2, for the rows of encoders")
     a = p.parse_args()
@@ -211,6 +227,8 @@ def main():
         preferences(a, ft, common)
     if a.only in "GRPO":
         policies(a, ft, common)
+    if a.bf16:
+        in_bf16(a, ft, common)
     if a.only in "distillation":
         distillation(a, ft)
     if a.encoder:

@@ -16,6 +16,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use clap::Parser;
 use ft::core::{CausalLm, GenerationConfig, TokenBatch, Tokenizer, generate};
+use ft::kernels::{Precision, set_precision};
 use serde_json::json;
 
 #[path = "shared/held.rs"]
@@ -48,6 +49,9 @@ struct Args {
     /// cpu, cuda, wgpu, vulkan or metal.
     #[arg(long, default_value = "cpu")]
     device: String,
+    /// Of matrix products: f32 or bf16.
+    #[arg(long, default_value_t)]
+    matmul_precision: Precision,
     /// `cargo bench` passes this to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -56,6 +60,8 @@ struct Args {
 fn main() -> Result<()> {
     let args = Args::parse();
     ft::compute_threads(Some(args.threads));
+    let possible = set_precision(args.matmul_precision);
+    anyhow::ensure!(possible, "this processor has no instructions for bf16");
     let device = ft::device(&args.device)?;
     let tokenizer = Tokenizer::from_pretrained(&args.model)?;
     let model = args.weights.load(&args.model, &device)?;
@@ -105,6 +111,7 @@ fn main() -> Result<()> {
     let round = |x: f64| (x * 10.0).round() / 10.0;
     let line = json!({
         "peer": concat!("ft ", env!("CARGO_PKG_VERSION")),
+        "matmul_precision": args.matmul_precision.to_string(),
         "weights": args.weights.to_string(),
         "rows": args.rows,
         "prompt_tokens": ids.len(),

@@ -15,6 +15,7 @@ use clap::Parser;
 use ft::core::{AutoCausalLm, Tokenizer};
 use ft::data::{Batch, Batches};
 use ft::distill::{Distill, DistillConfig, Divergence, TeacherSource};
+use ft::kernels::{Precision, set_precision};
 use serde_json::json;
 
 #[path = "shared/batches.rs"]
@@ -55,6 +56,9 @@ struct Args {
     /// The type of the teacher's weights: f32, stored (that of the file), or a packed format, such as int8 or nf4.
     #[arg(long, default_value_t = Held::Stored)]
     weights: Held,
+    /// Of matrix products: f32 or bf16.
+    #[arg(long, default_value_t)]
+    matmul_precision: Precision,
     /// `cargo bench` passes this to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -93,6 +97,8 @@ fn main() -> Result<()> {
         "--steps must be at least 3: the first two are not timed"
     );
     ft::compute_threads(Some(args.threads));
+    let possible = set_precision(args.matmul_precision);
+    anyhow::ensure!(possible, "this processor has no instructions for bf16");
     let device = ft::device("cpu")?.autodiff();
     device.seed(0);
     let tokenizer = Tokenizer::from_pretrained(&args.teacher)?;
@@ -127,6 +133,7 @@ fn main() -> Result<()> {
     let step = median(&times);
     let line = json!({
         "peer": concat!("ft ", env!("CARGO_PKG_VERSION")),
+        "matmul_precision": args.matmul_precision.to_string(),
         "batch": args.batch,
         "seq": args.seq,
         "temperature": args.temperature,

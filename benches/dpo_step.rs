@@ -17,6 +17,7 @@ use ft::align::loss::{PairLosses, PairSettings};
 use ft::align::{Dpo, DpoConfig, Reference};
 use ft::core::{IGNORE_INDEX, Message, Tokenizer};
 use ft::data::{PreferenceDataset, PreferenceExample, Tokenized};
+use ft::kernels::{Precision, set_precision};
 use ft::peft::LoraConfig;
 use serde_json::{Value, json};
 
@@ -60,6 +61,9 @@ struct Args {
     /// The type of the frozen weights: f32, stored (that of the file), or a packed format, such as int8 or nf4.
     #[arg(long, default_value_t = Held::Stored)]
     weights: Held,
+    /// Of matrix products: f32 or bf16.
+    #[arg(long, default_value_t)]
+    matmul_precision: Precision,
     /// `cargo bench` passes this to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -72,6 +76,8 @@ fn main() -> Result<()> {
         "--steps must be at least 3: the first two are not timed"
     );
     ft::compute_threads(Some(args.threads));
+    let possible = set_precision(args.matmul_precision);
+    anyhow::ensure!(possible, "this processor has no instructions for bf16");
     let mut device = ft::device("cpu")?.autodiff();
     if args.recompute {
         device = device.gradient_checkpointing();
@@ -136,6 +142,7 @@ fn main() -> Result<()> {
     let mean = real[2..].iter().sum::<usize>() as f64 / (real.len() - 2) as f64;
     let line = json!({
         "peer": concat!("ft ", env!("CARGO_PKG_VERSION")),
+        "matmul_precision": args.matmul_precision.to_string(),
         "loss_type": args.loss_type.to_string(),
         "beta": args.beta,
         "batch": args.batch,

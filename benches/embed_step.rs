@@ -13,6 +13,7 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use ft::core::Weights;
 use ft::embed::{EmbeddingModel, EmbeddingTraining, EmbeddingTrainingConfig, TextDataset, TextRow};
+use ft::kernels::{Precision, set_precision};
 use serde_json::json;
 
 #[path = "shared/alpaca.rs"]
@@ -40,6 +41,9 @@ struct Args {
     lr: f64,
     #[arg(long, default_value_t = 2)]
     threads: usize,
+    /// Of matrix products: f32 or bf16.
+    #[arg(long, default_value_t)]
+    matmul_precision: Precision,
     /// `cargo bench` passes this to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -52,6 +56,8 @@ fn main() -> Result<()> {
         "--steps must be at least 3: the first two are not timed"
     );
     ft::compute_threads(Some(args.threads));
+    let possible = set_precision(args.matmul_precision);
+    anyhow::ensure!(possible, "this processor has no instructions for bf16");
     let device = ft::device("cpu")?.autodiff();
     device.seed(0);
     let model = EmbeddingModel::from_pretrained_with(&args.model, &device, Weights::F32)?;
@@ -80,6 +86,7 @@ fn main() -> Result<()> {
     let Steps { seconds, losses } = stepper.steps(&mut method, model, args.steps)?;
     let line = json!({
         "peer": concat!("ft ", env!("CARGO_PKG_VERSION")),
+        "matmul_precision": args.matmul_precision.to_string(),
         "batch": args.batch,
         "seq": args.seq,
         "lr": args.lr,

@@ -14,6 +14,7 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use ft::core::{EncoderSequenceClassifier, ProblemType, Tokenizer};
 use ft::data::{Label, LabelledText, LabelledTexts, TextInput};
+use ft::kernels::{Precision, set_precision};
 use ft::tasks::{classification_batches, classification_step, text_layout};
 use ft::train::OnBatches;
 use serde_json::json;
@@ -40,6 +41,9 @@ struct Args {
     lr: f64,
     #[arg(long, default_value_t = 2)]
     threads: usize,
+    /// Of matrix products: f32 or bf16.
+    #[arg(long, default_value_t)]
+    matmul_precision: Precision,
     /// `cargo bench` passes this to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -52,6 +56,8 @@ fn main() -> Result<()> {
         "--steps must be at least 3: the first two are not timed"
     );
     ft::compute_threads(Some(args.threads));
+    let possible = set_precision(args.matmul_precision);
+    anyhow::ensure!(possible, "this processor has no instructions for bf16");
     let device = ft::device("cpu")?.autodiff();
     device.seed(0);
     let model = EncoderSequenceClassifier::from_pretrained(&args.model, &device)?;
@@ -93,6 +99,7 @@ fn main() -> Result<()> {
     let Steps { seconds, losses } = stepper.steps(&mut method, model, args.steps)?;
     let line = json!({
         "peer": concat!("ft ", env!("CARGO_PKG_VERSION")),
+        "matmul_precision": args.matmul_precision.to_string(),
         "batch": args.batch,
         "seq": args.seq,
         "lr": args.lr,

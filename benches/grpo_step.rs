@@ -20,6 +20,7 @@ use ft::align::reward::{Reward, WeightedSum, from_fn};
 use ft::align::{Grpo, GrpoConfig, Reference};
 use ft::core::{GenerationConfig, Message, Tokenizer};
 use ft::data::{Prompt, PromptDataset, PromptSample};
+use ft::kernels::{Precision, set_precision};
 use ft::peft::LoraConfig;
 use serde_json::{Map, Value, json};
 
@@ -62,6 +63,9 @@ struct Args {
     /// The type of the frozen weights: f32, stored (that of the file), or a packed format, such as int8 or nf4.
     #[arg(long, default_value_t = Held::Stored)]
     weights: Held,
+    /// Of matrix products: f32 or bf16.
+    #[arg(long, default_value_t)]
+    matmul_precision: Precision,
     /// `cargo bench` passes this to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -74,6 +78,8 @@ fn main() -> Result<()> {
         "--steps must be at least 3: the first two are not timed"
     );
     ft::compute_threads(Some(args.threads));
+    let possible = set_precision(args.matmul_precision);
+    anyhow::ensure!(possible, "this processor has no instructions for bf16");
     let mut device = ft::device("cpu")?.autodiff();
     if args.recompute {
         device = device.gradient_checkpointing();
@@ -139,6 +145,7 @@ fn main() -> Result<()> {
     let sampled = args.prompts * args.generations * args.new_tokens;
     let line = json!({
         "peer": concat!("ft ", env!("CARGO_PKG_VERSION")),
+        "matmul_precision": args.matmul_precision.to_string(),
         "loss_type": args.loss_type.to_string(),
         "beta": args.beta,
         "prompts": args.prompts,

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use ft::core::{AutoCausalLm, CausalLm, Tokenizer, Weights};
+use ft::kernels::{Precision, set_precision};
 use ft::peft;
 use ft::train::Optim;
 use serde_json::{Value, json};
@@ -53,6 +54,9 @@ struct Args {
     /// cpu, cuda, wgpu, vulkan or metal.
     #[arg(long, default_value = "cpu")]
     device: String,
+    /// Of matrix products: f32 or bf16.
+    #[arg(long, default_value_t)]
+    matmul_precision: Precision,
     /// `cargo bench` passes this to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -106,6 +110,8 @@ fn main() -> Result<()> {
         "--steps must be at least 3: the first two are not timed"
     );
     ft::compute_threads(Some(args.threads));
+    let possible = set_precision(args.matmul_precision);
+    anyhow::ensure!(possible, "this processor has no instructions for bf16");
     let mut device = ft::device(&args.device)?.autodiff();
     if args.recompute {
         device = device.gradient_checkpointing();

@@ -1,7 +1,7 @@
 //! What the processor allows: multiplications in registers, reading memory, and products; prints one JSON line.
 //!
 //! `peak` counts fused multiply-adds of `f32` in registers on all threads at once, without any memory. `read` sums 512 MiB. Products
-//! are those of ft (`linear`, of 1,024 tokens with a layer of SmolLM2-135M) and of `gemm` through Burn (2,048 cubed). Each is the best of
+//! are those of ft (`linear`, of 1,024 tokens with a layer of SmolLM2-135M, the same in `bf16`) and of `gemm` through Burn (2,048 cubed). Each is the best of
 //! `--laps`, since other programs only make it slower.
 //!
 //! ```sh
@@ -15,7 +15,7 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Parser;
 use ft::burn::tensor::{Device, Distribution, Tensor};
-use ft::kernels::linear;
+use ft::kernels::{Precision, linear, set_precision};
 use serde_json::json;
 
 #[path = "shared/sum.rs"]
@@ -70,6 +70,9 @@ fn main() -> Result<()> {
     let rate = |[m, n, k]: [usize; 3], seconds: f64| (m * n * k) as f64 / seconds * 1e-9;
     let (x, w) = (random(1024, 576), random(1536, 576));
     let layer = best(&|| drop(linear(x.clone(), w.clone(), None).into_data()));
+    let rounded = set_precision(Precision::Bf16)
+        .then(|| best(&|| drop(linear(x.clone(), w.clone(), None).into_data())));
+    set_precision(Precision::F32);
     let (a, b) = (random(2048, 2048), random(2048, 2048));
     let square = best(&|| drop(a.clone().matmul(b.clone()).into_data()));
     let round = |number: f64| (number * 10.0).round() / 10.0;
@@ -78,6 +81,7 @@ fn main() -> Result<()> {
         "peak_gmac_per_s": peak.map(round),
         "read_gb_per_s": round(read),
         "linear_gmac_per_s": round(rate([1024, 1536, 576], layer)),
+        "linear_bf16_gmac_per_s": rounded.map(|seconds| round(rate([1024, 1536, 576], seconds))),
         "gemm_gmac_per_s": round(rate([2048; 3], square)),
     });
     println!("{line}");

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail, ensure};
 use clap::{Parser, ValueEnum};
 use ft::core::{CausalLm, Tokenizer};
+use ft::kernels::{Precision, set_precision};
 use ft::peft::LoraConfig;
 use ft::train::Optim;
 use serde_json::json;
@@ -60,6 +61,9 @@ struct Args {
     /// int8 or nf4. Without LoRA it is f32.
     #[arg(long)]
     weights: Option<Held>,
+    /// Of matrix products: f32 or bf16.
+    #[arg(long, default_value_t)]
+    matmul_precision: Precision,
     /// `cargo bench` passes this to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -80,6 +84,8 @@ fn main() -> Result<()> {
         "--steps must be at least 3: the first two are not timed"
     );
     ft::compute_threads(Some(args.threads));
+    let possible = set_precision(args.matmul_precision);
+    anyhow::ensure!(possible, "this processor has no instructions for bf16");
     let mut device = ft::device(&args.device)?.autodiff();
     if args.recompute {
         device = device.gradient_checkpointing();
@@ -120,6 +126,7 @@ fn main() -> Result<()> {
     )?;
     let line = json!({
         "peer": concat!("ft ", env!("CARGO_PKG_VERSION")),
+        "matmul_precision": args.matmul_precision.to_string(),
         "mode": match args.mode {
             Mode::Lora => "lora",
             Mode::Dora => "dora",

@@ -65,7 +65,7 @@ fn main() -> Result<()> {
             )
         }
     };
-    let device = ft::device(&training.device)?.autodiff();
+    let device = training.computation.device()?.autodiff();
     let (folder, seed) = (&training.model, training.seed);
     let trained = EncoderTaskConfig::of_trained(folder, EncoderTask::QuestionAnswering)?;
     training.print_start(trained.is_some());

@@ -83,7 +83,7 @@ fn main() -> Result<()> {
     // Held-out rows may have classes that no other row has.
     let all = train.rows.iter().chain(&held_out.rows).cloned().collect();
     let classes = LabelledTexts::new(all)?.classes();
-    let device = ft::device(&training.device)?.autodiff();
+    let device = training.computation.device()?.autodiff();
     let (folder, seed) = (&training.model, training.seed);
     let trained = EncoderTaskConfig::of_trained(folder, EncoderTask::SequenceClassification)?;
     let trained = trained.filter(|config| sorted(&config.labels) == sorted(&classes));

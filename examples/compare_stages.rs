@@ -27,6 +27,10 @@ use ft::eval::stages::{
 };
 use serde_json::Value;
 
+#[path = "shared/computation.rs"]
+mod computation;
+use computation::Computation;
+
 /// Measure a stage of training.
 #[derive(Parser)]
 struct Args {
@@ -84,9 +88,8 @@ struct Args {
     /// Folder for the report.
     #[arg(long)]
     output: PathBuf,
-    /// cpu, cuda, wgpu, vulkan or metal.
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[command(flatten)]
+    computation: Computation,
     /// Print one JSON object as the last line of stdout.
     #[arg(long)]
     json: bool,
@@ -178,7 +181,7 @@ fn collect(
     args: &Args,
 ) -> Result<StageAnswers> {
     let hub = HubOptions::from_env();
-    let device = ft::device(&args.device)?;
+    let device = args.computation.device()?;
     let folder = resolve(name, &hub)?;
     let tokenizer = Tokenizer::from_pretrained(&folder)?;
     let mut model = AutoCausalLm::from_pretrained_with(&folder, &device, Weights::Stored)?;

@@ -30,6 +30,10 @@ use ft::kernels::PackedFormat;
 use ft::train::{TrainConfig, Trainer, evaluate, next_token_loss};
 use serde_json::json;
 
+#[path = "shared/computation.rs"]
+mod computation;
+use computation::Computation;
+
 /// Distillation of a language model.
 #[derive(Parser)]
 struct Args {
@@ -124,9 +128,8 @@ struct Args {
     /// Start again although --output contains a run.
     #[arg(long, conflicts_with = "resume")]
     overwrite: bool,
-    /// cpu, cuda, wgpu, vulkan or metal.
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[command(flatten)]
+    computation: Computation,
     /// Print one JSON object as the last line of stdout.
     #[arg(long)]
     json: bool,
@@ -157,7 +160,7 @@ impl FromStr for Loss {
 fn main() -> Result<()> {
     ft::compute_threads(None);
     let args = Args::parse();
-    let device = ft::device(&args.device)?.autodiff();
+    let device = args.computation.device()?.autodiff();
     let temperature = match args.offline_logits {
         Some(_) => 1.0,
         None => 2.0,

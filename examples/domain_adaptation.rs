@@ -29,6 +29,10 @@ use ft::train::{
 };
 use serde_json::json;
 
+#[path = "shared/computation.rs"]
+mod computation;
+use computation::Computation;
+
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/tiny-llama");
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data");
 
@@ -68,9 +72,8 @@ struct Args {
     /// Rows per batch.
     #[arg(long, default_value_t = 4)]
     batch_size: usize,
-    /// cpu, cuda, wgpu, vulkan or metal.
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[command(flatten)]
+    computation: Computation,
     /// Print one JSON object as the last line of stdout.
     #[arg(long)]
     json: bool,
@@ -91,7 +94,7 @@ fn main() -> Result<()> {
         args.output.display()
     );
     std::fs::create_dir_all(&args.output)?;
-    let device = ft::device(&args.device)?;
+    let device = args.computation.device()?;
     let tokenizer = Tokenizer::from_pretrained(&args.model)?;
 
     // 1. Documents to rows.

@@ -19,6 +19,10 @@ use ft::embed::{EmbeddingModel, EncodeOptions, Prompt};
 use ft::kernels::PackedFormat;
 use serde_json::{Value, json};
 
+#[path = "shared/computation.rs"]
+mod computation;
+use computation::Computation;
+
 /// Texts to embeddings.
 #[derive(Parser)]
 struct Args {
@@ -55,9 +59,8 @@ struct Args {
     /// Threads; as many as the machine has without it.
     #[arg(long)]
     threads: Option<usize>,
-    /// cpu, cuda, wgpu, vulkan or metal.
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[command(flatten)]
+    computation: Computation,
     /// Print one JSON object as the last line of stdout.
     #[arg(long)]
     json: bool,
@@ -66,7 +69,7 @@ struct Args {
 fn main() -> Result<()> {
     let args = Args::parse();
     ft::compute_threads(args.threads);
-    let device = ft::device(&args.device)?;
+    let device = args.computation.device()?;
     let folder = resolve(&args.model, &HubOptions::from_env())?;
     let mut texts = read_texts(&args.texts, &args.columns)?;
     texts.truncate(args.limit.unwrap_or(usize::MAX));

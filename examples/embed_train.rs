@@ -29,6 +29,10 @@ use ft::peft::LoraConfig;
 use ft::train::{Method, TrainConfig, Trainer};
 use serde_json::{Map, json};
 
+#[path = "shared/computation.rs"]
+mod computation;
+use computation::Computation;
+
 /// Trains an embedding model.
 #[derive(Parser)]
 struct Args {
@@ -102,9 +106,8 @@ struct Args {
     /// Start again although --output contains a run.
     #[arg(long)]
     overwrite: bool,
-    /// cpu, cuda, wgpu, vulkan or metal.
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[command(flatten)]
+    computation: Computation,
     /// Print one JSON object as the last line of stdout.
     #[arg(long)]
     json: bool,
@@ -113,7 +116,7 @@ struct Args {
 fn main() -> Result<()> {
     let args = Args::parse();
     ft::compute_threads(None);
-    let device = ft::device(&args.device)?.autodiff();
+    let device = args.computation.device()?.autodiff();
     let loss: EmbeddingLoss = args.loss.parse()?;
     ensure!(
         matches!(args.method.as_str(), "full" | "lora"),

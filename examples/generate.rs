@@ -16,6 +16,10 @@ use ft::core::{
 };
 use serde_json::json;
 
+#[path = "shared/computation.rs"]
+mod computation;
+use computation::Computation;
+
 /// Text from a model, streamed as it is generated.
 #[derive(Parser)]
 struct Args {
@@ -56,9 +60,8 @@ struct Args {
     stop: Vec<String>,
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// cpu, cuda, wgpu, vulkan or metal.
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[command(flatten)]
+    computation: Computation,
     /// Print one JSON object as the last line of stdout.
     #[arg(long)]
     json: bool,
@@ -67,7 +70,7 @@ struct Args {
 fn main() -> Result<()> {
     ft::compute_threads(None);
     let args = Args::parse();
-    let device = ft::device(&args.device)?;
+    let device = args.computation.device()?;
     let hub = HubOptions::from_env();
     let folder = resolve(&args.model, &hub)?;
     let adapter = args.adapter.as_ref();

@@ -23,8 +23,13 @@ use clap::Parser;
 use ft::core::{AutoCausalLm, GenerationConfig, HubOptions, Tokenizer, Weights, resolve};
 use ft::eval::harness::{EvaluateOptions, SavedResults, TaskIndex, TaskResult, compare, evaluate};
 use ft::eval::models::{LocalModel, identity};
+use ft::kernels::{Precision, precision};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
+
+#[path = "shared/computation.rs"]
+mod computation;
+use computation::Computation;
 
 /// The number of answers between two progress lines without a terminal.
 const REPORT_EVERY: usize = 500;
@@ -83,9 +88,8 @@ struct Args {
     /// Threads; the default is all cores.
     #[arg(long)]
     threads: Option<usize>,
-    /// cpu, cuda, wgpu, vulkan or metal.
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[command(flatten)]
+    computation: Computation,
     /// Show the available tasks.
     #[arg(long)]
     list_tasks: bool,
@@ -174,7 +178,7 @@ fn main() -> Result<()> {
 }
 
 fn load(name: &str, adapter: Option<&str>, args: &Args) -> Result<LocalModel> {
-    let device = ft::device(&args.device)?;
+    let device = args.computation.device()?;
     let hub = HubOptions::from_env();
     let folder = resolve(name, &hub)?;
     let mut folders = vec![folder.clone()];
@@ -189,7 +193,10 @@ fn load(name: &str, adapter: Option<&str>, args: &Args) -> Result<LocalModel> {
     let folders: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
     // Only cached answers need the hash of the weights.
     let identity = match &args.cache {
-        Some(_) => identity(&folders)?,
+        Some(_) => match precision() {
+            Precision::F32 => identity(&folders)?,
+            rounded => format!("{} {rounded}", identity(&folders)?),
+        },
         None => name.to_string(),
     };
     Ok(LocalModel::new(

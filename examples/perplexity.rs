@@ -16,6 +16,10 @@ use ft::core::{AutoCausalLm, CausalLm, HubOptions, Tokenizer, Weights, resolve};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+#[path = "shared/computation.rs"]
+mod computation;
+use computation::Computation;
+
 #[path = "shared/windows.rs"]
 mod windows;
 
@@ -40,9 +44,8 @@ struct Args {
     /// Windows computed at once.
     #[arg(long, default_value_t = 4)]
     batch_size: usize,
-    /// cpu, cuda, wgpu, vulkan or metal.
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[command(flatten)]
+    computation: Computation,
     /// Print one JSON object as the last line of stdout.
     #[arg(long)]
     json: bool,
@@ -53,7 +56,7 @@ fn main() -> Result<()> {
     let args = Args::parse();
     ensure!(args.context >= 2, "--context must be at least 2");
     ensure!(args.batch_size >= 1, "--batch-size must be at least 1");
-    let device = ft::device(&args.device)?;
+    let device = args.computation.device()?;
 
     // The model, with the adapter if there is one.
     let hub = HubOptions::from_env();

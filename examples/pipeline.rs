@@ -24,6 +24,10 @@ use ft::tasks::pipelines::{
 };
 use serde_json::{Value, json};
 
+#[path = "shared/computation.rs"]
+mod computation;
+use computation::Computation;
+
 /// One call from text to answer.
 #[derive(Parser)]
 struct Args {
@@ -80,9 +84,8 @@ struct Args {
     /// So many texts are computed at a time: more are faster, fewer come sooner.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
     portion: u16,
-    /// cpu, cuda, wgpu, vulkan or metal.
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[command(flatten)]
+    computation: Computation,
     /// Print one JSON object as the last line of stdout.
     #[arg(long)]
     json: bool,
@@ -94,7 +97,7 @@ type Run<'a> = Box<dyn FnMut(&[&str]) -> Result<Vec<Value>> + 'a>;
 fn main() -> Result<()> {
     ft::compute_threads(None);
     let args = Args::parse();
-    let device = ft::device(&args.device)?;
+    let device = args.computation.device()?;
     let folder = resolve(&args.model, &HubOptions::from_env())?;
     let lines: Box<dyn Iterator<Item = std::io::Result<String>>> = match args.text.is_empty() {
         true => Box::new(std::io::stdin().lock().lines()),

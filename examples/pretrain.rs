@@ -30,6 +30,10 @@ use tokenizers::{
     AddedToken, DecoderWrapper, ModelWrapper, PostProcessorWrapper, PreTokenizerWrapper,
 };
 
+#[path = "shared/computation.rs"]
+mod computation;
+use computation::Computation;
+
 #[path = "shared/blocks.rs"]
 mod blocks;
 use blocks::Blocks;
@@ -89,9 +93,8 @@ struct Args {
     /// Start again although --output contains a run.
     #[arg(long, conflicts_with = "resume")]
     overwrite: bool,
-    /// cpu, cuda, wgpu, vulkan or metal.
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[command(flatten)]
+    computation: Computation,
     /// Print one JSON object as the last line of stdout.
     #[arg(long)]
     json: bool,
@@ -100,7 +103,7 @@ struct Args {
 fn main() -> Result<()> {
     ft::compute_threads(None);
     let args = Args::parse();
-    let device = ft::device(&args.device)?.autodiff();
+    let device = args.computation.device()?.autodiff();
     device.seed(args.seed);
 
     let run = args.output.join("run");

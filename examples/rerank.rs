@@ -17,6 +17,10 @@ use ft::core::{HubOptions, Weights, resolve};
 use ft::embed::{CrossEncoder, EmbeddingModel, ExactIndex, VectorIndex};
 use serde_json::json;
 
+#[path = "shared/computation.rs"]
+mod computation;
+use computation::Computation;
+
 /// Sorts documents by how well they answer a query.
 #[derive(Parser)]
 struct Args {
@@ -38,9 +42,8 @@ struct Args {
     /// So many documents are shown.
     #[arg(long, default_value_t = 10)]
     top: usize,
-    /// cpu, cuda, wgpu, vulkan or metal.
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[command(flatten)]
+    computation: Computation,
     /// Print one JSON object as the last line of stdout.
     #[arg(long)]
     json: bool,
@@ -49,7 +52,7 @@ struct Args {
 fn main() -> Result<()> {
     let args = Args::parse();
     ft::compute_threads(None);
-    let device = ft::device(&args.device)?;
+    let device = args.computation.device()?;
     let text = std::fs::read_to_string(&args.documents)
         .with_context(|| format!("cannot read {}", args.documents.display()))?;
     let documents: Vec<&str> = text

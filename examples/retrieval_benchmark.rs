@@ -43,6 +43,10 @@ use ft::embed::{
 use ft::eval::retrieval::{Measure, Run, Significance, SystemScores, Ties, evaluate};
 use serde_json::{Value, json};
 
+#[path = "shared/computation.rs"]
+mod computation;
+use computation::Computation;
+
 #[path = "shared/document_questions.rs"]
 mod document_questions;
 #[path = "shared/embedding_models.rs"]
@@ -103,9 +107,8 @@ struct Args {
     /// Draws the embeddings and similarities of each model.
     #[arg(long)]
     pictures: bool,
-    /// cpu, cuda, wgpu, vulkan or metal.
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[command(flatten)]
+    computation: Computation,
     /// Print one JSON object as the last line of stdout.
     #[arg(long)]
     json: bool,
@@ -158,7 +161,7 @@ fn main() -> Result<()> {
         "--approximate needs a build with --features approximate"
     );
     ft::compute_threads(None);
-    let device = ft::device(&args.device)?;
+    let device = args.computation.device()?;
     let names: Vec<String> = args.models.iter().map(ModelEntry::name).collect();
     for (number, name) in names.iter().enumerate() {
         args.models[number].check()?;
@@ -171,7 +174,7 @@ fn main() -> Result<()> {
         std::fs::create_dir_all(args.output.join(folder))?;
     }
     let tokenizer = || args.tokenizer();
-    let data = (args.data).load(&tokenizer, &args.output, &args.device)?;
+    let data = (args.data).load(&tokenizer, &args.output, &args.computation.device)?;
     let mut reranker = match &args.rerank {
         Some(model) => Some(Reranker::load(model, args.rerank_depth, &device)?),
         None => None,

@@ -34,7 +34,7 @@ use ft::core::safetensors_folder::write_file;
 use ft::core::{AutoCausalLm, RolloutConfig};
 use ft::data::{PreferenceDataset, Prompt, PromptDataset, PromptExample};
 use ft::eval::judges::{CachedModel, PairItem, PairJudge, Preference, judge_pairs};
-use ft::kernels::PackedFormat;
+use ft::kernels::{PackedFormat, Precision, precision};
 use serde_json::{Map, Value};
 
 #[path = "shared/alignment.rs"]
@@ -173,6 +173,13 @@ fn header(args: &Args, start: &Start, prompts: &PromptDataset) -> Result<Value> 
                 "base_format",
                 args.common.base_format.map(PackedFormat::name).into(),
             ),
+            (
+                "precision",
+                match precision() {
+                    Precision::F32 => Value::Null,
+                    rounded => rounded.to_string().into(),
+                },
+            ),
             ("samples", args.samples.into()),
             ("seed", args.common.seed.into()),
         ]
@@ -296,7 +303,7 @@ fn write_pairs(
     file: &Path,
 ) -> Result<()> {
     let (common, sampling) = (&args.common, &args.sampling);
-    let judge = sampling.judge.model(&common.device)?;
+    let judge = sampling.judge.model(&common.computation.device)?;
     if judge.is_none() && sampling.reward.is_none() {
         bail!("nothing compares the answers: give --judge-endpoint, --judge-local or --reward")
     }

@@ -81,7 +81,7 @@ fn main() -> Result<()> {
         scheme: bilou.then_some(TagScheme::Bilou),
         ..TagOptions::default()
     };
-    let device = ft::device(&training.device)?.autodiff();
+    let device = training.computation.device()?.autodiff();
     let (folder, seed) = (&training.model, training.seed);
     let trained = EncoderTaskConfig::of_trained(folder, EncoderTask::TokenClassification)?;
     // A tagger may have more tags.

@@ -59,7 +59,7 @@ fn main() -> Result<()> {
             )
         }
     };
-    let device = ft::device(&training.device)?.autodiff();
+    let device = training.computation.device()?.autodiff();
     let (folder, seed) = (&training.model, training.seed);
     let trained = EncoderTaskConfig::of_trained(folder, EncoderTask::SequenceClassification)?;
     let trained = trained.filter(|config| config.labels.len() == 1);

@@ -48,6 +48,10 @@ use ft::train::{
 };
 use serde_json::json;
 
+#[path = "../shared/computation.rs"]
+mod computation;
+use computation::Computation;
+
 mod batch_size;
 mod repeat;
 #[path = "../shared/save_adapter.rs"]
@@ -202,9 +206,8 @@ struct Args {
     /// Start again although --output contains a run.
     #[arg(long, conflicts_with = "resume")]
     overwrite: bool,
-    /// cpu, cuda, wgpu, vulkan or metal.
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[command(flatten)]
+    computation: Computation,
     /// Print one JSON object as the last line of stdout.
     #[arg(long)]
     json: bool,
@@ -220,7 +223,7 @@ fn main() -> Result<()> {
         args.base_format.is_none() || matches!(args.trains.method, Trains::Adapter(_)),
         "--base-format is for weights that stay frozen below an adapter: leave it out where weights of the model train"
     );
-    let mut device = ft::device(&args.device)?.autodiff();
+    let mut device = args.computation.device()?.autodiff();
     if args.gradient_checkpointing {
         device = device.gradient_checkpointing();
     }

@@ -87,7 +87,7 @@ pub(crate) fn manifest(
             _ => arguments.push(one),
         }
     }
-    let mut manifest = Manifest::new("sft", arguments, &args.device)
+    let mut manifest = Manifest::new("sft", arguments, &args.computation.device)
         .with_fact("seed", args.seed)
         .with_fact("base_weights", stage.base_weights.as_str())
         .with_fact("chat_template", stage.template.clone());

@@ -17,6 +17,10 @@ use ft::peft::LoraConfig;
 use ft::train::{EvalMetrics, Method, TrainConfig, TrainReport, Trainer};
 use serde_json::{Map, Value, json};
 
+#[path = "computation.rs"]
+mod computation;
+use computation::Computation;
+
 #[path = "save_adapter.rs"]
 mod save_adapter;
 pub(crate) use save_adapter::{InCheckpoints, save_adapter};
@@ -82,9 +86,8 @@ pub(crate) struct Common {
     /// Start again although --output contains a run.
     #[arg(long, conflicts_with = "resume")]
     pub(crate) overwrite: bool,
-    /// cpu, cuda, wgpu, vulkan or metal.
-    #[arg(long, default_value = "cpu")]
-    pub(crate) device: String,
+    #[command(flatten)]
+    pub(crate) computation: Computation,
     /// Print one JSON object as the last line of stdout.
     #[arg(long)]
     pub(crate) json: bool,
@@ -115,7 +118,7 @@ impl Common {
             .with_writer(std::io::stderr)
             .init();
         ft::compute_threads(None);
-        let mut device = ft::device(&self.device)?.autodiff();
+        let mut device = self.computation.device()?.autodiff();
         if self.gradient_checkpointing {
             device = device.gradient_checkpointing();
         }

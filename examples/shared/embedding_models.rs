@@ -13,6 +13,7 @@ use ft::embed::{
     EmbeddingModel, EmbeddingProtocol, EmbeddingServer, EmbeddingServerOptions, Embeddings,
     EncodeOptions, FoundEmbeddings, Prompt, Similarity,
 };
+use ft::kernels::{Precision, precision};
 use serde_json::{Value, json};
 
 /// An embedding model.
@@ -247,6 +248,9 @@ fn local(
         texts.hash(&mut hasher);
         let version = env!("CARGO_PKG_VERSION");
         (&folder, model.prompt_text(prompt)?, &files, version).hash(&mut hasher);
+        if precision() != Precision::F32 {
+            precision().to_string().hash(&mut hasher);
+        }
         let file = store.join(format!("{name}-{kind}-{:016x}.npy", hasher.finish()));
         if file.is_file() {
             return Ok((Embeddings::read_npy(&file)?, true));

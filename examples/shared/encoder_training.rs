@@ -10,6 +10,10 @@ use ft::data::{TextTokens, fingerprint};
 use ft::train::{Method, ParamTable, Selection, TrainConfig, TrainReport, Trainer, train_only};
 use serde_json::{Value, json};
 
+#[path = "computation.rs"]
+mod computation;
+use computation::Computation;
+
 /// Settings of the training.
 #[derive(Args)]
 pub(crate) struct TrainingArgs {
@@ -58,9 +62,8 @@ pub(crate) struct TrainingArgs {
     /// Start again although --output contains a run.
     #[arg(long, conflicts_with = "resume")]
     pub(crate) overwrite: bool,
-    /// cpu, cuda, wgpu, vulkan or metal.
-    #[arg(long, default_value = "cpu")]
-    pub(crate) device: String,
+    #[command(flatten)]
+    pub(crate) computation: Computation,
     /// Print one JSON object as the last line of stdout.
     #[arg(long)]
     pub(crate) json: bool,

@@ -79,7 +79,7 @@ impl Sampling {
             return Ok(WeightedSum::load(text)?);
         }
         let folder = resolve(text, &HubOptions::from_env())?;
-        let device = ft::device(&common.device)?;
+        let device = common.computation.device()?;
         let tokenizer = Tokenizer::from_pretrained(&folder)?;
         let weights = Weights::Stored;
         let config = SequenceClassifierConfig::from_pretrained(&folder)?;
@@ -105,7 +105,7 @@ impl Sampling {
         points: u32,
         weight: f64,
     ) -> Result<WeightedSum> {
-        let Some(judge) = self.judge.model(&common.device)? else {
+        let Some(judge) = self.judge.model(&common.computation.device)? else {
             return self.rewards(common);
         };
         std::fs::create_dir_all(&common.output)

@@ -175,6 +175,38 @@ fn a_run_is_not_resumed_on_another_base_or_with_settings_without_an_effect() {
     }
 }
 
+/// Without the instructions for it `bf16` is `f32`, and both settings are the same.
+#[test]
+fn products_in_bf16_are_a_setting_of_a_run() {
+    let at = tempfile::tempdir().expect("temporary folder");
+    let (data, model, output) = (pairs(at.path()), folder(), at.path().join("dpo"));
+    let base = common(path(&model), path(&data), path(&output));
+    let steps = ["--max-steps", "8", "--save-every", "4"];
+    let rounded = ["--matmul-precision", "bf16"];
+    let found = json("dpo", &[&base[..], &steps, &rounded].concat());
+    let [before, after] = [&found["eval_before"], &found["eval_after"]];
+    assert!((number(before, "loss") - 2f64.ln()).abs() < 1e-5);
+    assert!(number(after, "loss") < number(before, "loss"), "{found}");
+    if ft::kernels::Precision::Bf16.is_supported() {
+        let message = refused("dpo", &[&base[..], &steps, &["--resume"]].concat());
+        assert!(message.contains("precision"), "{message}");
+    }
+    // Log-probabilities of sampling and of the first step are compared.
+    let rows = questions(12);
+    let rows = rows
+        .iter()
+        .map(|(question, answer)| json!({"question": question, "answer": answer}));
+    let (data, output) = (
+        write(at.path(), "questions.jsonl", rows),
+        at.path().join("grpo"),
+    );
+    let base = common(path(&model), path(&data), path(&output));
+    let options = "--reward exact --max-steps 2 --group-size 4 --max-new-tokens 12 --beta 0.04";
+    let options: Vec<&str> = options.split(' ').collect();
+    let found = json("grpo", &[&base[..], &options, &rounded].concat());
+    assert!(found["kl"].is_number(), "{found}");
+}
+
 #[test]
 fn a_policy_trains_on_a_base_of_few_bits() {
     let at = tempfile::tempdir().expect("temporary folder");

@@ -7,6 +7,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use ft_core::CausalLm;
 use ft_core::safetensors_folder::write_file;
 use ft_data::{PreferenceDataset, fingerprint};
+use ft_kernels::{Precision, precision};
 use ft_peft::{active_adapters, adapter_config, to_json};
 use serde::{Deserialize, Serialize};
 
@@ -58,12 +59,15 @@ pub fn add_reference_logps<M: CausalLm>(
         .filter_map(|name| Some(to_json(&*adapter_config(&model, name).ok()?, false).to_string()))
         .collect::<Vec<String>>()
         .concat();
-    let key = format!(
+    let mut key = format!(
         "weights {} adapters {} data {} ld_alpha {ld_alpha}",
         weights_fingerprint(&model),
         fingerprint(settings.bytes().map(i64::from)),
         dataset.fingerprint()
     );
+    if precision() != Precision::F32 {
+        key += &format!(" precision {}", precision());
+    }
     check_first(reference, &policy.valid(), &model, dataset, batch_size)?;
     let kept = cache.map(|path| read(path, &key)).transpose()?.flatten();
     let logps = match kept.filter(|logps| logps.len() == dataset.len()) {

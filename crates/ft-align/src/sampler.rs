@@ -9,7 +9,7 @@ use ft_core::{
     CausalLm, GenerationConfig, LossSum, Parts, Rollout, RolloutConfig, Tokenizer, sample_rollouts,
 };
 use ft_data::{Prompt, PromptExample, Tokenized};
-use ft_kernels::exact;
+use ft_kernels::{Precision, exact, precision};
 use ft_train::StepOutput;
 
 use crate::reward::{Completion, PromptRef, WeightedSum};
@@ -185,13 +185,21 @@ impl Sampler {
             .collect()
     }
 
-    /// Adds the log-probabilities under the reference, if there is one.
+    /// Adds the log-probabilities under the reference, if there is one. With products in `bf16` those of the policy are computed
+    /// again if they are compared with others: sampling computes with few rows, which are rounded less than those of an update.
     pub(crate) fn add_reference<M: CausalLm>(
         &self,
         reference: Option<&Reference<M>>,
         policy: &M,
+        off_policy: bool,
         rows: &mut [ScoredRollout],
     ) {
+        if precision() != Precision::F32 && (reference.is_some() || off_policy) {
+            let logps = self.logps_of(policy, rows);
+            for (row, logps) in rows.iter_mut().zip(logps) {
+                row.rollout.logps = logps;
+            }
+        }
         let Some(reference) = reference.and_then(|reference| reference.model(policy)) else {
             return;
         };

@@ -13,6 +13,7 @@ use ft_core::module_path::{PathVisitor, packed_weights, visit_params};
 use ft_core::safetensors_folder::{read_metadata, read_tensors, write_json, write_tensors};
 use ft_core::{CausalLm, Head, IGNORE_INDEX};
 use ft_data::{Batch, Tokenized, collate_padded, fingerprint};
+use ft_kernels::{Precision, precision};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -86,7 +87,10 @@ pub fn write_top_logits<M: CausalLm>(
         k,
         temperature,
         vocab_size: teacher.dims().vocab_size,
-        teacher: model_fingerprint(&teacher),
+        teacher: match precision() {
+            Precision::F32 => model_fingerprint(&teacher),
+            rounded => format!("{} {rounded}", model_fingerprint(&teacher)),
+        },
     };
     let of_rows = |rows: &[Tokenized]| Ok(of_rows(&teacher, rows, k, temperature, batch_size));
     write_shards(source, rows, folder, of_rows, listen)

@@ -9,7 +9,7 @@
 //! With `FT_KERNELS=portable` in the environment a program uses only [`portable`] operations. This shows whether a
 //! kernel causes a wrong result.
 //!
-//! The number of threads affects results only through the rounding of matrix products.
+//! The number of threads affects results only through the rounding of matrix products. [`set_precision`] makes these faster and less exact.
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
@@ -37,6 +37,7 @@ mod linear;
 mod logit_options;
 mod norm;
 mod packed;
+mod precision;
 mod recompute;
 mod rotary;
 mod same;
@@ -59,6 +60,7 @@ pub use linear::{LowRank, linear, linears, takes_16_bits};
 pub use logit_options::LogitOptions;
 pub use norm::{layer_norm, rms_norm};
 pub use packed::{EncodeError, Packed, PackedFormat, Weight};
+pub use precision::{Precision, in_f32, precision, set_precision};
 pub use recompute::recompute;
 pub use rotary::apply_rotary;
 pub use same::is_same;

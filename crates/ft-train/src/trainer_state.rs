@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ft_kernels::{Precision, precision};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -149,6 +150,10 @@ pub(crate) fn settings(
     set("eps", config.eps.into());
     set("seed", config.seed.into());
     set("batches_in_epoch", batches_in_epoch.into());
+    // Without it products are those of `f32`, as in checkpoints of earlier versions.
+    if precision() != Precision::F32 {
+        set("precision", precision().to_string().into());
+    }
     for (name, value) in identity {
         set(name, value.clone());
     }

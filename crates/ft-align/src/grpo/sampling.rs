@@ -48,7 +48,7 @@ impl<M: CausalLm> Grpo<M> {
         batch.rows = groups.into_iter().flat_map(|group| group.rows).collect();
         self.scale_by_batch(&mut batch.rows);
         let reference = self.reference.as_ref();
-        (self.sampler).add_reference(reference, model, &mut batch.rows);
+        (self.sampler).add_reference(reference, model, batch.off_policy, &mut batch.rows);
         self.reward_nearness(&mut batch.rows);
         Ok(batch)
     }

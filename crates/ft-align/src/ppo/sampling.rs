@@ -30,7 +30,9 @@ impl<M: CausalLm + ModuleDisplay> Ppo<M> {
         let mut rows: Vec<ScoredRollout> =
             groups.into_iter().flat_map(|group| group.rows).collect();
         let reference = self.reference.as_ref();
-        self.sampler.add_reference(reference, policy, &mut rows);
+        let off_policy = self.config.updates() > 1;
+        self.sampler
+            .add_reference(reference, policy, off_policy, &mut rows);
         if context.step == 1
             && let Some(reference) = &self.reference
         {

@@ -1,6 +1,7 @@
 //! Every product of queries and documents, by the matrix product of ft-kernels.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use ft_kernels::{in_f32, linear};
 use rayon::prelude::*;
 
 use super::top::Top;
@@ -94,7 +95,7 @@ impl VectorIndex for ExactIndex {
                 let part = matrix(part, self.dims);
                 let mut best: Vec<Top> = (0..part.dims()[0]).map(|_| Top::new(k)).collect();
                 for (number, block) in blocks.iter().enumerate() {
-                    let scores = ft_kernels::linear(part.clone(), (*block).clone(), None);
+                    let scores = in_f32(|| linear(part.clone(), (*block).clone(), None));
                     let width = scores.dims()[1];
                     let scores = scores.into_data();
                     let scores = scores.as_slice::<f32>().unwrap_or(&[]);

@@ -1,6 +1,7 @@
 //! Search on one byte a dimension.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use ft_kernels::{in_f32, linear};
 use rayon::prelude::*;
 
 use super::exact::{DOCUMENTS, QUERIES};
@@ -114,7 +115,7 @@ impl Int8Index {
             let block = matrix(wide);
             let ends = best.chunks_mut(QUERIES).zip(bases.chunks(QUERIES));
             for (part, (best, bases)) in parts.iter().zip(ends) {
-                let scores = ft_kernels::linear(part.clone(), block.clone(), None);
+                let scores = in_f32(|| linear(part.clone(), block.clone(), None));
                 let width = scores.dims()[1];
                 let bases = Tensor::<1>::from_data(bases, &Device::default());
                 let scores = (scores + bases.unsqueeze_dim::<2>(1)).into_data();

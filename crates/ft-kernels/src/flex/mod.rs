@@ -7,6 +7,8 @@
 
 pub(crate) mod adamw;
 pub(crate) mod attention;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod bf16_product;
 mod columns;
 pub(crate) mod cross_entropy;
 pub(crate) mod distillation;

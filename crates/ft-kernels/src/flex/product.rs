@@ -1,9 +1,12 @@
-//! Matrix products of slices: a checked interface to the `gemm` crate.
+//! Matrix products of slices: a checked interface to the `gemm` crate, and to products in `bf16` if they are asked for.
 
 use std::borrow::Cow;
 
 use gemm::Parallelism;
 use rayon::prelude::*;
+
+#[cfg(target_arch = "x86_64")]
+use super::bf16_product;
 
 /// A thread with at least so many rows of a product multiplies them alone, with its own copy of the other factor in `gemm`'s order.
 /// Products of 1,024 rows by two threads are 4 to 9% faster so than one product by both.
@@ -110,6 +113,27 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// The same matrix, copied if numbers are beside each other neither in rows nor in columns.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn in_lines(&self) -> Contiguous<'a> {
+        match [self.row_stride, self.col_stride].contains(&1) {
+            true => Contiguous::Same(*self),
+            false => Contiguous::Copied(self.in_rows().into_owned(), self.rows, self.cols),
+        }
+    }
+
+    /// The slice, from the first element on.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn numbers(&self) -> &'a [f32] {
+        self.data
+    }
+
+    /// From a row to the next, and from a column to the next.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn strides(&self) -> [usize; 2] {
+        [self.row_stride, self.col_stride]
+    }
+
     /// The transposed matrix, the same numbers.
     pub(super) fn t(self) -> Self {
         Self {
@@ -118,6 +142,23 @@ impl<'a> Matrix<'a> {
             row_stride: self.col_stride,
             col_stride: self.row_stride,
             ..self
+        }
+    }
+}
+
+/// See [`Matrix::in_lines`].
+#[cfg(target_arch = "x86_64")]
+pub(super) enum Contiguous<'a> {
+    Same(Matrix<'a>),
+    Copied(Vec<f32>, usize, usize),
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Contiguous<'_> {
+    pub(super) fn matrix(&self) -> Matrix<'_> {
+        match self {
+            Self::Same(matrix) => *matrix,
+            Self::Copied(numbers, rows, cols) => Matrix::new(numbers, *rows, *cols),
         }
     }
 }
@@ -171,6 +212,10 @@ pub(super) fn product_in_rows(
         n <= row_stride && (m - 1) * row_stride + n <= out.len(),
         "the output has another size"
     );
+    #[cfg(target_arch = "x86_64")]
+    if bf16_product::rounds(m, n, k) {
+        return bf16_product::product(a, b, scale, out, row_stride, mode, parallelism);
+    }
     if let Parallelism::Rayon(_) = parallelism {
         let rows = m
             .div_ceil(rayon::current_num_threads())
@@ -213,6 +258,10 @@ pub(super) fn product_in_rows(
         );
     }
 }
+
+/// The type of [`product_in_rows`].
+pub(super) type ProductInRows =
+    fn(Matrix<'_>, Matrix<'_>, f32, &mut [f32], usize, Output, Parallelism);
 
 /// Uses all threads if there is enough work.
 pub(super) fn threads_for(m: usize, n: usize, k: usize) -> Parallelism {

@@ -9,6 +9,24 @@ pub(super) const LANES: usize = 16;
 /// Rows of the weight that are multiplied at the same time: with two registers each, they leave four of sixteen free.
 pub(super) const TOGETHER: usize = 6;
 
+/// Rows that are prepared for products with rows of a weight.
+pub(super) trait SomeRows: Sync {
+    /// Rows of the weight that are multiplied at the same time.
+    const TOGETHER: usize;
+    /// Of which rows of the weight consist.
+    type Number: Copy + Default;
+
+    /// `x` is `[rows, cols]`.
+    fn new(x: &[f32], cols: usize) -> Self;
+
+    /// How many numbers a row of the weight has.
+    fn width(cols: usize) -> usize;
+
+    /// `out[j, i] = ⟨wⱼ, xᵢ⟩` for `count` rows of a weight, of `TOGETHER` in `w`, each [`width`](Self::width) numbers; `out` is
+    /// `[count, rows of x]`. The memory `next` is fetched into the cache meanwhile.
+    fn times(&self, w: &[Self::Number], count: usize, next: &Memory, out: &mut [f32]);
+}
+
 /// Rows of a matrix side by side: entry `k` of 16 rows lies together. Rows that are missing in the last 16 are zero.
 pub(super) struct SideBySide {
     /// `[blocks, cols]`
@@ -17,9 +35,11 @@ pub(super) struct SideBySide {
     rows: usize,
 }
 
-impl SideBySide {
-    /// `x` is `[rows, cols]`.
-    pub(super) fn new(x: &[f32], cols: usize) -> Self {
+impl SomeRows for SideBySide {
+    const TOGETHER: usize = TOGETHER;
+    type Number = f32;
+
+    fn new(x: &[f32], cols: usize) -> Self {
         let rows = x.len() / cols;
         let mut numbers = vec![[0.0; LANES]; rows.div_ceil(LANES) * cols];
         let blocks = numbers.chunks_exact_mut(cols);
@@ -33,13 +53,18 @@ impl SideBySide {
         }
     }
 
-    /// `out[j, i] = ⟨wⱼ, xᵢ⟩` for some rows `w` of a weight; `out` is `[rows of w, rows of x]`. The memory `next` is fetched into
-    /// the cache meanwhile.
-    pub(super) fn times(&self, w: &[&[f32]; TOGETHER], next: &Memory, out: &mut [f32]) {
+    fn width(cols: usize) -> usize {
+        cols
+    }
+
+    fn times(&self, w: &[f32], count: usize, next: &Memory, out: &mut [f32]) {
+        assert_eq!(out.len(), count * self.rows, "the output has another size");
         let supported = supported();
+        let mut rows = w.chunks_exact(self.cols);
+        let w = [&w[..self.cols]; TOGETHER].map(|first| rows.next().unwrap_or(first));
         for (block, numbers) in self.numbers.chunks_exact(self.cols).enumerate() {
             let next = if block == 0 { next } else { &Memory::NONE };
-            let sums = product(numbers, w, next, supported);
+            let sums = product(numbers, &w, next, supported);
             let first = block * LANES;
             let count = LANES.min(self.rows - first);
             for (out, sums) in out.chunks_exact_mut(self.rows).zip(&sums) {
@@ -56,11 +81,8 @@ pub(super) fn add_product(x: &[f32], w: &[f32], cols: usize, scale: f32, out: &m
     let mut sums = vec![0.0; TOGETHER * x.rows];
     for (group, rows) in w.chunks(TOGETHER * cols).enumerate() {
         let first = group * TOGETHER;
-        let mut rows = rows.chunks_exact(cols);
-        let count = rows.len();
-        let last = [&w[..cols]; TOGETHER];
-        let rows = last.map(|other| rows.next().unwrap_or(other));
-        x.times(&rows, &Memory::NONE, &mut sums);
+        let count = rows.len() / cols;
+        x.times(rows, count, &Memory::NONE, &mut sums[..count * x.rows]);
         for (i, out) in out.chunks_exact_mut(features).enumerate() {
             let out = &mut out[first..first + count];
             for (j, out) in out.iter_mut().enumerate() {
@@ -105,6 +127,21 @@ impl Memory {
         start: std::ptr::null(),
         bytes: 0,
     };
+
+    /// How far apart in bytes the lines are that are fetched in so many steps; none if there is nothing to fetch.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn stride(&self, steps: usize) -> Option<usize> {
+        (self.bytes > 0).then(|| self.bytes.div_ceil(steps.max(1)))
+    }
+
+    /// Fetches the line of the cache at a place.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(super) fn fetch(&self, place: usize) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: fetching has no effect but on the cache, wherever it is.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(self.start.wrapping_add(place).cast()) };
+    }
 
     pub(super) fn of<T>(numbers: &[T]) -> Self {
         Self {
@@ -252,8 +289,8 @@ mod tests {
         for (rows, cols) in [(1, 3), (5, 64), (16, 33), (17, 100), (40, 7)] {
             let number = |i: usize| ((i * 37 + rows) % 101) as f32 / 50.0 - 1.0;
             let x: Vec<f32> = (0..rows * cols).map(number).collect();
-            let w: Vec<f32> = (0..TOGETHER * cols).map(|i| number(i + 13)).collect();
-            let w: Vec<&[f32]> = w.chunks_exact(cols).collect();
+            let flat: Vec<f32> = (0..TOGETHER * cols).map(|i| number(i + 13)).collect();
+            let w: Vec<&[f32]> = flat.chunks_exact(cols).collect();
             let w: &[&[f32]; TOGETHER] = w[..].try_into().expect("six rows");
             let side_by_side = SideBySide::new(&x, cols);
             for (row, x) in x.chunks_exact(cols).enumerate() {
@@ -266,7 +303,7 @@ mod tests {
                 );
             }
             let mut found = vec![f32::NAN; TOGETHER * rows];
-            side_by_side.times(w, &Memory::of(&x), &mut found);
+            side_by_side.times(&flat, TOGETHER, &Memory::of(&x), &mut found);
             for (j, w) in w.iter().enumerate() {
                 for (i, x) in x.chunks_exact(cols).enumerate() {
                     let expected: f64 = w

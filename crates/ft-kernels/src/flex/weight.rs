@@ -11,14 +11,16 @@ use burn::tensor::{DType, bf16, f16};
 use gemm::Parallelism;
 use rayon::prelude::*;
 
+#[cfg(target_arch = "x86_64")]
+use super::bf16_product;
 use super::columns::Columns;
 use super::half::{dot, dot_bf16, dot_f16, widen_bf16, widen_f16};
 use super::int8;
 use super::one_row::Outputs;
 use super::packed::Blocks;
 use super::pieces::{each, zeros};
-use super::product::{Matrix, Output, product, product_in_rows, threads_for};
-use super::some_rows::{Memory, SideBySide, TOGETHER};
+use super::product::{Matrix, Output, ProductInRows, product, product_in_rows, threads_for};
+use super::some_rows::{Memory, SideBySide, SomeRows};
 use super::vector_wise;
 use crate::PackedFormat;
 use crate::exact::is_exact;
@@ -208,11 +210,24 @@ impl<'a> Stored<'a> {
         }
         if x.rows() <= SOME {
             let numbers = x.in_rows();
-            match x.rows() <= FEW {
-                true => self.dot_rows(&numbers, out),
-                false => self.times_some_rows(&numbers, out),
+            match x.rows() {
+                ..=FEW => self.dot_rows(&numbers, out),
+                #[cfg(target_arch = "x86_64")]
+                _ if bf16_product::is_on() => {
+                    let fill =
+                        |row, pairs: &mut [u32], wide: &mut _| self.round_row(row, pairs, wide);
+                    self.times_some_rows::<bf16_product::SideBySide>(&numbers, out, fill);
+                }
+                _ => self.times_some_rows::<SideBySide>(&numbers, out, |row, wide, _| {
+                    self.widen_row(row, wide);
+                }),
             }
             return scale_by(scale, out);
+        }
+        let rounded = rounds(x.rows(), self.rows, self.cols);
+        #[cfg(target_arch = "x86_64")]
+        if rounded && self.times_rounded(x, false, scale, out) {
+            return;
         }
         match self.numbers {
             Numbers::F32(numbers) => {
@@ -220,21 +235,12 @@ impl<'a> Stored<'a> {
                 let threads = threads_for(x.rows(), self.rows, self.cols);
                 product(x, weight.t(), scale, out, Output::Overwrite, threads);
             }
-            _ if x.rows() <= MANY => self.panels_side_by_side(x, scale, out),
-            _ => self.for_each_panel(|first, panel| {
-                let (out, threads) = (
-                    &mut out[first..],
-                    threads_for(x.rows(), panel.rows(), self.cols),
-                );
-                product_in_rows(
-                    x,
-                    panel.t(),
-                    scale,
-                    out,
-                    self.rows,
-                    Output::Overwrite,
-                    threads,
-                );
+            _ if x.rows() <= MANY && !rounded => self.panels_side_by_side(x, scale, out),
+            _ => self.for_each_panel(rounded, |first, panel| {
+                let (out, stride) = (&mut out[first..], self.rows);
+                let threads = threads_for(x.rows(), panel.rows(), self.cols);
+                let product = product_with(rounded);
+                product(x, panel.t(), scale, out, stride, Output::Overwrite, threads);
             }),
         }
     }
@@ -251,6 +257,11 @@ impl<'a> Stored<'a> {
             vector_wise::times(&blocks, &x.in_rows(), out);
             return scale_by(scale, out);
         }
+        let rounded = rounds(x.rows(), self.cols, self.rows);
+        #[cfg(target_arch = "x86_64")]
+        if rounded && self.times_rounded(x, true, scale, out) {
+            return;
+        }
         match self.numbers {
             Numbers::F32(numbers) => {
                 let weight = Matrix::strided(numbers, self.rows, self.cols, self.row_stride, 1);
@@ -259,13 +270,64 @@ impl<'a> Stored<'a> {
             }
             _ => {
                 out.fill(0.0);
-                self.for_each_panel(|first, panel| {
+                self.for_each_panel(rounded, |first, panel| {
                     let x = x.columns(first..first + panel.rows());
                     let threads = threads_for(x.rows(), self.cols, panel.rows());
-                    product(x, panel, scale, out, Output::Add, threads);
+                    let product = product_with(rounded);
+                    product(x, panel, scale, out, self.cols, Output::Add, threads);
                 });
             }
         }
+    }
+
+    /// Rounds a row to pairs of `bf16`.
+    #[cfg(target_arch = "x86_64")]
+    fn round_row(&self, row: usize, pairs: &mut [u32], wide: &mut Vec<f32>) {
+        let here = row * self.row_stride..row * self.row_stride + self.cols;
+        match self.numbers {
+            Numbers::F32(numbers) => bf16_product::round(&numbers[here], pairs),
+            Numbers::F16(numbers) => bf16_product::round(&numbers[here], pairs),
+            Numbers::Bf16(numbers) => bf16_product::round(&numbers[here], pairs),
+            Numbers::Packed(_) => {
+                wide.resize(self.cols, 0.0);
+                self.widen_row(row, wide);
+                bf16_product::round(wide, pairs);
+            }
+        }
+    }
+
+    /// `out = scale·x·Sᵀ` or, with `transposed`, `scale·x·S` in `bf16`. Returns false for blocks, which are decoded first.
+    #[cfg(target_arch = "x86_64")]
+    fn times_rounded(&self, x: Matrix<'_>, transposed: bool, scale: f32, out: &mut [f32]) -> bool {
+        match self.numbers {
+            Numbers::F32(numbers) => self.times_lines(numbers, x, transposed, scale, out),
+            Numbers::F16(numbers) => self.times_lines(numbers, x, transposed, scale, out),
+            Numbers::Bf16(numbers) => self.times_lines(numbers, x, transposed, scale, out),
+            Numbers::Packed(_) => return false,
+        }
+        true
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn times_lines<T: bf16_product::Number>(
+        &self,
+        numbers: &[T],
+        x: Matrix<'_>,
+        transposed: bool,
+        scale: f32,
+        out: &mut [f32],
+    ) {
+        let (count, strides) = match transposed {
+            true => (self.cols, [1, self.row_stride]),
+            false => (self.rows, [self.row_stride, 1]),
+        };
+        let lines = bf16_product::Terms { numbers, strides };
+        let columns = bf16_product::Factor {
+            count,
+            pack: &|columns, terms, to| bf16_product::pack_columns(lines, columns, terms, to),
+        };
+        let threads = threads_for(x.rows(), count, x.cols());
+        bf16_product::product_with(x, columns, scale, out, count, Output::Overwrite, threads);
     }
 
     /// Blocks whose products round both factors, if sums of so many terms fit.
@@ -280,12 +342,14 @@ impl<'a> Stored<'a> {
         }
     }
 
-    /// Calls `f` with a few rows at a time in `f32`, and the index of the first.
-    fn for_each_panel(&self, mut f: impl FnMut(usize, Matrix<'_>)) {
+    /// Calls `f` with a few rows at a time in `f32`, and the index of the first. If products are rounded, each rounds the other
+    /// factor again, so there are more rows.
+    fn for_each_panel(&self, rounded: bool, mut f: impl FnMut(usize, Matrix<'_>)) {
         if self.rows == 0 || self.cols == 0 {
             return;
         }
-        let most = (PANEL / self.cols).clamp(1, self.rows);
+        let size = if rounded { 4 * PANEL } else { PANEL };
+        let most = (size / self.cols).clamp(1, self.rows);
         let mut panel = vec![0.0; most * self.cols];
         for first in (0..self.rows).step_by(most) {
             let rows = most.min(self.rows - first);
@@ -352,39 +416,41 @@ impl<'a> Stored<'a> {
         self.transpose(&by_row, out);
     }
 
-    /// The same for more rows.
-    fn times_some_rows(&self, x: &[f32], out: &mut [f32]) {
+    /// The same for more rows. `fill` writes a row of the weight, and may use a vector.
+    fn times_some_rows<X: SomeRows>(
+        &self,
+        x: &[f32],
+        out: &mut [f32],
+        fill: impl Fn(usize, &mut [X::Number], &mut Vec<f32>) + Sync,
+    ) {
         let count = x.len() / self.cols;
-        let x = SideBySide::new(x, self.cols);
+        let (x, width) = (X::new(x, self.cols), X::width(self.cols));
         // Whole groups of rows in each piece.
         let rows = (PIECE / self.cols)
             .clamp(1, self.rows)
-            .next_multiple_of(TOGETHER);
+            .next_multiple_of(X::TOGETHER);
         let mut by_row = zeros(out.len());
         let pieces = by_row.par_chunks_mut(rows * count).enumerate();
         each(pieces, |(i, piece)| {
-            let mut wide = vec![0.0; TOGETHER * self.cols];
-            for (group, out) in piece.chunks_mut(TOGETHER * count).enumerate() {
-                let first = i * rows + group * TOGETHER;
+            let mut w = vec![X::Number::default(); X::TOGETHER * width];
+            let mut scratch = Vec::new();
+            for (group, out) in piece.chunks_mut(X::TOGETHER * count).enumerate() {
+                let first = i * rows + group * X::TOGETHER;
                 // The last group may have fewer rows; what lies in the others is not used.
-                for (row, wide) in wide
-                    .chunks_exact_mut(self.cols)
-                    .take(out.len() / count)
-                    .enumerate()
-                {
-                    self.widen_row(first + row, wide);
+                let here = out.len() / count;
+                for (row, w) in w.chunks_exact_mut(width).take(here).enumerate() {
+                    fill(first + row, w, &mut scratch);
                 }
-                let mut rows = wide.chunks_exact(self.cols);
-                let rows = std::array::from_fn(|_| rows.next().unwrap_or_default());
-                x.times(&rows, &self.memory_of(first + TOGETHER), out);
+                let next = self.memory_of(first + X::TOGETHER, X::TOGETHER);
+                x.times(&w, here, &next, out);
             }
         });
         self.transpose(&by_row, out);
     }
 
     /// Where the next group of rows lies, if there is one.
-    fn memory_of(&self, first: usize) -> Memory {
-        let last = (first + TOGETHER).min(self.rows);
+    fn memory_of(&self, first: usize, count: usize) -> Memory {
+        let last = (first + count).min(self.rows);
         if first >= last {
             return Memory::NONE;
         }
@@ -430,6 +496,26 @@ impl<'a> Stored<'a> {
                 }
             }
         }
+    }
+}
+
+/// Whether a product is rounded to `bf16`.
+fn rounds(rows: usize, cols: usize, terms: usize) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return bf16_product::rounds(rows, cols, terms);
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (rows, cols, terms);
+        false
+    }
+}
+
+/// What computes a part of a product: it is rounded if the whole is, also if it is small.
+fn product_with(rounded: bool) -> ProductInRows {
+    match rounded {
+        #[cfg(target_arch = "x86_64")]
+        true => bf16_product::product,
+        _ => product_in_rows,
     }
 }
 

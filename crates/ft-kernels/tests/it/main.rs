@@ -18,6 +18,7 @@ mod linear;
 mod no_numbers;
 mod operations;
 mod packed;
+mod precision;
 mod recompute;
 mod token_logps;
 mod vector_wise;
