@@ -50,8 +50,8 @@ pub fn set_precision(precision: Precision) -> bool {
     possible
 }
 
-/// Runs `compute` with products in `f32`, whatever was set: for numbers that are measured, such as similarities. It applies to operations
-/// of this thread.
+/// Runs `compute` with products in `f32`, whatever was set: for numbers that are measured, such as similarities. It applies to
+/// linear layers and heads that this thread computes; parts of attention belong to other threads and are not affected.
 pub fn in_f32<T>(compute: impl FnOnce() -> T) -> T {
     struct Restore(bool);
     impl Drop for Restore {
